@@ -1,0 +1,230 @@
+"""`export frames`, `export film`: the frames of a store, one after another."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from cluster.errors import ClusterError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LINE_SECONDS = 10.0
+
+
+def _of_a_reel(command: F) -> F:
+    options = (
+        click.option("--size", metavar="WxH", help="In pixels; default: 1920x1080."),
+        click.option("--frames", metavar="A:B", help="Only these frames, as Python counts them."),
+        click.option(
+            "--finished-only", is_flag=True, help="Leave out frames that are not complete."
+        ),
+        click.option("--quantity", default="loss", show_default=True, help="loss, error …"),
+        click.option("--split", help="Whose numbers; default: the one that calibrates batch norm."),
+        click.option(
+            "--tone",
+            type=click.Choice(["linear", "log", "equalised"]),
+            help="How values become colours; default: log for a loss, linear for an error.",
+        ),
+        click.option(
+            "--clip",
+            type=(float, float),
+            default=(0.0, 99.0),
+            show_default=True,
+            metavar="LOW HIGH",
+            help="Percentiles, over all frames, at which the colours end.",
+        ),
+        click.option(
+            "--limits",
+            type=(float, float),
+            default=None,
+            metavar="LOW HIGH",
+            help="Values at which the colours end, instead of --clip.",
+        ),
+        click.option("--palette", help="Name of a palette; default: the theme's."),
+        click.option(
+            "--theme", type=click.Choice(["light", "dark"]), default="dark", show_default=True
+        ),
+        click.option("--contours/--no-contours", default=True, help="Lines of equal value."),
+        click.option("--light/--no-light", default=True, help="Light and shadow on the slopes."),
+        click.option("--curve/--no-curve", default=True, help="The curve between the modes."),
+        click.option("--anchors/--no-anchors", default=True, help="The ends and the bend."),
+        click.option("--title", help="Instead of the run's name; '' leaves it out."),
+        click.option("--subtitle", help="Instead of what the store says; '' leaves it out."),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Pictures painted at once; default: one a core.",
+        ),
+        click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("run", type=click.Path())
+@click.argument("folder", type=click.Path())
+@_of_a_reel
+def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> None:
+    """Draw every frame as a numbered PNG, in parallel, all in the same colours.
+
+    Frames that FOLDER holds already, drawn in the same way from complete frames, are kept.
+
+    \b
+    Examples:
+      lossatlas export frames runs/curve.zarr frames
+      lossatlas export frames runs/curve.zarr frames --frames 100:200 --size 1080x1080
+    """
+    from cluster import phrases
+    from renders.frames import export_frames
+
+    facts = export_frames(
+        _url(run), folder, on_progress=None if quiet else _Progress("frames"), **_how(how)
+    )
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
+    elif not quiet:
+        click.echo(
+            f"{phrases.place(folder)}: {phrases.plural(facts.frames, 'frame')} of "
+            f"{facts.width:,} × {facts.height:,} pixels, {facts.made:,} made and {facts.kept:,} "
+            f"kept{_missing(facts.unfinished, facts.left_out)}, in "
+            f"{phrases.duration(facts.seconds)}"
+        )
+
+
+@click.command()
+@click.argument("run", type=click.Path())
+@click.argument("out", type=click.Path())
+@click.option("--fps", type=float, default=30.0, show_default=True, help="Pictures a second.")
+@click.option(
+    "--hold",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How much longer the first and the last frame stand.",
+)
+@click.option(
+    "--each",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long every computed frame stands; at least one picture.",
+)
+@click.option(
+    "--interpolate",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Smooth pictures between two frames, marked as interpolated.",
+)
+@click.option("--lossless", is_flag=True, help="A master: every pixel as painted.")
+@click.option(
+    "--quality",
+    type=float,
+    help="H.264: 0 to 51, lower is better, default 16; WebP: 0 to 100, default 82.",
+)
+@_of_a_reel
+def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
+    """Show the frames one after another, as a film.
+
+    OUT ends in .mp4, .mov or .mkv (H.264), or in .webp or .gif, which loop. A lossless .mkv is
+    FFV1. An interrupted export leaves no file.
+
+    \b
+    Examples:
+      lossatlas export film runs/curve.zarr curve.mp4
+      lossatlas export film runs/curve.zarr curve.mp4 --interpolate 29 --size 1280x720
+      lossatlas export film runs/curve.zarr curve.gif --fps 25 --interpolate 9
+      lossatlas export film runs/curve.zarr master.mkv --lossless
+    """
+    from cluster import phrases
+    from renders.film import export_film
+
+    how["threads"] = how.pop("workers")
+    facts = export_film(
+        _url(run), out, on_progress=None if quiet else _Progress("film"), **_how(how)
+    )
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
+        return
+    if quiet:
+        return
+    between = f" and {facts.interpolated:,} interpolated" if facts.interpolated else ""
+    click.echo(
+        f"{phrases.place(out)}: {facts.width:,} × {facts.height:,} pixels, "
+        f"{facts.duration:.1f} s at {facts.fps:g} a second from {facts.computed:,} computed"
+        f"{between} pictures{_missing(facts.unfinished, facts.left_out)}, "
+        f"{phrases.size(facts.bytes_)}, in {phrases.duration(facts.seconds)}"
+    )
+    if not facts.interpolated and facts.computed < 3 * facts.fps:
+        click.echo("few frames for a film: --interpolate 29 adds smooth ones in between")
+
+
+def _url(run: str) -> str:
+    from pipeline.spec import is_url
+
+    return run if is_url(run) else os.path.abspath(os.path.expanduser(run))
+
+
+def _how(options: dict[str, Any]) -> dict[str, Any]:
+    """The options as the exports take them."""
+    how = {k: v for k, v in options.items() if k not in ("size", "frames", "limits")}
+    if options["size"] is not None:
+        how["size"] = _size(options["size"])
+    if options["limits"] is not None:
+        how["limits"] = options["limits"]
+    if options["frames"] is not None:
+        from cluster.selection import parse
+
+        chosen = parse(options["frames"])
+        how["first"] = chosen.first
+        how["last"] = None if chosen.last is None else chosen.last - 1
+    return how
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().replace("×", "x").partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ClusterError(f"--size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
+    return int(width), int(height)
+
+
+def _missing(unfinished: int, left_out: int) -> str:
+    parts = [
+        f"{unfinished:,} not complete" if unfinished else "",
+        f"{left_out:,} left out" if left_out else "",
+    ]
+    said = ", ".join(part for part in parts if part)
+    return f" ({said})" if said else ""
+
+
+class _Progress:
+    """Counts pictures on stderr: in place on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._said_at = time.monotonic()
+
+    def __call__(self, done: int, of: int) -> None:
+        now = time.monotonic()
+        text = f"{self._what}: {done:,}/{of:,} pictures {100 * done // of} %"
+        if sys.stderr.isatty():
+            end = "\n" if done == of else ""
+            print(f"\r{text}", end=end, file=sys.stderr, flush=True)
+        elif now - self._said_at >= _LINE_SECONDS:
+            self._said_at = now
+            print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,69 @@
+"""`export map`: a store as a folder that any browser can zoom into."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import click
+
+
+@click.command("map")
+@click.argument("run", type=click.Path())
+@click.argument("folder", type=click.Path())
+@click.option("--width", type=int, help="Of the deepest level, pixels; default: by the grid.")
+@click.option("--quantity", "quantities", multiple=True, help="Default: loss and error.")
+@click.option("--split", "splits", multiple=True, help="Default: all.")
+@click.option("--frame", "frames", type=int, multiple=True, help="Default: all.")
+@click.option(
+    "--tone",
+    type=click.Choice(["linear", "log", "equalised"]),
+    help="How values become colours; default: log for a loss, linear for an error.",
+)
+@click.option(
+    "--clip",
+    type=(float, float),
+    default=(0.0, 99.0),
+    show_default=True,
+    metavar="LOW HIGH",
+    help="Percentiles at which the colours end.",
+)
+@click.option("--palette", help="Name of a palette; default: the theme's.")
+@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
+@click.option("--contours/--no-contours", default=True, help="Lines of equal value.")
+@click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
+@click.option("--title", help="Instead of the run's name.")
+@click.option("--subtitle", help="Instead of what the store says; '' leaves it out.")
+@click.option("--offline", is_flag=True, help="Never call npm for the page's library.")
+@click.option("--yes", is_flag=True, help="Go on even when the map is absurdly large.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def map_(run: str, folder: str, as_json: bool, **style: Any) -> None:
+    """Write a web page that zooms to the last pixel and reads out the numbers.
+
+    Open FOLDER/index.html, or copy the folder to any static host. The page uses OpenSeadragon,
+    fetched once from npm and checked; without npm it is loaded from a CDN.
+
+    \b
+    Examples:
+      lossatlas export map runs/bowl.zarr bowl-map
+      lossatlas export map runs/bowl.zarr bowl-map --width 32768 --quantity loss
+    """
+    from cluster import phrases
+    from pipeline.spec import is_url
+    from renders.webmap import export_map
+
+    url = run if is_url(run) else os.path.abspath(os.path.expanduser(run))
+    facts = dataclasses.asdict(export_map(url, folder, **style))
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    unfinished = "" if facts["share"] >= 1 else f", {phrases.percent(facts['share'])} rendered"
+    click.echo(
+        f"{phrases.place(folder)}/index.html: {facts['layers']} × {facts['width']:,} × "
+        f"{facts['height']:,} pixels, {facts['tiles']:,} tiles, {phrases.size(facts['bytes_'])}"
+        f"{unfinished}, in {phrases.duration(facts['seconds'])}"
+    )
+    if facts["library"] == "cdn":
+        click.echo(f"OpenSeadragon is loaded from a CDN: {facts['why_cdn']}")

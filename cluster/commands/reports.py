@@ -1,0 +1,93 @@
+"""The longer answers: what a plan says, and what a store is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cluster import phrases
+from pipeline.grid import Extent
+from pipeline.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """A plan as lines of a table."""
+    frames = f"{plan.frames:,} frames of " if plan.frames > 1 else ""
+    rows = {
+        "grid": f"{frames}{plan.width:,} × {plan.height:,} points ({plan.points:,} in all)",
+        "tiles": f"{plan.tiles:,} of up to {plan.tile:,} × {plan.tile:,} points",
+        "network": f"{plan.parameters:,} parameters; batch norm {plan.batch_norm}",
+        "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "
+        f"{phrases.duration(plan.seconds_a_point)} on one worker",
+        "workers": f"{plan.workers:,} on {plan.device}",
+        "time": f"about {phrases.duration(plan.seconds)}",
+        "disk": f"at most {phrases.size(plan.disk_bytes)}",
+        "store": phrases.place(plan.store),
+    }
+    return _table(plan.name, rows)
+
+
+def info_lines(store: Store) -> list[str]:
+    """What a store holds, as lines of a table."""
+    attrs, grid = store.attrs, store.grid
+    spec: Mapping[str, Any] = attrs["spec"]
+    frames = f"{grid.frames:,} frames of " if grid.frames > 1 else ""
+    extent = store.extent()
+    evaluate = spec["evaluate"]
+    network = attrs["network"]
+    rows = {
+        "store": phrases.place(store.url),
+        "network": f"{_factory(network['factory'])}, {network['parameters']:,} parameters",
+        "batch norm": network["batch_norm"],
+        "plane": _plane(attrs["plane"], spec["plane"]),
+        "extent": f"x {extent.x0:.6g} to {extent.x1:.6g}, y {extent.y0:.6g} to {extent.y1:.6g}"
+        + (" (first frame)" if grid.frames > 1 else ""),
+        "anchors": ", ".join(
+            f"{a.name} ({_coordinate(a.x, extent)}, {_coordinate(a.y, extent)})"
+            for a in store.anchors()
+        ),
+        "grid": f"{frames}{grid.width:,} × {grid.height:,} points in "
+        f"{phrases.plural(grid.tile_count, 'tile')} of up to {grid.tile:,} × {grid.tile:,}",
+        "data": f"{spec['data']['source']}; "
+        + ", ".join(
+            f"{name} {facts['examples']:,} ({facts['digest'][:12]}…)"
+            for name, facts in attrs["data"].items()
+        )
+        + f"; {spec['data']['select']}",
+        "quantities": f"{', '.join(store.quantities)} of {', '.join(store.splits)}; loss "
+        f"{evaluate['loss']}",
+        "precision": evaluate["precision"],
+        "versions": ", ".join(f"{name} {number}" for name, number in attrs["versions"].items()),
+        "created": attrs["created"],
+        "fingerprint": attrs["fingerprint"],
+    }
+    code = {name: facts for name, facts in attrs.get("code", {}).items() if facts}
+    if code:
+        rows["user code"] = ", ".join(
+            f"{name}: {facts['entry']} ({facts['digest'][:12]}…)" for name, facts in code.items()
+        )
+    return _table(spec["name"], rows)
+
+
+def _table(title: str, rows: Mapping[str, str]) -> list[str]:
+    width = max(len(name) for name in rows)
+    return [title, *(f"  {name:<{width}}  {text}" for name, text in rows.items() if text)]
+
+
+def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    files = ", ".join(weights.rpartition("/")[2] for weights in asked["weights"])
+    seed = f", seed {asked['seed']}" if "seed" in asked else ""
+    return f"{facts['kind']} of {files}{seed}; coordinates: {facts['units']}"
+
+
+def _factory(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _coordinate(value: float, extent: Extent) -> str:
+    """Four digits; what projection's rounding left of a zero is a zero."""
+    size = max(extent.x1 - extent.x0, extent.y1 - extent.y0)
+    return "0" if abs(value) < 1e-9 * size else f"{value:.4g}"

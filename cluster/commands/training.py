@@ -1,0 +1,192 @@
+"""`fit`, `connect`, `curve`: training modes, finding a curve between them, and looking along it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.training import Outcome, Progress
+
+_STEPS_BETWEEN_LINES = 20
+
+_SPEC = click.argument("spec", type=click.Path(dir_okay=False))
+_TRAINING_DEVICE = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="What to compute on; auto takes a GPU where there is one.",
+)
+_QUIET = click.option("--quiet", "-q", is_flag=True, help="Say nothing but warnings and errors.")
+
+
+@click.command()
+@_SPEC
+@_TRAINING_DEVICE
+@_QUIET
+def fit(spec: str, device: str, quiet: bool) -> int:
+    """Train one mode from scratch, for those who have no checkpoints yet.
+
+    Seeded, and safe to interrupt: the same command goes on from the last checkpoint, and ends
+    with the same bits. Leaves mode.safetensors in the spec's `out` folder.
+
+    \b
+    Examples:
+      lossatlas fit fit.yaml
+      lossatlas fit fit.yaml --device cuda
+    """
+    from pipeline import fit as fitting
+    from pipeline.connect_spec import read_fit
+
+    prepared = fitting.prepare(read_fit(spec))
+    return _train(
+        lambda progress: fitting.fit(prepared, _device(device), progress), "fit", spec, quiet
+    )
+
+
+@click.command()
+@_SPEC
+@_TRAINING_DEVICE
+@_QUIET
+def connect(spec: str, device: str, quiet: bool) -> int:
+    """Find a curve of low loss between two modes, keeping the way there as frames.
+
+    Trains the bends of a Bézier curve or chain (Garipov et al. 2018). Safe to interrupt: the same
+    command goes on from the last checkpoint, and ends with the same bits. Leaves
+    curve.safetensors and frames/ in the spec's `out` folder; `plane: {kind: curve, weights:
+    [start, end], frames: OUT/frames}` renders them as a film.
+
+    \b
+    Examples:
+      lossatlas connect connect.yaml
+      lossatlas curve connect.yaml
+    """
+    from pipeline import curve as curves
+    from pipeline.connect_spec import read_connect
+
+    prepared = curves.prepare(read_connect(spec))
+    return _train(
+        lambda progress: curves.connect(prepared, _device(device), progress),
+        "connect",
+        spec,
+        quiet,
+        then=f"next: lossatlas curve {spec}",
+    )
+
+
+@click.command()
+@_SPEC
+@click.option("--points", type=click.IntRange(min=2), default=61, show_default=True)
+@click.option("--frame", type=click.IntRange(min=0), help="A frame on the way, not the end.")
+@_TRAINING_DEVICE
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def curve(spec: str, points: int, frame: int | None, device: str, as_json: bool) -> None:
+    """Report loss and error along a curve, beside the straight line between its ends.
+
+    SPEC is what `connect` was given, or a render's spec whose plane is of a curve. Batch-norm
+    statistics are recomputed at every point. `ensemble` is the error of the averaged softmax of
+    the start and the point: where it falls below both, they are different functions.
+
+    \b
+    Examples:
+      lossatlas curve connect.yaml
+      lossatlas curve spec.yaml --points 31 --json > curve.json
+    """
+    from pipeline import curve_report
+    from pipeline.connect_spec import read_connect
+    from pipeline.spec import read
+
+    chosen = _device(device)
+    if _is_render(spec):
+        report = curve_report.of_render(read(spec), points, chosen)
+    else:
+        report = curve_report.of_run(read_connect(spec).out, points, chosen, frame=frame)
+    click.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.table())
+
+
+def _train(
+    train: Callable[[Callable[[Progress], None] | None], Outcome],
+    what: str,
+    spec: str,
+    quiet: bool,
+    then: str | None = None,
+) -> int:
+    from cluster.interrupts import EXIT_CODE, Interrupts
+
+    with Interrupts():
+        try:
+            outcome = train(None if quiet else _Lines(what))
+        except KeyboardInterrupt:
+            click.echo(f"stopped; go on with: lossatlas {what} {spec}")
+            return EXIT_CODE
+    if not quiet:
+        click.echo(f"{outcome.result}: {outcome.steps:,} steps, last loss {outcome.losses[-1]:.4f}")
+        if then is not None:
+            click.echo(then)
+    return 0
+
+
+class _Lines:
+    """One line that is written over on a terminal; a line a twentieth of the way elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._next = 0.0
+        self._first: int | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        if self._first is None:
+            self._first = progress.step
+        share = progress.step / progress.steps
+        ended = progress.step == progress.steps
+        terminal = sys.stderr.isatty()
+        if not terminal and share < self._next and not ended:
+            return
+        self._next = share + 1 / _STEPS_BETWEEN_LINES
+        line = (
+            f"{self._what}: epoch {progress.epoch:.1f}/{progress.epochs} · "
+            f"loss {progress.loss:.4f} · lr {progress.lr:.2g}{self._left(progress)}"
+        )
+        end = "\n" if ended or not terminal else ""
+        start = "\r\x1b[K" if terminal else ""
+        print(f"{start}{line}", end=end, file=sys.stderr, flush=True)
+
+    def _left(self, progress: Progress) -> str:
+        from cluster import phrases
+
+        made = progress.step - (self._first or 0)
+        if made <= 0 or progress.step == progress.steps:
+            return ""
+        seconds = progress.seconds / made * (progress.steps - progress.step)
+        return f" · ETA {phrases.duration(seconds)}"
+
+
+def _device(asked: str) -> str:
+    import torch
+
+    from cluster.errors import ClusterError
+
+    found = torch.cuda.is_available()
+    if asked == "cuda" and not found:
+        raise ClusterError("--device cuda: torch sees no GPU here; wanted one. Leave --device out")
+    return "cuda" if found and asked != "cpu" else "cpu"
+
+
+def _is_render(spec: str) -> bool:
+    """Whether a spec has a plane; whatever else is wrong with it is for its own reader to say."""
+    import yaml
+
+    try:
+        content: Any = yaml.safe_load(Path(spec).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(content, dict) and "plane" in content
+
+
+COMMANDS = (fit, connect, curve)

@@ -1,0 +1,190 @@
+"""Workers on Ray: one actor a device, replaced by the scheduler and never by Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cluster import actor, packages
+from cluster.errors import ClusterError
+from cluster.loop import Done, Failed, Joined, Lost, News, Unwritable
+from pipeline.errors import LossatlasError
+from pipeline.grid import Tile
+
+
+@dataclass(frozen=True)
+class Device:
+    """What one worker computes on: torch's name for it, and its share of Ray's resources."""
+
+    name: str
+    cpus: float = 1.0
+    gpus: float = 0.0
+    threads: int | None = 1
+
+
+@dataclass(frozen=True)
+class _Awaited:
+    worker: int
+    what: str
+
+
+class RayCrew:
+    """The actors of one render; see `cluster.loop.Crew`."""
+
+    def __init__(
+        self,
+        ray: Any,
+        renderer: Callable[..., Any],
+        inputs: Any,
+        store_url: str,
+        device: Device,
+    ) -> None:
+        """Share the inputs with the workers to come; starts none.
+
+        Args:
+            ray: the initialised module.
+            renderer: `pipeline.task.TileRenderer`, or one that takes the same arguments.
+            inputs: what the renderer needs, picklable.
+            store_url: where tiles go.
+            device: the same for every worker.
+        """
+        self._ray = ray
+        for module in (packages, actor):
+            ray.cloudpickle.register_pickle_by_value(module)
+        self._remote = ray.remote(
+            max_restarts=0, max_task_retries=0, num_cpus=device.cpus, num_gpus=device.gpus
+        )(actor.TileWorker)
+        self._ours = packages.running()
+        self._renderer = renderer
+        self._inputs = ray.put(inputs)
+        self._store_url = store_url
+        self._device = device
+        self._actors: dict[int, Any] = {}
+        self._awaited: dict[Any, _Awaited] = {}
+
+    def start(self, worker: int) -> None:
+        handle = self._remote.remote(packages.ROOT)
+        self._actors[worker] = handle
+        self._await(handle.report.remote(), worker, "report")
+
+    def render(self, worker: int, tile: Tile) -> None:
+        self._await(self._actors[worker].render.remote(tile), worker, "tile")
+
+    def kill(self, worker: int) -> None:
+        handle = self._actors.pop(worker, None)
+        if handle is not None:
+            with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
+                self._ray.kill(handle, no_restart=True)
+
+    def wait(self, seconds: float) -> list[News]:
+        """News of every call that ended, after at most `seconds`.
+
+        Raises:
+            ClusterError: a worker runs another `pipeline` than the driver.
+            LossatlasError: what the user gave cannot be loaded on a worker.
+        """
+        if not self._awaited:
+            # Nobody to wait for: the scheduler is backing off.
+            time.sleep(seconds)
+            return []
+        ready, _ = self._ray.wait(list(self._awaited), num_returns=1, timeout=seconds)
+        if not ready:
+            return []
+        ready, _ = self._ray.wait(list(self._awaited), num_returns=len(self._awaited), timeout=0.0)
+        news = [self._hear(reference) for reference in ready]
+        return [item for item in news if item is not None]
+
+    def close(self) -> None:
+        for worker in list(self._actors):
+            self.kill(worker)
+
+    # Inside
+
+    def _await(self, reference: Any, worker: int, what: str) -> None:
+        self._awaited[reference] = _Awaited(worker, what)
+
+    def _hear(self, reference: Any) -> News | None:
+        awaited = self._awaited.pop(reference)
+        worker = awaited.worker
+        if worker not in self._actors:
+            return None  # killed meanwhile: the scheduler has written it off
+        errors = self._ray.exceptions
+        try:
+            answer = self._ray.get(reference)
+        except errors.RayTaskError as error:
+            return self._raised(awaited, error.cause, error)
+        except errors.RayError as error:
+            self.kill(worker)
+            return Lost(worker, _how_it_died(error), bool(getattr(error, "preempted", False)))
+        match awaited.what:
+            case "report":
+                self._compare(packages.Running(**answer))
+                handle = self._actors[worker]
+                device = self._device
+                self._await(
+                    handle.load.remote(
+                        self._renderer,
+                        self._inputs,
+                        self._store_url,
+                        device.name,
+                        worker,
+                        device.threads,
+                    ),
+                    worker,
+                    "load",
+                )
+                return None
+            case "load":
+                return Joined(worker)
+            case _:
+                points, seconds = answer
+                return Done(worker, points, seconds)
+
+    def _raised(self, awaited: _Awaited, cause: BaseException, error: Exception) -> News:
+        """An exception inside a worker that itself lives on."""
+        reason = describe(cause)
+        if awaited.what == "tile":
+            if isinstance(cause, OSError):
+                return Unwritable(awaited.worker, reason)
+            return Failed(awaited.worker, reason)
+        if isinstance(cause, LossatlasError):
+            raise cause
+        self.kill(awaited.worker)
+        return Lost(awaited.worker, reason)
+
+    def _compare(self, theirs: packages.Running) -> None:
+        ours = self._ours
+        if theirs.digest == ours.digest:
+            return
+        if theirs.folder == ours.folder:
+            raise ClusterError(
+                f"{ours.folder} has changed since this driver started; wanted one version all "
+                "through a render. Start it again with lossatlas resume"
+            )
+        raise ClusterError(
+            f"the worker {theirs.pid} on {theirs.host} runs another pipeline ({theirs.folder}, "
+            f"{theirs.digest}) than this driver ({ours.folder}, {ours.digest}). Install the same "
+            "lossatlas on every machine"
+        )
+
+
+def describe(error: BaseException) -> str:
+    """One line: the error's type and message, and the last line of code it came from."""
+    message = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {message[:300]}{place}"
+
+
+def _how_it_died(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if "running low on memory" in text:
+        return "its process was killed because the machine ran low on memory"
+    return "its process died"

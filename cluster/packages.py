@@ -1,0 +1,85 @@
+"""Which `pipeline` runs: the driver's own, whatever a user's folder or path holds.
+
+The package names are common words. `pin` loads them from the folder the driver runs from, before
+anything can import a namesake. Only the standard library is used here: this module travels to the
+workers by value, before any of our packages can be imported there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from dataclasses import dataclass
+
+NAMES = ("pipeline", "renders", "cluster")
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a process runs: the folder and source digest of its `pipeline`, and versions."""
+
+    folder: str
+    digest: str
+    python: str
+    host: str
+    pid: int
+
+
+def pin(root: str = ROOT) -> None:
+    """Bind our package names to the folders under `root`, where these exist.
+
+    Where they do not (a machine with its own installation), the names are left to the path.
+    """
+    for name in NAMES:
+        folder = os.path.join(root, name)
+        init = os.path.join(folder, "__init__.py")
+        present = sys.modules.get(name)
+        if not os.path.isfile(init):
+            continue
+        if present is not None and _same(getattr(present, "__file__", None), init):
+            continue
+        spec = importlib.util.spec_from_file_location(
+            name, init, submodule_search_locations=[folder]
+        )
+        if spec is None or spec.loader is None:
+            continue
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+
+
+def running() -> Running:
+    """What this process runs, after `pin`."""
+    pipeline = importlib.import_module("pipeline")
+    folder = os.path.dirname(os.path.abspath(pipeline.__file__ or ""))
+    return Running(folder, _digest(folder), platform.python_version(), platform.node(), os.getpid())
+
+
+def version() -> str:
+    """The installed version of lossatlas, or `checkout` where it runs uninstalled."""
+    try:
+        return importlib.metadata.version("lossatlas")
+    except importlib.metadata.PackageNotFoundError:
+        return "checkout"
+
+
+def _digest(folder: str) -> str:
+    digest = hashlib.sha256()
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(name for name in files if name.endswith(".py")):
+            path = os.path.join(parent, name)
+            digest.update(os.path.relpath(path, folder).encode() + b"\0")
+            with open(path, "rb") as file:
+                digest.update(file.read() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _same(file: str | None, other: str) -> bool:
+    return file is not None and os.path.realpath(file) == os.path.realpath(other)

@@ -1,0 +1,152 @@
+"""What a user sees while a render runs: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from cluster import phrases
+from cluster.scheduler import Scheduler
+from pipeline.grid import Tile
+
+_LINE_SECONDS = 10.0
+_LINE_FRACTION = 0.1
+_LINE_AT_LEAST_SECONDS = 1.0
+
+
+class ProgressView:
+    """Counts what a render does and shows it on stderr; the `Observer` of `cluster.loop`."""
+
+    def __init__(
+        self,
+        name: str,
+        tiles_done: int,
+        tiles_total: int,
+        points_left: int,
+        quiet: bool,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._tiles_done = tiles_done
+        self._tiles_total = tiles_total
+        self._points_left = points_left
+        self._quiet = quiet
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._working_since: float | None = None
+        self._said_at = clock()
+        self._said_fraction = tiles_done / tiles_total
+        self.points = 0
+        self.tiles = 0
+        self._retries = self._quarantined = self._workers = self._starting = 0
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> ProgressView:
+        if not self._quiet and self._stream.isatty():
+            console = Console(file=self._stream, highlight=False)
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),
+                TextColumn("{task.fields[facts]}", markup=False),
+                console=console,
+                refresh_per_second=4,
+                transient=True,
+            )
+            self._task = self._bar.add_task(
+                self._name,
+                total=self._tiles_total,
+                completed=self._tiles_done,
+                facts="starting workers",
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    # Observer
+
+    def rendered(self, tile: Tile, points: int, seconds: float) -> None:
+        self._tiles_done += 1
+        self.tiles += 1
+        self.points += points
+        self._points_left -= points
+
+    def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None:
+        self._quarantined += 1
+        self.warned(f"tile {tile} given up after {len(reasons)} tries: {reasons[-1]}")
+
+    def warned(self, text: str) -> None:
+        """One line a user should read, above the bar; also when quiet."""
+        line = f"lossatlas: {text}"
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, soft_wrap=True)
+        else:
+            print(line, file=self._stream, flush=True)
+
+    def ticked(self, scheduler: Scheduler) -> None:
+        now = self._clock()
+        if self._working_since is None and scheduler.alive:
+            self._working_since = now
+        self._retries = scheduler.retries
+        self._workers, self._starting = scheduler.alive, scheduler.starting
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._tiles_done, facts=self._facts(now))
+        elif not self._quiet:
+            self._say(now)
+
+    def stopping(self) -> None:
+        """Answer the user's ^C at once; taking the workers down takes a moment."""
+        if self._bar is not None:
+            self._bar.update(self._task, facts="stopping")
+
+    # Inside
+
+    @property
+    def _fraction(self) -> float:
+        return self._tiles_done / self._tiles_total
+
+    def seconds(self) -> float:
+        """Since the first worker was ready."""
+        return 0.0 if self._working_since is None else self._clock() - self._working_since
+
+    def points_per_second(self) -> float:
+        """Over the time there were workers; 0 before the first tile."""
+        seconds = self.seconds()
+        return self.points / seconds if self.points and seconds > 0 else 0.0
+
+    def _facts(self, now: float) -> str:
+        parts = [
+            f"{self._tiles_done:,}/{self._tiles_total:,} tiles {phrases.percent(self._fraction)}"
+        ]
+        speed = self.points_per_second()
+        if speed:
+            parts.append(phrases.rate(speed))
+            if self._points_left:
+                parts.append(f"ETA {phrases.duration(self._points_left / speed)}")
+        parts.append(
+            phrases.plural(self._workers, "worker") if self._workers else "starting workers"
+        )
+        if self._retries:
+            parts.append("1 retry" if self._retries == 1 else f"{self._retries:,} retries")
+        if self._quarantined:
+            parts.append(f"{self._quarantined:,} quarantined")
+        return " · ".join(parts)
+
+    def _say(self, now: float) -> None:
+        waited = now - self._said_at
+        moved = self._fraction - self._said_fraction
+        if waited < _LINE_SECONDS and not (
+            moved >= _LINE_FRACTION and waited >= _LINE_AT_LEAST_SECONDS
+        ):
+            return
+        self._said_at, self._said_fraction = now, self._fraction
+        print(f"{self._name}: {self._facts(now)}", file=self._stream, flush=True)

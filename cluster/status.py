@@ -1,0 +1,161 @@
+"""How far a render is, read from its store alone: no torch, no Ray, no cluster needed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from cluster import phrases, quarantine
+from cluster.lease import Holder
+from pipeline.grid import Tile
+from pipeline.store import Store, StoreError
+
+_SAMPLE_TILES = 200
+
+
+@dataclass(frozen=True)
+class Status:
+    """One look at a store.
+
+    `seconds_per_point` is of one worker, from a sample of committed tiles (NaN without any);
+    `frames_done` counts the committed tiles of each frame.
+    """
+
+    name: str
+    url: str
+    tiles: int
+    tiles_done: int
+    points: int
+    points_done: int
+    frames_done: tuple[int, ...]
+    quarantined: dict[Tile, tuple[str, ...]]
+    driver: Holder | None
+    seconds_per_point: float
+
+    @property
+    def state(self) -> str:
+        """`running`, `done` or `stopped`."""
+        if self.driver is not None:
+            return "running"
+        return "done" if self.tiles_done == self.tiles else "stopped"
+
+    @property
+    def points_per_second(self) -> float:
+        """Of all workers of the running driver, or of one where none runs."""
+        workers = self.driver.workers if self.driver is not None else 1
+        return workers / self.seconds_per_point if self.seconds_per_point > 0 else math.nan
+
+    @property
+    def eta_seconds(self) -> float:
+        return (self.points - self.points_done) / self.points_per_second
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`; what is unknown is null."""
+        return {
+            "name": self.name,
+            "store": self.url,
+            "state": self.state,
+            "tiles": self.tiles,
+            "tiles_done": self.tiles_done,
+            "points": self.points,
+            "points_done": self.points_done,
+            "frames_tiles_done": list(self.frames_done),
+            "quarantined": {str(tile): list(why) for tile, why in self.quarantined.items()},
+            "driver": None
+            if self.driver is None
+            else {
+                "host": self.driver.host,
+                "pid": self.driver.pid,
+                "workers": self.driver.workers,
+                "beat": self.driver.beat,
+            },
+            "points_per_second": _known(self.points_per_second) if self.driver else None,
+            "seconds_per_point": _known(self.seconds_per_point),
+            "eta_seconds": _known(self.eta_seconds) if self.driver else None,
+        }
+
+
+def look(store: Store, now: float | None = None) -> Status:
+    """Read how far the render in `store` is; `now` in seconds since the epoch."""
+    grid = store.grid
+    committed = store.committed()
+    holder = Holder.read(store)
+    alive = holder is not None and holder.alive(time.time() if now is None else now)
+    per_frame = Counter(tile.frame for tile in committed)
+    return Status(
+        name=store.attrs.get("spec", {}).get("name", store.url),
+        url=store.url,
+        tiles=grid.tile_count,
+        tiles_done=len(committed),
+        points=grid.points,
+        points_done=sum(grid.size(tile) for tile in committed),
+        frames_done=tuple(per_frame[frame] for frame in range(grid.frames)),
+        quarantined={t: why for t, why in quarantine.listed(store).items() if t not in committed},
+        driver=holder if alive else None,
+        seconds_per_point=_seconds_per_point(store, committed),
+    )
+
+
+def lines(status: Status) -> list[str]:
+    """The status for people."""
+    place = phrases.place(status.url)
+    fraction = status.tiles_done / status.tiles
+    out = [
+        f"{status.name}  {place}",
+        f"  {phrases.bar(fraction)} {phrases.percent(fraction)}  "
+        f"{status.tiles_done:,}/{phrases.plural(status.tiles, 'tile')}, "
+        f"{status.points_done:,}/{phrases.plural(status.points, 'point')}",
+    ]
+    if len(status.frames_done) > 1:
+        out.append(f"  frames   {_frames(status)}")
+    match status.state:
+        case "running":
+            out.append(
+                f"  running  {status.driver}, "
+                f"{phrases.plural(status.driver.workers if status.driver else 0, 'worker')}"
+            )
+            if not math.isnan(status.points_per_second):
+                out.append(
+                    f"  speed    {phrases.rate(status.points_per_second)}, "
+                    f"ETA {phrases.duration(status.eta_seconds)}"
+                )
+        case "done":
+            out.append("  done")
+        case _:
+            out.append(f"  not running; go on with: lossatlas resume {place}")
+            if not math.isnan(status.eta_seconds):
+                out.append(f"  left     {phrases.duration(status.eta_seconds)} of one worker")
+    if status.quarantined:
+        out.append(f"  quarantined {len(status.quarantined):,}; the next resume tries them again")
+        out += [
+            f"    tile {tile}: {why[-1] if why else 'no reason noted'}"
+            for tile, why in sorted(status.quarantined.items())
+        ]
+    return out
+
+
+def _frames(status: Status) -> str:
+    a_frame = status.tiles // len(status.frames_done)
+    done = sum(count == a_frame for count in status.frames_done)
+    begun = sum(0 < count < a_frame for count in status.frames_done)
+    rest = len(status.frames_done) - done - begun
+    return f"{done:,} done, {begun:,} begun, {rest:,} to come"
+
+
+def _seconds_per_point(store: Store, committed: set[Tile]) -> float:
+    tiles = sorted(committed)
+    seconds, points = 0.0, 0
+    for tile in tiles[:: max(1, len(tiles) // _SAMPLE_TILES)]:
+        try:
+            seconds += store.tile_facts(tile)[0]
+        except StoreError:
+            continue  # damaged: verify's business
+        points += store.grid.size(tile)
+    return seconds / points if points else math.nan
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,105 @@
+"""Batch norm with the exact population statistics of a calibration set.
+
+The statistics of a batch norm depend on the weights before it, so at every grid point they are
+computed anew: the mean and the variance over the whole calibration set at those weights, the
+limit that `update_bn` of Garipov et al. 2018 (arXiv:1802.10026) averages towards.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipeline.lockstep import Meet
+
+
+class Statistics:
+    """Mean and variance of every batch norm, in the order in which a forward pass meets them."""
+
+    def __init__(self) -> None:
+        self._moments: list[tuple[Tensor, Tensor]] = []
+        self._here = threading.local()
+
+    def clear(self) -> None:
+        """Forget the statistics of the last point."""
+        self._moments = []
+
+    def calibrate(self, meet: Meet) -> None:
+        """This thread's next forward pass carries a part of the calibration set."""
+        self._here.meet = meet
+
+    def apply(self) -> None:
+        """This thread's next forward pass uses the statistics that the calibration left."""
+        self._here.meet = None
+        self._here.step = 0
+
+    def of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance, float32 (C,), for the batch norm that `x` (n, C, …) has come to."""
+        meet: Meet | None = self._here.meet
+        if meet is not None:
+            moments: tuple[Tensor, Tensor] = meet(moments_of_examples(x), self._combine)
+            return moments
+        step: int = self._here.step
+        self._here.step += 1
+        return self._moments[step]
+
+    def _combine(self, parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
+        moments = population(parts)
+        self._moments.append(moments)
+        return moments
+
+
+def moments_of_examples(x: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Per example and channel of `x` (n, C, …): mean and sum of squared deviations from it.
+
+    Returns:
+        Two tensors (n, C) of the dtype of `x`, and how many values each is over. Per example,
+        so that they do not depend on which examples share a chunk.
+    """
+    inner = tuple(range(2, x.ndim))
+    if not inner:
+        return x, torch.zeros_like(x), 1
+    mean = x.mean(inner, keepdim=True)
+    squares = (x - mean).square_().sum(inner)
+    return mean.flatten(1), squares, x[0, 0].numel()
+
+
+def population(parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """Population mean and variance (C,) over the examples of all parts, summed in float64."""
+    means = torch.cat([part[0] for part in parts]).double()
+    squares = torch.cat([part[1] for part in parts]).double()
+    count = parts[0][2]
+    mean = means.mean(0)
+    variance = (squares.sum(0) / count + (means - mean).square().sum(0)) / len(means)
+    dtype = parts[0][0].dtype
+    return mean.to(dtype), variance.to(dtype)
+
+
+class PopulationNorm(nn.Module):
+    """Stands in for a batch norm; same parameters under the same names."""
+
+    def __init__(self, norm: _BatchNorm, statistics: Statistics) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self._statistics = statistics
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance = self._statistics.of(x)
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def replace_batch_norm(network: nn.Module, statistics: Statistics) -> nn.Module:
+    """`network` with every batch norm taking its moments from `statistics`; changed in place."""
+    if isinstance(network, _BatchNorm):
+        return PopulationNorm(network, statistics)
+    for name, child in network.named_children():
+        setattr(network, name, replace_batch_norm(child, statistics))
+    return network

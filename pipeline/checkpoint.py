@@ -1,0 +1,422 @@
+"""Checkpoints: trained weights from a file, held against a network."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.errors import LossatlasError
+
+State = Mapping[str, torch.Tensor]
+
+_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "net")
+_WRAPPERS = ("module.", "_orig_mod.")
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_CURE = "Check network.factory, or the checkpoint"
+
+
+class CheckpointError(LossatlasError):
+    """A checkpoint cannot be read, or does not belong to the network."""
+
+
+def load(path: str) -> dict[str, torch.Tensor]:
+    """Read the tensors of a checkpoint: floats as float32, on the CPU.
+
+    Args:
+        path: a local path or an fsspec URL of a .safetensors, .pt, .pth, .th or .ckpt file. The
+            pickled kinds are read with `weights_only=True`: no code in them can run.
+
+    Returns:
+        Name → tensor, in the file's order. Nesting (`state_dict`, `model_state`, …) is undone,
+        and so are the prefixes of wrappers (`module.`, `_orig_mod.`; `net.` in a curve
+        checkpoint).
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint, truncated, holding more than tensors,
+            or holding a value that is not finite; the message names the tensor.
+    """
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix not in (".safetensors", ".pt", ".pth", ".th", ".ckpt"):
+        raise CheckpointError(
+            f"{path} ends in {suffix or 'no suffix'}; wanted .safetensors, .pt, .pth, .th or "
+            ".ckpt. Check the path, or save the weights as safetensors"
+        )
+    with _open(path) as file:
+        content = file.read()
+    read = _read_safetensors if suffix == ".safetensors" else _read_pickle
+    state = _unwrap(_unnest(read(content, path), path))
+    return {name: _usable(tensor, name, path) for name, tensor in state.items()}
+
+
+def match(state: State, network: nn.Module, where: str) -> None:
+    """Check that `state` holds every parameter and buffer of `network`, and nothing else.
+
+    `num_batches_tracked` may be there or not: it has no part in a forward pass in eval mode.
+
+    Args:
+        state: as `load` gives it.
+        network: the network that the weights are meant for.
+        where: what the message calls the checkpoint, such as `plane.weights[1]`.
+
+    Raises:
+        CheckpointError: with both counts of values, the first tensor that differs, both shapes.
+    """
+    if is_curve(state):
+        raise CheckpointError(
+            f"{where} is a curve checkpoint; wanted one set of weights. Use plane.kind: curve, or "
+            "one point of the curve"
+        )
+    parameters, buffers_ = _parameters(network), _buffers(network)
+    shapes = {name: tuple(p.shape) for name, (p, _) in parameters.items()}
+    shapes |= {name: tuple(buffer.shape) for name, buffer in buffers_.items()}
+    aliases = {alias for _, names in parameters.values() for alias in names}
+    present = {name: _of(state, parameters, name) for name in shapes}
+    first = next(_differences(present, shapes), None)
+    if first is None:
+        first = next(_untied(state, parameters), None)
+    if first is None:
+        left = [n for n in state if n not in shapes and n not in aliases]
+        left = [n for n in left if not n.endswith(_STATISTICS[2])]
+        first = f"{left[0]} {_shape(state[left[0]])} is not in the network" if left else None
+    if first is None:
+        return
+    found = sum(
+        tensor.numel()
+        for name, tensor in state.items()
+        if name not in buffers_ and not name.endswith(_STATISTICS)
+    )
+    raise CheckpointError(_mismatch(where, found, network, first))
+
+
+def weights(state: State, network: nn.Module) -> np.ndarray:
+    """The parameters as one vector, float32 (P,), in `named_parameters()` order.
+
+    `match` is taken for granted.
+    """
+    parameters = _parameters(network)
+    return _flat(_present(_of(state, parameters, name)) for name in parameters)
+
+
+def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
+    """The persistent buffers by the network's own names, in the dtypes of the network.
+
+    `match` is taken for granted. A `num_batches_tracked` that the checkpoint lacks is the
+    network's own.
+    """
+    prefix = _wrapper(network.state_dict())
+    return {
+        prefix + name: state.get(name, own).detach().to(own.dtype, copy=True)
+        for name, own in _buffers(network).items()
+    }
+
+
+def named(flat: np.ndarray, network: nn.Module) -> dict[str, torch.Tensor]:
+    """The inverse of `weights`: float32 (P,) → name → tensor of the parameter's shape."""
+    parameters = dict(network.named_parameters())
+    sizes = [parameter.numel() for parameter in parameters.values()]
+    parts = torch.split(torch.from_numpy(np.array(flat, dtype=np.float32)), sizes)
+    return {
+        name: part.view(parameter.shape)
+        for (name, parameter), part in zip(parameters.items(), parts, strict=True)
+    }
+
+
+def is_curve(state: State) -> bool:
+    """Whether `state` is a curve checkpoint: every parameter ends in _0, _1, …, point by point.
+
+    Source: the layout of the code of Garipov et al. 2018, arXiv:1802.10026.
+    """
+    points = _points(state)
+    counts = {tuple(sorted(of_stem)) for of_stem in points.values()}
+    if len(counts) != 1 or len(count := counts.pop()) < 2 or count != tuple(range(len(count))):
+        return False
+    numbered = sum(len(of_stem) for of_stem in points.values())
+    statistics = sum(name.endswith(_STATISTICS) for name in state)
+    constants = sum(name.startswith("coeff_layer.") for name in state)
+    alike = all(len({p.shape for p in of_stem.values()}) == 1 for of_stem in points.values())
+    return alike and (constants > 0 or numbered + statistics == len(state))
+
+
+def curve_points(state: State, network: nn.Module, where: str) -> list[np.ndarray]:
+    """The weights of a curve checkpoint: start, bends in order, end; each float32 (P,).
+
+    Parameters are found by name. Where the curve's code names its modules otherwise than the
+    network (`downsample.weight` for `downsample.0.weight`), they are paired in order, as that
+    code does, if the file has an order, and all kinds and shapes agree.
+
+    Raises:
+        CheckpointError: not a curve checkpoint, or one of another network.
+    """
+    if not is_curve(state):
+        raise CheckpointError(
+            f"{where} is one set of weights; wanted a curve checkpoint, whose parameters end in "
+            "_0, _1, _2. Give start, bend and end as three checkpoints"
+        )
+    points, parameters = _points(state), _parameters(network)
+    stems = _stems(state, list(points), list(parameters))
+    shapes = {name: tuple(parameter.shape) for name, (parameter, _) in parameters.items()}
+    present = {name: points[stem][0] for name, stem in stems.items()}
+    first = next(_differences({name: present.get(name) for name in shapes}, shapes), None)
+    left = [stem for stem in points if stem not in stems.values()]
+    if first is None and left:
+        first = f"{left[0]} {_shape(points[left[0]][0])} is not in the network"
+    if first is not None:
+        found = sum(of_stem[0].numel() for of_stem in points.values())
+        raise CheckpointError(_mismatch(where, found, network, first))
+    return [
+        _flat(points[stems[name]][point] for name in parameters)
+        for point in range(len(next(iter(points.values()))))
+    ]
+
+
+def digest(path: str) -> str:
+    """The sha256 (hex) of the file's bytes.
+
+    Raises:
+        CheckpointError: no such file, or it cannot be read.
+    """
+    sha256 = hashlib.sha256()
+    with _open(path) as file:
+        while block := file.read(1 << 20):
+            sha256.update(block)
+    return sha256.hexdigest()
+
+
+def save(path: str, state: State) -> None:
+    """Write name → tensor as safetensors, whole or not at all.
+
+    Args:
+        path: a local path ending in .safetensors; its folder exists.
+        state: any tensors; shared memory is written once a name.
+
+    Raises:
+        CheckpointError: another suffix, a URL, or a place that cannot be written.
+    """
+    import safetensors.torch
+
+    if "://" in path or not path.endswith(".safetensors"):
+        raise CheckpointError(f"cannot save to {path}; wanted a local path ending in .safetensors")
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.partial")
+    tensors = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in state.items()}
+    try:
+        temporary.write_bytes(safetensors.torch.save(tensors))
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path} cannot be written ({error.strerror}); wanted a folder with room"
+        ) from None
+
+
+def _open(path: str) -> IO[bytes]:
+    import fsspec
+
+    try:
+        filesystem, location = fsspec.core.url_to_fs(path)
+        if filesystem.isdir(location):
+            raise CheckpointError(f"{path} is a folder; wanted a checkpoint file. Name the file")
+        file: IO[bytes] = filesystem.open(location, "rb")
+        return file
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: no such file; wanted a checkpoint. Check the path"
+        ) from None
+    except (OSError, ImportError, ValueError) as error:
+        line = " ".join(str(error).split())
+        raise CheckpointError(f"{path} cannot be read ({line}); wanted a checkpoint") from None
+
+
+def _read_safetensors(content: bytes, path: str) -> Any:
+    import safetensors.torch
+
+    try:
+        return safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}); wanted one. Copy it again"
+        ) from None
+
+
+def _read_pickle(content: bytes, path: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that torch reads all the same
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has no one type for "this is not a checkpoint"
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and refused:
+            raise CheckpointError(
+                f"{path} holds {refused[1]}, which could run code, and was refused; wanted tensors "
+                "alone. Save network.state_dict(), best as safetensors"
+            ) from None
+        reason = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+        raise CheckpointError(
+            f"{path} cannot be read as a torch checkpoint ({reason[:120] or type(error).__name__});"
+            " wanted a whole file of tensors. Copy it again, or save it as safetensors"
+        ) from None
+
+
+def _unnest(content: Any, path: str) -> dict[str, torch.Tensor]:
+    while isinstance(content, Mapping):
+        inner = [content[n] for n in _NESTS if isinstance(content.get(n), Mapping)]
+        if not inner:
+            break
+        content = inner[0]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{path} holds {type(content).__name__}; wanted named tensors. Save "
+            "network.state_dict()"
+        )
+    state = {str(n): value for n, value in content.items() if isinstance(value, torch.Tensor)}
+    if not state:
+        raise CheckpointError(
+            f"{path} holds no tensors under {', '.join(map(str, content)) or 'no name'}; wanted a "
+            "state dict. Save network.state_dict()"
+        )
+    return state
+
+
+def _unwrap(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    prefix = _wrapper(state)
+    state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    if is_curve(state):
+        net = [name for name in state if not name.startswith("coeff_layer.")]
+        if all(name.startswith("net.") for name in net):
+            state = {name.removeprefix("net."): tensor for name, tensor in state.items()}
+    return state
+
+
+def _wrapper(names: Iterable[str]) -> str:
+    """The prefix that wrappers such as DataParallel put before every one of `names`."""
+    names, prefix = list(names), ""
+    while wrappers := [w for w in _WRAPPERS if all(n.startswith(prefix + w) for n in names)]:
+        prefix += wrappers[0]
+    return prefix
+
+
+def _usable(tensor: torch.Tensor, name: str, path: str) -> torch.Tensor:
+    if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
+        raise CheckpointError(
+            f"{path}: {name} is {tensor.dtype}, {tensor.layout}; wanted a dense real tensor"
+        )
+    if not tensor.is_floating_point():
+        return tensor.detach()
+    tensor = tensor.detach().to(torch.float32)
+    if not torch.isfinite(tensor).all():
+        raise CheckpointError(
+            f"{path}: {name} holds NaN or inf; wanted finite float32 weights. Take a checkpoint "
+            "from before the training diverged"
+        )
+    return tensor
+
+
+def _parameters(network: nn.Module) -> dict[str, tuple[nn.Parameter, list[str]]]:
+    """Name without wrappers → parameter and all its names (tied weights have several)."""
+    prefix = _wrapper(network.state_dict())
+    aliases: dict[int, list[str]] = defaultdict(list)
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        aliases[id(parameter)].append(name.removeprefix(prefix))
+    return {
+        name.removeprefix(prefix): (parameter, aliases[id(parameter)])
+        for name, parameter in network.named_parameters()
+    }
+
+
+def _buffers(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Name without wrappers → persistent buffer."""
+    saved = network.state_dict()
+    prefix = _wrapper(saved)
+    return {
+        name.removeprefix(prefix): buffer
+        for name, buffer in network.named_buffers()
+        if name in saved
+    }
+
+
+def _of(
+    state: State, parameters: Mapping[str, tuple[nn.Parameter, list[str]]], name: str
+) -> torch.Tensor | None:
+    """The tensor of `name` in `state`, under whichever of its names it was saved."""
+    names = parameters[name][1] if name in parameters else [name]
+    return next((state[n] for n in names if n in state), None)
+
+
+def _present(tensor: torch.Tensor | None) -> torch.Tensor:
+    if tensor is None:
+        raise CheckpointError(f"a parameter is missing from the checkpoint. {_CURE}")
+    return tensor
+
+
+def _flat(tensors: Iterable[torch.Tensor]) -> np.ndarray:
+    return torch.cat([tensor.reshape(-1).to(torch.float32) for tensor in tensors]).numpy()
+
+
+def _differences(
+    present: Mapping[str, torch.Tensor | None], shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[str]:
+    for name, wanted in shapes.items():
+        tensor = present[name]
+        if tensor is None and not name.endswith(_STATISTICS[2]):
+            yield f"{name} {_text(wanted)} is not in the checkpoint"
+        elif tensor is not None and tuple(tensor.shape) != wanted:
+            yield f"{name} {_shape(tensor)} against {_text(wanted)}"
+
+
+def _untied(
+    state: State, parameters: Mapping[str, tuple[nn.Parameter, list[str]]]
+) -> Iterator[str]:
+    for _, (first, *others) in parameters.values():
+        for other in others:
+            if first in state and other in state and not torch.equal(state[first], state[other]):
+                yield f"{first} and {other} differ, and are one tensor in the network"
+
+
+def _mismatch(where: str, found: int, network: nn.Module, first: str) -> str:
+    wanted = sum(parameter.numel() for parameter in network.parameters())
+    return (
+        f"{where} has {found:,} values and the network {wanted:,}: not the same network "
+        f"(first difference: {first}). {_CURE}"
+    )
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return _text(tuple(tensor.shape))
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"({','.join(map(str, shape))})"
+
+
+def _points(state: State) -> dict[str, dict[int, torch.Tensor]]:
+    """Parameter name without its number → number → tensor, in the order of `state`."""
+    points: dict[str, dict[int, torch.Tensor]] = defaultdict(dict)
+    for name, tensor in state.items():
+        numbered = re.fullmatch(r"(.+)_(\d+)", name)
+        if numbered and not name.startswith("coeff_layer."):
+            points[numbered[1]][int(numbered[2])] = tensor
+    return dict(points)
+
+
+def _stems(state: State, stems: list[str], names: list[str]) -> dict[str, str]:
+    """Network's name → curve's name, by name, and otherwise by position."""
+    same = {name: name for name in names if name in stems}
+    if len(same) == len(names) or len(stems) != len(names) or list(state) == sorted(state):
+        return same  # Sorted names (safetensors) say nothing about the order of the modules.
+    pairs = dict(zip(names, stems, strict=True))
+    for name, stem in pairs.items():
+        in_place = stem == name or (stem not in same and name not in same)
+        if not in_place or stem.rpartition(".")[2] != name.rpartition(".")[2]:
+            return same
+    return pairs

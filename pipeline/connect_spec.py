@@ -1,0 +1,146 @@
+"""The specs of training: a curve between two modes, or a mode itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, model_validator
+
+from pipeline.spec import (
+    DataSpec,
+    NetworkSpec,
+    SpecError,
+    SpecModel,
+    absolute,
+    absolute_callable,
+    is_url,
+    read_yaml,
+    validate,
+)
+
+
+class CurveSpec(SpecModel):
+    """The family of curves, and where the search begins.
+
+    `init: linear` puts the bends on the line between the ends, evenly; `random` gives each the
+    fresh weights of a network that was never trained.
+    """
+
+    kind: Literal["bezier", "chain"] = "bezier"
+    bends: int = Field(default=1, ge=1)
+    init: Literal["linear", "random"] = "linear"
+
+
+class TrainSpec(SpecModel):
+    """Stochastic gradient descent on the first split of the data.
+
+    `lr` is held for the first half of the epochs, falls linearly to its hundredth until nine
+    tenths, and stays there. `augment: crop-flip` pads each image by 4 pixels of black, cuts it
+    back at a random place and mirrors every second one.
+    """
+
+    epochs: int = Field(ge=1)
+    batch: int = Field(default=128, ge=1)
+    lr: float = Field(gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=0.0, ge=0)
+    augment: Literal["none", "crop-flip"] = "none"
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainSpec:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov with momentum 0; wanted a momentum above 0")
+        return self
+
+
+class FramesSpec(SpecModel):
+    """Which states of the training are kept: every `every`-th epoch or step, and the last."""
+
+    every: int = Field(default=1, ge=1)
+    unit: Literal["epoch", "step"] = "epoch"
+
+
+class ConnectSpec(SpecModel):
+    """A curve of low loss between two modes, and the folder that its training goes to."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    network: NetworkSpec
+    start: str = Field(min_length=1)
+    end: str = Field(min_length=1)
+    curve: CurveSpec = CurveSpec()
+    data: DataSpec
+    loss: str = "cross_entropy"
+    train: TrainSpec
+    frames: FramesSpec = FramesSpec()
+    out: str = Field(min_length=1)
+
+
+class FitSpec(SpecModel):
+    """A mode, trained from fresh weights, and the folder that its training goes to."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    network: NetworkSpec
+    data: DataSpec
+    loss: str = "cross_entropy"
+    train: TrainSpec
+    frames: FramesSpec | None = None
+    out: str = Field(min_length=1)
+
+
+Spec = TypeVar("Spec", ConnectSpec, FitSpec)
+
+
+def read_connect(path: str | Path) -> ConnectSpec:
+    """Read a YAML spec of a curve; relative paths in it are taken from the spec's own folder.
+
+    `name` is the file's by default, and `out` `runs/<name>`.
+
+    Raises:
+        SpecError: the file is missing, is not YAML, or a key or value is wrong.
+    """
+    content, folder = _read(Path(path), "network, start, end, data, train")
+    return resolved(validate(ConnectSpec, content, str(path)), folder)
+
+
+def read_fit(path: str | Path) -> FitSpec:
+    """Read a YAML spec of a mode, as `read_connect` does.
+
+    Raises:
+        SpecError: the file is missing, is not YAML, or a key or value is wrong.
+    """
+    content, folder = _read(Path(path), "network, data, train")
+    return resolved(validate(FitSpec, content, str(path)), folder)
+
+
+def resolved(spec: Spec, folder: Path) -> Spec:
+    """`spec` with every path in it absolute, taken from `folder`.
+
+    Raises:
+        SpecError: `out` is a URL.
+    """
+    if is_url(spec.out):
+        raise SpecError(
+            f"out is {spec.out}; wanted a local folder, since a training replaces its checkpoint "
+            "in place. Give a folder that the machine that trains can reach"
+        )
+    factory = absolute_callable(spec.network.factory, folder)
+    source = absolute_callable(spec.data.source, folder, path_by_itself=True)
+    changes: dict[str, Any] = {
+        "network": spec.network.model_copy(update={"factory": factory}),
+        "data": spec.data.model_copy(update={"source": source}),
+        "loss": absolute_callable(spec.loss, folder),
+        "out": absolute(spec.out, folder),
+    }
+    if isinstance(spec, ConnectSpec):
+        changes |= {"start": absolute(spec.start, folder), "end": absolute(spec.end, folder)}
+    return spec.model_copy(update=changes)
+
+
+def _read(path: Path, keys: str) -> tuple[dict[str, Any], Path]:
+    content = read_yaml(path, keys)
+    content.setdefault("name", path.stem)
+    content.setdefault("out", f"runs/{content['name']}")
+    return content, path.absolute().parent

@@ -1,0 +1,202 @@
+"""Data: a fixed, seeded subsample of each split, ready for a forward pass."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline import usercode
+from pipeline.source import DataError, Split, opener
+from pipeline.usercode import UserCode
+
+if TYPE_CHECKING:
+    from pipeline.spec import DataSpec, NormaliseSpec
+
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Subsample:
+    """The examples of one split that are used.
+
+    Attributes:
+        name: the split.
+        inputs: (n, …) float32 images CHW, normalised, or vectors; or int64 token ids.
+        targets: int64 classes (n,), or whole numbers of another shape; or float32 (n, …).
+        indices: int64 (n,), rows of the source in the order drawn.
+        digest: sha256 (hex) over indices, inputs before normalisation, and targets.
+    """
+
+    name: str
+    inputs: np.ndarray
+    targets: np.ndarray
+    indices: np.ndarray
+    digest: str
+
+
+def load(spec: DataSpec, code: UserCode | None = None) -> tuple[Subsample, ...]:
+    """Select and decode the examples of every split, in the order of `spec.splits`.
+
+    Images are uint8 (scaled to [0, 1]) or floats, channels first or last; other unsigned bytes
+    are taken for pixels too; other whole numbers are token ids. Only selected images are decoded.
+
+    Args:
+        spec: where the examples are, and how many are wanted.
+        code: the source behind `file.py:callable`; the path itself is then never opened.
+
+    Raises:
+        DataError: no such source or split, a malformed file or image, a missing column, fewer
+            examples than asked for, values that are not finite, images of different sizes, or
+            a normalisation for another number of channels.
+        UserCodeError: the user's file cannot be read or imported.
+    """
+    open_split = opener(spec, code)
+    return tuple(_subsample(open_split(name), name, spec) for name in spec.splits)
+
+
+def source_code(spec: DataSpec) -> UserCode | None:
+    """The user code behind `file.py:callable`; None for any other source.
+
+    Raises:
+        UserCodeError: the file is missing, is not Python, or imports what cannot travel.
+    """
+    file, _, _ = spec.source.rpartition(":")
+    return usercode.read(file) if file.endswith(".py") else None
+
+
+def draw(labels: np.ndarray, count: int, seed: int, split: str) -> np.ndarray:
+    """A seeded draw of `count` rows whose first n rows are the draw of n.
+
+    With one whole number an example it is class-proportional: among the first n, every class of
+    fraction p has more than np − 1 and fewer than np + 1. Each class is taken in an order of its
+    own; its k-th element (from 0) has the window of steps in which that bound allows it, and the
+    element whose window closes first is next (ties: the window's middle, then a seeded order of
+    the classes). Any other targets give a seeded permutation.
+
+    Args:
+        labels: (N,) classes, or other targets (N, …).
+        count: how many rows, at most N.
+        seed: of the draw, together with the name of the split.
+        split: name of the split.
+
+    Returns:
+        Distinct rows, int64 (count,).
+
+    Source: that the windows can all be kept, Tijdeman 1980, Discrete Math. 32:323; that earliest
+        deadline first then keeps them, Horn 1974, Naval Res. Logist. Q. 21:177.
+    """
+    name = int.from_bytes(hashlib.sha256(split.encode()).digest()[:8], "little")
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, name])))
+    total = len(labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        return generator.permutation(total)[:count].astype(np.int64)
+    _, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    order = np.argsort(class_of, kind="stable")
+    parts = np.split(order, np.cumsum(counts)[:-1])
+    members = [generator.permutation(part) for part in parts]
+    sizes = counts.tolist()
+    ties = generator.permutation(len(sizes)).tolist()
+    waiting = [(1, c) for c in range(len(sizes))]  # (first step of its window, class)
+    ready: list[tuple[int, float, int, int]] = []  # (last step of its window, middle, tie, class)
+    taken = [0] * len(sizes)
+    rows = np.empty(count, dtype=np.int64)
+    for step in range(1, count + 1):
+        while waiting and waiting[0][0] <= step:
+            _, c = heapq.heappop(waiting)
+            last, middle = -(-(taken[c] + 1) * total // sizes[c]), (taken[c] + 0.5) / sizes[c]
+            heapq.heappush(ready, (last, middle, ties[c], c))
+        *_, c = heapq.heappop(ready)
+        rows[step - 1] = members[c][taken[c]]
+        taken[c] += 1
+        if taken[c] < sizes[c]:
+            heapq.heappush(waiting, (taken[c] * total // sizes[c] + 1, c))
+    return rows
+
+
+def _subsample(split: Split, name: str, spec: DataSpec) -> Subsample:
+    count = spec.splits[name]
+    what = f"the targets of {split.where}"
+    targets = _numbers(split.targets(), what)
+    total = len(targets)
+    if not total:
+        raise DataError(f"{split.where} holds no examples; wanted {count:,}. Check data.source")
+    if count > total:
+        raise DataError(
+            f"data.splits.{name} asks for {count:,} examples and {split.where} has {total:,}; "
+            f"wanted at most as many. Lower data.splits.{name}"
+        )
+    if spec.select == "head":
+        rows = np.arange(count, dtype=np.int64)
+    else:
+        rows = draw(targets, count, spec.seed, name)
+    targets = targets[rows]
+    _check_finite(targets, rows, what)
+    raw = split.inputs(rows)
+    inputs = _numbers(_channels_first(raw), f"the inputs of {split.where}", scale=True)
+    _check_finite(inputs, rows, f"the inputs of {split.where}")
+    if spec.normalise is not None:
+        inputs = _normalised(inputs, spec.normalise, split.where)
+    digest = _digest(rows, raw, targets)
+    return Subsample(name, np.ascontiguousarray(inputs), targets, rows, digest)
+
+
+def _numbers(values: np.ndarray, what: str, scale: bool = False) -> np.ndarray:
+    """Whole numbers as int64, floats as float32; to `scale` turns bytes into [0, 1]."""
+    if scale and values.dtype == np.uint8:
+        return values.astype(np.float32) / np.float32(255)
+    if values.ndim and (values.dtype == np.bool_ or np.issubdtype(values.dtype, np.integer)):
+        return values.astype(np.int64)
+    if values.ndim and np.issubdtype(values.dtype, np.floating):
+        return values.astype(np.float32)
+    raise DataError(f"{what} are {values.dtype} {values.shape}; wanted numbers, one row an example")
+
+
+def _check_finite(values: np.ndarray, rows: np.ndarray, what: str) -> None:
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        row = rows[np.argmin(finite)]
+        raise DataError(f"{what} hold NaN or inf in row {row}; wanted finite numbers. Mend the row")
+
+
+def _channels_first(raw: np.ndarray) -> np.ndarray:
+    """(n, height, width[, channels]) → (n, channels, height, width); the rest as it is."""
+    if raw.ndim == 3 and raw.dtype == np.uint8:
+        return raw[:, None]
+    if raw.ndim == 4:
+        first, last = raw.shape[1] in _CHANNELS, raw.shape[3] in _CHANNELS
+        if (last and not first) or (raw.dtype == np.uint8 and last >= first):
+            return raw.transpose(0, 3, 1, 2)
+    return raw
+
+
+def _normalised(inputs: np.ndarray, normalise: NormaliseSpec, where: str) -> np.ndarray:
+    """(x − mean) / std by channel: the second axis."""
+    channels, given = inputs.shape[1] if inputs.ndim > 1 else 1, len(normalise.mean)
+    if inputs.dtype == np.int64:
+        raise DataError(
+            f"data.normalise is given and the inputs of {where} are whole numbers; wanted images "
+            "or vectors. Leave data.normalise out"
+        )
+    if given != channels and not (given == 1 and inputs.ndim == 2):
+        raise DataError(
+            f"data.normalise has {given} channels and the inputs of {where} have {channels}; "
+            "wanted as many. Mend data.normalise"
+        )
+    shape = (given,) + (1,) * (inputs.ndim - 2)
+    mean = np.array(normalise.mean, dtype=np.float32).reshape(shape)
+    std = np.array(normalise.std, dtype=np.float32).reshape(shape)
+    normalised: np.ndarray = (inputs - mean) / std
+    return normalised
+
+
+def _digest(rows: np.ndarray, raw: np.ndarray, targets: np.ndarray) -> str:
+    sha256 = hashlib.sha256()
+    for array in (rows, raw, targets):
+        array = np.ascontiguousarray(array)
+        sha256.update(f"{array.dtype.str}{array.shape}".encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()

@@ -1,0 +1,301 @@
+"""The evaluator: a block of grid points in, loss and error of every split out. torch alone.
+
+All parameters are views of one flat buffer, so moving to another point is one write. Examples
+go through the network in chunks that fit in the cache. The size of a chunk follows from the
+network alone, and sums over examples are taken in one fixed order in float64: what is computed
+at a point depends neither on the tile it is in nor on who computes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.batch_norm import Statistics, has_batch_norm, replace_batch_norm
+from pipeline.errors import LossatlasError
+from pipeline.lockstep import Meet, lockstep
+from pipeline.losses import LossFunction, cross_entropy, misclassified
+from pipeline.plane import Plane
+
+# The largest activation of one chunk. Twice this costs a quarter of the speed (docs/log.md).
+_CHUNK_BYTES = 2 << 20
+_LARGEST_CHUNK = 512
+
+
+class EvaluateError(LossatlasError):
+    """The network, the data and the loss do not fit together."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One split, on the evaluator's device: inputs (n, …) and targets (n, …)."""
+
+    name: str
+    inputs: Tensor
+    targets: Tensor
+
+    def chunks(self, size: int) -> list[Examples]:
+        """Pieces of at most `size` examples, as equal as can be: none is left with only a few."""
+        count = -(-len(self.inputs) // size)
+        pieces = zip(
+            torch.tensor_split(self.inputs, count),
+            torch.tensor_split(self.targets, count),
+            strict=True,
+        )
+        return [Examples(self.name, inputs, targets) for inputs, targets in pieces]
+
+
+class Evaluator:
+    """A network, its data and the loss, on one device.
+
+    Args:
+        network: any module whose forward takes the data's inputs; taken over, and changed.
+        splits: name → inputs (n, …) and targets (n, …), the calibrating split first.
+        quantities: among loss, error and loss_stderr.
+        loss: outputs, targets → one value an example (n,).
+        batch_norm: `recompute`: at every point each batch norm uses the exact population mean
+            and variance over the first split at those weights. `frozen`: its running statistics.
+        device: where to compute.
+        chunk: how many examples go through the network at once; by default what fits the cache.
+
+    Raises:
+        EvaluateError: the network does not take the inputs, or the loss not its outputs.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]],
+        quantities: Sequence[str] = ("loss", "error", "loss_stderr"),
+        loss: LossFunction = cross_entropy,
+        batch_norm: Literal["recompute", "frozen"] = "recompute",
+        device: str = "cpu",
+        chunk: int | None = None,
+    ) -> None:
+        self._device = torch.device(device)
+        self._quantities = tuple(quantities)
+        self._loss = loss
+        self._splits = [
+            Examples(name, _inputs(inputs).to(self._device), torch.tensor(targets).to(self._device))
+            for name, (inputs, targets) in splits.items()
+        ]
+        self._statistics = Statistics()
+        self._recompute = batch_norm == "recompute" and has_batch_norm(network)
+        network = network.eval().requires_grad_(False).to(self._device)
+        if self._recompute:
+            network = replace_batch_norm(network, self._statistics)
+        self._network = network
+        self._place = _Placement(network, self._device)
+        largest = self._check()
+        self.chunk = chunk or _chunk_size(largest)
+        self._chunks = [split.chunks(self.chunk) for split in self._splits]
+        self._threads = ThreadPoolExecutor(max_workers=len(self._chunks[0]))
+
+    def evaluate(
+        self, plane: Plane, coordinates: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Every quantity at every point.
+
+        Args:
+            plane: over the network's P parameters.
+            coordinates: x and y, float64 (points, 2).
+
+        Returns:
+            quantity → float32 (splits, points). NaN and inf are results.
+        """
+        values = np.empty((len(self._quantities), len(self._splits), len(coordinates)), "float32")
+        self._place.load(plane)
+        for index, (x, y) in enumerate(coordinates):
+            self._place.move(float(x), float(y))
+            values[:, :, index] = self._measure()
+        return dict(zip(self._quantities, values, strict=True))
+
+    def at(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
+        """Every quantity at given weights (P,): quantity → float32 (splits,)."""
+        zero = np.zeros(1)
+        plane = Plane(np.asarray(weights, "float64"), zero, zero, "euclidean")
+        return {q: values[:, 0] for q, values in self.evaluate(plane, np.zeros((1, 2))).items()}
+
+    def _measure(self) -> NDArray[np.float64]:
+        """The quantities (quantities, splits) at the weights in place."""
+        first, *others = self._chunks
+        with torch.inference_mode():
+            per_split = [self._calibrate(first) if self._recompute else self._apply(first)]
+            per_split += [self._apply(chunks) for chunks in others]
+            return np.array(
+                [[_reduce(q, *each) for each in per_split] for q in self._quantities], "float64"
+            )
+
+    def _calibrate(self, chunks: list[Examples]) -> tuple[Tensor, Tensor]:
+        def task(chunk: Examples, meet: Meet) -> tuple[Tensor, Tensor]:
+            self._statistics.calibrate(meet)
+            return self._forward(chunk)
+
+        self._statistics.clear()
+        tasks = [lambda meet, chunk=chunk: task(chunk, meet) for chunk in chunks]
+        return _join(lockstep(tasks, self._threads))
+
+    def _apply(self, chunks: list[Examples]) -> tuple[Tensor, Tensor]:
+        measured = []
+        for chunk in chunks:
+            self._statistics.apply()
+            measured.append(self._forward(chunk))
+        return _join(measured)
+
+    def _forward(self, chunk: Examples) -> tuple[Tensor, Tensor]:
+        """Loss and error of each example, float64 (n,)."""
+        # Inference mode belongs to a thread, and a calibrating chunk has its own.
+        with torch.inference_mode():
+            outputs = self._network(chunk.inputs)
+            losses = self._loss(outputs, chunk.targets).double()
+            if "error" not in self._quantities:
+                return losses, losses
+            return losses, misclassified(outputs, chunk.targets)
+
+    def _check(self) -> int:
+        """Try two examples, so that a misfit is found before anything is computed or written.
+
+        Returns the bytes of the largest activation of one example.
+        """
+        first = self._splits[0]
+        tried = Examples(first.name, first.inputs[:2], first.targets[:2])
+        sizes = [tried.inputs[0].nbytes]
+        hooks = [
+            module.register_forward_hook(lambda _m, _i, output: sizes.append(_bytes(output)))
+            for module in self._network.modules()
+        ]
+        self._statistics.calibrate(lambda value, combine: combine([value]))
+        try:
+            with torch.inference_mode():
+                outputs = self._network(tried.inputs)
+                if self._loss is cross_entropy:
+                    self._check_classes(outputs.shape[-1])
+                losses = self._loss(outputs, tried.targets)
+        except EvaluateError:
+            raise
+        except Exception as error:
+            raise EvaluateError(
+                f"the network or the loss does not take the data (inputs {_shape(tried.inputs)}, "
+                f"targets {_shape(tried.targets)}): {' '.join(str(error).split())[:300]}. "
+                "Check network, data and evaluate.loss"
+            ) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if losses.shape != (len(tried.inputs),):
+            raise EvaluateError(
+                f"the loss gives {tuple(losses.shape)} for {len(tried.inputs)} examples; wanted "
+                "one value an example"
+            )
+        return max(sizes)
+
+    def _check_classes(self, classes: int) -> None:
+        for split in self._splits:
+            low, high = int(split.targets.min()), int(split.targets.max())
+            if low < 0 or high >= classes:
+                raise EvaluateError(
+                    f"data split {split.name} has classes {low} to {high} and the network "
+                    f"{classes} outputs; wanted classes 0 to {classes - 1}. Check network.kwargs"
+                )
+
+
+class _Placement:
+    """Puts θ(x, y) into a network whose parameters view one flat float32 buffer.
+
+    The network is stored channels-last, so the plane's vectors are brought into the buffer's
+    order once, and every point is one fused write.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        parameters = list(network.parameters())
+        self._device = device
+        self._order = torch.cat([_physical_order(p) for p in parameters] or [torch.empty(0).long()])
+        self._order += torch.repeat_interleave(
+            torch.tensor([0, *np.cumsum([p.numel() for p in parameters])[:-1]]),
+            torch.tensor([p.numel() for p in parameters]),
+        )
+        self._flat = torch.empty(len(self._order), device=device)
+        self._plane: Plane | None = None
+        start = 0
+        for parameter in parameters:
+            part = self._flat[start : start + parameter.numel()]
+            start += parameter.numel()
+            parameter.data = _viewed(part, parameter.shape).copy_(parameter.data)
+
+    def load(self, plane: Plane) -> None:
+        if plane is self._plane:
+            return
+        if plane.origin.size != self._flat.numel():
+            raise EvaluateError(
+                f"the plane has {plane.origin.size:,} values and the network "
+                f"{self._flat.numel():,} parameters; wanted as many"
+            )
+        self._plane = plane
+        self._origin, self._u, self._v = (
+            torch.tensor(vector)[self._order].to(self._device)
+            if vector.size > 1
+            else torch.zeros_like(self._flat, dtype=torch.float64)
+            for vector in (plane.origin, plane.u, plane.v)
+        )
+
+    def move(self, x: float, y: float) -> None:
+        self._flat.copy_(torch.add(self._origin, self._u, alpha=x).add_(self._v, alpha=y))
+
+
+def _inputs(inputs: NDArray[np.generic]) -> Tensor:
+    # A copy: arrays that Ray shares are read-only.
+    tensor = torch.tensor(inputs)
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _viewed(part: Tensor, shape: torch.Size) -> Tensor:
+    """`part` (numel,) as a tensor of `shape`; images' filters channels-last."""
+    if len(shape) != 4:
+        return part.view(shape)
+    out, inner, height, width = shape
+    return part.view(out, height, width, inner).permute(0, 3, 1, 2)
+
+
+def _physical_order(parameter: Tensor) -> Tensor:
+    index = torch.arange(parameter.numel()).view(parameter.shape)
+    return (index.permute(0, 2, 3, 1) if index.ndim == 4 else index).reshape(-1)
+
+
+def _chunk_size(bytes_an_example: int) -> int:
+    fitting = max(1, _CHUNK_BYTES // max(1, bytes_an_example))
+    return min(_LARGEST_CHUNK, 1 << (fitting.bit_length() - 1))
+
+
+def _bytes(output: object) -> int:
+    if isinstance(output, Tensor) and output.ndim:
+        return output.nbytes // len(output)
+    return 0
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def _reduce(quantity: str, losses: Tensor, errors: Tensor) -> float:
+    """One number over a split's examples, summed in float64."""
+    match quantity:
+        case "loss":
+            return float(losses.mean())
+        case "error":
+            return float(errors.mean())
+        case "loss_stderr":
+            # One example has no spread, and says so.
+            return float(losses.std() / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
+    raise EvaluateError(f"unknown quantity {quantity!r}; wanted loss, error or loss_stderr")

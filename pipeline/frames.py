@@ -1,0 +1,264 @@
+"""The planes of a render: one for a picture, one a frame for a film of a curve being found.
+
+The frames of a film share the two ends, so u is the same in all of them. v turns with the bend, and
+must not jump: its sign is carried from frame to frame. A frame whose bend lies on the line between
+the ends spans no plane; it takes the limit, the v of the nearest frame in time (the one before, or
+at the beginning the first that has one), on which its bend has y = 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import fsspec
+import numpy as np
+from torch import nn
+
+from pipeline import checkpoint, plane
+from pipeline.errors import LossatlasError
+from pipeline.fingerprint import digest_of_array
+from pipeline.grid import Extent
+from pipeline.plane import FrameFacts, Plane, Vector
+from pipeline.spec import is_url
+
+_ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
+# A bend this close to the line, as a share of its distance from the start, spans a plane only by
+# the rounding of its weights (float16 has 5e-4).
+_ON_THE_LINE = 1e-3
+
+
+class FramesError(LossatlasError):
+    """The frames of a film are missing, out of order, or of different curves."""
+
+
+@dataclass(frozen=True)
+class Still:
+    """One plane, by value."""
+
+    plane: Plane
+
+    def of_frame(self, frame: int, net: nn.Module) -> Plane:
+        return self.plane
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Which frame's bend gives a frame its v, and with which sign."""
+
+    frame: int
+    sign: Literal[1, -1]
+
+
+@dataclass(frozen=True)
+class Film:
+    """One plane a frame through two ends and a bend that is read when it is asked for.
+
+    Attributes:
+        start, end: float64 (P,).
+        paths: the checkpoint of each frame's bend.
+        bases: one a frame.
+    """
+
+    start: Vector
+    end: Vector
+    paths: tuple[str, ...]
+    bases: tuple[Basis, ...]
+
+    def of_frame(self, frame: int, net: nn.Module) -> Plane:
+        """The plane of `frame`; `net` says in which order a checkpoint's tensors go."""
+        basis = self.bases[frame]
+        _, bend, _ = _points(self.paths[basis.frame], net, self.start, self.end)
+        return _flipped(plane.through_points(self.start, self.end, bend), basis.sign)
+
+
+Planes = Still | Film
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over a film's frames finds: geometry, digests and names, no weights."""
+
+    film: Film
+    frames: tuple[FrameFacts, ...]
+    digests: tuple[str, ...]
+    names: tuple[str, ...]
+    dx: float
+    dy: float
+
+
+def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
+    """The checkpoints of a film, in order: as given, or a folder's by the numbers in their names.
+
+    Raises:
+        FramesError: no such folder, or no checkpoint in it, or numbers that go down.
+    """
+    if not isinstance(frames, str):
+        paths = tuple(frames)
+    else:
+        paths = tuple(sorted(_checkpoints(frames), key=_number_key))
+        if not paths:
+            raise FramesError(
+                f"plane.frames: no checkpoint in {frames}; wanted {', '.join(_ENDINGS)}"
+            )
+    if not paths:
+        raise FramesError("plane.frames is empty; wanted at least one checkpoint")
+    numbers = [_number(path) for path in paths]
+    for before, after, first, second in zip(numbers, numbers[1:], paths, paths[1:], strict=False):
+        if before is not None and after is not None and after <= before:
+            raise FramesError(
+                f"plane.frames is out of order: {Path(second).name} comes after "
+                f"{Path(first).name}; wanted rising numbers. Sort the list"
+            )
+    return paths
+
+
+def survey(
+    paths: Sequence[str],
+    ends: tuple[Vector, Vector] | None,
+    net: nn.Module,
+    kind: Literal["bezier", "chain"],
+    extent: Literal["common", "frame"] | tuple[float, float, float, float],
+    margin: float | None,
+) -> Survey:
+    """Look at every frame once, holding the weights of one at a time.
+
+    Args:
+        paths: from `listing`.
+        ends: start and end, float64 (P,), or None where every frame is a curve checkpoint.
+        net: the network of the weights.
+        kind: of the curve.
+        extent: one for all, one a frame, or given.
+        margin: of the anchors' bounding box.
+
+    Raises:
+        FramesError: the frames have different ends, or no bend leaves the line.
+    """
+    given = ends is not None
+    bases: list[Basis] = []
+    seen: list[tuple[tuple[plane.Anchor, ...], np.ndarray]] = []
+    digests, flat = [], 0
+    previous: Plane | None = None
+    for index, path in enumerate(paths):
+        start, bend, end = _points(path, net, *(ends or (None, None)))
+        if not given and ends is not None and not _same(ends, (start, end)):
+            raise FramesError(
+                f"{Path(path).name} has other ends than {Path(paths[0]).name}; wanted the states "
+                "of one curve, whose ends stay where they are"
+            )
+        ends = ends or (start, end)
+        digests.append(digest_of_array(start, bend, end))
+        spanned = _spanned(start, end, bend)
+        if spanned is None:
+            flat += 1
+            bases.append(Basis(bases[-1].frame if bases and previous else -1, 1))
+        else:
+            sign: Literal[1, -1] = 1
+            if previous is not None and previous.v @ spanned.v < 0:
+                sign = -1
+            previous = _flipped(spanned, sign)
+            bases.append(Basis(index, sign))
+        if spanned is None and previous is not None:
+            bases[-1] = Basis(bases[-2].frame, bases[-2].sign)
+        on = previous or plane.along_line(start, end)
+        points = (start, bend, end)
+        anchors = plane.anchored(on, dict(zip(("start", "bend", "end"), points, strict=True)))
+        seen.append((anchors, plane.project_curve(on, kind, points)))
+    first = next((b for b in bases if b.frame >= 0), None)
+    if first is None or ends is None:
+        raise FramesError(
+            "the bend of every frame lies on the line between the ends; wanted at least one that "
+            "spans a plane. Use kind: interpolation for a line"
+        )
+    settled = tuple(b if b.frame >= 0 else first for b in bases)
+    dx = float(np.linalg.norm(ends[1] - ends[0]))
+    dy = max(abs(anchors[1].y) for anchors, _ in seen)
+    extents = _extents([anchors for anchors, _ in seen], settled, extent, margin, (dx, dy))
+    frames = tuple(FrameFacts(e, *s) for e, s in zip(extents, seen, strict=True))
+    names = tuple(Path(path).stem for path in paths)
+    return Survey(Film(*ends, tuple(paths), settled), frames, tuple(digests), names, dx, dy)
+
+
+def _extents(
+    anchors: Sequence[tuple[plane.Anchor, ...]],
+    bases: Sequence[Basis],
+    extent: Literal["common", "frame"] | tuple[float, float, float, float],
+    margin: float | None,
+    unit: tuple[float, float],
+) -> list[Extent]:
+    match extent:
+        case "common":
+            together = [anchor for of_frame in anchors for anchor in of_frame]
+            return [plane.extent_around(together, margin, unit)] * len(anchors)
+        case "frame":
+            # A frame without a plane of its own takes the extent of the one it borrows.
+            own = [anchors[basis.frame] for basis in bases]
+            return [
+                plane.extent_around(of_frame, margin, (unit[0], abs(of_frame[1].y)))
+                for of_frame in own
+            ]
+        case _:
+            return [Extent(*extent)] * len(anchors)
+
+
+def _points(
+    path: str, net: nn.Module, start: Vector | None, end: Vector | None
+) -> tuple[Vector, Vector, Vector]:
+    """Start, bend and end of one frame, float64 (P,); the ends as given, or from its checkpoint."""
+    where = Path(path).name
+    state = checkpoint.load(path)
+    if checkpoint.is_curve(state):
+        points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
+        if len(points) != 3:
+            raise FramesError(f"{where} has {len(points) - 2} bends; wanted one, for a plane")
+        own = (points[0], points[2])
+        ends = own if start is None or end is None else (start, end)
+        return ends[0], points[1], ends[1]
+    if start is None or end is None:
+        raise FramesError(
+            f"{where} is one set of weights; wanted a curve checkpoint, or start and end in "
+            "plane.weights"
+        )
+    checkpoint.match(state, net, where)
+    return start, checkpoint.weights(state, net).astype("f8"), end
+
+
+def _spanned(start: Vector, end: Vector, bend: Vector) -> Plane | None:
+    plane.along_line(start, end)  # identical ends are an error, a bend on the line is not
+    try:
+        spanned = plane.through_points(start, end, bend)
+    except plane.PlaneError:
+        return None
+    height = spanned.project(bend)[1]
+    return spanned if height > _ON_THE_LINE * float(np.linalg.norm(bend - start)) else None
+
+
+def _flipped(spanned: Plane, sign: int) -> Plane:
+    return spanned if sign > 0 else Plane(spanned.origin, spanned.u, -spanned.v, spanned.units)
+
+
+def _same(ends: tuple[Vector, Vector], found: tuple[Vector, Vector]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(ends, found, strict=True))
+
+
+def _checkpoints(folder: str) -> Iterator[str]:
+    files, root = fsspec.core.url_to_fs(folder)
+    if not files.isdir(root):
+        raise FramesError(f"plane.frames: {folder} is no folder; wanted one with checkpoints")
+    for path in files.ls(root, detail=False):
+        if str(path).endswith(_ENDINGS):
+            yield files.unstrip_protocol(path) if is_url(folder) else str(path)
+
+
+def _number(path: str) -> int | None:
+    """The last number in a file's name: its epoch, or its place."""
+    numbers = re.findall(r"\d+", Path(path).stem)
+    return int(numbers[-1]) if numbers else None
+
+
+def _number_key(path: str) -> tuple[int, str]:
+    number = _number(path)
+    return (-1 if number is None else number, path)

@@ -1,0 +1,102 @@
+"""The grid of points of a render, and the tiles that tasks evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """One rectangle of grid points of one frame: the unit of work, of storage and of commit."""
+
+    frame: int
+    row: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.frame}/{self.row}/{self.column}"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The rectangle of plane coordinates that a grid covers, end points included."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`frames` grids of `height` × `width` points, cut into tiles of `tile` × `tile`."""
+
+    width: int
+    height: int
+    tile: int
+    frames: int = 1
+
+    @property
+    def tile_rows(self) -> int:
+        return -(-self.height // self.tile)
+
+    @property
+    def tile_columns(self) -> int:
+        return -(-self.width // self.tile)
+
+    @property
+    def tile_count(self) -> int:
+        return self.frames * self.tile_rows * self.tile_columns
+
+    @property
+    def points(self) -> int:
+        return self.frames * self.height * self.width
+
+    def tiles(self) -> Iterator[Tile]:
+        """Every tile: frame by frame, lowest y first."""
+        for frame in range(self.frames):
+            for row in range(self.tile_rows):
+                for column in range(self.tile_columns):
+                    yield Tile(frame, row, column)
+
+    def window(self, tile: Tile) -> tuple[slice, slice]:
+        """The rows (y) and columns (x) of the grid that `tile` covers."""
+        y, x = tile.row * self.tile, tile.column * self.tile
+        return (
+            slice(y, min(y + self.tile, self.height)),
+            slice(x, min(x + self.tile, self.width)),
+        )
+
+    def shape(self, tile: Tile) -> tuple[int, int]:
+        """Height and width of `tile`, in points; smaller at the upper and right edges."""
+        rows, columns = self.window(tile)
+        return rows.stop - rows.start, columns.stop - columns.start
+
+    def size(self, tile: Tile) -> int:
+        """How many points `tile` has."""
+        height, width = self.shape(tile)
+        return height * width
+
+    def axes(self, extent: Extent) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """x (width,) and y (height,) of the cell centres; a single one sits in the middle."""
+        return (
+            _axis(extent.x0, extent.x1, self.width),
+            _axis(extent.y0, extent.y1, self.height),
+        )
+
+    def coordinates(self, tile: Tile, extent: Extent) -> NDArray[np.float64]:
+        """(x, y) of the points of `tile`, float64 (points, 2), row by row from the lowest y."""
+        x, y = self.axes(extent)
+        rows, columns = self.window(tile)
+        yy, xx = np.meshgrid(y[rows], x[columns], indexing="ij")
+        return np.stack([xx.ravel(), yy.ravel()], axis=1)
+
+
+def _axis(low: float, high: float, count: int) -> NDArray[np.float64]:
+    if count == 1:
+        return np.array([(low + high) / 2])
+    return np.linspace(low, high, count)

@@ -1,0 +1,99 @@
+"""Which arrays a store has, with their chunks, codecs and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+
+from pipeline.grid import Extent, Grid
+from pipeline.plane import FrameFacts
+
+_UNITS = {"loss": "nat", "loss_stderr": "nat", "error": "1"}
+_LONG_NAMES = {
+    "loss": "mean loss per example",
+    "loss_stderr": "standard error of the mean loss over the subsample",
+    "error": "fraction of examples misclassified",
+}
+
+
+def create_arrays(
+    group: zarr.Group, grid: Grid, splits: Sequence[str], quantities: Sequence[str]
+) -> None:
+    """The quantities, a chunk a tile and split; and a chunk of one value a tile for its facts."""
+    for quantity in quantities:
+        group.create_array(
+            quantity,
+            shape=(len(splits), grid.frames, grid.height, grid.width),
+            chunks=(1, 1, grid.tile, grid.tile),
+            dtype="float32",
+            fill_value=float("nan"),
+            serializer=BytesCodec(),
+            compressors=[BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()],
+            dimension_names=("split", "frame", "y", "x"),
+            attributes={"long_name": _LONG_NAMES[quantity], "units": _UNITS[quantity]},
+        )
+    tiles = (grid.frames, grid.tile_rows, grid.tile_columns)
+    facts: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("done", "uint8", {"long_name": "1 where the tile is committed"}),
+        ("seconds", "float32", {"long_name": "time the tile took", "units": "s"}),
+        ("worker", "uint32", {"long_name": "id of the worker that made the tile"}),
+    )
+    for name, dtype, about in facts:
+        group.create_array(
+            name,
+            shape=tiles,
+            chunks=(1, 1, 1),
+            dtype=dtype,
+            fill_value=0,
+            compressors=[Crc32cCodec()],
+            dimension_names=("frame", "tile_y", "tile_x"),
+            attributes=about,
+        )
+
+
+def create_coordinates(
+    group: zarr.Group, grid: Grid, splits: Sequence[str], frames: Sequence[FrameFacts]
+) -> None:
+    """Axes, names and geometry: what labels the quantities."""
+    extents = np.array(
+        [(f.extent.x0, f.extent.x1, f.extent.y0, f.extent.y1) for f in frames], float
+    )
+    common = bool((extents == extents[0]).all())
+    extent, unit = (frames[0].extent, "1") if common else (Extent(0, 1, 0, 1), "extent")
+    about = "plane coordinate" if common else "fraction of the frame's extent"
+    x, y = grid.axes(extent)
+    arrays: list[tuple[str, NDArray[Any], tuple[str, ...], dict[str, Any]]] = [
+        ("x", x, ("x",), {"long_name": f"{about} along u", "units": unit, "axis": "X"}),
+        ("y", y, ("y",), {"long_name": f"{about} along v", "units": unit, "axis": "Y"}),
+        ("frame", np.arange(grid.frames), ("frame",), {"long_name": "frame"}),
+        (
+            "split",
+            np.array(splits, dtype=np.dtypes.StringDType()),
+            ("split",),
+            {"long_name": "data split; the first one calibrates batch norm"},
+        ),
+        ("extent", extents, ("frame", "bound"), {"long_name": "x0, x1, y0, y1 of the frame"}),
+        (
+            "anchor",
+            np.array([[(a.x, a.y, a.off_plane) for a in f.anchors] for f in frames], float),
+            ("frame", "anchor_index", "component"),
+            {"long_name": "x, y and distance off the plane of each anchor"},
+        ),
+    ]
+    if frames[0].curve is not None:
+        curves = np.array([cast("NDArray[np.float64]", f.curve) for f in frames])
+        arrays.append(
+            (
+                "curve",
+                curves,
+                ("frame", "curve_point", "component"),
+                {"long_name": "x, y and distance off the plane along the curve"},
+            )
+        )
+    for name, data, dimensions, attributes in arrays:
+        group.create_array(name, data=data, dimension_names=dimensions, attributes=attributes)

@@ -1,0 +1,77 @@
+"""Losses and errors, one value an example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.errors import LossatlasError
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+class LossError(LossatlasError):
+    """The loss is unknown, or does not fit the outputs and targets."""
+
+
+def loss_function(name: str, custom: LossFunction | None = None) -> LossFunction:
+    """The loss named in a spec: cross_entropy, mse, or else the user's `custom`.
+
+    Raises:
+        LossError: the name is unknown and there is no `custom`.
+    """
+    match name:
+        case "cross_entropy":
+            return cross_entropy
+        case "mse":
+            return mean_squared_error
+    if custom is None:
+        raise LossError(
+            f"evaluate.loss is {name!r}; wanted cross_entropy, mse or path/file.py:callable"
+        )
+    return custom
+
+
+def available_quantities(loss: str, asked: Sequence[str]) -> tuple[str, ...]:
+    """`asked`, without `error` where the loss is not one of classification.
+
+    Raises:
+        LossError: nothing is left.
+    """
+    left = tuple(q for q in asked if q != "error" or loss == "cross_entropy")
+    if not left:
+        raise LossError(
+            f"evaluate.quantities is [error], which loss {loss} has none of; wanted loss as well"
+        )
+    return left
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """−log softmax(outputs)[target] in nats, float64 (n,).
+
+    Args:
+        outputs: (n, classes), or (n, length, classes) whose positions are averaged.
+        targets: int64 (n,) or (n, length).
+    """
+    classes = outputs.shape[-1]
+    losses = F.cross_entropy(
+        outputs.double().reshape(-1, classes), targets.reshape(-1), reduction="none"
+    )
+    return losses.reshape(len(outputs), -1).mean(1)
+
+
+def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean over an example's outputs of (output − target)², float64 (n,)."""
+    difference = outputs.double() - targets.double().reshape(outputs.shape)
+    return difference.square().reshape(len(outputs), -1).mean(1)
+
+
+def misclassified(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Share of an example's positions whose largest output is not the target, float64 (n,).
+
+    An output with a NaN names no class and counts as wrong.
+    """
+    wrong = (outputs.argmax(-1) != targets) | outputs.isnan().any(-1)
+    return wrong.double().reshape(len(outputs), -1).mean(1)

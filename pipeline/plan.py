@@ -1,0 +1,168 @@
+"""What a render will cost, measured before it is paid."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.errors import LossatlasError
+from pipeline.grid import Grid
+from pipeline.prepare import Prepared
+from pipeline.spec import is_url
+from pipeline.task import evaluator
+
+# One tile should cost about this long: little is lost with a dead worker, little to overhead.
+_TILE_SECONDS = 10.0
+_TILES_A_WORKER = 8
+_LARGEST_TILE = 512
+_MEASURING_SECONDS = 0.5
+_ABSURD_POINTS = 10**10
+_BYTES_A_TILE = 400  # of driver memory: its place in the queue and in the listing
+
+
+class PlanError(LossatlasError):
+    """The render would take more than there is."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Points, tiles and costs. Sizes in bytes, times in seconds."""
+
+    name: str
+    width: int
+    height: int
+    frames: int
+    tile: int
+    tiles: int
+    points: int
+    examples: int
+    parameters: int
+    batch_norm: str
+    quantities: tuple[str, ...]
+    workers: int
+    device: str
+    seconds_a_point: float
+    seconds: float
+    disk_bytes: int
+    memory_bytes: int
+    store: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(prepared: Prepared, device: str = "cpu") -> float:
+    """Seconds a grid point on one worker of `device`, by evaluating some."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = prepared.evaluator if device == "cpu" else evaluator(prepared.inputs, device)
+        plane, extent = prepared.first_plane(), prepared.frames[0].extent
+        middle = np.array([[(extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2]])
+        found.evaluate(plane, middle)
+        began, points = time.perf_counter(), 0
+        while points == 0 or time.perf_counter() - began < _MEASURING_SECONDS:
+            found.evaluate(plane, middle)
+            points += 1
+        return (time.perf_counter() - began) / points
+    finally:
+        torch.set_num_threads(threads)
+
+
+def resolve_grid(prepared: Prepared, seconds_a_point: float, workers: int) -> Grid:
+    """The grid with its tile size: as the spec says, or about ten seconds of work each."""
+    asked = prepared.spec.grid
+    frames = len(prepared.frames)
+    if asked.tile != "auto":
+        return Grid(
+            asked.width, asked.height, min(asked.tile, max(asked.width, asked.height)), frames
+        )
+    share = frames * asked.width * asked.height / (workers * _TILES_A_WORKER)
+    points = max(1.0, min(_TILE_SECONDS / seconds_a_point, share))
+    edge = points if asked.height == 1 else math.sqrt(points)
+    largest = min(_LARGEST_TILE, max(asked.width, asked.height))
+    return Grid(asked.width, asked.height, max(1, min(largest, int(edge))), frames)
+
+
+def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, device: str) -> Plan:
+    """What `prepared` on `grid` will take on this machine.
+
+    Raises:
+        PlanError: more than any machine has, or than the store's disk has free.
+    """
+    arrays = len(prepared.inputs.quantities) * len(prepared.inputs.splits)
+    made = Plan(
+        name=prepared.spec.name,
+        width=grid.width,
+        height=grid.height,
+        frames=grid.frames,
+        tile=grid.tile,
+        tiles=grid.tile_count,
+        points=grid.points,
+        examples=sum(len(inputs) for inputs, _ in prepared.inputs.splits.values()),
+        parameters=prepared.facts["network"]["parameters"],
+        batch_norm=prepared.facts["network"]["batch_norm"],
+        quantities=prepared.inputs.quantities,
+        workers=workers,
+        device=device,
+        seconds_a_point=seconds_a_point,
+        seconds=grid.points * seconds_a_point / workers,
+        disk_bytes=4 * arrays * grid.points,
+        memory_bytes=_BYTES_A_TILE * grid.tile_count + 4 * arrays * grid.tile**2 * workers,
+        store=prepared.spec.store,
+    )
+    _refuse_absurd(made)
+    return made
+
+
+def _refuse_absurd(made: Plan) -> None:
+    free = _free_bytes(made.store)
+    if made.points <= _ABSURD_POINTS and (free is None or made.disk_bytes <= free):
+        return
+    workers = "1 worker" if made.workers == 1 else f"{made.workers} workers"
+    room = "" if free is None else f" ({readable_bytes(free)} are free)"
+    raise PlanError(
+        f"the grid of {made.frames} × {made.height:,} × {made.width:,} points would take "
+        f"{readable_bytes(made.disk_bytes)} of disk{room}, {readable_bytes(made.memory_bytes)} of "
+        f"memory and {readable_seconds(made.seconds)} on {workers}; wanted one that fits. "
+        "Make grid.width and grid.height smaller"
+    )
+
+
+def _free_bytes(store: str) -> int | None:
+    if is_url(store):
+        return None
+    place = Path(store)
+    while not place.exists():
+        place = place.parent
+    usage = shutil.disk_usage(place)
+    # A file system without a size, such as /proc, says nothing about room.
+    return usage.free if usage.total else None
+
+
+def readable_bytes(count: float) -> str:
+    """For example `1.3 MB`; decimal units."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} PB"
+
+
+def readable_seconds(seconds: float) -> str:
+    """For example `45 s`, `3 min 20 s`, `5 h 10 min`, `12 days`, `3,200 years`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+    days = seconds / 86400
+    return f"{days:.0f} days" if days < 1000 else f"{days / 365.25:,.0f} years"

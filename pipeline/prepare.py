@@ -1,0 +1,365 @@
+"""From a spec to everything a render needs: checked, loaded, and nothing written yet."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline import checkpoint, data, frames, network, plane, usercode
+from pipeline.batch_norm import has_batch_norm
+from pipeline.data import Subsample
+from pipeline.errors import LossatlasError
+from pipeline.evaluate import Evaluator
+from pipeline.fingerprint import differences, digest_of_array, digest_of_parts
+from pipeline.frames import Planes, Still
+from pipeline.grid import Extent, Grid
+from pipeline.losses import available_quantities
+from pipeline.plane import FrameFacts, Plane, Vector
+from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, parse
+from pipeline.store import Store
+from pipeline.task import RenderInputs, build_network, evaluator
+from pipeline.usercode import UserCode
+
+# Raised when the same spec would give other numbers than before.
+NUMERICS = 1
+
+
+class PrepareError(LossatlasError):
+    """The store belongs to another render, or its inputs have changed."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The user's own code behind a spec, by value."""
+
+    network: UserCode | None
+    loss: UserCode | None
+    data: UserCode | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A render that is ready to start.
+
+    Attributes:
+        spec: what was asked for.
+        inputs: what workers need.
+        frames: the geometry of each frame.
+        parts: what decides the numbers, for the fingerprint; without the tile size.
+        facts: what the store says of itself.
+        evaluator: on the CPU, for measuring.
+    """
+
+    spec: RenderSpec
+    inputs: RenderInputs
+    frames: tuple[FrameFacts, ...]
+    parts: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    evaluator: Evaluator
+
+    @property
+    def fingerprint(self) -> str:
+        return digest_of_parts(self.parts)
+
+    def first_plane(self) -> Plane:
+        """The plane of frame 0."""
+        return self.inputs.planes.of_frame(0, build_network(self.inputs))
+
+
+def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
+    """Load and check everything `spec` names.
+
+    Args:
+        spec: with absolute paths, as `spec.read` returns it.
+        codes: the user's code, where it is known by value already; else read from its files.
+
+    Raises:
+        LossatlasError: one line on whatever is missing or does not fit.
+    """
+    codes = codes or _read_codes(spec)
+    net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
+    geometry = _geometry(spec, net)
+    subsamples = data.load(spec.data, codes.data)
+    inputs = RenderInputs(
+        factory=spec.network.factory,
+        kwargs=spec.network.kwargs,
+        network_code=codes.network,
+        buffers=geometry.buffers,
+        splits={s.name: (s.inputs, s.targets) for s in subsamples},
+        loss=spec.evaluate.loss,
+        loss_code=codes.loss,
+        quantities=available_quantities(spec.evaluate.loss, spec.evaluate.quantities),
+        batch_norm=spec.evaluate.batch_norm,
+        planes=geometry.planes,
+    )
+    parts = _parts(spec, inputs, codes, geometry, subsamples)
+    facts = {
+        "name": spec.name,
+        "spec": spec.model_dump(mode="json"),
+        "fingerprint": digest_of_parts(parts),
+        "parts": parts,
+        "plane": geometry.facts,
+        "network": {
+            "factory": spec.network.factory,
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "batch_norm": _batch_norm(spec, net),
+        },
+        "data": {s.name: {"examples": len(s.indices), "digest": s.digest} for s in subsamples},
+        "code": {name: _code_facts(getattr(codes, name)) for name in ("network", "loss", "data")},
+        "versions": _versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return Prepared(spec, inputs, geometry.frames, parts, facts, evaluator(inputs))
+
+
+def prepare_resume(store: Store) -> Prepared:
+    """The same from a store, for a render that was interrupted.
+
+    Raises:
+        PrepareError: a checkpoint or the data is no longer what the render began with.
+    """
+    spec = parse(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
+    codes = Codes(**{name: _code_of(facts) for name, facts in store.attrs["code"].items()})
+    prepared = prepare(spec, codes)
+    changed = differences(store.attrs["parts"], prepared.parts)
+    if changed:
+        raise PrepareError(
+            f"{store.url} cannot be resumed, its inputs have changed: {'; '.join(changed)}. "
+            "Put the old files back, or render to a new store"
+        )
+    return prepared
+
+
+def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[Store, bool]:
+    """The store of a render, and whether it was there before.
+
+    Args:
+        prepared: the render.
+        make_grid: decides the tile size; called only for a new store.
+
+    Raises:
+        PrepareError: the store that is there belongs to another render.
+        StoreError: the place is taken by something else, or cannot be written.
+    """
+    url = prepared.spec.store
+    if not Store.exists(url):
+        quantities, splits = prepared.inputs.quantities, tuple(prepared.inputs.splits)
+        return (
+            Store.create(url, make_grid(), splits, quantities, prepared.frames, prepared.facts),
+            False,
+        )
+    store = Store.open(url, writable=True)
+    changed = differences(store.attrs["parts"], prepared.parts)
+    tile = prepared.spec.grid.tile
+    if tile not in ("auto", store.grid.tile):
+        changed.append(f"grid.tile: {store.grid.tile} in the store, {tile} here")
+    if changed:
+        raise PrepareError(
+            f"{url} belongs to another render: {'; '.join(changed)}. "
+            "Change store or name in the spec, or delete that folder"
+        )
+    return store, True
+
+
+def _read_codes(spec: RenderSpec) -> Codes:
+    loss = spec.evaluate.loss
+    return Codes(
+        network=network.source(spec.network.factory),
+        loss=usercode.read(loss.rpartition(":")[0]) if ".py:" in loss else None,
+        data=data.source_code(spec.data),
+    )
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """The planes of a render and all that is known of them."""
+
+    planes: Planes
+    frames: tuple[FrameFacts, ...]
+    digests: tuple[str, ...]
+    facts: dict[str, Any]
+    buffers: dict[str, NDArray[np.generic]]
+
+
+def _geometry(spec: RenderSpec, net: nn.Module) -> _Geometry:
+    asked = spec.plane
+    if isinstance(asked, CurvePlane) and asked.frames is not None:
+        return _film(asked, net)
+    weights, buffers = _load_weights(spec, net)
+    the_plane, frame, facts = _span(spec, net, weights)
+    digests = tuple(digest_of_array(w) for w in weights)
+    return _Geometry(Still(the_plane), (frame,), digests, facts, buffers)
+
+
+def _film(asked: CurvePlane, net: nn.Module) -> _Geometry:
+    paths = frames.listing(asked.frames or ())
+    ends = None
+    first, buffers = paths[0], {}
+    if asked.weights:
+        first = asked.weights[0]
+        start, end = (
+            _load(path, net, f"plane.weights[{i}]")[0] for i, path in enumerate(asked.weights)
+        )
+        ends = start, end
+    state = checkpoint.load(first)
+    buffers = {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
+    extent = asked.extent or "common"
+    found = frames.survey(paths, ends, net, asked.curve, extent, asked.margin)
+    facts = {
+        "kind": asked.kind,
+        "curve": asked.curve,
+        "units": "euclidean",
+        "dx": found.dx,
+        "dy": found.dy,
+        "frames": list(found.names),
+    }
+    return _Geometry(found.film, found.frames, found.digests, facts, buffers)
+
+
+def _load(path: str, net: nn.Module, what: str) -> tuple[Vector, dict[str, NDArray[np.generic]]]:
+    """One set of weights, float64 (P,), and the buffers that come with it."""
+    state = checkpoint.load(path)
+    checkpoint.match(state, net, f"{what} ({Path(path).name})")
+    buffers = {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
+    return checkpoint.weights(state, net).astype("f8"), buffers
+
+
+def _load_weights(
+    spec: RenderSpec, net: nn.Module
+) -> tuple[list[Vector], dict[str, NDArray[np.generic]]]:
+    """The plane's weights (P,) each, and the buffers that come with the first of them."""
+    paths = spec.plane.weights
+    if spec.plane.kind == "curve" and len(paths) == 1:
+        where = f"plane.weights[0] ({Path(paths[0]).name})"
+        state = checkpoint.load(paths[0])
+        if not checkpoint.is_curve(state):
+            raise PrepareError(
+                f"{where} is no curve checkpoint; wanted one, or start, bend and end as three"
+            )
+        buffers = {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
+        return [w.astype("f8") for w in checkpoint.curve_points(state, net, where)], buffers
+    loaded = [_load(path, net, f"plane.weights[{index}]") for index, path in enumerate(paths)]
+    return [weights for weights, _ in loaded], loaded[0][1]
+
+
+def _span(
+    spec: RenderSpec, net: nn.Module, weights: Sequence[Vector]
+) -> tuple[Plane, FrameFacts, dict[str, Any]]:
+    """The plane through `weights`, its geometry, and what the store says of it."""
+    asked = spec.plane
+    shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+    curve = None
+    match asked.kind:
+        case "points":
+            the_plane = plane.through_points(*weights)
+            names = ["w₀", "w₁", "w₂"]
+        case "curve":
+            the_plane = plane.of_curve(weights)
+            names = ["start", "bend", "end"]
+            curve = plane.project_curve(the_plane, asked.curve, weights)
+        case "random":
+            the_plane = plane.random_directions(weights[0], shapes, asked.seed)
+            names = ["θ"]
+        case "interpolation":
+            the_plane = plane.along_line(*weights)
+            names = ["start", "end"]
+    anchors = plane.anchored(the_plane, dict(zip(names, weights, strict=True)))
+    dx = max(a.x for a in anchors) - min(a.x for a in anchors)
+    dy = max(a.y for a in anchors) - min(a.y for a in anchors)
+    facts: dict[str, Any] = {"kind": asked.kind, "units": the_plane.units, "dx": dx, "dy": dy}
+    if asked.kind == "curve":
+        facts["curve"] = asked.curve
+    return the_plane, FrameFacts(_extent(asked, anchors, (dx, dy)), anchors, curve), facts
+
+
+def _extent(asked: PlaneSpec, anchors: Sequence[plane.Anchor], unit: tuple[float, float]) -> Extent:
+    match asked.extent:
+        case (x0, x1):
+            return Extent(x0, x1, 0.0, 0.0)
+        case (x0, x1, y0, y1):
+            return Extent(x0, x1, y0, y1)
+    return plane.extent_around(anchors, getattr(asked, "margin", None), unit)
+
+
+def _parts(
+    spec: RenderSpec,
+    inputs: RenderInputs,
+    codes: Codes,
+    geometry: _Geometry,
+    subsamples: Sequence[Subsample],
+) -> dict[str, Any]:
+    buffers = [inputs.buffers[name] for name in sorted(inputs.buffers)]
+    extents = [[f.extent.x0, f.extent.x1, f.extent.y0, f.extent.y1] for f in geometry.frames]
+    per_frame = any(extent != extents[0] for extent in extents)
+    normalise = spec.data.normalise
+    return {
+        "numerics": NUMERICS,
+        # A path is a name on one machine; the code it leads to counts by its digest.
+        "network.factory": spec.network.factory.rpartition("/")[2],
+        "network.kwargs": spec.network.kwargs,
+        "network.code": codes.network.digest if codes.network else None,
+        "network.buffers": digest_of_array(*buffers),
+        "plane.kind": spec.plane.kind,
+        "plane.seed": getattr(spec.plane, "seed", None),
+        "plane.extent": extents if per_frame else extents[0],
+        **{f"plane.weights[{i}]": digest for i, digest in enumerate(geometry.digests)},
+        "grid.width": spec.grid.width,
+        "grid.height": spec.grid.height,
+        **{f"data.{s.name}": s.digest for s in subsamples},
+        "data.splits": [s.name for s in subsamples],
+        "data.normalise": normalise.model_dump(mode="json") if normalise else None,
+        "evaluate.loss": inputs.loss.rpartition("/")[2],
+        "evaluate.loss.code": codes.loss.digest if codes.loss else None,
+        "evaluate.quantities": list(inputs.quantities),
+        "evaluate.batch_norm": inputs.batch_norm,
+        "evaluate.precision": spec.evaluate.precision,
+    }
+
+
+def _batch_norm(spec: RenderSpec, net: nn.Module) -> str:
+    """How batch norm is treated, in words that stand alone."""
+    if not has_batch_norm(net):
+        return "none in this network"
+    if spec.evaluate.batch_norm == "frozen":
+        return f"frozen: running statistics of {Path(_first_weights(spec)).name}"
+    return f"recompute: population statistics of the {next(iter(spec.data.splits))} split"
+
+
+def _first_weights(spec: RenderSpec) -> str:
+    if spec.plane.weights:
+        return spec.plane.weights[0]
+    return frames.listing(getattr(spec.plane, "frames", ()))[0]
+
+
+def _versions() -> dict[str, str]:
+    try:
+        own = version("lossatlas")
+    except PackageNotFoundError:
+        own = "source"
+    return {
+        "lossatlas": own,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "zarr": version("zarr"),
+    }
+
+
+def _code_facts(code: UserCode | None) -> dict[str, Any] | None:
+    if code is None:
+        return None
+    return {"entry": code.entry, "files": dict(code.files), "digest": code.digest}
+
+
+def _code_of(facts: Mapping[str, Any] | None) -> UserCode | None:
+    return None if facts is None else UserCode(**facts)

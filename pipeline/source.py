@@ -1,0 +1,367 @@
+"""Where examples come from: parquet, arrays, folders of images, or the user's own code."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from pipeline import usercode
+from pipeline.errors import LossatlasError
+from pipeline.usercode import UserCode
+
+if TYPE_CHECKING:
+    from pipeline.spec import DataSpec
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_SPLITS = ("train", "test", "val", "valid", "validation", "dev", "eval")
+
+
+class DataError(LossatlasError):
+    """The data cannot be found, read, or give the subsample asked for."""
+
+
+class Split(Protocol):
+    """One split of a source. Labels come first, inputs only once the rows are chosen."""
+
+    @property
+    def where(self) -> str: ...
+
+    def targets(self) -> np.ndarray: ...
+
+    def inputs(self, rows: np.ndarray) -> np.ndarray: ...
+
+
+def opener(spec: DataSpec, code: UserCode | None) -> Callable[[str], Split]:
+    """What opens a split of `spec.source` by its name."""
+    file, _, name = spec.source.rpartition(":")
+    if file.endswith(".py"):
+        make = usercode.attribute(code or usercode.read(file), name)
+        return lambda split: _called(make, split, spec.source)
+    folder = _Folder(spec.source)
+    return lambda split: folder.split(split, alone=len(spec.splits) == 1)
+
+
+def _called(make: Callable[..., Any], split: str, source: str) -> Split:
+    where = f"{posixpath.basename(source)}({split!r})"
+    try:
+        result = make(split)
+    except Exception as error:
+        place = usercode.place(error)
+        raise DataError(
+            f"{where} raised {usercode.describe(error)}{f' ({place})' if place else ''}; wanted "
+            "arrays x, y"
+        ) from error
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise DataError(f"{where} returned {type(result).__name__}; wanted two arrays x, y")
+    x, y = np.asarray(result[0]), np.asarray(result[1])
+    return _Arrays(where, lambda: x, lambda: y)
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """Inputs and targets that are arrays already."""
+
+    where: str
+    x: Callable[[], np.ndarray]
+    y: Callable[[], np.ndarray]
+
+    def targets(self) -> np.ndarray:
+        return self.y()
+
+    def inputs(self, rows: np.ndarray) -> np.ndarray:
+        x, examples = self.x(), len(self.y())
+        if x.dtype == object or not x.ndim or len(x) != examples:
+            raise DataError(
+                f"{self.where} has inputs of {x.dtype} {x.shape} and {examples:,} targets; wanted "
+                "a numeric array with as many rows"
+            )
+        return np.ascontiguousarray(x[rows])
+
+
+class _Folder:
+    """A local or remote folder, or a single file, and the splits in it."""
+
+    def __init__(self, source: str) -> None:
+        import fsspec
+
+        self.source = source
+        try:
+            self.files, path = fsspec.core.url_to_fs(source)
+            self.root = path.rstrip("/") or "/"
+            self.is_file = self.files.isfile(self.root)
+            if not self.is_file and not self.files.isdir(self.root):
+                raise DataError(
+                    f"data.source {source} does not exist; wanted a folder, a .parquet or .npz "
+                    "file, or file.py:callable. Check the path"
+                )
+            entries = [] if self.is_file else self.files.ls(self.root, detail=True)
+        except (OSError, ImportError, ValueError) as error:
+            line = " ".join(str(error).split())
+            raise DataError(f"data.source {source} cannot be read ({line})") from None
+        kept = [e for e in entries if posixpath.basename(e["name"].rstrip("/"))[:1] not in "._"]
+        self.entries = {
+            posixpath.basename(e["name"].rstrip("/")): e["type"] == "directory"
+            for e in sorted(kept, key=lambda e: str(e["name"]))
+        }
+
+    def split(self, name: str, alone: bool) -> Split:
+        """The split `name`; if it is `alone`, a source that holds one set will do."""
+        if self.is_file:
+            return self._file(self.root, name, alone)
+        found = [e for e, is_folder in self.entries.items() if not is_folder and _holds(e, name)]
+        found += [name] if self.entries.get(name) else []
+        found = found or (self._only_set() if alone else [])
+        if not found:
+            held = ", ".join(sorted({_set(e) for e in self.entries})[:10])
+            raise DataError(
+                f"data.source {self.source} has no split {name}; wanted {name}.parquet, "
+                f"{name}.npz or a folder {name}/ of class folders. Found {held or 'nothing'}"
+            )
+        kinds = {posixpath.splitext(entry)[1] for entry in found}
+        if len(kinds) > 1 or (f"{name}.parquet" in found and len(found) > 1):
+            raise DataError(
+                f"data.source {self.source} holds {', '.join(found)}; wanted one kind of data for "
+                f"split {name}. Move the others away"
+            )
+        paths = tuple(f"{self.root}/{entry}".rstrip("/") for entry in found)
+        match kinds.pop():
+            case ".parquet":
+                return Parquet(self._where(found), self.files, paths)
+            case ".npz":
+                return self._file(paths[0], name, alone=True)
+            case _:
+                return _images(self._where(found), self.files, paths[0])
+
+    def _only_set(self) -> list[str]:
+        """The entries of the one set of examples in the folder, unless it is another split's."""
+        files = [e for e, is_folder in self.entries.items() if not is_folder]
+        files = [e for e in files if e.endswith((".parquet", ".npz"))]
+        folders = [e for e, is_folder in self.entries.items() if is_folder]
+        sets = {_set(entry) for entry in files + folders}
+        if sets & set(_SPLITS) or (files and folders) or (files and len(sets) > 1):
+            return []
+        return files or ([""] if folders else [])  # "": class folders in the source itself
+
+    def _where(self, entries: list[str]) -> str:
+        name = entries[0] if len(entries) == 1 else f"{entries[0]} and {len(entries) - 1} more"
+        return f"{self.source.rstrip('/')}/{name}".rstrip("/")
+
+    def _file(self, path: str, name: str, alone: bool) -> Split:
+        where = self.source if self.is_file else f"{self.source}/{posixpath.basename(path)}"
+        if path.endswith(".npz"):
+            return _npz(where, _bytes(self.files, path, where), name, alone)
+        if not path.endswith(".parquet"):
+            raise DataError(f"data.source {where} is of no known kind; wanted .parquet or .npz")
+        if not alone:
+            raise DataError(
+                f"data.source {where} is one file and data.splits names several; wanted a folder "
+                f"with a file for each. Give the folder, with {name}.parquet in it"
+            )
+        return Parquet(where, self.files, (path,))
+
+
+def _holds(entry: str, split: str) -> bool:
+    sharded = entry.startswith(f"{split}-") and entry.endswith(".parquet")
+    return entry in (f"{split}.parquet", f"{split}.npz") or sharded
+
+
+def _set(entry: str) -> str:
+    """What a file or folder holds examples of: its name without suffix and shard number."""
+    return re.sub(r"(-\d+(-of-\d+)?)?\.(parquet|npz)$", "", entry)
+
+
+def _npz(where: str, content: bytes, split: str, alone: bool) -> Split:
+    """The arrays of a split, each read when it is asked for."""
+    try:
+        archive = np.load(io.BytesIO(content), allow_pickle=False)
+        names = list(archive.files)
+    except Exception as error:  # a zip file can be broken in many ways
+        raise DataError(
+            f"{where} is not a whole .npz file ({usercode.describe(error)}); wanted one with "
+            "arrays x and y. Save it again with numpy.savez"
+        ) from None
+    choices = [(f"{split}_x", f"{split}_y"), (f"x_{split}", f"y_{split}")]
+    choices += [("x", "y")] if alone else []
+    pair = next((pair for pair in choices if set(pair) <= set(names)), None)
+    if pair is None:
+        wanted = " or ".join(", ".join(pair) for pair in choices)
+        raise DataError(
+            f"{where} holds {', '.join(names) or 'no arrays'}; wanted {wanted} for split {split}. "
+            "Rename the arrays"
+        )
+
+    def member(name: str) -> np.ndarray:
+        try:
+            array: np.ndarray = archive[name]
+        except Exception as error:
+            raise DataError(
+                f"{where}: {name} cannot be read ({usercode.describe(error)}); wanted a plain "
+                "numeric array. Save it again without objects"
+            ) from None
+        return array
+
+    x, y = pair
+    return _Arrays(where, lambda: member(x), lambda: member(y))
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """The rows of one or several parquet files, in order."""
+
+    where: str
+    files: Any
+    paths: tuple[str, ...]
+
+    def targets(self) -> np.ndarray:
+        parts = []
+        for path in self.paths:
+            with self._open(path) as (where, file):
+                name = _column(file, ("label", "y", "fine_label"), where)
+                column = file.read(columns=[name]).column(0)
+                if column.null_count:
+                    raise DataError(f"{where}: {name} has empty rows; wanted a label in each")
+                values = column.to_numpy()
+                if not np.issubdtype(values.dtype, np.number):
+                    raise DataError(
+                        f"{where}: {name} is {column.type}; wanted whole numbers (classes) or "
+                        "floats. Number the classes"
+                    )
+                parts.append(values)
+        return np.concatenate(parts)
+
+    def inputs(self, rows: np.ndarray) -> np.ndarray:
+        cells: dict[int, Any] = {}
+        start = 0
+        for path in self.paths:
+            with self._open(path) as (where, file):
+                name = _column(file, ("img", "image"), where)
+                for group in range(file.num_row_groups):
+                    stop = start + file.metadata.row_group(group).num_rows
+                    wanted = rows[(rows >= start) & (rows < stop)]
+                    if len(wanted):
+                        column = file.read_row_group(group, columns=[name]).column(0)
+                        values = column.take(wanted - start).to_pylist()
+                        cells.update(zip(wanted.tolist(), values, strict=True))
+                    start = stop
+        return _decoded((f"{self.where} row {row}", _cell(cells[row])) for row in rows.tolist())
+
+    @contextmanager
+    def _open(self, path: str) -> Iterator[tuple[str, Any]]:
+        import pyarrow
+        import pyarrow.parquet
+
+        where = path if len(self.paths) > 1 else self.where
+        try:
+            with self.files.open(path, "rb") as file:
+                yield where, pyarrow.parquet.ParquetFile(file)
+        except (pyarrow.ArrowException, OSError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"{where} is not a whole parquet file ({line}); wanted one. Copy it again"
+            ) from None
+
+
+def _column(file: Any, choices: tuple[str, ...], where: str) -> str:
+    names = file.schema_arrow.names
+    found = next((name for name in choices if name in names), None)
+    if found is None:
+        raise DataError(
+            f"{where} has columns {', '.join(names) or 'none'}; wanted {' or '.join(choices)}. "
+            "Rename a column"
+        )
+    return found
+
+
+def _cell(cell: Any) -> Any:
+    return cell.get("bytes") if isinstance(cell, dict) else cell
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Image files; their classes are their folders, numbered by name."""
+
+    where: str
+    files: Any
+    paths: tuple[str, ...]
+    classes: np.ndarray
+
+    def targets(self) -> np.ndarray:
+        return self.classes
+
+    def inputs(self, rows: np.ndarray) -> np.ndarray:
+        paths = (self.paths[row] for row in rows.tolist())
+        return _decoded((path, _bytes(self.files, path, path)) for path in paths)
+
+
+def _images(where: str, files: Any, root: str) -> _Images:
+    paths = sorted(p for p in files.find(root) if posixpath.splitext(p)[1].lower() in _IMAGES)
+    names = [path.removeprefix(root).lstrip("/").partition("/") for path in paths]
+    stray = [name for name, _, rest in names if not rest]
+    folders = [
+        e["name"].rstrip("/") for e in files.ls(root, detail=True) if e["type"] == "directory"
+    ]
+    classes = sorted(posixpath.basename(folder) for folder in folders)
+    classes = [name for name in classes if name[:1] != "."]
+    empty = sorted(set(classes) - {name for name, _, _ in names})
+    if stray or empty or not paths:
+        found = (
+            f"{stray[0]} outside any class" if stray else f"no image in {', '.join(empty) or root}"
+        )
+        raise DataError(f"{where} holds {found}; wanted a folder of images for each class")
+    labels = np.array([classes.index(name) for name, _, _ in names], dtype=np.int64)
+    return _Images(where, files, tuple(paths), labels)
+
+
+def _bytes(files: Any, path: str, where: str) -> bytes:
+    try:
+        content: bytes = files.cat_file(path)
+    except OSError as error:
+        raise DataError(f"{where} cannot be read ({error}); wanted a readable file") from None
+    return content
+
+
+def _decoded(encoded: Iterator[tuple[str, Any]]) -> np.ndarray:
+    """Encoded images → uint8 (n, height, width, channels); all have to be of one shape."""
+    images: list[np.ndarray] = []
+    for where, content in encoded:
+        image = _decode(content, where)
+        if images and image.shape != images[0].shape:
+            raise DataError(
+                f"{where} is {_size(image)} and the first image {_size(images[0])}; wanted "
+                "images of one size. Resize them first"
+            )
+        images.append(image)
+    return np.stack(images)
+
+
+def _decode(content: Any, where: str) -> np.ndarray:
+    from PIL import Image
+
+    if not isinstance(content, bytes):
+        raise DataError(f"{where} holds {type(content).__name__}; wanted an encoded image as bytes")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.mode.startswith(("I", "F")):
+                raise DataError(
+                    f"{where} is an image of mode {image.mode}; wanted 8 bits a channel"
+                )
+            grey = image.mode in ("1", "L", "LA")
+            pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{where} cannot be decoded ({usercode.describe(error)[:120]}); wanted an image. "
+            "Replace it"
+        ) from None
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _size(image: np.ndarray) -> str:
+    height, width, channels = image.shape
+    return f"{width}×{height} with {channels} channel{'s' if channels > 1 else ''}"

@@ -1,0 +1,376 @@
+"""The render spec: what a user writes, checked and frozen."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.errors import LossatlasError
+
+Quantity = Literal["loss", "error", "loss_stderr"]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class SpecError(LossatlasError):
+    """The spec cannot be read, or says something that cannot be rendered."""
+
+
+class SpecModel(BaseModel):
+    """What every part of a spec is: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NetworkSpec(SpecModel):
+    """Which network: a built-in name, `package.module:callable` or `path/file.py:callable`."""
+
+    factory: str = Field(min_length=1)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+
+
+class PointsPlane(SpecModel):
+    """The plane through three sets of weights; coordinates are Euclidean distances."""
+
+    kind: Literal["points"]
+    weights: tuple[str, ...]
+    margin: float | None = Field(default=None, ge=0)
+    extent: tuple[float, float, float, float] | None = None
+
+
+class CurvePlane(SpecModel):
+    """The plane of a curve with one bend: start, bend, end, or one curve checkpoint.
+
+    With `frames` it is a film: one plane a state of the curve, and `weights` is the start and the
+    end where the frames hold bends only, or nothing where each is a curve checkpoint of its own.
+    """
+
+    kind: Literal["curve"]
+    weights: tuple[str, ...] = ()
+    frames: str | tuple[str, ...] | None = None
+    curve: Literal["bezier", "chain"] = "bezier"
+    margin: float | None = Field(default=None, ge=0)
+    extent: Literal["common", "frame"] | tuple[float, float, float, float] | None = None
+
+
+class RandomPlane(SpecModel):
+    """Two seeded, filter-normalised random directions around one set of weights."""
+
+    kind: Literal["random"]
+    weights: tuple[str, ...]
+    seed: int = Field(default=0, ge=0)
+    extent: tuple[float, float, float, float] = (-1.0, 1.0, -1.0, 1.0)
+
+
+class InterpolationPlane(SpecModel):
+    """The line through two sets of weights: a grid of height 1."""
+
+    kind: Literal["interpolation"]
+    weights: tuple[str, ...]
+    margin: float | None = Field(default=None, ge=0)
+    extent: tuple[float, float] | None = None
+
+
+PlaneSpec = Annotated[
+    PointsPlane | CurvePlane | RandomPlane | InterpolationPlane, Field(discriminator="kind")
+]
+_WEIGHTS_WANTED = {
+    "points": ((3,), "three checkpoints"),
+    "curve": ((1, 3), "one curve checkpoint, or start, bend and end"),
+    "random": ((1,), "one checkpoint"),
+    "interpolation": ((2,), "two checkpoints"),
+}
+_FILM_WANTED = ((0, 2), "start and end, or none where each frame is a curve checkpoint")
+
+
+class GridSpec(SpecModel):
+    """How many points, and how many of them one task evaluates (`tile` squared)."""
+
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    tile: int | Literal["auto"] = "auto"
+
+    @field_validator("tile")
+    @classmethod
+    def _positive(cls, tile: int | str) -> int | str:
+        if isinstance(tile, int) and tile < 1:
+            raise ValueError(f"{tile} points; wanted at least 1, or auto")
+        return tile
+
+
+class NormaliseSpec(SpecModel):
+    """Per-channel mean and standard deviation of inputs scaled to [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} means and {len(self.std)} stds; wanted as many")
+        if any(s <= 0 for s in self.std):
+            raise ValueError("a std that is not positive; wanted the spread of each channel")
+        return self
+
+
+class DataSpec(SpecModel):
+    """Where the examples come from, and the fixed subsample that is used."""
+
+    source: str = Field(min_length=1)
+    splits: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    select: Literal["stratified", "head"] = "stratified"
+    seed: int = Field(default=0, ge=0)
+    normalise: NormaliseSpec | None = None
+
+
+class EvaluateSpec(SpecModel):
+    """What is computed at every grid point."""
+
+    loss: str = "cross_entropy"
+    quantities: tuple[Quantity, ...] = ("loss", "error", "loss_stderr")
+    batch_norm: Literal["recompute", "frozen"] = "recompute"
+    precision: Literal["float32"] = "float32"
+
+    @field_validator("quantities")
+    @classmethod
+    def _distinct(cls, quantities: tuple[str, ...]) -> tuple[str, ...]:
+        if not quantities or len(set(quantities)) != len(quantities):
+            raise ValueError("an empty list or a repeated name; wanted each quantity once")
+        return quantities
+
+
+class RenderSpec(SpecModel):
+    """One render: network, plane, grid, data, quantities and the store they go to."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    network: NetworkSpec
+    plane: PlaneSpec
+    grid: GridSpec
+    data: DataSpec
+    evaluate: EvaluateSpec = EvaluateSpec()
+    store: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        plane = self.plane
+        is_film = isinstance(plane, CurvePlane) and plane.frames is not None
+        counts, wanted = _FILM_WANTED if is_film else _WEIGHTS_WANTED[plane.kind]
+        if len(plane.weights) not in counts:
+            with_frames = " with frames" if is_film else ""
+            raise ValueError(
+                f"plane.weights has {len(plane.weights)} entries; "
+                f"kind: {plane.kind}{with_frames} wants {wanted}"
+            )
+        if isinstance(plane.extent, str) and not is_film:
+            raise ValueError(f"plane.extent is {plane.extent} without frames; wanted four numbers")
+        if isinstance(plane.extent, tuple):
+            if getattr(plane, "margin", None) is not None:
+                raise ValueError("plane has both margin and extent; wanted one of them")
+            lows, highs = plane.extent[::2], plane.extent[1::2]
+            if any(low >= high for low, high in zip(lows, highs, strict=True)):
+                raise ValueError(
+                    f"plane.extent {list(plane.extent)} is empty or reversed; "
+                    "wanted x0 < x1 (and y0 < y1)"
+                )
+        if plane.kind == "interpolation" and self.grid.height != 1:
+            raise ValueError(
+                f"grid.height is {self.grid.height}; kind: interpolation is a line and wants 1"
+            )
+        return self
+
+
+def read(path: str | Path) -> RenderSpec:
+    """Read a YAML spec; relative paths in it are taken from the spec's own folder.
+
+    Raises:
+        SpecError: the file is missing, is not YAML, or a key or value is wrong. The message
+            names the key, and the nearest right one where the key is unknown.
+    """
+    path = Path(path)
+    content = read_yaml(path, "network, plane, grid, data")
+    content.setdefault("name", path.stem)
+    content.setdefault("store", f"runs/{content['name']}.zarr")
+    return _resolve_paths(parse(content, where=str(path)), path.absolute().parent)
+
+
+def parse(content: dict[str, Any], where: str = "spec") -> RenderSpec:
+    """Check `content` (as YAML or JSON gives it) and return the spec.
+
+    Raises:
+        SpecError: a key or value is wrong; `where` says in which file.
+    """
+    return validate(RenderSpec, content, where)
+
+
+def read_yaml(path: Path, keys: str) -> dict[str, Any]:
+    """The top-level mapping of a YAML file.
+
+    Args:
+        path: of the file.
+        keys: the keys that belong in it, for the message of a file that is no mapping.
+
+    Raises:
+        SpecError: the file is missing, is not YAML, or holds no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such file; wanted a YAML spec. Check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} cannot be read ({error}); wanted a YAML spec") from None
+    try:
+        content = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        line = " ".join(str(error).split())
+        raise SpecError(f"{path} is not YAML: {line}") from None
+    if not isinstance(content, dict):
+        raise SpecError(f"{path} holds {type(content).__name__}; wanted keys such as {keys}")
+    return content
+
+
+def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
+    """Check `content` against `model`, a kind of spec.
+
+    Raises:
+        SpecError: a key or value is wrong; `where` says in which file.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {'; '.join(_explain(error, model))}") from None
+
+
+def is_url(path: str) -> bool:
+    """Whether `path` names a place on a remote or virtual file system (`s3://…`)."""
+    return "://" in path
+
+
+def _resolve_paths(spec: RenderSpec, folder: Path) -> RenderSpec:
+    paths: dict[str, Any] = {"weights": tuple(absolute(w, folder) for w in spec.plane.weights)}
+    if isinstance(spec.plane, CurvePlane):
+        match spec.plane.frames:
+            case str() as frames:
+                paths["frames"] = absolute(frames, folder)
+            case tuple() as frames:
+                paths["frames"] = tuple(absolute(frame, folder) for frame in frames)
+    plane = spec.plane.model_copy(update=paths)
+    return spec.model_copy(
+        update={
+            "network": spec.network.model_copy(
+                update={"factory": absolute_callable(spec.network.factory, folder)}
+            ),
+            "plane": plane,
+            "data": spec.data.model_copy(
+                update={"source": absolute_callable(spec.data.source, folder, path_by_itself=True)}
+            ),
+            "evaluate": spec.evaluate.model_copy(
+                update={"loss": absolute_callable(spec.evaluate.loss, folder)}
+            ),
+            "store": absolute(spec.store, folder),
+        }
+    )
+
+
+def absolute(path: str, folder: Path) -> str:
+    """`path` taken from `folder`; a URL as it is."""
+    return path if is_url(path) else str((folder / Path(path).expanduser()).resolve())
+
+
+def absolute_callable(name: str, folder: Path, path_by_itself: bool = False) -> str:
+    """`file.py:name` with an absolute file; any other name unchanged unless it is a path."""
+    file, colon, attribute = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return f"{absolute(file, folder)}:{attribute}"
+    return absolute(name, folder) if path_by_itself else name
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML that refuses a key written twice (plain YAML keeps the last one in silence)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = {str(key) for key in keys if keys.count(key) > 1}
+        if repeated:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{', '.join(sorted(repeated))} is written twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    explained = set()
+    for item in error.errors():
+        key = ".".join(str(part) for part in _untagged(item["loc"]))
+        alternatives = key.partition(".tile.")[1] or key.partition(".extent.")[1]
+        if alternatives:
+            # One value with several possible types: pydantic reports each; the first says enough.
+            key = key.partition(alternatives)[0] + alternatives.rstrip(".")
+            if key in explained:
+                continue
+            explained.add(key)
+        match item["type"]:
+            case "extra_forbidden":
+                yield f"{key}: unknown key; {_nearest(item['loc'], model)}"
+            case "missing":
+                yield f"{key}: missing; wanted a value"
+            case "union_tag_invalid" | "union_tag_not_found":
+                kinds = ", ".join(_WEIGHTS_WANTED)
+                found = item["input"].get("kind") if isinstance(item["input"], dict) else None
+                yield f"plane.kind: found {found!r}; wanted one of {kinds}"
+            case "value_error":
+                message = item["msg"].removeprefix("Value error, ")
+                yield f"{key}: {message}" if key else message
+            case _:
+                message = item["msg"][0].lower() + item["msg"][1:]
+                yield f"{key}: found {item['input']!r}; {message}"
+
+
+def _untagged(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """`location` without the kind of plane that pydantic puts after `plane`."""
+    return tuple(
+        part
+        for before, part in zip((None, *location), location, strict=False)
+        if before != "plane" or part not in _WEIGHTS_WANTED
+    )
+
+
+def _nearest(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    keys = _keys_at(location[:-1], model)
+    near = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"wanted one of {', '.join(keys)}"
+
+
+def _keys_at(location: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
+    """The keys allowed at a place in the spec, found by walking the models' annotations."""
+    model: Any = root
+    for part in _untagged(location):
+        model = model.model_fields[part].annotation
+        choices = typing.get_args(model)
+        if choices:
+            kind = location[-1]
+            model = next(
+                (
+                    choice
+                    for choice in choices
+                    if isinstance(choice, type)
+                    and issubclass(choice, BaseModel)
+                    and (
+                        "kind" not in choice.model_fields
+                        or kind in typing.get_args(choice.model_fields["kind"].annotation)
+                    )
+                ),
+                choices[0],
+            )
+    return list(model.model_fields)

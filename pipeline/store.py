@@ -1,0 +1,368 @@
+"""The store: where finished tiles live, and the protocol that makes them final.
+
+A tile is written whole by one task and then committed, so tasks share no file, need no lock and
+may run twice. A crash before the commit leaves the tile pending; a crash after it loses nothing.
+A chunk's presence is not the commit: the commit is the tile's own chunk of `done`, written last.
+
+The group holds Zarr v3 arrays only, described once by consolidated metadata that never changes
+afterwards; what does change (lease, quarantine, worker facts) lives as small JSON objects under
+`.lossatlas/`, out of the way of `xarray.open_zarr`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.buffer import cpu, default_buffer_prototype
+from zarr.core.sync import collect_aiterator, sync
+
+from pipeline.errors import LossatlasError
+from pipeline.grid import Extent, Grid, Tile
+from pipeline.layout import create_arrays, create_coordinates
+from pipeline.plane import Anchor, FrameFacts
+
+FORMAT = 1
+_NOTES = ".lossatlas"
+
+
+class StoreError(LossatlasError):
+    """The store is missing, is something else, or holds damaged chunks."""
+
+
+class Store:
+    """One render's arrays, opened for reading or for committing tiles."""
+
+    def __init__(self, group: zarr.Group, url: str) -> None:
+        self.url = url
+        self._group = group
+        attributes: dict[str, Any] = dict(group.attrs)
+        if attributes.get("lossatlas") != FORMAT:
+            raise StoreError(
+                f"{url} is a Zarr group without lossatlas format {FORMAT}; wanted the store of a "
+                "render. Check the path"
+            )
+        self.attrs = attributes
+        self.splits: tuple[str, ...] = tuple(attributes["splits"])
+        self.quantities: tuple[str, ...] = tuple(attributes["quantities"])
+        self.grid = Grid(**attributes["grid"])
+
+    @classmethod
+    def create(
+        cls,
+        url: str,
+        grid: Grid,
+        splits: Sequence[str],
+        quantities: Sequence[str],
+        frames: Sequence[FrameFacts],
+        facts: Mapping[str, Any],
+    ) -> Self:
+        """Make an empty store; its metadata is complete only when everything else is in place.
+
+        Args:
+            url: a local path or a URL that does not exist yet (a creation that was cut short
+                is replaced).
+            grid: all frames' points and tiles.
+            splits: names of the data splits, the calibrating one first.
+            quantities: names of the arrays, among loss, error and loss_stderr.
+            frames: one a frame of the grid.
+            facts: JSON attributes: spec, fingerprint, plane, versions and so on.
+
+        Raises:
+            StoreError: something is already there, or the place cannot be written.
+        """
+        found = _kind(url)
+        if found in ("store", "other"):
+            raise StoreError(f"{url} exists and is not empty; wanted a new path for this render")
+        try:
+            with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*onsolidated metadata.*")
+                group = zarr.open_group(url, mode="w", attributes={"lossatlas": "creating"})
+                create_arrays(group, grid, splits, quantities)
+                create_coordinates(group, grid, splits, frames)
+                group.attrs.put(
+                    {
+                        **facts,
+                        "lossatlas": FORMAT,
+                        "splits": list(splits),
+                        "quantities": list(quantities),
+                        "grid": {
+                            "width": grid.width,
+                            "height": grid.height,
+                            "tile": grid.tile,
+                            "frames": grid.frames,
+                        },
+                        "anchors": [anchor.name for anchor in frames[0].anchors],
+                    }
+                )
+                zarr.consolidate_metadata(group.store)
+        except OSError as error:
+            raise StoreError(
+                f"{url} cannot be written ({error.strerror or error}); wanted a place with room "
+                "and write permission. Change store in the spec"
+            ) from None
+        return cls.open(url, writable=True)
+
+    @classmethod
+    def open(cls, url: str, writable: bool = False) -> Self:
+        """Open an existing store.
+
+        Raises:
+            StoreError: there is no store at `url`, or it is no lossatlas store.
+        """
+        match _kind(url):
+            case "nothing":
+                raise StoreError(f"{url}: no such store; wanted the path of a render's .zarr")
+            case "other":
+                raise StoreError(f"{url} is not a render's store; wanted the path of a .zarr")
+            case "unfinished":
+                raise StoreError(
+                    f"{url} was never completely created; render its spec again to replace it"
+                )
+        try:
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                group = zarr.open_group(url, mode="r+" if writable else "r", use_consolidated=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(f"{url} cannot be opened: {_one_line(error)}") from None
+        return cls(group, url)
+
+    @staticmethod
+    def exists(url: str) -> bool:
+        """Whether a completely created store is at `url`."""
+        return _kind(url) == "store"
+
+    @property
+    def frames(self) -> int:
+        return self.grid.frames
+
+    @property
+    def height(self) -> int:
+        return self.grid.height
+
+    @property
+    def width(self) -> int:
+        return self.grid.width
+
+    # What is finished
+
+    def commit(
+        self, tile: Tile, values: Mapping[str, NDArray[np.float32]], seconds: float, worker: int
+    ) -> None:
+        """Write one tile's values, float32 (split, height, width) a quantity, and commit it."""
+        rows, columns = self.grid.window(tile)
+        for quantity in self.quantities:
+            self._array(quantity)[:, tile.frame, rows, columns] = values[quantity]
+        place = (tile.frame, tile.row, tile.column)
+        self._array("seconds")[place] = seconds
+        self._array("worker")[place] = worker
+        self._array("done")[place] = 1
+
+    def committed(self) -> set[Tile]:
+        """The finished tiles, by one listing of the commits."""
+        prefix = "done/c/"
+        tiles = set()
+        for key in self._keys(prefix):
+            parts = key[key.index(prefix) + len(prefix) :].split("/")
+            if len(parts) == 3 and all(part.isdigit() for part in parts):
+                tiles.add(Tile(*map(int, parts)))
+        return tiles
+
+    def pending(self) -> list[Tile]:
+        """The tiles without a commit, in the grid's order."""
+        committed = self.committed()
+        return [tile for tile in self.grid.tiles() if tile not in committed]
+
+    def finished(self, frame: int) -> NDArray[np.bool_]:
+        """Which points of `frame` are in a committed tile, bool (height, width)."""
+        mask = np.zeros((self.height, self.width), dtype=bool)
+        for tile in self.committed():
+            if tile.frame == frame:
+                mask[self.grid.window(tile)] = True
+        return mask
+
+    def withdraw(self, tile: Tile) -> None:
+        """Put a tile back to pending: its commit goes first, then its chunks."""
+        place = f"{tile.frame}/{tile.row}/{tile.column}"
+        self._delete(f"done/c/{place}")
+        for name in ("seconds", "worker"):
+            self._delete(f"{name}/c/{place}")
+        for quantity in self.quantities:
+            for split in range(len(self.splits)):
+                self._delete(f"{quantity}/c/{split}/{place}")
+
+    # Reading
+
+    def read(self, quantity: str, split: str, frame: int = 0) -> NDArray[np.float32]:
+        """One frame of one quantity, float32 (height, width), first row at the lowest y.
+
+        Raises:
+            StoreError: no such quantity, split or frame, or a damaged chunk.
+        """
+        index = self._split_index(quantity, split, frame)
+        try:
+            return cast("NDArray[np.float32]", self._array(quantity)[index, frame])
+        except (ValueError, RuntimeError, OSError) as error:
+            raise StoreError(
+                f"{self.url}: {quantity} of frame {frame} cannot be read ({_one_line(error)}). "
+                "Run lossatlas verify, then resume"
+            ) from None
+
+    def read_tile(self, quantity: str, tile: Tile) -> NDArray[np.float32]:
+        """One tile of one quantity, float32 (split, height, width).
+
+        Raises:
+            StoreError: a chunk is missing or damaged; the message says which.
+        """
+        place = f"{tile.frame}/{tile.row}/{tile.column}"
+        for split in range(len(self.splits)):
+            key = f"{quantity}/c/{split}/{place}"
+            if not sync(self._group.store.exists(self._key(key))):
+                raise StoreError(f"{key} is missing")
+        rows, columns = self.grid.window(tile)
+        try:
+            return cast("NDArray[np.float32]", self._array(quantity)[:, tile.frame, rows, columns])
+        except (ValueError, RuntimeError, OSError) as error:
+            raise StoreError(f"{quantity}/c/*/{place}: {_one_line(error)}") from None
+
+    def tile_facts(self, tile: Tile) -> tuple[float, int]:
+        """Seconds a committed tile took, and the id of the worker that made it.
+
+        Raises:
+            StoreError: a chunk is damaged.
+        """
+        place = (tile.frame, tile.row, tile.column)
+        try:
+            if int(np.asarray(self._array("done")[place])) != 1:
+                raise StoreError(f"done/c/{tile} does not say 1")
+            seconds = float(np.asarray(self._array("seconds")[place]))
+            worker = int(np.asarray(self._array("worker")[place]))
+        except (ValueError, RuntimeError, OSError) as error:
+            raise StoreError(f"the facts of tile {tile}: {_one_line(error)}") from None
+        return seconds, worker
+
+    def extent(self, frame: int = 0) -> Extent:
+        return Extent(*(float(value) for value in np.asarray(self._array("extent")[frame])))
+
+    def anchors(self, frame: int = 0) -> tuple[Anchor, ...]:
+        places = np.asarray(self._array("anchor")[frame])
+        return tuple(
+            Anchor(name, *(float(value) for value in place))
+            for name, place in zip(self.attrs["anchors"], places, strict=True)
+        )
+
+    def curve(self, frame: int = 0) -> NDArray[np.float64] | None:
+        """The projected curve, float64 (points, 3): x, y, distance off the plane; or None."""
+        if "curve" not in self._group:
+            return None
+        return cast("NDArray[np.float64]", self._array("curve")[frame])
+
+    # Small mutable notes beside the arrays
+
+    def read_note(self, name: str) -> dict[str, Any] | None:
+        """The JSON object `name`, or None where there is none (or only half of one)."""
+        found = sync(
+            self._group.store.get(self._key(f"{_NOTES}/{name}"), default_buffer_prototype())
+        )
+        if found is None:
+            return None
+        try:
+            return cast("dict[str, Any]", json.loads(found.to_bytes()))
+        except ValueError:
+            return None
+
+    def write_note(self, name: str, content: Mapping[str, Any]) -> None:
+        data = json.dumps(content, indent=1).encode()
+        sync(self._group.store.set(self._key(f"{_NOTES}/{name}"), cpu.Buffer.from_bytes(data)))
+
+    def delete_note(self, name: str) -> None:
+        self._delete(f"{_NOTES}/{name}")
+
+    def notes(self, folder: str) -> list[str]:
+        """The names of the notes under `folder`, sorted."""
+        prefix = f"{_NOTES}/{folder}/"
+        keys = (key[key.index(prefix) + len(_NOTES) + 1 :] for key in self._keys(prefix))
+        return sorted(key for key in keys if not key.endswith(".partial"))
+
+    def sweep(self) -> int:
+        """Delete what killed writers left half-written; returns how many files that were.
+
+        Only for the holder of the lease: a living writer's temporary file looks the same.
+        """
+        root = Path(self.url)
+        if not root.is_dir():
+            return 0
+        stale = list(root.rglob("*.partial"))
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return len(stale)
+
+    # Inside
+
+    @cached_property
+    def _arrays(self) -> dict[str, zarr.Array[Any]]:
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            return dict(self._group.arrays())
+
+    def _array(self, name: str) -> Any:
+        return self._arrays[name]
+
+    def _split_index(self, quantity: str, split: str, frame: int) -> int:
+        for what, found, known in (
+            ("quantity", quantity, self.quantities),
+            ("split", split, self.splits),
+        ):
+            if found not in known:
+                raise StoreError(
+                    f"{self.url} has no {what} {found!r}; wanted one of {', '.join(known)}"
+                )
+        if not 0 <= frame < self.frames:
+            raise StoreError(f"{self.url} has no frame {frame}; wanted 0 to {self.frames - 1}")
+        return self.splits.index(split)
+
+    def _key(self, key: str) -> str:
+        path = self._group.path
+        return f"{path}/{key}" if path else key
+
+    def _keys(self, prefix: str) -> Iterable[str]:
+        return collect_aiterator(self._group.store.list_prefix(self._key(prefix)))
+
+    def _delete(self, key: str) -> None:
+        sync(self._group.store.delete(self._key(key)))
+
+
+def _kind(url: str) -> str:
+    """What is at `url`: nothing, a store, the remains of an unfinished creation, or other."""
+    if "://" not in url:
+        path = Path(url)
+        if not path.exists():
+            return "nothing"
+        if not path.is_dir():
+            return "other"
+        if not any(path.iterdir()):
+            return "nothing"
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise StoreError(f"{url} cannot be read; wanted read permission")
+    try:
+        attributes = dict(zarr.open_group(url, mode="r", use_consolidated=False).attrs)
+    except (FileNotFoundError, KeyError):
+        return "nothing" if "://" in url else "other"
+    except ValueError as error:
+        raise StoreError(f"{url} has damaged metadata: {_one_line(error)}") from None
+    match attributes.get("lossatlas"):
+        case "creating":
+            return "unfinished"
+        case int():
+            return "store"
+    return "other"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

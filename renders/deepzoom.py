@@ -1,0 +1,152 @@
+"""Deep zoom: a map as a pyramid of small JPEG tiles, in the layout of DZI.
+
+Each level is painted for itself, not halved from the one below: contours keep the width of a
+hairline at every zoom, and grow more as one comes closer. Only levels coarser than the grid are
+halved, where painting would first have to average the grid. See docs/decisions/013-gigapixel.md.
+
+Source: the layout is Microsoft's Deep Zoom Image, as OpenSeadragon reads it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from renders.box import Box
+from renders.colour import hex_colour, rgb
+from renders.contour import Contours, round_levels
+from renders.inks import ground_at, inks_on
+from renders.light import Light
+from renders.picture import Picture, paint
+from renders.pyramid import Pixels, halved
+from renders.resample import field_of
+from renders.shade import Hatch, Map
+from renders.surface import Surface
+from renders.theme import Theme
+from renders.tone import Tone
+
+TILE, OVERLAP = 512, 1
+QUALITY = 90
+_WHOLE = 2_048
+"""Levels up to this size may be held in memory whole, to be halved."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is drawn into the tiles: theme, light, contours."""
+
+    theme: Theme
+    light: bool = True
+    contours: bool = True
+
+
+def deepest(width: int, height: int) -> int:
+    """The number of the level that holds the whole picture; level 0 is one pixel."""
+    return math.ceil(math.log2(max(width, height, 1)))
+
+
+def level_size(width: int, height: int, level: int) -> tuple[int, int]:
+    """Width and height of one level, pixels."""
+    part = 2 ** (deepest(width, height) - level)
+    return -(-width // part), -(-height // part)
+
+
+def dzi(width: int, height: int) -> str:
+    """The XML that describes a pyramid to any deep-zoom viewer."""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpg" '
+        f'Overlap="{OVERLAP}" TileSize="{TILE}"><Size Width="{width}" Height="{height}"/></Image>\n'
+    )
+
+
+def write_tiles(
+    surface: Surface,
+    tone: Tone,
+    look: Look,
+    width: int,
+    height: int,
+    folder: Path,
+    threads: int | None = None,
+) -> int:
+    """Write all tiles of one surface as `folder/LEVEL/COLUMN_ROW.jpg`.
+
+    Args:
+        surface, tone, look: what is painted, and how.
+        width, height: of the deepest level, pixels.
+        folder: is created; its parent must exist.
+        threads: how many tiles are painted at once; the cores by default.
+
+    Returns:
+        How many tiles there are.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    rows, columns = surface.values.shape
+    count = 0
+    small: Pixels | None = None
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        for level in range(deepest(width, height), -1, -1):
+            wide, high = level_size(width, height, level)
+            place = folder / str(level)
+            place.mkdir(parents=True)
+            boxes = list(Box(0, 0, wide, high).tiles(TILE, TILE))
+            if small is not None:
+                small = halved(small)
+                for box in boxes:
+                    _save(_cut(small, box), place / _name(box))
+            else:
+                picture = level_picture(surface, tone, look, wide, high)
+                for _ in pool.map(lambda box, p=picture, at=place: _tile(p, box, at), boxes):
+                    pass
+                coarse = (wide + 1) // 2 < columns - 1 or (high + 1) // 2 < rows - 1
+                if max(wide, high) <= TILE or (coarse and max(wide, high) <= _WHOLE):
+                    small = paint(picture, picture.box)
+            count += len(boxes)
+    return count
+
+
+def level_picture(surface: Surface, tone: Tone, look: Look, width: int, height: int) -> Picture:
+    """One level as a picture: the map alone, its lines as wide as on any other level."""
+    theme = look.theme
+    lines = None
+    if look.contours:
+        levels, index = round_levels(tone, _contour_count(max(width, height)))
+        inks = tuple(hex_colour(inks_on(ground_at(v, tone, theme), theme).pen) for v in levels)
+        lines = Contours(levels, index, 1.0, 1.7, inks, 0.26, 0.50)
+    at = Box(0, 0, width, height)
+    hatch = Hatch(theme.hatch_ground, theme.hatch_line, 9.0, 1.2)
+    field = field_of(surface, tone, width, height)
+    layer = Map(at, field, tone, hatch, Light() if look.light else None, lines)
+    return Picture(width, height, rgb(theme.paper), (layer,))
+
+
+def _contour_count(size: int) -> int:
+    # A screen shows about a thousand pixels: twice the lines each time it shows a quarter as much.
+    doublings = max(0, math.ceil(math.log2(max(size, 1) / 2_048) / 2))
+    return 16 << doublings
+
+
+def _tile(picture: Picture, box: Box, place: Path) -> None:
+    _save(paint(picture, box.grown(OVERLAP).meet(picture.box)), place / _name(box))
+
+
+def _cut(pixels: Pixels, box: Box) -> Pixels:
+    part = box.grown(OVERLAP).meet(Box(0, 0, pixels.shape[1], pixels.shape[0]))
+    return np.ascontiguousarray(pixels[part.y : part.bottom, part.x : part.right])
+
+
+def _name(box: Box) -> str:
+    return f"{box.x // TILE}_{box.y // TILE}.jpg"
+
+
+def _save(pixels: Pixels, path: Path) -> None:
+    # Full colour resolution: halved chroma smears red contours on blue ground.
+    Image.fromarray(pixels).save(path, "JPEG", quality=QUALITY, subsampling=0)

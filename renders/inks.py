@@ -1,0 +1,46 @@
+"""Inks: what to draw with on a ground of any colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from renders.colour import FloatArray, luminance, rgb
+from renders.theme import Theme
+from renders.tone import Tone
+
+GROUND_LUMINANCE = 0.22
+"""Grounds darker than this take light ink: black and white contrast equally at 0.18, and the light
+darkens more ground than it brightens."""
+
+
+@dataclass(frozen=True)
+class Inks:
+    """Ink for a dark ground or a light one: `pen` against the ground, `casing` beneath the pen."""
+
+    pen: FloatArray
+    casing: FloatArray
+
+    @property
+    def veil(self) -> float:
+        """Opacity of a soft halo: a pale glow shows sooner than a dark one."""
+        return 0.45 if luminance(self.casing) < 0.5 else 0.20
+
+
+def inks_on(ground: FloatArray, theme: Theme) -> Inks:
+    """The pair that reads on `ground`, an encoded colour (3,)."""
+    pair = rgb(theme.pen_light), rgb(theme.pen_dark)
+    return Inks(*pair) if luminance(ground) < GROUND_LUMINANCE else Inks(*pair[::-1])
+
+
+def ground_at(values: npt.ArrayLike, tone: Tone, theme: Theme) -> FloatArray:
+    """The mean palette colour, encoded (3,), under finite values; without any, the hatch's."""
+    finite = np.asarray(values, dtype=np.float64)
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return rgb(theme.hatch_ground)
+    colours = np.stack([rgb(c) for c in tone.palette])
+    at = np.rint(tone.position(finite) * (len(colours) - 1)).astype(np.int64)
+    return np.asarray(colours[at].mean(axis=0))

@@ -1,0 +1,201 @@
+"""The page around a landscape: title, axes, legend and the small print."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from renders.axes import axis_sprites, frame_sprites
+from renders.colour import rgb
+from renders.fill import INF, NAN, UNFINISHED, cell_kinds
+from renders.layout import Layout
+from renders.legend import Ramp, ramp, swatch_sprites, tick_sprites
+from renders.projection import Projection
+from renders.sprite import Sprite, Sprites
+from renders.surface import TITLES, UNITS, Provenance, Surface, proper
+from renders.text import Type, text_sprite, text_width
+from renders.theme import Theme
+from renders.ticks import short
+from renders.tone import Tone
+
+
+@dataclass(frozen=True)
+class Style:
+    """Everything about a poster that is taste.
+
+    Attributes:
+        theme: its colours.
+        layout: gallery, paper or bare.
+        contours, light, curve, anchors, figures, scale_bar: which layers are drawn.
+        title, subtitle: None writes them from the store.
+    """
+
+    theme: Theme
+    layout: str = "gallery"
+    contours: bool = True
+    light: bool = True
+    curve: bool = True
+    anchors: bool = True
+    figures: bool = True
+    title: str | None = None
+    subtitle: str | None = None
+    scale_bar: bool = True
+
+
+def page_layers(
+    surface: Surface,
+    tone: Tone,
+    facts: Provenance,
+    style: Style,
+    page: Layout,
+    projection: Projection,
+    equal: bool,
+) -> tuple[Ramp, Sprites]:
+    """Everything around the map, as layers."""
+    u, theme = page.unit, style.theme
+    line_px = max(1, round(0.6 * u))
+    upright = page.legend.height > page.legend.width
+    sprites = [
+        *frame_sprites(page.map, theme, line_px),
+        *frame_sprites(page.legend, theme, max(1, round(0.4 * u))),
+        *axis_sprites(projection, theme, 10.5 * u, line_px, ("x", "y")),
+        *tick_sprites(tone, page.legend, theme, 10.5 * u, line_px, upright),
+        *title_sprites(facts, style, page, surface),
+        *small_print_sprites(surface, tone, facts, style, page, equal),
+    ]
+    return ramp(tone, page.legend, upright), Sprites(tuple(sprites))
+
+
+def title_sprites(facts: Provenance, style: Style, page: Layout, surface: Surface) -> list[Sprite]:
+    """Title, subtitle and the legend's heading."""
+    u, theme = page.unit, style.theme
+    ink, muted = rgb(theme.ink), rgb(theme.muted)
+    x = page.margin
+    gallery = page.kind == "gallery"
+    room = (page.legend.x if gallery else page.map.right) - x - 24 * u
+    title = fitted_type(title_of(facts, style), Type((46 if gallery else 30) * u, "Light"), room)
+    sprites = [text_sprite(title_of(facts, style), title, ink, x - 0.04 * title.size, page.title_y)]
+    below = subtitle_of(facts, style, surface)
+    kind = fitted_type(below, Type(15 * u, "Regular"), room)
+    sprites.append(text_sprite(below, kind, muted, x, page.subtitle_y))
+    what = TITLES.get(surface.quantity, surface.quantity)
+    heading = (what if len(surface.values) == 1 else f"{surface.split} {what}").upper()
+    unit = UNITS.get(surface.quantity, "")
+    small = Type(10 * u, "Semibold", 0.08)
+    if gallery:
+        base = page.legend.y - 11 * u
+        sprites.append(text_sprite(heading, small, ink, page.legend.x, base))
+        named = Type(10.5 * u, "It")
+        if len(surface.values) == 1:
+            at = page.legend.x + text_width(heading, small) + 9 * u
+            sprites.append(text_sprite(unit, named, muted, at, base))
+        else:
+            sprites.append(text_sprite(unit, named, muted, page.legend.right, base, "right"))
+    else:
+        base = page.legend.y - 10 * u
+        right = page.map.right + 98 * u
+        sprites.append(text_sprite(unit, Type(10.5 * u, "It"), muted, right, base, "right"))
+        sprites.append(text_sprite(heading, small, ink, right, base - 14 * u, "right"))
+    return sprites
+
+
+def small_print_sprites(
+    surface: Surface, tone: Tone, facts: Provenance, style: Style, page: Layout, equal: bool
+) -> list[Sprite]:
+    """Provenance at the foot of the page, and swatches for what is on the map but no value."""
+    u, theme = page.unit, style.theme
+    kind = Type(9.8 * u, "Regular")
+    lines, foot = small_print(surface, tone, facts, equal)
+    muted = rgb(theme.muted)
+    sprites: list[Sprite] = []
+    for k, words in enumerate(_wrapped(lines, kind, page.map.width - 150 * u)):
+        sprites.append(text_sprite(words, kind, muted, page.margin, page.small_y + 15 * k * u))
+    sprites.append(text_sprite(foot, kind, muted, page.map.right, page.small_y, "right"))
+    entries = _swatches(surface, tone, theme)
+    if entries:
+        base = page.legend.bottom + 45 * u if page.kind == "gallery" else page.small_y + 15 * u
+        sprites += swatch_sprites(entries, page.map.right, base, theme, 9.8 * u)
+    return sprites
+
+
+def small_print(
+    surface: Surface, tone: Tone, facts: Provenance, equal: bool = True
+) -> tuple[list[str], str]:
+    """The provenance as phrases, and the signature."""
+    how = {"log": "logarithmic", "equalised": "equalised", "linear": "linear"}[tone.how]
+    phrases = [
+        facts.network,
+        facts.data,
+        facts.normalisation,
+        f"grid {facts.grid}",
+        f"{'scale' if len(surface.values) == 1 else 'colours'} {how}, "
+        f"{short(tone.low)} to {short(tone.high)}",
+        {
+            "euclidean": "axes: distance in weight space",
+            "filter-normalised": "axes: filter-normalised, dimensionless",
+        }.get(facts.units, ""),
+        "" if equal else "axes not to one scale",
+        "" if facts.share >= 1 else f"{100 * facts.share:.0f} % computed",
+    ]
+    signature = " · ".join(p for p in (f"lossatlas {facts.version}", facts.date) if p)
+    return [p for p in phrases if p], signature
+
+
+def _swatches(surface: Surface, tone: Tone, theme: Theme) -> list[tuple[str, str]]:
+    kinds = cell_kinds(surface.values, surface.finished)
+    entries = [
+        (NAN, tone.nan, "not a number"),
+        (INF, tone.inf, "infinite"),
+        (UNFINISHED, theme.hatch_line, "not computed yet"),
+    ]
+    return [(colour, words) for kind, colour, words in entries if (kinds == kind).any()]
+
+
+def title_of(facts: Provenance, style: Style) -> str:
+    if style.title is not None:
+        return style.title
+    words = " ".join(proper(word) for word in re.split(r"[\s_-]+", facts.name.strip("_- ")))
+    return words[:1].upper() + words[1:]
+
+
+def subtitle_of(facts: Provenance, style: Style, surface: Surface) -> str:
+    if style.subtitle is not None:
+        return style.subtitle
+    where = {
+        "curve": "in the plane of a curve between two minima",
+        "points": "in the plane through three sets of weights",
+        "random": "around one minimum, along two random directions",
+        "interpolation": "on the line between two sets of weights",
+    }.get(facts.plane, "over a plane of its weight space")
+    what = TITLES.get(surface.quantity, surface.quantity)
+    if len(surface.values) > 1:
+        what = f"{surface.split} {what}"
+    return f"{what[:1].upper()}{what[1:]} of {facts.network or 'a network'} {where}"
+
+
+def fitted_type(text: str, kind: Type, room: float) -> Type:
+    """`kind`, made smaller where `text` would be wider than `room` pixels."""
+    wide = text_width(text, kind)
+    return kind if wide <= room else replace(kind, size=kind.size * room / wide)
+
+
+def _wrapped(phrases: list[str], kind: Type, room: float) -> list[str]:
+    """Lines of about equal length, as few as fit into `room` pixels."""
+    lines = _filled(phrases, kind, room)
+    for share in range(95, 40, -5):
+        tighter = _filled(phrases, kind, room * share / 100)
+        if len(tighter) > len(lines):
+            break
+        lines = tighter
+    return lines
+
+
+def _filled(phrases: list[str], kind: Type, room: float) -> list[str]:
+    lines: list[str] = []
+    for phrase in phrases:
+        longer = f"{lines[-1]}  ·  {phrase}" if lines else phrase
+        if lines and text_width(longer, kind) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(phrase)
+    return lines

@@ -1,0 +1,122 @@
+"""PDF posters: one page at its exact physical size that holds the picture, in sRGB.
+
+Pillow's PDF drops the ICC profile and wants the whole picture in memory. A PDF image may hold the
+very zlib stream of a PNG, though (FlateDecode with predictor 15), so the bands of `renders.png`
+are written straight through.
+
+Source: ISO 32000-1:2008, §7.4.4.4, §8.6.5.5, §14.3.3.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.errors import LossatlasError
+from renders.picture import Picture
+from renders.png import srgb_profile, zlib_bands
+from renders.whole import whole_file
+
+MAX_UNITS = 14_400.0
+"""The longest side of a page in its units, by ISO 32000-1 annex C; UserUnit stretches them."""
+
+
+class PdfError(LossatlasError):
+    """The page cannot be written where it was asked for."""
+
+
+def write_pdf(
+    picture: Picture,
+    path: Path,
+    *,
+    dpi: float,
+    text: Mapping[str, str] | None = None,
+    threads: int | None = None,
+) -> int:
+    """Paint a picture onto a PDF page; memory is a few bands, whatever the picture's size.
+
+    Args:
+        picture: what to paint.
+        path: the file; its folder must exist; replaced whole or not at all.
+        dpi: pixels an inch, which decides the page's size.
+        text: Title and other entries of the document's information.
+        threads: how many bands are painted at once; the cores by default.
+
+    Returns:
+        The file's size in bytes.
+
+    Raises:
+        PdfError: the file cannot be written.
+    """
+    with whole_file(path, PdfError) as partial, partial.open("wb") as file:
+        _write(picture, file, dpi, text or {}, threads or os.cpu_count() or 1)
+    return path.stat().st_size
+
+
+def _write(
+    picture: Picture, file: BinaryIO, dpi: float, text: Mapping[str, str], threads: int
+) -> None:
+    wide, high = 72 * picture.width / dpi, 72 * picture.height / dpi
+    unit = max(1.0, max(wide, high) / MAX_UNITS)
+    wide, high = wide / unit, high / unit
+    stretch = f" /UserUnit {unit:.6f}" if unit > 1 else ""
+    file.write(b"%PDF-1.6\n%\xe2\xe3\xcf\xd3\n")
+    places: list[int] = []
+
+    def begin(content: str) -> None:
+        places.append(file.tell())
+        file.write(f"{len(places)} 0 obj\n{content}".encode("ascii"))
+
+    def end() -> None:
+        file.write(b"\nendobj\n")
+
+    for content in (
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {wide:.4f} {high:.4f}]{stretch}"
+        " /Resources << /XObject << /P 5 0 R >> >> /Contents 4 0 R >>",
+    ):
+        begin(content)
+        end()
+    draw = f"q {wide:.4f} 0 0 {high:.4f} 0 0 cm /P Do Q"
+    begin(f"<< /Length {len(draw)} >>\nstream\n{draw}\nendstream")
+    end()
+    begin(
+        f"<< /Type /XObject /Subtype /Image /Width {picture.width} /Height {picture.height}"
+        " /BitsPerComponent 8 /ColorSpace [/ICCBased 7 0 R] /Filter /FlateDecode"
+        f" /DecodeParms << /Predictor 15 /Colors 3 /Columns {picture.width} >>"
+        " /Length 6 0 R >>\nstream\n"
+    )
+    length = 0
+    for packed in zlib_bands(picture, threads):
+        length += file.write(packed)
+    file.write(b"\nendstream")
+    end()
+    # The stream's length is known only now, hence an object of its own.
+    begin(str(length))
+    end()
+    profile = zlib.compress(srgb_profile(), 9)
+    begin(f"<< /N 3 /Filter /FlateDecode /Length {len(profile)} >>\nstream\n")
+    file.write(profile + b"\nendstream")
+    end()
+    begin("<< " + " ".join(f"/{_name(k)} {_string(v)}" for k, v in text.items()) + " >>")
+    end()
+    start = file.tell()
+    table = "".join(f"{place:010d} 00000 n \n" for place in places)
+    size = len(places) + 1
+    trailer = (
+        f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n"
+        f"<< /Size {size} /Root 1 0 R /Info {len(places)} 0 R >>\nstartxref\n{start}\n%%EOF\n"
+    )
+    file.write(trailer.encode("ascii"))
+
+
+def _name(keyword: str) -> str:
+    return {"Software": "Creator", "Description": "Subject"}.get(keyword, keyword)
+
+
+def _string(value: str) -> str:
+    return f"<feff{value.encode('utf-16-be').hex()}>"

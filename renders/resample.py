@@ -1,0 +1,147 @@
+"""From a grid to a field that can be asked for any pixel of a picture of a given size.
+
+Pixel coordinates are global to the picture, so that what a pixel shows never depends on the tile
+it is drawn in.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from renders.fill import FINITE, cell_kinds, fill
+from renders.spline import FloatArray, coefficients, evaluate
+from renders.surface import Surface
+from renders.tone import Tone
+
+HEADROOM = 0.5
+"""How far above the palette's end values still shape the light, as a share of its span. A wall of
+ten decades would make any interpolating spline ring, and its top has one colour anyway."""
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A surface in the tone's space, ready to be sampled at picture pixels.
+
+    Attributes:
+        width, height: of the whole picture, in pixels.
+        coef: spline coefficients, float64, of the filled grid.
+        kinds: uint8 (rows, columns), see `renders.fill`; at least 2 × 2.
+        holes: whether any cell is not finite.
+        u0, du, v0, dv: grid coordinates of the centre of pixel (0, 0), and their change per pixel;
+            dv is negative, because rows of the grid go up and rows of the picture go down.
+    """
+
+    width: int
+    height: int
+    coef: FloatArray
+    kinds: npt.NDArray[np.uint8]
+    holes: bool
+    u0: float
+    du: float
+    v0: float
+    dv: float
+
+    def at(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Value, and its change per pixel to the right and downwards, at picture coordinates.
+
+        `x`, `y` are in pixels, 0.5 at the first centre; outputs float64 of their shape.
+        """
+        u = self.u0 + self.du * (np.asarray(x, dtype=np.float64) - 0.5)
+        v = self.v0 + self.dv * (np.asarray(y, dtype=np.float64) - 0.5)
+        s, su, sv = evaluate(self.coef, u, v)
+        return s, su * self.du, sv * self.dv
+
+    def finite_at(self, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Whether all four cells around picture coordinates hold finite values."""
+        u = self.u0 + self.du * (np.asarray(x, dtype=np.float64) - 0.5)
+        v = self.v0 + self.dv * (np.asarray(y, dtype=np.float64) - 0.5)
+        rows, columns = self.kinds.shape
+        i = np.clip(np.floor(u), 0, columns - 2).astype(np.int64)
+        j = np.clip(np.floor(v), 0, rows - 2).astype(np.int64)
+        hole = self.kinds != FINITE
+        near = hole[j, i] | hole[j, i + 1] | hole[j + 1, i] | hole[j + 1, i + 1]
+        return np.asarray(~near)
+
+
+def field_of(surface: Surface, tone: Tone, width: int, height: int) -> Field:
+    """Prepare `surface` for a picture of `width` × `height` pixels.
+
+    Where the picture has fewer pixels than the grid has cells, the grid is first averaged down by
+    whole factors, so that nothing aliases; then the spline only ever enlarges.
+    """
+    kinds = cell_kinds(surface.values, surface.finished)
+    s = tone.to_space(np.where(kinds == FINITE, surface.values, np.float32(1)))
+    lo, hi = tone.span
+    s = np.minimum(s, hi + HEADROOM * (hi - lo))
+    rows, columns = s.shape
+    fx = max(1, math.ceil((columns - 1) / width))
+    fy = max(1, math.ceil((rows - 1) / height))
+    if fx > 1 or fy > 1:
+        s, kinds = reduce(s, kinds, fx, fy)
+    coef = coefficients(fill(s, kinds == FINITE))
+    # The spline takes an axis of one point for two equal ones; so must the kinds.
+    kinds = np.repeat(kinds, 2 if kinds.shape[0] == 1 else 1, axis=0)
+    kinds = np.repeat(kinds, 2 if kinds.shape[1] == 1 else 1, axis=1)
+    du, dv = (columns - 1) / width / fx, (rows - 1) / height / fy
+    return Field(
+        width,
+        height,
+        coef,
+        np.ascontiguousarray(kinds),
+        bool((kinds != FINITE).any()),
+        0.5 * du - (fx - 1) / (2 * fx),
+        du,
+        (rows - 1) / fy - (fy - 1) / (2 * fy) - 0.5 * dv,
+        -dv,
+    )
+
+
+def reduce(
+    field: FloatArray, kinds: npt.NDArray[np.uint8], fx: int, fy: int
+) -> tuple[FloatArray, npt.NDArray[np.uint8]]:
+    """Average blocks of fy × fx cells with Datashader; a block is what most of its cells are.
+
+    Args:
+        field: float64 (height, width); only FINITE cells are averaged.
+        kinds: uint8, same shape.
+        fx, fy: cells a block; the last blocks may be smaller.
+
+    Returns:
+        field and kinds, (ceil(height / fy), ceil(width / fx)).
+    """
+    # Late: Datashader and xarray take more than a second, and only small pictures need them.
+    import datashader
+    import xarray
+
+    rows, columns = field.shape
+    high, wide = math.ceil(rows / fy), math.ceil(columns / fx)
+    canvas = datashader.Canvas(
+        plot_width=wide,
+        plot_height=high,
+        x_range=(-0.5, wide * fx - 0.5),
+        y_range=(-0.5, high * fy - 0.5),
+    )
+    # Whole cells a pixel: the one case where Canvas.raster's snapping to cells is exact.
+    padded = np.full((high * fy, wide * fx), np.nan)
+    padded[:rows, :columns] = np.where(kinds == FINITE, field, np.nan)
+    grid = xarray.DataArray(
+        padded,
+        dims=("y", "x"),
+        coords={"y": np.arange(high * fy, dtype=float), "x": np.arange(wide * fx, dtype=float)},
+    )
+    mean = np.asarray(canvas.raster(grid, agg="mean", interpolate="nearest").values)
+    shares = np.stack([_block_count(kinds == kind, fx, fy) for kind in range(4)])
+    majority = np.argmax(shares, axis=0).astype(np.uint8)
+    majority[np.isnan(mean) & (majority == FINITE)] = 1
+    return np.where(np.isnan(mean), 0.0, mean), majority
+
+
+def _block_count(mask: npt.NDArray[np.bool_], fx: int, fy: int) -> npt.NDArray[np.int64]:
+    h, w = mask.shape
+    padded = np.pad(mask, ((0, -h % fy), (0, -w % fx)))
+    blocks = padded.reshape(padded.shape[0] // fy, fy, padded.shape[1] // fx, fx)
+    return np.asarray(blocks.sum(axis=(1, 3)))

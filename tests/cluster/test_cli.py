@@ -1,0 +1,266 @@
+"""The command line: answers, errors of one line, exit codes, and what is not imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster import cli
+from pipeline.grid import Tile
+from tests.cluster.landscape import environment, lay_out, lossatlas
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished render."""
+    folder = tmp_path_factory.mktemp("rendered")
+    lay_out(folder)
+    done = lossatlas("render", "spec.yaml", "--executor", "serial", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "tiny.zarr: 16 tiles done (144 points in " in done.stdout
+    assert "next: lossatlas export poster tiny.zarr tiny.png" in done.stdout
+    return folder
+
+
+def damage(store: Path) -> None:
+    chunk = store / "loss" / "c" / "0" / "0" / "1" / "2"
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+
+
+def test_status_info_and_verify_of_a_finished_render(
+    rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(rendered / "tiny.zarr")
+    assert cli.run(["status", store]) == 0
+    assert "100 %  16/16 tiles" in capsys.readouterr().out
+    assert cli.run(["status", store, "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["state"], status["tiles_done"], status["driver"]) == ("done", 16, None)
+    assert cli.run(["info", store]) == 0
+    out = capsys.readouterr().out
+    assert "mlp, 195 parameters" in out
+    assert "none in this network" in out
+    assert cli.run(["info", store, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["fingerprint"]) == 64
+    assert cli.run(["verify", store]) == 0
+    assert "16 finished tiles sound" in capsys.readouterr().out
+
+
+def test_rendering_what_is_done_does_nothing(
+    rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["render", str(rendered / "spec.yaml")]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert cli.run(["resume", str(rendered / "tiny.zarr")]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_damage_is_named_put_back_and_mended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = str(lay_out(tmp_path))
+    store = str(tmp_path / "tiny.zarr")
+    assert cli.run(["render", spec, "--executor", "serial", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    good = (tmp_path / "tiny.zarr/loss/c/0/0/1/2").read_bytes()
+    damage(Path(store))
+    assert cli.run(["verify", store, "--dry-run"]) == 1
+    assert "nothing was changed" in capsys.readouterr().out
+    assert cli.run(["verify", store, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["damaged"]) == ["0/1/2"]
+    assert found["put_back"] is True
+    assert cli.run(["status", store]) == 0
+    assert "15/16 tiles" in capsys.readouterr().out
+    assert cli.run(["render", spec, "--executor", "serial"]) == 0
+    assert "15 of 16 tiles are done" in capsys.readouterr().err
+    assert (tmp_path / "tiny.zarr/loss/c/0/0/1/2").read_bytes() == good
+    assert cli.run(["verify", store]) == 0
+
+
+def test_a_poison_tile_is_quarantined_named_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.task import TileFacts, TileRenderer
+
+    spec, store = str(lay_out(tmp_path)), str(tmp_path / "tiny.zarr")
+
+    class Poisoned(TileRenderer):
+        def __call__(self, tile: Tile) -> TileFacts:
+            if tile == Tile(0, 2, 1):
+                raise ValueError("no loss here")
+            return super().__call__(tile)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.task.TileRenderer", Poisoned)
+        assert cli.run(["render", spec, "--executor", "serial"]) == 3
+    out, err = capsys.readouterr()
+    assert "15 of 16 tiles done" in out
+    assert "0/2/1: ValueError: no loss here" in out
+    assert "tile 0/2/1 given up after 3 tries" in err
+    assert cli.run(["status", store]) == 0
+    out = capsys.readouterr().out
+    assert "quarantined 1" in out
+    assert "tile 0/2/1: ValueError: no loss here" in out
+    assert cli.run(["resume", store, "--executor", "serial"]) == 0
+    capsys.readouterr()
+    assert cli.run(["status", store, "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["state"], status["quarantined"]) == ("done", {})
+    assert list((tmp_path / "tiny.zarr/.lossatlas").rglob("*.json")) == []
+
+
+def test_a_plan_costs_nothing_and_says_what_it_will(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = str(lay_out(tmp_path))
+    assert cli.run(["plan", spec, "--workers", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "12 × 12 points (144 in all)" in out
+    assert "7 on cpu" in out
+    assert cli.run(["plan", spec, "--json", "--store", str(tmp_path / "else.zarr")]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["points"] == 144
+    assert plan["store"] == str(tmp_path / "else.zarr")
+    assert list(tmp_path.glob("*.zarr")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gird": {}}, "unknown key; did you mean grid?"),
+        ({"network": {"factory": "mpl"}}, "mpl"),
+        ({"grid": {"width": 0, "height": 4}}, "grid.width"),
+        ({"grid": {"width": 10**7, "height": 10**7}}, "would take"),
+        ({"data": {"source": "data.npz", "splits": {"train": 999}}}, "999"),
+        ({"data": {"source": "nowhere.npz", "splits": {"train": 9}}}, "nowhere.npz"),
+        ({"store": "/dev/null/tiny.zarr"}, "/dev/null/tiny.zarr"),
+        ({"store": "data.npz"}, "data.npz"),
+    ],
+)
+def test_mistakes_in_the_spec_are_one_line_and_write_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], message: str
+) -> None:
+    path = lay_out(tmp_path)
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.run(["render", str(path), "--executor", "serial"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("lossatlas: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["render", "no-such.yaml"], "no-such.yaml: no such file"),
+        (["render"], "Missing argument 'SPEC'"),
+        (["rendre", "x"], "No such command 'rendre'"),
+        (["render", "x", "--workers", "0"], "--workers"),
+        (["render", "x", "--device", "tpu"], "'tpu' is not one of"),
+        (["status", "no-such.zarr"], "no such store"),
+        (["info", "."], "is not a render's store"),
+        (["verify", "no-such.zarr"], "no such store"),
+        (["resume", "no-such.zarr"], "no such store"),
+        (["export", "poster", "no-such.zarr", "out.png"], "no such store"),
+        (["resume", "x.zarr", "--executor", "serial", "--workers", "4"], "Leave out --workers"),
+        (["resume", "x.zarr", "--executor", "serial", "--address", "a:1"], "Leave out --address"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "something.txt").touch()
+    assert cli.run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("lossatlas: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_no_gpu_where_one_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.run(["render", str(lay_out(tmp_path)), "--device", "cuda"]) == 2
+    assert "--device cuda: found no GPU" in capsys.readouterr().err
+
+
+def test_an_internal_error_is_one_line_and_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("pipeline.store.Store.open", broken)
+    assert cli.run(["status", "x.zarr"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("lossatlas: internal error: ZeroDivisionError: by zero. The details are")
+    log = Path(err.split("are in ")[1].split(";")[0])
+    assert "Traceback" in log.read_text()
+    log.unlink()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "plan", "render", "resume", "status", "info", "verify", "export", "export poster"],
+)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*command.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"Usage: lossatlas {command}".rstrip())
+    if command not in ("", "export"):
+        assert "Examples:" in out
+        assert f"lossatlas {command} " in out.partition("Examples:")[2]
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("lossatlas ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--help",
+        "status tiny.zarr",
+        "info tiny.zarr",
+        "verify tiny.zarr",
+        "export poster tiny.zarr tiny.png --width 300",
+    ],
+)
+def test_looking_needs_neither_torch_nor_ray(rendered: Path, arguments: str) -> None:
+    code = (
+        "import sys; from cluster import cli, packages; packages.pin(); "
+        f"code = cli.run({arguments.split()!r}); "
+        "assert code == 0, code; assert not {'torch', 'ray'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=rendered,
+        # numba keeps what it compiled beside the sources; a user's folder shadows nothing.
+        env={**environment(), "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr

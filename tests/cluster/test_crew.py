@@ -1,0 +1,147 @@
+"""The loop on real actors: what is lost is replaced, what is poisonous is put aside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import packages
+from cluster.crew import Device, RayCrew
+from cluster.errors import ClusterError
+from cluster.loop import run
+from cluster.scheduler import Rules, Scheduler
+from pipeline.grid import Tile
+from pipeline.store import StoreError
+from tests.cluster import renderers
+from tests.cluster.watcher import Watcher
+
+pytestmark = pytest.mark.ray
+TILES = [Tile(0, 0, column) for column in range(12)]
+QUICK = Rules(retry_first=0.1, retry_longest=0.2, write_first=0.05)
+
+
+@pytest.fixture
+def crews(ray: Any, tmp_path: Path) -> Iterator[Any]:
+    made = []
+    ray.cloudpickle.register_pickle_by_value(renderers)
+
+    def make(seconds: float = 0.0, **inputs: Any) -> RayCrew:
+        content = {"folder": str(tmp_path), "seconds": seconds, **inputs}
+        made.append(
+            RayCrew(ray, renderers.FaultyRenderer, content, "", Device("cpu", threads=None))
+        )
+        return made[-1]
+
+    yield make
+    for crew in made:
+        crew.close()
+
+
+def never() -> bool:
+    return False
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(
+    crews: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    watcher, scheduler = Watcher(), Scheduler(TILES, 2, QUICK)
+    killed: list[int] = []
+
+    def kill_one() -> bool:
+        mark = tmp_path / "worker-0"
+        if not killed and watcher.tiles and mark.exists():
+            killed.append(int(mark.read_text()))
+            os.kill(killed[0], signal.SIGKILL)
+        return False
+
+    run(scheduler, crews(seconds=0.5), watcher, kill_one)
+    assert killed
+    assert watcher.warnings == ["worker 0 is lost: its process died"]
+    assert capfd.readouterr() == ("", "")
+    assert sorted(watcher.tiles) == TILES
+    assert (tmp_path / "worker-2").exists()
+    assert watcher.given_up == {}
+
+
+def test_faults_of_tiles_are_survived_and_poison_is_put_aside(crews: Any, tmp_path: Path) -> None:
+    (tmp_path / "1.die").write_text("1")
+    (tmp_path / "2.raise").write_text("2")
+    (tmp_path / "3.raise").write_text("99")
+    (tmp_path / "4.full").write_text("2")
+    watcher, scheduler = Watcher(), Scheduler(TILES, 2, QUICK)
+    run(scheduler, crews(), watcher, never)
+    assert sorted(watcher.tiles) == [tile for tile in TILES if tile.column != 3]
+    (reasons,) = watcher.given_up.values()
+    assert len(reasons) == 3
+    assert "ValueError: no loss for 0/0/3" in reasons[0]
+    assert any("No space left on device" in text for text in watcher.warnings)
+
+
+def test_a_store_that_stays_full_stops_the_render(crews: Any, tmp_path: Path) -> None:
+    for column in range(12):
+        (tmp_path / f"{column}.full").write_text("99")
+    watcher, scheduler = Watcher(), Scheduler(TILES, 2, QUICK)
+    run(scheduler, crews(), watcher, never)
+    assert scheduler.stopped is not None
+    assert "No space left on device" in scheduler.stopped
+    assert watcher.given_up == {}
+
+
+def test_a_hung_tile_is_killed_and_tried_again(crews: Any, tmp_path: Path) -> None:
+    (tmp_path / "5.hang").write_text("1")
+    rules = Rules(retry_first=0.1, deadline_floor=2.0, deadline_factor=1.0, duplicate_factor=1e9)
+    watcher, scheduler = Watcher(), Scheduler(TILES, 2, rules, expected_seconds=0.1)
+    run(scheduler, crews(), watcher, never)
+    assert sorted(watcher.tiles) == TILES
+    assert any("was killed" in text for text in watcher.warnings)
+
+
+def test_the_last_tile_is_raced_when_it_hangs(crews: Any, tmp_path: Path) -> None:
+    (tmp_path / "11.hang").write_text("1")
+    watcher, scheduler = Watcher(), Scheduler(TILES, 2, QUICK)
+    began = time.monotonic()
+    run(scheduler, crews(seconds=0.05), watcher, never)
+    assert sorted(watcher.tiles) == TILES
+    assert time.monotonic() - began < 60
+
+
+def test_what_the_user_gave_wrongly_is_refused_once(crews: Any) -> None:
+    crew = crews(refuse=StoreError("x.zarr: no such store"))
+    with pytest.raises(StoreError, match=r"x\.zarr: no such store"):
+        run(Scheduler(TILES, 2, QUICK), crew, Watcher(), never)
+
+
+def test_another_pipeline_on_a_worker_is_refused(
+    crews: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    for name in packages.NAMES:
+        shutil.copytree(Path(packages.ROOT) / name, other / name)
+    (other / "pipeline" / "grid.py").write_text("# an older one\n")
+    crew = crews()
+    monkeypatch.setattr(packages, "ROOT", str(other))
+    with pytest.raises(ClusterError, match=r"runs another pipeline .* Install the same lossatlas"):
+        run(Scheduler(TILES, 1, QUICK), crew, Watcher(), never)
+
+
+def test_workers_see_no_folder_of_the_users(ray: Any, tmp_path: Path) -> None:
+    @ray.remote(num_cpus=1)
+    def path() -> tuple[list[str], str]:
+        import os
+        import sys
+
+        return sys.path, os.getcwd()
+
+    found, folder = ray.get(path.remote())
+    here = os.getcwd()
+    assert here not in found
+    assert not os.path.realpath(folder).startswith(here)
+    assert not any(name.startswith(here + "/tests") for name in found)
+    assert os.listdir(folder) == [] or not os.path.exists(folder)

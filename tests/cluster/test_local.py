@@ -1,0 +1,71 @@
+"""The private Ray is private."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import local
+from cluster.errors import ClusterError
+from tests.cluster.landscape import descendants
+
+pytestmark = pytest.mark.ray
+LISTEN = "0A"
+
+
+def listening(pids: set[int]) -> list[tuple[str, int]]:
+    """The addresses (hex, as in /proc) and ports on which any of `pids` listens."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = os.readlink(link)
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    found = []
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            address, _, port = fields[1].rpartition(":")
+            if fields[9] in inodes and (fields[3] == LISTEN or table.startswith("udp")):
+                found.append((address, int(port, 16)))
+    return found
+
+
+def test_nothing_listens_beyond_loopback(ray: Any) -> None:
+    sockets = listening({os.getpid(), *descendants(os.getpid())})
+    assert len(sockets) >= 5
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
+    assert {address for address, _ in sockets} <= loopback
+
+
+def test_it_is_ours_alone(ray: Any) -> None:
+    assert ray.cluster_resources()["CPU"] == 3
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_signal_handlers_and_folder_are_as_before(ray: Any) -> None:
+    assert signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert os.listdir(os.getcwd()) != []
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("127.0.0.1:1", "cannot be reached"),
+        ("auto", "is no host:port"),
+        ("ray://127.0.0.1:1x", "is no host:port"),
+    ],
+)
+def test_a_wrong_address_is_said_at_once(address: str, found: str) -> None:
+    with pytest.raises(ClusterError, match=found), local.joined(address):
+        pass

@@ -1,0 +1,100 @@
+"""The loop with simulated workers: the same seam as Ray's, no processes and no waiting."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.loop import Done, Failed, Joined, Lost, News, run
+from cluster.scheduler import Rules, Scheduler
+from pipeline.grid import Tile
+from tests.cluster.watcher import Watcher
+
+
+class SimulatedCrew:
+    """Workers of a simulated machine park; `wait` moves its clock to the next event."""
+
+    def __init__(self, fates: list[str], tile_seconds: float = 30.0) -> None:
+        self.now = 0.0
+        self.busy_seconds = 0.0
+        self._fates = fates
+        self._tile_seconds = tile_seconds
+        self._events: list[tuple[float, int, News]] = []
+        self._count = 0
+        self._alive: set[int] = set()
+
+    def clock(self) -> float:
+        return self.now
+
+    def start(self, worker: int) -> None:
+        self._alive.add(worker)
+        self._at(5.0, Joined(worker))
+
+    def render(self, worker: int, tile: Tile) -> None:
+        fate = self._fates.pop() if self._fates else "done"
+        match fate:
+            case "done":
+                self.busy_seconds += self._tile_seconds
+                self._at(self._tile_seconds, Done(worker, 1, self._tile_seconds))
+            case "raise":
+                self._at(1.0, Failed(worker, "bad"))
+            case "die":
+                self._at(1.0, Lost(worker, "died"))
+            case "preempt":
+                self._at(1.0, Lost(worker, "node went", preempted=True))
+            case "hang":
+                pass
+
+    def kill(self, worker: int) -> None:
+        self._alive.discard(worker)
+
+    def wait(self, seconds: float) -> list[News]:
+        limit = self.now + seconds
+        if not self._events or self._events[0][0] > limit:
+            self.now = limit
+            return []
+        self.now = self._events[0][0]
+        news = []
+        while self._events and self._events[0][0] <= self.now:
+            news.append(heapq.heappop(self._events)[2])
+        return [item for item in news if item.worker in self._alive]
+
+    def close(self) -> None:
+        self._alive.clear()
+
+    def _at(self, seconds: float, news: News) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (self.now + seconds, self._count, news))
+
+
+FATES = st.lists(st.sampled_from(["done", "raise", "die", "preempt", "hang"]), max_size=25)
+
+
+@given(fates=FATES, workers=st.integers(1, 5))
+def test_whatever_happens_every_tile_ends_once(fates: list[str], workers: int) -> None:
+    tiles = [Tile(0, row, 0) for row in range(12)]
+    crew, watcher = SimulatedCrew(fates), Watcher()
+    scheduler = Scheduler(tiles, workers, Rules(hopeless_tries=10**6))
+    run(scheduler, crew, watcher, lambda: crew.now > 10**6, crew.clock)
+    assert scheduler.finished
+    assert max(Counter(watcher.tiles).values(), default=1) == 1
+    assert sorted([*watcher.tiles, *watcher.given_up]) == tiles
+
+
+def test_many_workers_are_kept_busy() -> None:
+    tiles = (Tile(0, row, 0) for row in range(20_000))
+    crew, watcher = SimulatedCrew([]), Watcher()
+    run(Scheduler(tiles, 1000), crew, watcher, lambda: False, crew.clock)
+    assert len(watcher.tiles) == 20_000
+    assert crew.busy_seconds / (1000 * crew.now) > 0.98
+
+
+def test_it_stops_when_asked() -> None:
+    crew, watcher = SimulatedCrew([]), Watcher()
+    scheduler = Scheduler([Tile(0, row, 0) for row in range(100)], 2)
+    run(scheduler, crew, watcher, lambda: len(watcher.tiles) >= 10, crew.clock)
+    assert 10 <= len(watcher.tiles) < 14
+    assert not scheduler.finished

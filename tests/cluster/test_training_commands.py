@@ -1,0 +1,69 @@
+"""`fit`, `connect` and `curve` as a user types them, on two small blobs of points."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from cluster.cli import run
+
+NETWORK = {"factory": "mlp", "kwargs": {"inputs": 2, "hidden": [8], "classes": 2}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    y = np.arange(64) % 2
+    x = generator.standard_normal((64, 2)) * 0.4 + np.where(y, 1.0, -1.0)[:, None]
+    np.savez(tmp_path / "data.npz", x=x.astype("f4"), y=y)
+    for seed in (1, 2):
+        _write(
+            tmp_path / f"fit{seed}.yaml",
+            train={"epochs": 3, "batch": 16, "lr": 0.1, "seed": seed},
+            out=f"mode{seed}",
+        )
+    _write(
+        tmp_path / "connect.yaml",
+        start="mode1/mode.safetensors",
+        end="mode2/mode.safetensors",
+        curve={"kind": "bezier", "bends": 1, "init": "linear"},
+        train={"epochs": 3, "batch": 16, "lr": 0.1, "seed": 0},
+        frames={"every": 1, "unit": "epoch"},
+        out="curve",
+    )
+    return tmp_path
+
+
+def _write(path: Path, **keys: Any) -> None:
+    data = {"source": "data.npz", "splits": {"train": 64}}
+    path.write_text(yaml.safe_dump({"network": NETWORK, "data": data, **keys}))
+
+
+def test_from_nothing_to_a_report_along_a_curve(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["fit", str(folder / "fit1.yaml")]) == 0
+    assert "fit: epoch 3.0/3" in capsys.readouterr().err
+    assert run(["fit", str(folder / "fit2.yaml"), "--quiet"]) == 0
+    assert run(["connect", str(folder / "connect.yaml")]) == 0
+    said = capsys.readouterr()
+    assert "next: lossatlas curve" in said.out
+    assert len(list((folder / "curve/frames").glob("*.safetensors"))) == 4
+    assert run(["curve", str(folder / "connect.yaml"), "--points", "5", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["t"] == [0, 0.25, 0.5, 0.75, 1]
+    assert run(["curve", str(folder / "connect.yaml"), "--points", "3"]) == 0
+    assert "straight line between its ends" in capsys.readouterr().out
+
+
+def test_what_is_wrong_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["connect", str(folder / "connect.yaml")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert run(["fit", str(folder / "none.yaml")]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert run(["curve", str(folder / "connect.yaml")]) == 2

@@ -1,0 +1,23 @@
+"""An observer that remembers."""
+
+from __future__ import annotations
+
+from pipeline.grid import Tile
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.tiles: list[Tile] = []
+        self.given_up: dict[Tile, tuple[str, ...]] = {}
+        self.warnings: list[str] = []
+
+    def rendered(self, tile: Tile, points: int, seconds: float) -> None:
+        self.tiles.append(tile)
+
+    def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None:
+        self.given_up[tile] = reasons
+
+    def warned(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def ticked(self, scheduler: object) -> None: ...

@@ -1,0 +1,319 @@
+"""The evaluator, held to naive float64 references."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline import network
+from pipeline.evaluate import EvaluateError, Evaluator
+from pipeline.losses import cross_entropy, mean_squared_error
+from pipeline.plane import Plane, random_directions
+
+Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
+POINTS = np.array([[0.0, 0.0], [0.4, -0.2], [-1.0, 1.0]])
+
+
+class SmallNet(nn.Module):
+    """Convolutions with and without batch norm, a skip, and a linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(8, affine=False)
+        self.fc = nn.Linear(8, 6)
+        self.norm3 = nn.BatchNorm1d(6)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = y + F.relu(self.norm2(self.conv2(y)))
+        return self.head(F.relu(self.norm3(self.fc(y.mean((2, 3))))))
+
+
+def _images(count: int, seed: int, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    images = (generator.standard_normal((count, 3, 6, 5)) * scale).astype("f4")
+    return images, generator.integers(0, 5, count)
+
+
+@pytest.fixture
+def data() -> Arrays:
+    return {"train": _images(37, 0), "test": _images(23, 1)}
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    made = SmallNet()
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    return made
+
+
+def _plane(net: nn.Module) -> Plane:
+    origin = torch.cat([p.detach().double().ravel() for p in net.parameters()]).numpy()
+    shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+    return random_directions(origin, shapes, seed=1)
+
+
+def _reference(net: nn.Module, data: Arrays, plane: Plane, mode: str) -> dict[str, np.ndarray]:
+    """The same numbers the obvious way: float64, whole splits, one train-mode pass to calibrate."""
+    values: dict[str, list[list[float]]] = {"loss": [], "error": [], "loss_stderr": []}
+    for x, y in POINTS:
+        copied = copy.deepcopy(net).double().eval()
+        weights = torch.from_numpy(plane.weights(x, y)).float().double()
+        nn.utils.vector_to_parameters(weights, copied.parameters())
+        if mode == "recompute":
+            _calibrate(copied, torch.from_numpy(data["train"][0]).double())
+        row: dict[str, list[float]] = {quantity: [] for quantity in values}
+        for inputs, targets in data.values():
+            with torch.no_grad():
+                outputs = copied(torch.from_numpy(inputs).double())
+            losses = F.cross_entropy(outputs, torch.from_numpy(targets), reduction="none").numpy()
+            row["loss"].append(losses.mean())
+            row["error"].append(float((outputs.argmax(1).numpy() != targets).mean()))
+            row["loss_stderr"].append(losses.std(ddof=1) / np.sqrt(len(losses)))
+        for quantity, of_splits in row.items():
+            values[quantity].append(of_splits)
+    return {quantity: np.array(rows).T for quantity, rows in values.items()}
+
+
+def _calibrate(net: nn.Module, inputs: torch.Tensor) -> None:
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    hooks = []
+    for norm in norms:
+
+        def measure(module: Any, args: tuple[torch.Tensor]) -> None:
+            (x,) = args
+            axes = [axis for axis in range(x.ndim) if axis != 1]
+            module.running_mean = x.mean(axes)
+            module.running_var = x.var(axes, correction=0)
+
+        hooks.append(norm.register_forward_pre_hook(measure))
+    with torch.no_grad():
+        net(inputs)
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+def test_all_quantities_agree_with_the_float64_reference(
+    net: nn.Module, data: Arrays, mode: Any
+) -> None:
+    plane = _plane(net)
+    expected = _reference(net, data, plane, mode)
+    found = Evaluator(copy.deepcopy(net), data, batch_norm=mode).evaluate(plane, POINTS)
+    assert set(found) == set(expected)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=2e-6)
+    np.testing.assert_allclose(found["loss_stderr"], expected["loss_stderr"], rtol=1e-5)
+    np.testing.assert_array_equal(found["error"], expected["error"].astype("f4"))
+
+
+def test_recomputed_and_frozen_statistics_differ(net: nn.Module, data: Arrays) -> None:
+    plane = _plane(net)
+    made = [
+        Evaluator(copy.deepcopy(net), data, batch_norm=mode).evaluate(plane, POINTS)["loss"]
+        for mode in ("recompute", "frozen")
+    ]
+    assert np.abs(made[0] - made[1]).min() > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+def test_the_chunk_matters_at_most_in_the_last_bit(net: nn.Module, data: Arrays, mode: Any) -> None:
+    plane = _plane(net)
+    expected = Evaluator(copy.deepcopy(net), data, batch_norm=mode, chunk=64).evaluate(
+        plane, POINTS
+    )
+    for chunk in (1, 5, 16):
+        evaluator = Evaluator(copy.deepcopy(net), data, batch_norm=mode, chunk=chunk)
+        found = evaluator.evaluate(plane, POINTS)
+        for quantity, values in expected.items():
+            # A matrix product of few rows may sum in another order.
+            np.testing.assert_allclose(found[quantity], values, rtol=5e-7, err_msg=quantity)
+
+
+def test_recomputed_statistics_of_a_real_network_do_not_depend_on_the_chunk() -> None:
+    torch.manual_seed(0)
+    net = network.build("resnet20", {"classes": 5})
+    images = np.random.default_rng(0).standard_normal((2, 90, 3, 32, 32)).astype("f4")
+    data = {name: (x, np.arange(90) % 5) for name, x in zip(("train", "test"), images, strict=True)}
+    plane = _plane(net)
+    made = [
+        Evaluator(copy.deepcopy(net), data, chunk=chunk).evaluate(plane, POINTS[1:2])
+        for chunk in (16, 32, 90)
+    ]
+    for other in made[1:]:
+        for quantity, values in made[0].items():
+            np.testing.assert_array_equal(other[quantity], values)
+
+
+def test_not_one_bit_depends_on_the_points_evaluated_before(net: nn.Module, data: Arrays) -> None:
+    plane = _plane(net)
+    evaluator = Evaluator(net, data)
+    together = evaluator.evaluate(plane, POINTS)
+    for index, point in enumerate(POINTS[::-1]):
+        alone = evaluator.evaluate(plane, point[None])
+        np.testing.assert_array_equal(alone["loss"][:, 0], together["loss"][:, -1 - index])
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_statistics_survive_a_large_mean(net: nn.Module, offset: float) -> None:
+    """E[x²] − E[x]² would lose everything here."""
+    inputs, targets = _images(40, 3)
+    data = {"train": (inputs + np.float32(offset), targets)}
+    plane = _plane(net)
+    expected = _reference(net, data, plane, "recompute")["loss"]
+    found = Evaluator(net, data, chunk=8).evaluate(plane, POINTS)["loss"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if offset == 0 else 2e-3)
+
+
+def test_constant_channels_and_one_class(net: nn.Module) -> None:
+    inputs, targets = _images(20, 4)
+    inputs[:, 1] = 0.5
+    data = {"train": (inputs, np.zeros_like(targets))}
+    net.conv1.weight.data[2] = 0
+    plane = _plane(net)
+    expected = _reference(net, data, plane, "recompute")
+    found = Evaluator(net, data, chunk=8).evaluate(plane, POINTS)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
+    np.testing.assert_array_equal(found["error"], expected["error"].astype("f4"))
+
+
+def test_not_a_number_is_stored_as_it_comes_and_no_prediction(data: Arrays) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(90, 5))
+    plane = _plane(net)
+    evaluator = Evaluator(net, data)
+    broken = plane.origin.copy()
+    broken[0] = np.nan
+    found = evaluator.at(broken)
+    assert np.isnan(found["loss"]).all()
+    np.testing.assert_array_equal(found["error"], [1, 1])
+    assert np.isfinite(evaluator.at(plane.origin)["loss"]).all()
+
+
+def test_overflow_is_infinity_or_not_a_number_not_an_error(net: nn.Module, data: Arrays) -> None:
+    plane = _plane(net)
+    found = Evaluator(net, data).evaluate(plane, np.array([[1e38, -1e38]]))
+    assert not np.isfinite(found["loss"]).any()
+
+
+def test_one_example_has_no_standard_error(net: nn.Module) -> None:
+    data = {"train": _images(30, 0), "one": _images(1, 1)}
+    found = Evaluator(net, data).evaluate(_plane(net), POINTS[:1])
+    assert np.isfinite(found["loss"]).all()
+    assert np.isnan(found["loss_stderr"][1]).all()
+
+
+def test_shared_parameters_move_together(data: Arrays) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(90, 90, bias=False)
+            self.second = nn.Linear(90, 90, bias=False)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x.flatten(1)))
+
+    net = Tied()
+    plane = _plane(net)
+    weights = torch.from_numpy(plane.weights(0.3, 0.1)).float().view(90, 90).double()
+    inputs = torch.from_numpy(data["train"][0]).double().flatten(1)
+    expected = F.cross_entropy(inputs @ weights.T @ weights.T, torch.from_numpy(data["train"][1]))
+    found = Evaluator(net, data).evaluate(plane, np.array([[0.3, 0.1]]))
+    assert found["loss"][0, 0] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_token_ids_and_a_loss_at_every_position() -> None:
+    net = nn.Sequential(nn.Embedding(11, 4), nn.Linear(4, 11))
+    tokens = np.random.default_rng(0).integers(0, 11, (9, 6))
+    plane = _plane(net)
+    found = Evaluator(net, {"train": (tokens, tokens)}, chunk=4).evaluate(plane, POINTS[:1])
+    outputs = net(torch.from_numpy(tokens))
+    expected = F.cross_entropy(outputs.reshape(-1, 11), torch.from_numpy(tokens).reshape(-1))
+    assert found["loss"][0, 0] == pytest.approx(float(expected), rel=1e-6)
+    wrong = (outputs.argmax(-1).numpy() != tokens).mean()
+    assert found["error"][0, 0] == pytest.approx(wrong)
+
+
+def test_vectors_and_mean_squared_error() -> None:
+    generator = np.random.default_rng(0)
+    inputs, targets = generator.random((12, 3), "f4"), generator.random((12, 2), "f4")
+    net = nn.Linear(3, 2)
+    evaluator = Evaluator(net, {"train": (inputs, targets)}, ["loss"], mean_squared_error)
+    plane = _plane(net)
+    weights = plane.weights(0.5, 0.5)
+    outputs = inputs @ weights[:6].reshape(2, 3).T + weights[6:]
+    found = evaluator.evaluate(plane, np.array([[0.5, 0.5]]))
+    assert found["loss"][0, 0] == pytest.approx(((outputs - targets) ** 2).mean(), rel=1e-5)
+
+
+def test_read_only_arrays_are_taken(net: nn.Module, data: Arrays) -> None:
+    for inputs, targets in data.values():
+        inputs.flags.writeable = targets.flags.writeable = False
+    plane = _plane(net)
+    plane.origin.flags.writeable = False
+    assert np.isfinite(Evaluator(net, data).evaluate(plane, POINTS)["loss"]).all()
+
+
+def test_misfits_are_named(net: nn.Module, data: Arrays) -> None:
+    with pytest.raises(EvaluateError, match=r"does not take the data \(inputs float32 \(2, 7\)"):
+        Evaluator(copy.deepcopy(net), {"train": (np.zeros((4, 7), "f4"), np.zeros(4, int))})
+    inputs, targets = data["train"]
+    with pytest.raises(EvaluateError, match="classes 0 to 9 and the network 5 outputs"):
+        Evaluator(copy.deepcopy(net), {"train": (inputs, np.r_[9, 0, targets[2:]])})
+    with pytest.raises(EvaluateError, match="one value an example"):
+        Evaluator(net, data, ["loss"], lambda outputs, targets: outputs.mean())
+
+
+def test_a_network_whose_examples_take_different_ways_is_refused() -> None:
+    class Fickle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(x) if x[0, 0] > 0 else x
+
+    inputs = np.ones((8, 3), "f4")
+    inputs[4:] *= -1
+    evaluator = Evaluator(Fickle(), {"train": (inputs, np.zeros(8, int))}, chunk=4)
+    plane = Plane(np.ones(6), np.zeros(6), np.zeros(6), "euclidean")
+    with pytest.raises(Exception, match="different number of batch norms"):
+        evaluator.evaluate(plane, POINTS)
+
+
+def test_an_error_in_one_chunk_frees_the_others() -> None:
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x[0, 0] < 0:
+                raise RuntimeError("poison")
+            return self.norm(self.norm(x))
+
+    inputs = np.ones((12, 3), "f4")
+    inputs[4:8] *= -1
+    evaluator = Evaluator(Fails(), {"train": (inputs, np.zeros(12, int))}, chunk=4)
+    plane = Plane(np.ones(6), np.zeros(6), np.zeros(6), "euclidean")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="poison"):
+            evaluator.evaluate(plane, POINTS)
+
+
+def test_cross_entropy_of_huge_logits_is_exact() -> None:
+    outputs = torch.tensor([[1e4, 0.0], [0.0, 1e4]])
+    assert cross_entropy(outputs, torch.tensor([0, 0])).tolist() == [0.0, 1e4]

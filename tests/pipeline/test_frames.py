@@ -1,0 +1,162 @@
+"""Films: planes that turn with the bend and never jump."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from pipeline import frames, network, plan, prepare
+from pipeline.errors import LossatlasError
+from pipeline.frames import Film, FramesError, Survey
+from pipeline.spec import RenderSpec
+from pipeline.task import TileRenderer
+
+MakeSpec = Callable[..., RenderSpec]
+
+
+class Theta(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(size))
+
+
+START, END = np.zeros(6), np.array([4.0, 0, 0, 0, 0, 0])
+# On the line first; then the bend rises, swings through −v, and lies on the line once more.
+BENDS = [
+    [2, 0, 0, 0, 0, 0],
+    [2, 1, 0, 0, 0, 0],
+    [2, 2, 1, 0, 0, 0],
+    [2, -1, -0.5, 0, 0, 0],
+    [1, 0, 0, 0, 0, 0],
+    [2, -2, 0, 0, 0, 0],
+]
+
+
+def _write(folder: Path, bends: list[list[float]] = BENDS) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, bend in enumerate(bends):
+        tensor = torch.tensor(bend, dtype=torch.float32)
+        save_file({"theta": tensor}, folder / f"frame-{index}.safetensors")
+    return folder
+
+
+def _survey(folder: Path, extent: object = "common", margin: float | None = 0.0) -> Survey:
+    return frames.survey(
+        frames.listing(str(folder)), (START, END), Theta(6), "bezier", extent, margin
+    )
+
+
+def test_bases_never_jump_and_u_stays(tmp_path: Path) -> None:
+    film = _survey(_write(tmp_path / "f")).film
+    planes = [film.of_frame(frame, Theta(6)) for frame in range(len(BENDS))]
+    for before, after in itertools.pairwise(planes):
+        np.testing.assert_array_equal(before.u, after.u)
+        assert before.v @ after.v >= 0
+
+
+def test_bends_keep_their_side_and_one_on_the_line_takes_the_limit(tmp_path: Path) -> None:
+    found = _survey(_write(tmp_path / "f"))
+    heights = [frame.anchors[1].y for frame in found.frames]
+    assert heights[0] == pytest.approx(0)
+    assert heights[1] == pytest.approx(1)
+    assert heights[2] == pytest.approx(np.sqrt(5))
+    assert heights[3] == pytest.approx(-np.sqrt(1.25))
+    assert heights[4] == pytest.approx(0)
+    assert [basis.frame for basis in found.film.bases] == [1, 1, 2, 3, 3, 5]
+    assert found.frames[0].anchors[1].off_plane == pytest.approx(0)
+    for frame in found.frames:
+        curve = frame.curve
+        assert curve is not None
+        np.testing.assert_allclose(curve[0, :2], [0, 0], atol=1e-9)
+        np.testing.assert_allclose(curve[-1, :2], [4, 0], atol=1e-9)
+
+
+def test_a_common_extent_holds_every_frame(tmp_path: Path) -> None:
+    found = _survey(_write(tmp_path / "f"))
+    assert len({frame.extent for frame in found.frames}) == 1
+    extent = found.frames[0].extent
+    assert (extent.x0, extent.x1) == pytest.approx((0, 4))
+    heights = [frame.anchors[1].y for frame in found.frames]
+    assert (extent.y0, extent.y1) == pytest.approx((min(heights), max(heights)))
+
+
+def test_an_extent_of_its_own_for_each_frame(tmp_path: Path) -> None:
+    found = _survey(_write(tmp_path / "f"), extent="frame", margin=0.5)
+    assert found.frames[1].extent.y1 == pytest.approx(1.5)
+    assert found.frames[0].extent == found.frames[1].extent
+    assert found.frames[2].extent.y1 == pytest.approx(1.5 * np.sqrt(5))
+
+
+def test_frames_are_sorted_by_their_numbers(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "f", [[2.0, k, 0, 0, 0, 0] for k in range(12)])
+    assert [Path(p).stem for p in frames.listing(str(folder))] == [f"frame-{k}" for k in range(12)]
+
+
+def test_what_makes_no_film_is_refused(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "f")
+    paths = frames.listing(str(folder))
+    with pytest.raises(FramesError, match="frame-0.safetensors comes after frame-1.safetensors"):
+        frames.listing((paths[1], paths[0]))
+    with pytest.raises(FramesError, match="is no folder"):
+        frames.listing(str(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FramesError, match="no checkpoint in"):
+        frames.listing(str(tmp_path / "empty"))
+    with pytest.raises(FramesError, match="every frame lies on the line"):
+        _survey(_write(tmp_path / "flat", [BENDS[0], BENDS[4]]))
+    with pytest.raises(LossatlasError, match="identical"):
+        frames.survey(paths, (START, START), Theta(6), "bezier", "common", None)
+    with pytest.raises(LossatlasError, match="not the same network"):
+        frames.survey(paths, (START, END), Theta(7), "bezier", "common", None)
+    with pytest.raises(FramesError, match="one set of weights"):
+        frames.survey(paths, None, Theta(6), "bezier", "common", None)
+
+
+@pytest.mark.parametrize("extent", ["common", "frame"])
+def test_a_film_of_bowls_renders_every_frame(bowl: MakeSpec, tmp_path: Path, extent: str) -> None:
+    _write(tmp_path / "frames")
+    for name, weights in (("s", START), ("e", END)):
+        tensor = torch.tensor(weights, dtype=torch.float32)
+        save_file({"theta": tensor}, tmp_path / f"{name}.safetensors")
+    read = bowl(
+        plane={
+            "kind": "curve",
+            "weights": [str(tmp_path / f"{name}.safetensors") for name in "se"],
+            "frames": str(tmp_path / "frames"),
+            "extent": extent,
+        }
+    )
+    prepared = prepare.prepare(read)
+    store, _ = prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1e-3, 2))
+    renderer = TileRenderer(prepared.inputs, store.url)
+    for tile in store.pending():
+        renderer(tile)
+    assert store.frames == len(BENDS)
+    net = network.build(read.network.factory, {})
+    assert isinstance(prepared.inputs.planes, Film)
+    for frame in range(store.frames):
+        spanned = prepared.inputs.planes.of_frame(frame, net)
+        x, y = store.grid.axes(store.extent(frame))
+        expected = [[np.mean(spanned.weights(a, b) ** 2) for a in x] for b in y]
+        found = store.read("loss", "train", frame)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
+    assert prepare.prepare_resume(store).fingerprint == prepared.fingerprint
+
+
+def test_the_real_film(shared_data: Path) -> None:
+    folder = shared_data / "checkpoints/preresnet20"
+    paths = frames.listing(tuple(str(folder / f"bezier-{e}.pt") for e in (0, 1, 2, 14)))
+    net = network.build("preresnet20", {"classes": 10})
+    found = frames.survey(paths, None, net, "bezier", "common", 0.2)
+    heights = [frame.anchors[1].y for frame in found.frames]
+    assert heights[0] == pytest.approx(0, abs=1e-4)
+    assert (np.diff(heights) > 0).all()
+    assert found.dx == pytest.approx(47.3387, abs=1e-3)
+    assert heights[-1] == pytest.approx(7.2765, abs=1e-3)

@@ -1,0 +1,159 @@
+"""From a spec to a finished store, without Ray."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import plan, prepare, spec
+from pipeline.errors import LossatlasError
+from pipeline.plan import PlanError
+from pipeline.prepare import PrepareError
+from pipeline.spec import RenderSpec
+from pipeline.store import Store
+from pipeline.task import TileRenderer
+
+MakeSpec = Callable[..., RenderSpec]
+
+
+def _render(read: RenderSpec) -> Store:
+    prepared = prepare.prepare(read)
+    store, _ = prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1e-3, 2))
+    renderer = TileRenderer(prepared.inputs, store.url)
+    for tile in store.pending():
+        renderer(tile)
+    return store
+
+
+def test_a_quadratic_bowl_goes_through_the_whole_pipeline(bowl: MakeSpec) -> None:
+    store = _render(bowl())
+    weights = prepare.prepare(bowl()).first_plane()
+    x, y = store.grid.axes(store.extent())
+    expected = [[np.mean(weights.weights(a, b) ** 2) for a in x] for b in y]
+    np.testing.assert_allclose(store.read("loss", "train"), expected, rtol=1e-6)
+    assert store.quantities == ("loss", "loss_stderr")
+    assert not store.read("loss_stderr", "train").any()
+
+
+def test_tile_size_does_not_change_one_bit(bowl: MakeSpec, tmp_path: Path) -> None:
+    stores = [
+        _render(bowl(grid={"width": 7, "height": 5, "tile": tile}, store=str(tmp_path / f"{tile}")))
+        for tile in (1, 3, 50)
+    ]
+    for store in stores[1:]:
+        np.testing.assert_array_equal(store.read("loss", "train"), stores[0].read("loss", "train"))
+
+
+def test_the_same_spec_matches_its_store_and_resumes(bowl: MakeSpec) -> None:
+    store = _render(bowl())
+    again = prepare.prepare(bowl())
+    matched, was_there = prepare.create_or_match(again, lambda: pytest.fail("a new grid"))
+    assert was_there
+    assert matched.pending() == []
+    resumed = prepare.prepare_resume(store)
+    assert resumed.fingerprint == store.attrs["fingerprint"]
+    assert resumed.spec.store == store.url
+
+
+def test_moving_the_files_does_not_change_the_fingerprint(bowl: MakeSpec, tmp_path: Path) -> None:
+    here = prepare.prepare(bowl())
+    (tmp_path / "bowl").rename(tmp_path / "moved")
+    assert prepare.prepare(spec.read(tmp_path / "moved/bowl.yaml")).fingerprint == here.fingerprint
+
+
+def test_another_spec_is_refused_with_the_differences(bowl: MakeSpec) -> None:
+    _render(bowl())
+    other = bowl(
+        grid={"width": 8, "height": 5, "tile": 3},
+        data={"source": "data.npz", "splits": {"train": 5}},
+    )
+    with pytest.raises(PrepareError) as error:
+        prepare.create_or_match(prepare.prepare(other), lambda: pytest.fail("a new grid"))
+    assert "grid.width: 7 in the store, 8 here" in str(error.value)
+    assert "data.train: " in str(error.value)
+    other = bowl(grid={"width": 7, "height": 5, "tile": 2})
+    with pytest.raises(PrepareError, match=r"grid.tile: 3 in the store, 2 here"):
+        prepare.create_or_match(prepare.prepare(other), lambda: pytest.fail("a new grid"))
+
+
+def test_changed_checkpoints_cannot_be_resumed_but_own_code_is_kept(bowl: MakeSpec) -> None:
+    read = bowl()
+    store = _render(read)
+    folder = Path(read.plane.weights[0]).parent
+    (folder / "bowl.py").unlink()
+    assert prepare.prepare_resume(store).fingerprint == store.attrs["fingerprint"]
+    (folder / "b.safetensors").write_bytes((folder / "c.safetensors").read_bytes())
+    with pytest.raises(LossatlasError):
+        prepare.prepare_resume(store)
+
+
+@pytest.mark.parametrize(
+    ("plane", "expected"),
+    [
+        ({"kind": "points", "weights": ["a.safetensors"] * 3}, "identical"),
+        (
+            {"kind": "points", "weights": ["a.safetensors", "b.safetensors", "a.safetensors"]},
+            "lie on a line",
+        ),
+        ({"kind": "random", "weights": ["none.safetensors"]}, "none.safetensors"),
+        ({"kind": "curve", "weights": ["a.safetensors"]}, "is no curve checkpoint"),
+    ],
+)
+def test_planes_that_cannot_be(bowl: MakeSpec, plane: dict[str, object], expected: str) -> None:
+    read = bowl(plane=plane)
+    with pytest.raises(LossatlasError, match=expected):
+        prepare.prepare(read)
+    assert not Path(read.store).exists()
+
+
+def test_a_line_is_a_grid_of_height_one(bowl: MakeSpec) -> None:
+    read = bowl(
+        plane={"kind": "interpolation", "weights": ["a.safetensors", "b.safetensors"]},
+        grid={"width": 9, "height": 1},
+    )
+    store = _render(read)
+    line = prepare.prepare(read).first_plane()
+    x, _ = store.grid.axes(store.extent())
+    expected = [np.mean(line.weights(a, 0) ** 2) for a in x]
+    np.testing.assert_allclose(store.read("loss", "train")[0], expected, rtol=1e-6)
+    assert [anchor.name for anchor in store.anchors()] == ["start", "end"]
+
+
+def test_the_plan_counts_what_the_render_will_write(bowl: MakeSpec) -> None:
+    prepared = prepare.prepare(bowl())
+    seconds = plan.measure(prepared)
+    assert 0 < seconds < 1
+    grid = plan.resolve_grid(prepared, seconds, 2)
+    made = plan.plan(prepared, grid, seconds, 2, "cpu")
+    assert (made.points, made.tiles, made.tile) == (35, 6, 3)
+    assert made.disk_bytes == 35 * 2 * 4
+    assert made.seconds == pytest.approx(35 * seconds / 2)
+
+
+def test_auto_tiles_cost_about_ten_seconds_but_keep_all_workers_busy(bowl: MakeSpec) -> None:
+    prepared = prepare.prepare(bowl(grid={"width": 1000, "height": 1000}))
+    assert plan.resolve_grid(prepared, 0.1, 2).tile == 10
+    assert plan.resolve_grid(prepared, 100, 2).tile == 1
+    assert plan.resolve_grid(prepared, 1e-6, 2).tile == 250
+    small = prepare.prepare(bowl(grid={"width": 8, "height": 8}))
+    assert plan.resolve_grid(small, 1e-3, 2).tile == 2
+
+
+def test_an_absurd_grid_is_refused_with_its_cost(bowl: MakeSpec) -> None:
+    prepared = prepare.prepare(bowl(grid={"width": 10**6, "height": 10**6}))
+    grid = plan.resolve_grid(prepared, 0.5, 2)
+    with pytest.raises(PlanError, match=r"8.0 TB of disk .* memory and 7,922 years on 2 workers"):
+        plan.plan(prepared, grid, 0.5, 2, "cpu")
+
+
+def test_inputs_survive_pickling(bowl: MakeSpec) -> None:
+    import pickle
+
+    prepared = prepare.prepare(bowl())
+    sent = pickle.loads(pickle.dumps(prepared.inputs))
+    np.testing.assert_array_equal(sent.planes.plane.u, prepared.first_plane().u)
+    assert copy.copy(sent).network_code == prepared.inputs.network_code

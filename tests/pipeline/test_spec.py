@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import spec
+from pipeline.spec import RenderSpec, SpecError
+from tests.bowl import write_bowl
+
+
+def test_relative_paths_are_taken_from_the_specs_folder(bowl: Callable[..., RenderSpec]) -> None:
+    read = bowl(store="runs/a.zarr", data={"source": "s3://bucket/x", "splits": {"train": 2}})
+    folder = Path(read.plane.weights[0]).parent
+    assert read.plane.weights[1] == str(folder / "b.safetensors")
+    assert read.network.factory == f"{folder / 'bowl.py'}:Bowl"
+    assert read.store == str(folder / "runs/a.zarr")
+    assert read.data.source == "s3://bucket/x"
+
+
+def test_the_frames_of_a_film_are_found_beside_the_spec(bowl: Callable[..., RenderSpec]) -> None:
+    ends = ["a.safetensors", "b.safetensors"]
+    folder = bowl(plane={"kind": "curve", "weights": ends, "frames": "frames/"}).plane
+    assert Path(folder.frames) == Path(folder.weights[0]).parent / "frames"
+    listed = bowl(plane={"kind": "curve", "weights": ends, "frames": ["x.pt", "y.pt"]}).plane
+    assert [Path(f).parent for f in listed.frames] == [Path(w).parent for w in listed.weights]
+    with pytest.raises(SpecError, match="kind: curve with frames wants start and end"):
+        bowl(plane={"kind": "curve", "weights": ends[:1], "frames": "frames/"})
+
+
+def test_a_spec_survives_json(bowl: Callable[..., RenderSpec]) -> None:
+    read = bowl()
+    assert spec.parse(read.model_dump(mode="json")) == read
+
+
+def test_name_and_store_have_defaults(tmp_path: Path) -> None:
+    path = write_bowl(tmp_path / "b")
+    content = yaml.safe_load(path.read_text())
+    del content["name"], content["store"]
+    path.write_text(yaml.safe_dump(content))
+    read = spec.read(path)
+    assert read.name == "bowl"
+    assert read.store == str(path.parent / "runs/bowl.zarr")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("gird", {}, "gird: unknown key; did you mean grid?"),
+        ("grid.widht", 3, "grid.widht: unknown key; did you mean width?"),
+        ("grid.width", 0, "grid.width: found 0"),
+        ("grid.height", 2.5, "grid.height: found 2.5"),
+        ("grid.tile", 0, "grid.tile"),
+        ("plane.margn", 1, "plane.margn: unknown key; did you mean margin?"),
+        ("plane.seed", 1, "plane.seed: unknown key; wanted one of kind, weights, margin, extent"),
+        ("plane.kind", "pionts", "plane.kind: found 'pionts'; wanted one of points, curve"),
+        ("plane.weights", ["a"], "plane.weights has 1 entries; kind: points wants three"),
+        ("plane.extent", [1, 0, 0, 1], "empty or reversed"),
+        ("plane.margin", -1, "plane.margin: found -1"),
+        ("data.splits", {}, "data.splits"),
+        ("data.splits", {"train": 0}, "data.splits.train: found 0"),
+        ("data.normalise", {"mean": [1], "std": [0]}, "data.normalise: a std that is not positive"),
+        ("data.normalise", {"mean": [1, 2], "std": [1]}, "2 means and 1 stds"),
+        ("evaluate.quantities", [], "evaluate.quantities: an empty list"),
+        ("evaluate.quantities", ["los"], "evaluate.quantities.0: found 'los'"),
+        ("evaluate.batch_norm", "train", "evaluate.batch_norm: found 'train'"),
+        ("name", "a/b", "name: found 'a/b'"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, key: str, value: Any, expected: str) -> None:
+    path = write_bowl(tmp_path / "b")
+    content = yaml.safe_load(path.read_text())
+    *parents, last = key.split(".")
+    target = content
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(SpecError) as error:
+        spec.read(path)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_margin_and_extent_together_are_refused(bowl: Callable[..., RenderSpec]) -> None:
+    weights = ["a.safetensors", "b.safetensors", "c.safetensors"]
+    with pytest.raises(SpecError, match="both margin and extent"):
+        bowl(plane={"kind": "points", "weights": weights, "margin": 0.1, "extent": [0, 1, 0, 1]})
+
+
+def test_a_line_has_height_one(bowl: Callable[..., RenderSpec]) -> None:
+    with pytest.raises(SpecError, match="kind: interpolation is a line and wants 1"):
+        bowl(plane={"kind": "interpolation", "weights": ["a.safetensors", "b.safetensors"]})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [", "is not YAML"),
+        ("- 1\n- 2\n", "holds list"),
+        ("", "holds NoneType"),
+        ("name: a\nname: b\n", "name is written twice"),
+    ],
+)
+def test_files_that_are_no_spec(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=expected):
+        spec.read(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no such file"):
+        spec.read(tmp_path / "none.yaml")

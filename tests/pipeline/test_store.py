@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+from pipeline.grid import Extent, Grid, Tile
+from pipeline.plane import Anchor, FrameFacts
+from pipeline.store import Store, StoreError
+from pipeline.verify import verify, withdraw
+
+GRID = Grid(width=10, height=7, tile=4, frames=2)
+FRAME = FrameFacts(
+    Extent(-1.0, 1.0, 0.0, 3.0), (Anchor("start", 0.0, 0.0, 0.5),), np.array([[0.0, 1.0, 2.0]] * 3)
+)
+
+
+def _create(path: Path) -> Store:
+    return Store.create(
+        str(path), GRID, ["train", "test"], ["loss", "error"], [FRAME, FRAME], {"spec": {"a": 1}}
+    )
+
+
+def _values(tile: Tile, fill: float | None = None) -> dict[str, np.ndarray]:
+    shape = (2, *GRID.shape(tile))
+    generator = np.random.default_rng(hash(tile) % 2**32)
+    return {
+        q: generator.random(shape, "f4") if fill is None else np.full(shape, fill, "f4")
+        for q in ("loss", "error")
+    }
+
+
+def _chunk(store: Store, tile: Tile, quantity: str = "loss", split: int = 0) -> Path:
+    return Path(store.url, quantity, "c", str(split), *map(str, vars(tile).values()))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return _create(tmp_path / "a.zarr")
+
+
+def test_committed_tiles_read_back_exactly(store: Store) -> None:
+    tiles = list(GRID.tiles())[3:8]
+    written = {tile: _values(tile) for tile in tiles}
+    for tile, values in written.items():
+        store.commit(tile, values, seconds=2.5, worker=4_000_000_000)
+    again = Store.open(store.url)
+    assert again.committed() == set(tiles)
+    assert set(again.pending()) == set(GRID.tiles()) - set(tiles)
+    for tile, values in written.items():
+        rows, columns = GRID.window(tile)
+        for index, split in enumerate(again.splits):
+            found = again.read("error", split, tile.frame)[rows, columns]
+            np.testing.assert_array_equal(found, values["error"][index])
+            assert again.finished(tile.frame)[rows, columns].all()
+        assert again.tile_facts(tile) == (2.5, 4_000_000_000)
+    assert again.finished(0).sum() + again.finished(1).sum() == sum(map(GRID.size, tiles))
+
+
+def test_not_a_number_and_infinity_are_results(store: Store) -> None:
+    nan, infinite = Tile(0, 0, 0), Tile(0, 1, 2)
+    store.commit(nan, _values(nan, np.nan), 1, 1)
+    store.commit(infinite, _values(infinite, np.inf), 1, 1)
+    assert store.committed() == {nan, infinite}
+    # Zarr would leave an all-NaN chunk out, and then damage could not be told from a result.
+    assert _chunk(store, nan).exists()
+    assert verify(store) == []
+    assert np.isinf(store.read("loss", "train")[GRID.window(infinite)]).all()
+
+
+def test_xarray_opens_the_store_as_one_dataset(store: Store) -> None:
+    tile = Tile(1, 0, 0)
+    values = _values(tile)
+    store.commit(tile, values, 1, 1)
+    store.write_note("lease.json", {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = xarray.open_zarr(store.url)
+    picked = data.loss.sel(split="test", frame=1).isel(y=slice(4), x=slice(4))
+    np.testing.assert_array_equal(picked.values, values["loss"][1])
+    assert data.loss.dims == ("split", "frame", "y", "x")
+    np.testing.assert_allclose(data.x.values, np.linspace(-1, 1, 10))
+    assert data.loss.attrs["units"] == "nat"
+    assert data.attrs["spec"] == {"a": 1}
+
+
+def test_geometry_reads_back(store: Store) -> None:
+    assert store.extent(1) == FRAME.extent
+    assert store.anchors() == FRAME.anchors
+    np.testing.assert_array_equal(store.curve(1), FRAME.curve)
+
+
+@pytest.mark.parametrize("position", [0, 5, -1])
+def test_every_flipped_bit_is_found_and_mended(store: Store, position: int) -> None:
+    for tile in GRID.tiles():
+        store.commit(tile, _values(tile), 1, 1)
+    victim = Tile(1, 1, 2)
+    for quantity, split in (("loss", 1), ("error", 0)):
+        path = _chunk(store, victim, quantity, split)
+        data = bytearray(path.read_bytes())
+        data[position] ^= 0x10
+        path.write_bytes(data)
+        (damage,) = verify(store)
+        assert damage.tile == victim
+        assert quantity in damage.reason
+        withdraw(store, [damage])
+        assert store.pending() == [victim]
+        store.commit(victim, _values(victim), 1, 1)
+        assert verify(store) == []
+
+
+def test_missing_truncated_and_empty_chunks_are_found(store: Store) -> None:
+    tiles = list(GRID.tiles())[:3]
+    for tile in tiles:
+        store.commit(tile, _values(tile), 1, 1)
+    _chunk(store, tiles[0]).unlink()
+    truncated = _chunk(store, tiles[1], "error")
+    truncated.write_bytes(truncated.read_bytes()[:-3])
+    Path(store.url, "done", "c", "0", "0", "2").write_bytes(b"")
+    assert [damage.tile for damage in verify(store)] == tiles
+
+
+def test_half_written_files_are_no_commits_and_are_swept(store: Store) -> None:
+    folder = Path(store.url, "done", "c", "0", "0")
+    folder.mkdir(parents=True)
+    (folder / "1.0123456789abcdef.partial").write_bytes(b"\x01")
+    assert store.committed() == set()
+    assert store.sweep() == 1
+    assert not list(folder.iterdir())
+
+
+def test_an_unfinished_creation_is_replaced(tmp_path: Path) -> None:
+    import zarr
+
+    path = tmp_path / "a.zarr"
+    zarr.open_group(str(path), mode="w", attributes={"lossatlas": "creating"})
+    with pytest.raises(StoreError, match="never completely created"):
+        Store.open(str(path))
+    assert not Store.exists(str(path))
+    assert _create(path).pending()
+
+
+def test_nothing_is_overwritten(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="exists and is not empty"):
+        _create(Path(store.url))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("x")
+    with pytest.raises(StoreError, match="exists and is not empty"):
+        _create(tmp_path / "other")
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path, expected in (("none", "no such store"), ("file", "is not a render's store")):
+        with pytest.raises(StoreError, match=expected):
+            Store.open(str(tmp_path / path))
+    with pytest.raises(StoreError, match="is not a render's store"):
+        Store.open(str(tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="/proc refuses even root, and only root tests that")
+def test_a_place_that_cannot_be_written() -> None:
+    with pytest.raises(StoreError, match="cannot be written"):
+        _create(Path("/proc/a.zarr"))
+
+
+def test_unknown_names_are_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match="no quantity 'los'; wanted one of loss, error"):
+        store.read("los", "train")
+    with pytest.raises(StoreError, match="no split 'val'"):
+        store.read("loss", "val")
+    with pytest.raises(StoreError, match="no frame 2"):
+        store.read("loss", "train", 2)
+
+
+def test_notes(store: Store) -> None:
+    assert store.read_note("lease.json") is None
+    assert store.notes("quarantine") == []
+    store.write_note("quarantine/0.0.1.json", {"reason": "poison"})
+    assert store.notes("quarantine") == ["quarantine/0.0.1.json"]
+    assert store.read_note("quarantine/0.0.1.json") == {"reason": "poison"}
+    store.delete_note("quarantine/0.0.1.json")
+    assert store.notes("quarantine") == []
