@@ -74,7 +74,7 @@ def irradiance(
         float64 (rows, columns, 3), linear; 1 is what flat open ground gets.
     """
     z = np.ascontiguousarray(z)
-    gy, gx = np.gradient(z, cell[1], cell[0])
+    gy, gx = (np.asarray(slope) for slope in np.gradient(z, cell[1], cell[0]))
     open_sky, sunlit = np.empty(z.shape), np.empty(z.shape)
     bands = np.array_split(np.arange(len(z)), 8)
     with ThreadPoolExecutor(2) as pool:
