@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 import click
 
-from cluster.errors import ClusterError
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LINE_SECONDS = 10.0
@@ -197,6 +195,8 @@ def _how(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _size(text: str) -> tuple[int, int]:
+    from cluster.errors import ClusterError
+
     width, _, height = text.lower().replace("×", "x").partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise ClusterError(f"--size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
