@@ -11,6 +11,7 @@ doi:10.1007/BF01905562 (horizon maps).
 from __future__ import annotations
 
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ import numpy as np
 from renders.colour import FloatArray
 
 _DIRECTIONS = 20
-_AZIMUTHS = 5
+_AZIMUTHS = 7
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Sun:
     """
 
     azimuth: float = math.radians(-58)
-    altitude: float = math.radians(36)
+    altitude: float = math.radians(40)
     share: float = 0.60
-    radius: float = math.radians(5.5)
+    radius: float = math.radians(7)
     key_colour: tuple[float, float, float] = (1.02, 1.03, 0.93)
 
     @property
@@ -77,7 +78,7 @@ def irradiance(
     gy, gx = (np.asarray(slope) for slope in np.gradient(z, cell[1], cell[0]))
     open_sky, sunlit = np.empty(z.shape), np.empty(z.shape)
     bands = np.array_split(np.arange(len(z)), 8)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         jobs = [
             pool.submit(
                 _bake,

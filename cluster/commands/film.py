@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from cluster.errors import ClusterError
+from cluster.commands.pages import palette_from, size_from
+from cluster.commands.places import place_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,7 +48,9 @@ def _of_a_reel(command: F) -> F:
             metavar="LOW HIGH",
             help="Values at which the colours end, instead of --clip.",
         ),
-        click.option("--palette", help="Name of a palette; default: the theme's."),
+        click.option(
+            "--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's."
+        ),
         click.option(
             "--theme", type=click.Choice(["light", "dark"]), default="dark", show_default=True
         ),
@@ -90,7 +92,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
     from renders.frames import export_frames
 
     facts = export_frames(
-        _url(run), folder, on_progress=None if quiet else _Progress("frames"), **_how(how)
+        place_of(run), folder, on_progress=None if quiet else _Progress("frames"), **_how(how)
     )
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
@@ -156,7 +158,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
 
     how["threads"] = how.pop("workers")
     facts = export_film(
-        _url(run), out, on_progress=None if quiet else _Progress("film"), **_how(how)
+        place_of(run), out, on_progress=None if quiet else _Progress("film"), **_how(how)
     )
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
@@ -174,17 +176,13 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         click.echo("few frames for a film: --interpolate 29 adds smooth ones in between")
 
 
-def _url(run: str) -> str:
-    from pipeline.spec import is_url
-
-    return run if is_url(run) else os.path.abspath(os.path.expanduser(run))
-
-
 def _how(options: dict[str, Any]) -> dict[str, Any]:
     """The options as the exports take them."""
     how = {k: v for k, v in options.items() if k not in ("size", "frames", "limits")}
     if options["size"] is not None:
-        how["size"] = _size(options["size"])
+        how["size"] = size_from(options["size"])
+    if options["palette"] is not None:
+        how["palette"] = palette_from(options["palette"])
     if options["limits"] is not None:
         how["limits"] = options["limits"]
     if options["frames"] is not None:
@@ -194,13 +192,6 @@ def _how(options: dict[str, Any]) -> dict[str, Any]:
         how["first"] = chosen.first
         how["last"] = None if chosen.last is None else chosen.last - 1
     return how
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().replace("×", "x").partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ClusterError(f"--size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
-    return int(width), int(height)
 
 
 def _missing(unfinished: int, left_out: int) -> str:
