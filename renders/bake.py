@@ -125,18 +125,31 @@ def _height(z: FloatArray, x: float, y: float) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _horizon(
-    z: FloatArray, i: int, j: int, dx: float, dy: float, unit: float, growth: float
+    z: FloatArray,
+    top: float,
+    i: int,
+    j: int,
+    dx: float,
+    dy: float,
+    unit: float,
+    growth: float,
+    least: float,
 ) -> float:
-    """Tangent of the horizon's angle from (i, j) along (dx, dy) cells, one step `unit` long."""
-    here = z[j, i]
-    steepest = -1e9
+    """Tangent of the horizon's angle from (i, j) along (dx, dy) cells, one step `unit` long.
+
+    Whatever is lower than `least` is not told apart from it.
+    """
+    room = top - z[j, i]
+    steepest = least
     t = 1.0
     while True:
+        # Nothing is higher than the top: farther on, no slope is steeper than this.
+        if room <= steepest * t * unit:
+            return steepest
         there = _height(z, i + t * dx, j + t * dy)
         if there < -1e8:
             return steepest
-        slope = (there - here) / (t * unit)
-        steepest = max(steepest, slope)
+        steepest = max(steepest, (there - z[j, i]) / (t * unit))
         t = t * growth + 0.35
 
 
@@ -156,7 +169,17 @@ def _bake(
     sunlit: FloatArray,
 ) -> None:
     columns = z.shape[1]
+    top = z.max()
+    # Below the whole of the sun, the horizon hides nothing of it.
+    below = math.tan(altitude - radius)
     unit = min(cx, cy)
+    around, sunward = np.empty((_DIRECTIONS, 2)), np.empty((_AZIMUTHS, 2))
+    for k in range(_DIRECTIONS):
+        phi = 2.0 * math.pi * (k + 0.5) / _DIRECTIONS
+        around[k, 0], around[k, 1] = math.sin(phi), math.cos(phi)
+    for k in range(_AZIMUTHS):
+        phi = azimuth + radius * (2.0 * k / (_AZIMUTHS - 1) - 1.0)
+        sunward[k, 0], sunward[k, 1] = math.sin(phi), math.cos(phi)
     lx = math.cos(altitude) * math.sin(azimuth)
     ly = math.cos(altitude) * math.cos(azimuth)
     lz = math.sin(altitude)
@@ -166,22 +189,22 @@ def _bake(
             nx, ny = -gx[j, i] * nz, -gy[j, i] * nz
             total = 0.0
             for k in range(_DIRECTIONS):
-                phi = 2.0 * math.pi * (k + 0.5) / _DIRECTIONS
-                ax, ay = math.sin(phi), math.cos(phi)
-                slope = _horizon(z, i, j, ax * unit / cx, ay * unit / cy, unit, 1.28)
+                ax, ay = around[k, 0], around[k, 1]
                 along = nx * ax + ny * ay
                 # Never below the point's own tangent plane.
-                slope = max(slope, -along / nz)
-                h = math.atan(slope)
-                part = along * ((math.pi / 2 - h) / 2 - math.sin(2 * h) / 4)
-                part += nz * math.cos(h) * math.cos(h) / 2
+                least = -along / nz
+                dx, dy = ax * unit / cx, ay * unit / cy
+                slope = _horizon(z, top, i, j, dx, dy, unit, 1.28, least)
+                # With h the horizon's angle: sin 2h / 2 = slope cos² h.
+                square = 1.0 / (1.0 + slope * slope)
+                part = along * ((math.pi / 2 - math.atan(slope)) - slope * square) / 2
+                part += nz * square / 2
                 total += max(0.0, part)
             open_sky[j, i] = 2.0 * total / _DIRECTIONS
             lit = 0.0
             for k in range(_AZIMUTHS):
-                phi = azimuth + radius * (2.0 * k / (_AZIMUTHS - 1) - 1.0)
-                dx, dy = math.sin(phi) * unit / cx, math.cos(phi) * unit / cy
-                h = math.atan(_horizon(z, i, j, dx, dy, unit, 1.05))
+                dx, dy = sunward[k, 0] * unit / cx, sunward[k, 1] * unit / cy
+                h = math.atan(_horizon(z, top, i, j, dx, dy, unit, 1.06, below))
                 t = min(1.0, max(0.0, 0.5 + (altitude - h) / (2.0 * radius)))
                 lit += t * t * (3.0 - 2.0 * t) / _AZIMUTHS
             facing = max(0.0, nx * lx + ny * ly + nz * lz) / lz

@@ -12,7 +12,7 @@ from renders.bake import Sun
 from renders.camera import Shot
 from renders.colour import FloatArray, to_linear
 from renders.surface import Surface
-from renders.terrain import Patch, Terrain
+from renders.terrain import Ground, Patch, Terrain
 
 CORD = 0.0042
 BALL = 0.0115
@@ -32,14 +32,14 @@ def draped(
         curve, anchors: False leaves one out.
     """
     added: list[Patch] = []
-    shade = np.ones(terrain.heights.shape)
+    shade = np.ones(terrain.ground.heights.shape)
     colour = to_linear(pen)
     if curve and surface.curve is not None and len(surface.curve) > 1:
-        for run in _runs(terrain, surface.curve):
+        for run in _runs(terrain.ground, surface.curve):
             added.append(cord(run, CORD, colour, terrain.sun))
             _darken(shade, terrain, run, CORD)
     if anchors and surface.anchors:
-        for spot in anchor_spots(terrain, surface):
+        for spot in anchor_spots(terrain.ground, surface):
             if np.isfinite(spot).all():
                 added.append(ball(spot + np.array([0, 0, 0.55 * BALL]), BALL, colour, terrain.sun))
                 _darken(shade, terrain, spot[None], BALL)
@@ -50,17 +50,17 @@ def draped(
     return replace(terrain, patches=(lit, *walls, *added))
 
 
-def anchor_spots(terrain: Terrain, surface: Surface) -> FloatArray:
+def anchor_spots(ground: Ground, surface: Surface) -> FloatArray:
     """Where the anchors touch the surface, world, float64 (n, 3); NaN for one off the model."""
-    return terrain.place([a.x for a in surface.anchors], [a.y for a in surface.anchors])
+    return ground.place([a.x for a in surface.anchors], [a.y for a in surface.anchors])
 
 
-def _runs(terrain: Terrain, curve: FloatArray) -> list[FloatArray]:
+def _runs(ground: Ground, curve: FloatArray) -> list[FloatArray]:
     """The curve on the surface in even steps of half a cord, cut where it leaves the model."""
     knots = np.arange(len(curve))
     fine = np.linspace(0, len(curve) - 1, 40 * len(curve))
     x, y = (np.interp(fine, knots, curve[:, c]) for c in (0, 1))
-    points = terrain.place(x, y)
+    points = ground.place(x, y)
     runs = []
     gone = np.flatnonzero(np.isnan(points[:, 0]))
     for piece in np.split(points, gone):
@@ -110,20 +110,22 @@ def _patch(points: FloatArray, normal: FloatArray, colour: FloatArray, sun: Sun)
 def _darken(shade: FloatArray, terrain: Terrain, points: FloatArray, radius: float) -> None:
     """Lower `shade` around what lies at `points`, as if it kept the sky off."""
     rows, columns = shade.shape
-    step = np.array([2 * terrain.half[0] / (columns - 1), 2 * terrain.half[1] / (rows - 1)])
+    step = np.array(
+        [2 * terrain.ground.half[0] / (columns - 1), 2 * terrain.ground.half[1] / (rows - 1)]
+    )
     reach = np.ceil(5 * radius / step).astype(np.int64)
     for x, y in points[:: max(1, round(float(step.min()) / (0.5 * radius))), :2]:
-        i, j = np.rint((np.array([x, y]) + terrain.half) / step).astype(np.int64)
+        i, j = np.rint((np.array([x, y]) + terrain.ground.half) / step).astype(np.int64)
         left, right = max(0, i - reach[0]), min(columns, i + reach[0] + 1)
         low, high = max(0, j - reach[1]), min(rows, j + reach[1] + 1)
-        dx = np.arange(left, right) * step[0] - terrain.half[0] - x
-        dy = np.arange(low, high) * step[1] - terrain.half[1] - y
+        dx = np.arange(left, right) * step[0] - terrain.ground.half[0] - x
+        dy = np.arange(low, high) * step[1] - terrain.ground.half[1] - y
         far = np.hypot(dx, dy[:, None]) / radius
         part = shade[low:high, left:right]
         np.minimum(part, 1 - 0.60 * np.exp(-((far / 1.9) ** 2)), out=part)
 
 
-def seen_share(terrain: Terrain, shot: Shot, spots: FloatArray) -> FloatArray:
+def seen_share(ground: Ground, shot: Shot, spots: FloatArray) -> FloatArray:
     """How much of a short upright pole on each spot the surface leaves in sight, in [0, 1].
 
     Args:
@@ -131,20 +133,20 @@ def seen_share(terrain: Terrain, shot: Shot, spots: FloatArray) -> FloatArray:
     """
     lifts = np.linspace(0.6, 2.4, 7)[:, None] * BALL
     poles = spots[:, None] + np.concatenate([np.zeros((7, 2)), lifts], axis=1)
-    seen = ~hidden(terrain, shot, poles.reshape(-1, 3)).reshape(len(spots), -1)
+    seen = ~hidden(ground, shot, poles.reshape(-1, 3)).reshape(len(spots), -1)
     return np.where(np.isfinite(spots[:, 0]), seen.mean(axis=1), 0.0)
 
 
-def hidden(terrain: Terrain, shot: Shot, points: FloatArray) -> npt.NDArray[np.bool_]:
+def hidden(ground: Ground, shot: Shot, points: FloatArray) -> npt.NDArray[np.bool_]:
     """Whether the surface or a wall stands between the camera and world points (n, 3): bool (n,).
 
     The ray is followed in steps of about one quad as long as it is over the model.
     """
     way = shot.position - points
-    over = math.hypot(*terrain.half) * 2
+    over = math.hypot(*ground.half) * 2
     # From the point on, a whole diagonal suffices: beyond it the ray has left the model.
     length = np.minimum(1.0, over / np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-9))
-    steps = np.linspace(0, 1, 2 * max(terrain.heights.shape))[1:]
+    steps = np.linspace(0, 1, 2 * max(ground.heights.shape))[1:]
     at = points[:, None] + (way * length[:, None])[:, None] * steps[:, None]
-    inside = (np.abs(at[..., 0]) <= terrain.half[0]) & (np.abs(at[..., 1]) <= terrain.half[1])
-    return np.asarray((inside & (terrain.height_at(at) > at[..., 2])).any(axis=1))
+    inside = (np.abs(at[..., 0]) <= ground.half[0]) & (np.abs(at[..., 1]) <= ground.half[1])
+    return np.asarray((inside & (ground.height_at(at) > at[..., 2])).any(axis=1))

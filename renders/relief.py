@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.errors import LossatlasError
+from renders.axes import frame_sprites
 from renders.bake import Sun
 from renders.box import Box
 from renders.camera import Camera, Shot, framed
@@ -25,7 +26,7 @@ from renders.projection import nearest_values
 from renders.rim import rim_sprites
 from renders.sprite import Sprite, Sprites
 from renders.surface import Provenance, Surface
-from renders.terrain import RISE, Terrain, build_terrain
+from renders.terrain import BAKED, RISE, Ground, Terrain, build_terrain, ground_of
 from renders.text import Type, cap_height, halo, text_sprite
 from renders.theme import Theme
 from renders.tone import Tone
@@ -69,7 +70,7 @@ def checked(camera: Camera | None, rise: float) -> Relief:
     """
     if not 0.01 <= rise <= 2:
         raise ReliefError(
-            f"rise is {rise:g}: wanted 0.01 to 2 lengths of the longer side, 0.25 as a rule"
+            f"rise is {rise:g}: wanted 0.01 to 2 lengths of the longer side, 0.2 as a rule"
         )
     return Relief(camera, rise)
 
@@ -95,7 +96,7 @@ def best_camera(surface: Surface, tone: Tone, style: Style, relief: Relief) -> C
         spots += [(x, y) for x, y in surface.curve[::step, :2].tolist()]
     if not spots:
         return Camera()
-    coarse = build_terrain(surface, tone, style.theme, rise=relief.rise, detail=120)
+    coarse = ground_of(surface, tone, relief.rise)
     points = coarse.place(*np.array(spots).T)
     points = points[np.isfinite(points[:, 0])] + np.array([0.0, 0.0, BALL])
     if not len(points):
@@ -103,9 +104,10 @@ def best_camera(surface: Surface, tone: Tone, style: Style, relief: Relief) -> C
     best, most = Camera(), -math.inf
     for altitude, azimuth in itertools.product(_ALTITUDES, _AZIMUTHS):
         camera = Camera(math.radians(azimuth), math.radians(altitude))
-        shot = framed([camera], coarse.hull, Box(0, 0, 1000, 600)).shot(camera)
-        unusual = abs(azimuth - 180) / 900 + (altitude - _ALTITUDES[0]) / 90
-        seen = 1 - float(hidden(coarse, shot, points).mean()) - unusual
+        framing = framed([camera], coarse.hull, Box(0, 0, 1000, 600))
+        # Far away the model is small on the page.
+        unusual = abs(azimuth - 180) / 300 + (altitude - _ALTITUDES[0]) / 180 + framing.distance / 2
+        seen = 1 - float(hidden(coarse, framing.shot(camera), points).mean()) - unusual
         if seen > most + 1e-9:
             best, most = camera, seen
     return best
@@ -133,17 +135,18 @@ def relief_picture(
         room = room.grown(-round(_BARE_MARGIN * min(room.width, room.height)))
     camera = relief.camera or best_camera(surface, tone, style, relief)
     terrain = modelled(surface, tone, style, relief, sun_for(camera), room.width)
-    shot = framed([camera], terrain.hull, room).shot(camera)
+    shot = framed([camera], terrain.ground.hull, room).shot(camera)
     samples = relief.samples or (3 if width <= 4_000 else 2)
     whole = Box(0, 0, page.width, page.height)
     lines = contours_of(tone, theme, max(0.9 * u, 0.7)) if style.contours else None
     layers: list[Layer] = [View(whole, terrain, shot, tone, theme, lines, samples)]
     if style.anchors:
-        layers.append(Sprites(tuple(name_sprites(surface, terrain, shot, tone, theme, 17 * u))))
+        layers.append(Sprites(tuple(name_sprites(surface, terrain.ground, shot, theme, 17 * u))))
     if not bare:
         upright = page.legend.height > page.legend.width
         sprites = [
-            *rim_sprites(terrain, shot, theme, 10.5 * u),
+            *frame_sprites(page.legend, theme, max(1, round(0.4 * u))),
+            *rim_sprites(terrain.ground, shot, theme, 10.5 * u),
             *tick_sprites(tone, page.legend, theme, 10.5 * u, max(1, round(0.6 * u)), upright),
             *title_sprites(facts, style, page, surface),
             *small_print_sprites(surface, tone, facts, style, page, True),
@@ -153,14 +156,22 @@ def relief_picture(
 
 
 def modelled(
-    surface: Surface, tone: Tone, style: Style, relief: Relief, sun: Sun, room_px: int
+    surface: Surface,
+    tone: Tone,
+    style: Style,
+    relief: Relief,
+    sun: Sun,
+    room_px: int,
+    baked: int = BAKED,
 ) -> Terrain:
     """The terrain of a surface with what lies on it, as fine as `room_px` pixels across ask for."""
     theme = style.theme
     detail = min(max(round(0.55 * room_px), _DETAIL[0]), _DETAIL[1])
     if not style.light:
         sun = replace(sun, share=0.0)
-    terrain = build_terrain(surface, tone, theme, rise=relief.rise, detail=detail, sun=sun)
+    terrain = build_terrain(
+        surface, tone, theme, rise=relief.rise, detail=detail, baked=baked, sun=sun
+    )
     return draped(terrain, surface, _pen(surface, tone, theme).pen, style.curve, style.anchors)
 
 
@@ -183,13 +194,13 @@ def _pen(surface: Surface, tone: Tone, theme: Theme) -> Inks:
 
 
 def name_sprites(
-    surface: Surface, terrain: Terrain, shot: Shot, tone: Tone, theme: Theme, size_px: float
+    surface: Surface, ground: Ground, shot: Shot, theme: Theme, size_px: float
 ) -> list[Sprite]:
     """The anchors' names above their balls, as far as the surface leaves those in sight."""
     if not surface.anchors or size_px < 7:
         return []
-    spots = anchor_spots(terrain, surface)
-    shares = seen_share(terrain, shot, spots)
+    spots = anchor_spots(ground, surface)
+    shares = seen_share(ground, shot, spots)
     tops = spots + np.array([0.0, 0.0, 1.9 * BALL])
     x, y, _ = shot.project(tops)
     pens = Inks(rgb(theme.pen_light), rgb(theme.pen_dark))

@@ -8,7 +8,7 @@ from renders.camera import Shot
 from renders.colour import FloatArray, rgb
 from renders.sprite import Sprite
 from renders.stroke import Stroke
-from renders.terrain import PLINTH, Terrain
+from renders.terrain import PLINTH, Ground
 from renders.text import Type, cap_height, text_sprite
 from renders.theme import Theme
 from renders.ticks import label, linear_ticks
@@ -17,26 +17,26 @@ _TICK, _GAP = 0.014, 0.040
 """World units from the model's foot: the ticks' length, and where figures stand."""
 
 
-def near_edges(terrain: Terrain, shot: Shot) -> tuple[tuple[str, int], ...]:
+def near_edges(ground: Ground, shot: Shot) -> tuple[tuple[str, int], ...]:
     """The axes along which the model is cut towards the camera, and the side, −1 or 1, of each."""
     x, y = shot.position[0], shot.position[1]
     found = []
     # An edge that is seen at a glancing angle has no room for figures.
-    if abs(y) > terrain.half[1] and abs(y) > 0.25 * abs(x):
+    if abs(y) > ground.half[1] and abs(y) > 0.25 * abs(x):
         found.append(("x", 1 if y > 0 else -1))
-    if abs(x) > terrain.half[0] and abs(x) > 0.25 * abs(y):
+    if abs(x) > ground.half[0] and abs(x) > 0.25 * abs(y):
         found.append(("y", 1 if x > 0 else -1))
     return tuple(found)
 
 
-def rim_sprites(terrain: Terrain, shot: Shot, theme: Theme, size_px: float) -> list[Sprite]:
+def rim_sprites(ground: Ground, shot: Shot, theme: Theme, size_px: float) -> list[Sprite]:
     """Figures at round coordinates along the near edges."""
     if size_px < 6:
         return []
     kind, named = Type(size_px), Type(size_px, "It")
     muted, ink = rgb(theme.muted), rgb(theme.ink)
     sprites = []
-    for axis, values, feet, out in _marks(terrain, shot):
+    for axis, values, feet, out in _marks(ground, shot):
         x, y, _ = shot.project(feet + _GAP * out)
         for value, px, py in zip(values, x.tolist(), y.tolist(), strict=True):
             words = axis if value is None else label(value)
@@ -45,10 +45,10 @@ def rim_sprites(terrain: Terrain, shot: Shot, theme: Theme, size_px: float) -> l
     return sprites
 
 
-def rim_strokes(terrain: Terrain, shot: Shot, theme: Theme, width_px: float) -> list[Stroke]:
+def rim_strokes(ground: Ground, shot: Shot, theme: Theme, width_px: float) -> list[Stroke]:
     """The ticks of those figures, as one stroke an edge."""
     strokes = []
-    for _, values, feet, out in _marks(terrain, shot):
+    for _, values, feet, out in _marks(ground, shot):
         chosen = feet[[value is not None for value in values]]
         ends = np.stack([chosen + 0.004 * out, chosen + _TICK * out], axis=1)
         x, y, _ = shot.project(ends)
@@ -62,13 +62,13 @@ def rim_strokes(terrain: Terrain, shot: Shot, theme: Theme, width_px: float) -> 
 
 
 def _marks(
-    terrain: Terrain, shot: Shot
+    ground: Ground, shot: Shot
 ) -> list[tuple[str, list[float | None], FloatArray, FloatArray]]:
     """Per near edge: its axis, values (None is the axis' name), feet, and the way outwards."""
     found = []
-    x0, x1, y0, y1 = terrain.extent
-    wide, high = terrain.half
-    for axis, side in near_edges(terrain, shot):
+    x0, x1, y0, y1 = ground.extent
+    wide, high = ground.half
+    for axis, side in near_edges(ground, shot):
         low, high_end, half = (x0, x1, wide) if axis == "x" else (y0, y1, high)
         values: list[float | None] = list(linear_ticks(low, high_end, max(3.0, 16 * half)))
         places = [(2 * (v - low) / (high_end - low) - 1) * half for v in values if v is not None]

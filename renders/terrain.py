@@ -22,7 +22,7 @@ from renders.surface import Surface
 from renders.theme import Theme
 from renders.tone import LUT_SIZE, Tone
 
-RISE = 0.25
+RISE = 0.20
 """Height of the tone's whole span, in world units."""
 PLINTH = 0.055
 """How far the walls go below the lowest end of the tone, in world units."""
@@ -30,8 +30,8 @@ KNEE = 0.22
 """Above the tone's end heights level off within this share of its span: cliffs, not spikes."""
 APRON = 0.9
 """How far the floor is lit around the model, in world units."""
-_BAKED = 640
-_FLOOR_STEP = 0.011
+BAKED = 640
+_FLOOR_STEP = 0.015
 _BLUR = 2
 _STRATA = 28
 
@@ -49,28 +49,23 @@ class Patch:
 
 
 @dataclass(frozen=True, eq=False)
-class Terrain:
-    """A lit model.
+class Ground:
+    """The shape of a model's surface.
 
     Attributes:
-        patches: the surface first, then the walls.
-        floor: float32 (rows, columns, 3): light on the floor, 1 where it is open, over `apron`.
-        apron: half the lit floor's x and y size, world units.
-        extent: of the plane; `half` is half the model's x and y size, world units.
-        sun: the light it was lit by.
+        points: its vertices, float64 (rows, columns, 3), row 0 at the lowest y.
+        extent: of the plane.
+        half: half the model's x and y size, world units.
     """
 
-    patches: tuple[Patch, ...]
-    floor: npt.NDArray[np.float32]
-    apron: tuple[float, float]
+    points: FloatArray
     extent: tuple[float, float, float, float]
     half: tuple[float, float]
-    sun: Sun
 
     @property
     def heights(self) -> FloatArray:
-        """z of the surface, float64 (rows, columns), row 0 at the lowest y."""
-        return np.asarray(self.patches[0].points[..., 2])
+        """z of the vertices, float64 (rows, columns)."""
+        return np.asarray(self.points[..., 2])
 
     def place(self, x: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
         """Plane coordinates as world points on the surface, float64 (n, 3); NaN off the model."""
@@ -93,7 +88,7 @@ class Terrain:
     @property
     def hull(self) -> FloatArray:
         """World points, float64 (n, 3), whose convex hull holds the model."""
-        points = self.patches[0].points
+        points = self.points
         rows, columns = points.shape[:2]
         # Every vertex of the rim, and the highest of each block at all of the block's corners.
         rim = np.concatenate([points[0], points[-1], points[:, 0], points[:, -1]])
@@ -109,8 +104,27 @@ class Terrain:
         return np.concatenate(found)
 
 
+@dataclass(frozen=True, eq=False)
+class Terrain:
+    """A lit model.
+
+    Attributes:
+        ground: its shape.
+        patches: the surface first, then the walls, then what lies on it.
+        floor: float32 (rows, columns, 3): light on the floor, 1 where it is open, over `apron`.
+        apron: half the lit floor's x and y size, world units.
+        sun: the light it was lit by.
+    """
+
+    ground: Ground
+    patches: tuple[Patch, ...]
+    floor: npt.NDArray[np.float32]
+    apron: tuple[float, float]
+    sun: Sun
+
+
 def tallest(half: tuple[float, float], rise: float = RISE) -> FloatArray:
-    """The box that holds any model of these half sizes, as `Terrain.hull`: for films, float64
+    """The box that holds any model of these half sizes, as `Ground.hull`: for films, float64
     (8, 3)."""
     top = rise * (1 + KNEE)
     sides = [(-half[0], half[0]), (-half[1], half[1]), (-PLINTH, top)]
@@ -146,6 +160,7 @@ def build_terrain(
     *,
     rise: float = RISE,
     detail: int = 900,
+    baked: int = BAKED,
     sun: Sun | None = None,
 ) -> Terrain:
     """Make and light a model of `surface`.
@@ -155,25 +170,40 @@ def build_terrain(
         theme: the colours of what is no value.
         rise: height of the tone's whole span, in world units.
         detail: quads along the longer side.
+        baked: points along it that light is worked out for; it is smooth between them.
         sun: where the light comes from.
     """
     sun = sun or Sun()
+    ground, s, kinds = _shaped(surface, tone, rise, detail)
+    z, half = ground.heights, ground.half
+    albedo = _albedo(s, kinds, tone, theme)
+    light = _lit(z, albedo, half, sun, baked)
+    shown = np.where(kinds == FINITE, s, np.nan)
+    top = Patch(ground.points, (albedo * light).astype(np.float32), shown)
+    walls = tuple(_walls(top, tone, theme, rise, sun))
+    floor, apron = _floor(z, half, sun)
+    return Terrain(ground, (top, *walls), floor, apron, sun)
+
+
+def ground_of(surface: Surface, tone: Tone, rise: float = RISE, detail: int = 120) -> Ground:
+    """The shape alone, unlit; see `build_terrain`."""
+    return _shaped(surface, tone, rise, detail)[0]
+
+
+def _shaped(
+    surface: Surface, tone: Tone, rise: float, detail: int
+) -> tuple[Ground, FloatArray, npt.NDArray[np.uint8]]:
+    """The ground, and at every vertex the value in the tone's space and its kind."""
     half = half_sizes(surface.extent)
     columns = max(8, round(detail * 2 * half[0])) + 1
     rows = max(8, round(detail * 2 * half[1])) + 1
     s, kinds = _sampled(surface, tone, columns, rows)
     lo, hi = tone.span
-    z = rise * _levelled((s - lo) / (hi - lo))
-    albedo = _albedo(s, kinds, tone, theme)
-    light = _lit(z, albedo, half, sun)
-    x = np.linspace(-half[0], half[0], columns)
-    y = np.linspace(-half[1], half[1], rows)
     points = np.empty((rows, columns, 3))
-    points[..., 0], points[..., 1], points[..., 2] = x, y[:, None], z
-    top = Patch(points, (albedo * light).astype(np.float32), np.where(kinds == FINITE, s, np.nan))
-    walls = tuple(_walls(top, tone, theme, rise, sun))
-    floor, apron = _floor(z, half, sun)
-    return Terrain((top, *walls), floor, apron, surface.extent, half, sun)
+    points[..., 0] = np.linspace(-half[0], half[0], columns)
+    points[..., 1] = np.linspace(-half[1], half[1], rows)[:, None]
+    points[..., 2] = rise * _levelled((s - lo) / (hi - lo))
+    return Ground(points, surface.extent, half), s, kinds
 
 
 def _sampled(
@@ -216,10 +246,12 @@ def _albedo(s: FloatArray, kinds: npt.NDArray[np.uint8], tone: Tone, theme: Them
     return albedo
 
 
-def _lit(z: FloatArray, albedo: FloatArray, half: tuple[float, float], sun: Sun) -> FloatArray:
+def _lit(
+    z: FloatArray, albedo: FloatArray, half: tuple[float, float], sun: Sun, baked: int
+) -> FloatArray:
     """Light falling on every vertex, linear; baked on a coarser grid, for it is smooth."""
     rows, columns = z.shape
-    step = max(1, -(-max(rows, columns) // _BAKED))
+    step = max(1, -(-max(rows, columns) // baked))
     high, wide = max(2, -(-rows // step)), max(2, -(-columns // step))
     across, up = np.meshgrid(np.linspace(0, 1, wide), np.linspace(0, 1, high))
     coarse = bilinear(z, across, up)

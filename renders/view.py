@@ -89,7 +89,7 @@ class View:
         shot, sun, sky = self.shot, self.terrain.sun, SKIES[self.theme.name]
         colours = [to_linear(rgb(c)) for c in (sky.paper, sky.zenith, sky.glow, sky.pool)]
         sunward = sun.direction[:2] / np.hypot(*sun.direction[:2])
-        middle = self.terrain.half[0] + self.terrain.half[1]
+        middle = sum(self.terrain.ground.half)
         depths = [shot.project(p.points)[2] for p in self.terrain.patches[:1]]
         if self.contours is not None and self.contours.levels:
             table, level_of = self.contours.numbers(self.tone)

@@ -7,12 +7,16 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cluster.commands.pages import palette_from, size_from
 from cluster.commands.places import place_of
+from cluster.errors import ClusterError
+
+if TYPE_CHECKING:
+    from renders.flight import Flight
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -133,6 +137,30 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
     metavar="N",
     help="Smooth pictures between two frames, marked as interpolated.",
 )
+@click.option("--relief", is_flag=True, help="The landscape in the round; one frame is enough.")
+@click.option(
+    "--camera",
+    metavar="AZIMUTH,ALTITUDE[,LENS]",
+    help="With --relief: where it starts, degrees; as for `export relief`.",
+)
+@click.option(
+    "--orbit",
+    type=float,
+    metavar="DEGREES",
+    help="With --relief: how far it turns about the model; 360 for a single frame by default.",
+)
+@click.option(
+    "--path",
+    metavar='"A,H A,H …"',
+    help="With --relief, instead: cameras that it passes through, evenly in time.",
+)
+@click.option(
+    "--rise",
+    type=float,
+    default=0.20,
+    show_default=True,
+    help="With --relief: height of the colours' whole range, in lengths of the longer side.",
+)
 @click.option("--lossless", is_flag=True, help="A master: every pixel as painted.")
 @click.option(
     "--quality",
@@ -152,11 +180,15 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
       lossatlas export film runs/curve.zarr curve.mp4 --interpolate 29 --size 1280x720
       lossatlas export film runs/curve.zarr curve.gif --fps 25 --interpolate 9
       lossatlas export film runs/curve.zarr master.mkv --lossless
+      lossatlas export film runs/curve.zarr curve.mp4 --relief --interpolate 29 --orbit 60
+      lossatlas export film runs/bowl.zarr bowl.mp4 --relief --orbit 360 --each 20
+      lossatlas export film runs/bowl.zarr bowl.mp4 --relief --path "160,30 200,55 240,30"
     """
     from cluster import phrases
     from renders.film import export_film
 
     how["threads"] = how.pop("workers")
+    how["flight"] = _flight(how)
     facts = export_film(
         place_of(run), out, on_progress=None if quiet else _Progress("film"), **_how(how)
     )
@@ -174,6 +206,30 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
     )
     if not facts.interpolated and facts.computed < 3 * facts.fps:
         click.echo("few frames for a film: --interpolate 29 adds smooth ones in between")
+
+
+def _flight(options: dict[str, Any]) -> Flight | None:
+    """Take the options of --relief out of `options`, as the flight they mean."""
+    asked = {name: options.pop(name) for name in ("camera", "orbit", "path")}
+    rise, in_the_round = options.pop("rise"), options.pop("relief")
+    given = [name for name, value in asked.items() if value is not None]
+    if not in_the_round:
+        if given:
+            raise ClusterError(f"--{given[0]} is for films in the round: say --relief too")
+        return None
+    if asked["path"] is not None and len(given) > 1:
+        raise ClusterError(
+            f"--path and --{given[0]} are both given: a path says already where the camera is"
+        )
+    from renders.camera import camera_from
+    from renders.flight import flight_from, path_from
+
+    cameras = None
+    if asked["path"] is not None:
+        cameras = path_from(asked["path"])
+    elif asked["camera"] is not None:
+        cameras = (camera_from(asked["camera"]),)
+    return flight_from(cameras, asked["orbit"], rise)
 
 
 def _how(options: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cluster.commands.places import place_of
 @click.option(
     "--rise",
     type=float,
-    default=0.25,
+    default=0.20,
     show_default=True,
     help="Height of the colours' whole range, in lengths of the longer side.",
 )
