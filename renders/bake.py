@@ -133,15 +133,18 @@ def _horizon(
     dy: float,
     unit: float,
     growth: float,
+    start: float,
     least: float,
 ) -> float:
     """Tangent of the horizon's angle from (i, j) along (dx, dy) cells, one step `unit` long.
+
+    The first step is `start` long, and every further one `growth` times as far.
 
     Whatever is lower than `least` is not told apart from it.
     """
     room = top - z[j, i]
     steepest = least
-    t = 1.0
+    t = start
     while True:
         # Nothing is higher than the top: farther on, no slope is steeper than this.
         if room <= steepest * t * unit:
@@ -194,7 +197,9 @@ def _bake(
                 # Never below the point's own tangent plane.
                 least = -along / nz
                 dx, dy = ax * unit / cx, ay * unit / cy
-                slope = _horizon(z, top, i, j, dx, dy, unit, 1.28, least)
+                # Steps of one direction fall between those of the next.
+                start = 1.0 + 0.25 * (k * 7 % _DIRECTIONS) / _DIRECTIONS
+                slope = _horizon(z, top, i, j, dx, dy, unit, 1.20, start, least)
                 # With h the horizon's angle: sin 2h / 2 = slope cos² h.
                 square = 1.0 / (1.0 + slope * slope)
                 part = along * ((math.pi / 2 - math.atan(slope)) - slope * square) / 2
@@ -204,7 +209,7 @@ def _bake(
             lit = 0.0
             for k in range(_AZIMUTHS):
                 dx, dy = sunward[k, 0] * unit / cx, sunward[k, 1] * unit / cy
-                h = math.atan(_horizon(z, top, i, j, dx, dy, unit, 1.06, below))
+                h = math.atan(_horizon(z, top, i, j, dx, dy, unit, 1.06, 1.0, below))
                 t = min(1.0, max(0.0, 0.5 + (altitude - h) / (2.0 * radius)))
                 lit += t * t * (3.0 - 2.0 * t) / _AZIMUTHS
             facing = max(0.0, nx * lx + ny * ly + nz * lz) / lz

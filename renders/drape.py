@@ -132,9 +132,12 @@ def seen_share(ground: Ground, shot: Shot, spots: FloatArray) -> FloatArray:
         spots: world points on the surface, float64 (n, 3); 0 for those that are NaN.
     """
     lifts = np.linspace(0.6, 2.4, 7)[:, None] * BALL
-    poles = spots[:, None] + np.concatenate([np.zeros((7, 2)), lifts], axis=1)
+    there = np.isfinite(spots[:, 0])
+    poles = np.where(there[:, None], spots, 0.0)[:, None] + np.concatenate(
+        [np.zeros((7, 2)), lifts], axis=1
+    )
     seen = ~hidden(ground, shot, poles.reshape(-1, 3)).reshape(len(spots), -1)
-    return np.where(np.isfinite(spots[:, 0]), seen.mean(axis=1), 0.0)
+    return np.where(there, seen.mean(axis=1), 0.0)
 
 
 def hidden(ground: Ground, shot: Shot, points: FloatArray) -> npt.NDArray[np.bool_]:
