@@ -198,7 +198,7 @@ def export_film(
         size,
         rate,
         title=title_of(reel.scene.facts, reel.scene.style),
-        comment=json.dumps(_about(reel, timing, rate), ensure_ascii=False),
+        comment=json.dumps(_about(reel, timing, rate, flight), ensure_ascii=False),
         palette=_palette(reel, flight) if coding.container == "gif" else None,
     ) as encoder:
         for pixels in _pictures(reel, timing, flight, threads):
@@ -307,10 +307,12 @@ def _palette(reel: Reel, flight: Flight | None) -> Palette:
     return Palette.of([_painted(reel, Moment(reel.surface(f), f, f)) for f in chosen])
 
 
-def _about(reel: Reel, timing: Timing, rate: Fraction) -> dict[str, Any]:
+def _about(reel: Reel, timing: Timing, rate: Fraction, flight: Flight | None) -> dict[str, Any]:
     """What the file says of itself."""
     scene = reel.scene
+    flown = {} if flight is None else {"flight": flight.to_dict()}
     return {
+        **flown,
         "lossatlas": scene.facts.version,
         "fingerprint": reel.fingerprint,
         "name": scene.facts.name,

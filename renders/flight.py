@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,6 +61,15 @@ class Flight:
         whole = (self.turn or 0.0) / (2 * math.pi)
         single = self.cameras is None or len(self.cameras) == 1
         return single and round(whole) != 0 and abs(whole - round(whole)) < 1e-9
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, in degrees, for a film's comment; null is our own choice."""
+        cameras = None
+        if self.cameras is not None:
+            angles = [(c.azimuth, c.altitude, c.lens) for c in self.cameras]
+            cameras = [[round(math.degrees(v), 3) for v in camera] for camera in angles]
+        turn = None if self.turn is None else round(math.degrees(self.turn), 3)
+        return {"cameras": cameras, "turn": turn, "rise": self.rise}
 
     def camera(self, part: float) -> Camera:
         """Where it is at `part` of the film, in [0, 1]."""

@@ -429,6 +429,8 @@ def _swatches(surface: Surface, scene: Scene) -> list[tuple[str, str]]:
 
 def _track(scene: Scene) -> list[Sprite]:
     """The line of progress, empty, with a stop at every computed frame where there is room."""
+    if _single(scene):
+        return []
     at, theme, u = scene.stage.progress, scene.style.theme, scene.stage.unit
     sprites = [rectangle(at, rgb(theme.hairline))]
     if scene.blends and len(scene.marks) * 12 * u < at.width:
@@ -439,6 +441,8 @@ def _track(scene: Scene) -> list[Sprite]:
 
 
 def _playhead(scene: Scene, moment: Moment) -> list[Sprite]:
+    if _single(scene):
+        return []
     at, theme, u = scene.stage.progress, scene.style.theme, scene.stage.unit
     reach = _part(scene, moment.place) * at.width
     middle = at.y + at.height / 2
@@ -446,6 +450,11 @@ def _playhead(scene: Scene, moment: Moment) -> list[Sprite]:
     done = Box(at.x, at.y, round(reach), at.height)
     sprites = [] if done.empty else [rectangle(done, ink, 0.75)]
     return [*sprites, disc(at.x + reach, middle, 5.5 * u, ink, 1.0)]
+
+
+def _single(scene: Scene) -> bool:
+    """Whether a film in the round has one frame alone, and so no progress to show."""
+    return not scene.flat and scene.span[0] == scene.span[1]
 
 
 def _part(scene: Scene, place: float) -> float:

@@ -204,7 +204,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         f"{between} pictures{_missing(facts.unfinished, facts.left_out)}, "
         f"{phrases.size(facts.bytes_)}, in {phrases.duration(facts.seconds)}"
     )
-    if not facts.interpolated and facts.computed < 3 * facts.fps:
+    if how["flight"] is None and not facts.interpolated and facts.computed < 3 * facts.fps:
         click.echo("few frames for a film: --interpolate 29 adds smooth ones in between")
 
 

@@ -20,7 +20,7 @@ from renders.reel import open_reel
 SIZE = (320, 180)
 
 
-def _store(folder: Path, frames: int = 3, finished: int = 3) -> str:
+def film_store(folder: Path, frames: int = 3, finished: int = 3) -> str:
     grid = Grid(width=12, height=7, tile=12, frames=frames)
     facts = [
         FrameFacts(
@@ -51,7 +51,7 @@ def _store(folder: Path, frames: int = 3, finished: int = 3) -> str:
 
 
 def test_a_film_is_tagged_and_its_colours_are_those_painted(tmp_path: Path) -> None:
-    url = _store(tmp_path)
+    url = film_store(tmp_path)
     out = tmp_path / "film.mp4"
     made = export_film(url, out, size=SIZE, fps=10, hold=0.2, interpolate=2)
     # Three computed pictures, two between each two, and two more for each end.
@@ -77,13 +77,13 @@ def test_a_film_is_tagged_and_its_colours_are_those_painted(tmp_path: Path) -> N
 
 def test_the_index_is_in_front(tmp_path: Path) -> None:
     out = tmp_path / "film.mp4"
-    export_film(_store(tmp_path), out, size=SIZE)
+    export_film(film_store(tmp_path), out, size=SIZE)
     content = out.read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
 
 
 def test_what_makes_no_film_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
-    url = _store(tmp_path, finished=1)
+    url = film_store(tmp_path, finished=1)
     with pytest.raises(FilmError, match="has one finished frame"):
         export_film(url, tmp_path / "a.mp4", size=SIZE)
     with pytest.raises(LossatlasError, match="322x180 is the nearest"):
