@@ -4,9 +4,9 @@ A visibility pass keeps, for every sample, how near the nearest surface is and w
 second pass draws contours, sky and floor and averages the samples of a pixel in linear light.
 Everything is a function of global sample coordinates, so boxes drawn apart equal the whole.
 
-Datashader's quadmesh, cells ordered far to near, gives the same cells (a test compares them). It
-does not stand here because a cell's identity is constant over the cell: contours and colours need
-the place within it, and it took twice the time; see docs/log.md.
+Datashader's quadmesh, cells ordered far to near, gives the same cells (a test compares them) in
+about the same time. It does not stand here because it snaps corners to whole samples and knows only
+which cell is seen, not where in it: contours and colours need the place; see docs/log.md.
 
 Everything compiled lives in this file, because numba's cache watches a kernel's own file only.
 """

@@ -7,14 +7,13 @@ import numpy as np
 from renders.camera import Shot
 from renders.colour import FloatArray, rgb
 from renders.sprite import Sprite
-from renders.stroke import Stroke
 from renders.terrain import PLINTH, Ground
 from renders.text import Type, cap_height, text_sprite
 from renders.theme import Theme
 from renders.ticks import label, linear_ticks
 
-_TICK, _GAP = 0.014, 0.040
-"""World units from the model's foot: the ticks' length, and where figures stand."""
+_GAP = 0.040
+"""How far from the model's foot figures stand, world units."""
 
 
 def near_edges(ground: Ground, shot: Shot) -> tuple[tuple[str, int], ...]:
@@ -43,22 +42,6 @@ def rim_sprites(ground: Ground, shot: Shot, theme: Theme, size_px: float) -> lis
             how, colour = (named, ink) if value is None else (kind, muted)
             sprites.append(text_sprite(words, how, colour, px, py + cap_height(kind) / 2, "centre"))
     return sprites
-
-
-def rim_strokes(ground: Ground, shot: Shot, theme: Theme, width_px: float) -> list[Stroke]:
-    """The ticks of those figures, as one stroke an edge."""
-    strokes = []
-    for _, values, feet, out in _marks(ground, shot):
-        chosen = feet[[value is not None for value in values]]
-        ends = np.stack([chosen + 0.004 * out, chosen + _TICK * out], axis=1)
-        x, y, _ = shot.project(ends)
-        points = np.full((len(chosen), 3, 2), np.nan)
-        points[:, :2, 0], points[:, :2, 1] = x, y
-        strokes.append((points.reshape(-1, 2), width_px, rgb(theme.hairline)))
-    from renders.box import Box
-
-    everywhere = Box(-(10**7), -(10**7), 2 * 10**7, 2 * 10**7)
-    return [Stroke(p, w, c, 1.0, everywhere) for p, w, c in strokes]
 
 
 def _marks(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from renders.box import Box
 from renders.camera import Shot
-from renders.colour import FloatArray, rgb, to_encoded, to_linear
+from renders.colour import rgb, to_encoded, to_linear
 from renders.contour import Contours
 from renders.raster import CARRIED, blocks_of, raster, resolve
 from renders.terrain import PLINTH, Terrain
@@ -150,10 +150,3 @@ class View:
             tile.y - box.y,
             out,
         )
-
-
-def mean_pixel(view: View, box: Box) -> FloatArray:
-    """The mean encoded colour over a box, float64 (3,): what lettering there stands on."""
-    out = np.empty((box.height, box.width, 3), dtype=np.float32)
-    view.draw(out, box)
-    return np.asarray(out.mean(axis=(0, 1)), dtype=np.float64)
