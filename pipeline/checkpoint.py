@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import LossatlasError
+from pipeline.place import Unreachable, reached
 
 State = Mapping[str, torch.Tensor]
 
@@ -224,11 +225,16 @@ def _open(path: str) -> IO[bytes]:
     import fsspec
 
     try:
-        filesystem, location = fsspec.core.url_to_fs(path)
-        if filesystem.isdir(location):
-            raise CheckpointError(f"{path} is a folder; wanted a checkpoint file. Name the file")
-        file: IO[bytes] = filesystem.open(location, "rb")
-        return file
+        with reached(path):
+            filesystem, location = fsspec.core.url_to_fs(path)
+            if filesystem.isdir(location):
+                raise CheckpointError(
+                    f"{path} is a folder; wanted a checkpoint file. Name the file"
+                )
+            file: IO[bytes] = filesystem.open(location, "rb")
+            return file
+    except Unreachable:
+        raise
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no such file; wanted a checkpoint. Check the path"

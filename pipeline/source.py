@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline import usercode
 from pipeline.errors import LossatlasError
+from pipeline.place import reached
 from pipeline.usercode import UserCode
 
 if TYPE_CHECKING:
@@ -93,15 +94,16 @@ class _Folder:
 
         self.source = source
         try:
-            self.files, path = fsspec.core.url_to_fs(source)
-            self.root = path.rstrip("/") or "/"
-            self.is_file = self.files.isfile(self.root)
-            if not self.is_file and not self.files.isdir(self.root):
-                raise DataError(
-                    f"data.source {source} does not exist; wanted a folder, a .parquet or .npz "
-                    "file, or file.py:callable. Check the path"
-                )
-            entries = [] if self.is_file else self.files.ls(self.root, detail=True)
+            with reached(source):
+                self.files, path = fsspec.core.url_to_fs(source)
+                self.root = path.rstrip("/") or "/"
+                self.is_file = self.files.isfile(self.root)
+                if not self.is_file and not self.files.isdir(self.root):
+                    raise DataError(
+                        f"data.source {source} does not exist; wanted a folder, a .parquet or .npz "
+                        "file, or file.py:callable. Check the path"
+                    )
+                entries = [] if self.is_file else self.files.ls(self.root, detail=True)
         except (OSError, ImportError, ValueError) as error:
             line = " ".join(str(error).split())
             raise DataError(f"data.source {source} cannot be read ({line})") from None
@@ -321,7 +323,8 @@ def _images(where: str, files: Any, root: str) -> _Images:
 
 def _bytes(files: Any, path: str, where: str) -> bytes:
     try:
-        content: bytes = files.cat_file(path)
+        with reached(where):
+            content: bytes = files.cat_file(path)
     except OSError as error:
         raise DataError(f"{where} cannot be read ({error}); wanted a readable file") from None
     return content

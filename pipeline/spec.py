@@ -19,6 +19,8 @@ from pydantic import (
 )
 
 from pipeline.errors import LossatlasError
+from pipeline.place import check
+from pipeline.place import is_url as is_url
 
 Quantity = Literal["loss", "error", "loss_stderr"]
 Model = TypeVar("Model", bound=BaseModel)
@@ -252,11 +254,6 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
         raise SpecError(f"{where}: {'; '.join(_explain(error, model))}") from None
 
 
-def is_url(path: str) -> bool:
-    """Whether `path` names a place on a remote or virtual file system (`s3://…`)."""
-    return "://" in path
-
-
 def _resolve_paths(spec: RenderSpec, folder: Path) -> RenderSpec:
     paths: dict[str, Any] = {"weights": tuple(absolute(w, folder) for w in spec.plane.weights)}
     if isinstance(spec.plane, CurvePlane):
@@ -285,7 +282,7 @@ def _resolve_paths(spec: RenderSpec, folder: Path) -> RenderSpec:
 
 def absolute(path: str, folder: Path) -> str:
     """`path` taken from `folder`; a URL as it is."""
-    return path if is_url(path) else str((folder / Path(path).expanduser()).resolve())
+    return check(path) if is_url(path) else str((folder / Path(path).expanduser()).resolve())
 
 
 def absolute_callable(name: str, folder: Path, path_by_itself: bool = False) -> str:

@@ -23,11 +23,13 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.core.buffer import cpu, default_buffer_prototype
-from zarr.core.sync import collect_aiterator, sync
+from zarr.core.sync import sync
 
+from pipeline import remote
 from pipeline.errors import LossatlasError
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.layout import create_arrays, create_coordinates
+from pipeline.place import Unreachable, is_url
 from pipeline.plane import Anchor, FrameFacts
 
 FORMAT = 1
@@ -78,6 +80,7 @@ class Store:
 
         Raises:
             StoreError: something is already there, or the place cannot be written.
+            Unreachable: a remote place does not answer.
         """
         found = _kind(url)
         if found in ("store", "other"):
@@ -85,7 +88,7 @@ class Store:
         try:
             with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*onsolidated metadata.*")
-                group = zarr.open_group(url, mode="w", attributes={"lossatlas": "creating"})
+                group = remote.open_group(url, "w", attributes={"lossatlas": "creating"})
                 create_arrays(group, grid, splits, quantities)
                 create_coordinates(group, grid, splits, frames)
                 group.attrs.put(
@@ -104,6 +107,8 @@ class Store:
                     }
                 )
                 zarr.consolidate_metadata(group.store)
+        except Unreachable:
+            raise
         except OSError as error:
             raise StoreError(
                 f"{url} cannot be written ({error.strerror or error}); wanted a place with room "
@@ -117,6 +122,7 @@ class Store:
 
         Raises:
             StoreError: there is no store at `url`, or it is no lossatlas store.
+            Unreachable: a remote place does not answer.
         """
         match _kind(url):
             case "nothing":
@@ -129,7 +135,9 @@ class Store:
                 )
         try:
             with zarr.config.set({"array.write_empty_chunks": True}):
-                group = zarr.open_group(url, mode="r+" if writable else "r", use_consolidated=True)
+                group = remote.open_group(url, "r+" if writable else "r", use_consolidated=True)
+        except Unreachable:
+            raise
         except (OSError, ValueError, KeyError) as error:
             raise StoreError(f"{url} cannot be opened: {_one_line(error)}") from None
         return cls(group, url)
@@ -209,6 +217,8 @@ class Store:
         index = self._split_index(quantity, split, frame)
         try:
             return cast("NDArray[np.float32]", self._array(quantity)[index, frame])
+        except Unreachable:
+            raise
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(
                 f"{self.url}: {quantity} of frame {frame} cannot be read ({_one_line(error)}). "
@@ -229,6 +239,8 @@ class Store:
         rows, columns = self.grid.window(tile)
         try:
             return cast("NDArray[np.float32]", self._array(quantity)[:, tile.frame, rows, columns])
+        except Unreachable:
+            raise
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(f"{quantity}/c/*/{place}: {_one_line(error)}") from None
 
@@ -244,6 +256,8 @@ class Store:
                 raise StoreError(f"done/c/{tile} does not say 1")
             seconds = float(np.asarray(self._array("seconds")[place]))
             worker = int(np.asarray(self._array("worker")[place]))
+        except Unreachable:
+            raise
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(f"the facts of tile {tile}: {_one_line(error)}") from None
         return seconds, worker
@@ -332,7 +346,7 @@ class Store:
         return f"{path}/{key}" if path else key
 
     def _keys(self, prefix: str) -> Iterable[str]:
-        return collect_aiterator(self._group.store.list_prefix(self._key(prefix)))
+        return remote.keys(self._group.store, self._key(prefix))
 
     def _delete(self, key: str) -> None:
         sync(self._group.store.delete(self._key(key)))
@@ -340,20 +354,16 @@ class Store:
 
 def _kind(url: str) -> str:
     """What is at `url`: nothing, a store, the remains of an unfinished creation, or other."""
-    if "://" not in url:
+    if not is_url(url):
         path = Path(url)
-        if not path.exists():
-            return "nothing"
-        if not path.is_dir():
+        if path.exists() and not path.is_dir():
             return "other"
-        if not any(path.iterdir()):
-            return "nothing"
-        if not os.access(path, os.R_OK | os.X_OK):
+        if path.exists() and not os.access(path, os.R_OK | os.X_OK):
             raise StoreError(f"{url} cannot be read; wanted read permission")
     try:
-        attributes = dict(zarr.open_group(url, mode="r", use_consolidated=False).attrs)
+        attributes = dict(remote.open_group(url, "r", use_consolidated=False).attrs)
     except (FileNotFoundError, KeyError):
-        return "nothing" if "://" in url else "other"
+        return "nothing" if remote.is_empty(url) else "other"
     except ValueError as error:
         raise StoreError(f"{url} has damaged metadata: {_one_line(error)}") from None
     match attributes.get("lossatlas"):

@@ -1,0 +1,230 @@
+"""A render whose store, checkpoints and data are objects behind a URL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import xarray
+import yaml
+
+from cluster import cli
+from pipeline.grid import Tile
+from pipeline.place import PlaceError, Unreachable, check, reached
+from pipeline.store import Store
+from tests.cluster import landscape
+from tests.cluster.landscape import lay_out, numbers
+from tests.cluster.objects import BUCKET, SECRET, ObjectServer, serving
+
+STORE = f"s3://{BUCKET}/runs/tiny.zarr"
+
+
+@pytest.fixture(scope="module")
+def objects() -> Iterator[ObjectServer]:
+    with serving() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same landscape, rendered locally in one go."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    spec = lay_out(folder, call_seconds=0.02)
+    assert cli.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
+    return folder
+
+
+def lay_out_remotely(folder: Path, objects: ObjectServer, store: str) -> Path:
+    """The landscape in `folder`, with a spec that names everything by URL."""
+    path = lay_out(folder, call_seconds=0.02)
+    objects.upload(folder, "inputs")
+    spec = yaml.safe_load(path.read_text())
+    spec["plane"]["weights"] = [f"s3://{BUCKET}/inputs/{name}.safetensors" for name in "abc"]
+    spec["data"]["source"] = f"s3://{BUCKET}/inputs/data.npz"
+    spec["store"] = store
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+def remote_numbers(objects: ObjectServer, prefix: str) -> dict[str, bytes]:
+    """As `landscape.numbers`, of a store in the bucket."""
+    found = {
+        key.removeprefix(f"{prefix}/"): data for key, data in objects.objects(prefix).items()
+    }
+    kept = ("loss/c", "error/c", "loss_stderr/c", "done/c")
+    return {key: data for key, data in found.items() if key.startswith(kept)}
+
+
+def test_a_render_to_objects_is_the_local_one_and_can_be_mended(
+    objects: ObjectServer,
+    undisturbed: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = lay_out_remotely(tmp_path, objects, STORE)
+    assert cli.run(["render", str(spec), "--executor", "serial"]) == 0
+    local = numbers(undisturbed / "tiny.zarr")
+    assert remote_numbers(objects, "runs/tiny.zarr") == local
+    assert objects.objects("runs/tiny.zarr/.lossatlas") == {}
+    assert cli.run(["status", STORE]) == 0
+    client = objects.client()
+    key = "runs/tiny.zarr/loss/c/0/0/1/2"
+    client.put_object(Bucket=BUCKET, Key=key, Body=b"damaged")
+    client.delete_object(Bucket=BUCKET, Key="runs/tiny.zarr/loss/c/0/0/3/3")
+    assert cli.run(["verify", STORE]) == 1
+    assert cli.run(["resume", STORE, "--executor", "serial"]) == 0
+    assert remote_numbers(objects, "runs/tiny.zarr") == local
+    out, err = capsys.readouterr()
+    assert "100 %  16/16 tiles" in out
+    assert "2 of 16 finished tiles damaged" in out
+    assert "14 of 16 tiles are done" in err
+    with xarray.open_zarr(STORE) as dataset:
+        assert dataset.loss.shape == (1, 1, 12, 12)
+        assert not dataset.loss.isnull().any()
+    written = [*objects.objects().values(), out.encode(), err.encode()]
+    assert not any(SECRET.encode() in content for content in written)
+
+
+def test_a_place_that_holds_something_else_is_left_alone(
+    objects: ObjectServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = objects.objects("inputs")
+    spec = lay_out(tmp_path)
+    place = f"s3://{BUCKET}/inputs"
+    assert cli.run(["render", str(spec), "--executor", "serial", "--store", place]) == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+    assert objects.objects("inputs") == before
+    assert cli.run(["status", f"s3://{BUCKET}/none.zarr"]) == 2
+    assert "no such store" in capsys.readouterr().err
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = lay_out(tmp_path)
+    content = yaml.safe_load(spec.read_text())
+    for place in (f"s3://key:{SECRET}@bucket/x.zarr", f"s3://bucket/x.zarr?secret={SECRET}"):
+        assert cli.run(["status", place]) == 2
+        spec.write_text(yaml.safe_dump({**content, "store": place}))
+        assert cli.run(["plan", str(spec)]) == 2
+        out, err = capsys.readouterr()
+        assert SECRET not in out + err
+        assert err.count("s3://bucket/x.zarr was given with credentials") == 2
+    assert check("s3://bucket/x.zarr") == "s3://bucket/x.zarr"
+    with pytest.raises(PlaceError):
+        check("s3://key@bucket/x.zarr")
+
+
+def test_every_librarys_failure_is_one_error() -> None:
+    class EndpointConnectionError(Exception): ...
+
+    with pytest.raises(Unreachable, match=r"s3://b cannot be reached \(no route\)") as caught:
+        with reached("s3://b"):
+            raise EndpointConnectionError("no\nroute")
+    assert isinstance(caught.value, OSError)
+    with pytest.raises(ValueError, match="checksum"), reached("s3://b"):
+        raise ValueError("checksum")
+    with pytest.raises(FileNotFoundError), reached("s3://b"):
+        raise FileNotFoundError("x")
+    with pytest.raises(PermissionError), reached("/local"):
+        raise PermissionError("x")
+
+
+@pytest.mark.parametrize("place", ["nowhere://x/y.zarr", "http://127.0.0.1:9/y.zarr"])
+def test_a_url_that_leads_nowhere_is_one_line(
+    place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["status", place]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "y.zarr" in err
+
+
+def test_a_listing_shows_what_others_did_meanwhile(objects: ObjectServer, tmp_path: Path) -> None:
+    spec = lay_out(tmp_path)
+    place = f"s3://{BUCKET}/runs/seen.zarr"
+    assert cli.run(["render", str(spec), "--executor", "serial", "-q", "--store", place]) == 0
+    store = Store.open(place)
+    assert len(store.committed()) == 16
+    objects.client().delete_object(Bucket=BUCKET, Key="runs/seen.zarr/done/c/0/0/0")
+    assert store.pending() == [Tile(0, 0, 0)]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_drivers_and_workers_lose_nothing_on_objects(
+    objects: ObjectServer, undisturbed: Path, tmp_path: Path
+) -> None:
+    place = f"s3://{BUCKET}/runs/killed.zarr"
+    lay_out_remotely(tmp_path, objects, place)
+    arguments = ("render", "spec.yaml", "--workers", 2)
+    for wanted in (4, 10):
+        driver = landscape.start(*arguments, folder=tmp_path)
+        try:
+            before = _wait_for_objects(objects, "runs/killed.zarr/done/c/", wanted)
+            family = landscape.descendants(driver.pid)
+            workers = [pid for pid in family if b"ray::TileWorker" in _title(pid)]
+            os.kill(workers[0], signal.SIGKILL)
+            time.sleep(0.5)
+        finally:
+            driver.kill()
+            _, err = driver.communicate(timeout=30)
+        assert SECRET not in err
+    then = _modified(objects, before)
+    assert cli.run(["resume", place, "--executor", "serial"]) == 0
+    assert remote_numbers(objects, "runs/killed.zarr") == numbers(undisturbed / "tiny.zarr")
+    assert _modified(objects, before) == then
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_store_that_goes_away_stops_the_render_with_one_line(tmp_path: Path) -> None:
+    with serving() as server:
+        place = f"s3://{BUCKET}/runs/tiny.zarr"
+        lay_out(tmp_path, call_seconds=0.1)
+        driver = subprocess.Popen(
+            landscape.command("render", "spec.yaml", "--executor", "serial", "--store", place),
+            cwd=tmp_path,
+            env={**landscape.environment(), **server.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        _wait_for_objects(server, "runs/tiny.zarr/done/c/", 2)
+        server.stop()
+        out, err = driver.communicate(timeout=500)
+    assert driver.returncode == 2, out + err
+    assert "Traceback" not in out + err
+    assert "trying again in" in err
+    assert err.splitlines()[-1].startswith("lossatlas: the store cannot be written")
+    assert f"lossatlas resume {place} goes on" in err
+
+
+def _wait_for_objects(objects: ObjectServer, prefix: str, count: int) -> set[str]:
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit:
+        found = objects.client().list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", ())
+        if len(found) >= count:
+            return {item["Key"] for item in found}
+        time.sleep(0.2)
+    raise TimeoutError(f"fewer than {count} tiles")
+
+
+def _modified(objects: ObjectServer, keys: set[str]) -> dict[str, object]:
+    client = objects.client()
+    return {key: client.head_object(Bucket=BUCKET, Key=key)["LastModified"] for key in keys}
+
+
+def _title(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
