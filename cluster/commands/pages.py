@@ -19,6 +19,7 @@ def of_a_page(command: F) -> F:
     options = (
         click.option("--width", type=int, help="Of the page, pixels; 3000 without a --paper."),
         click.option("--size", metavar="WxH", help="Instead: of the page, pixels."),
+        click.option("--paper", help="Instead of --width: A0 … B5, letter, 24x36in, 60x90cm."),
         click.option(
             "--orientation",
             type=click.Choice(["auto", "portrait", "landscape"]),
