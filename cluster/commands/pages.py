@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from cluster.errors import ClusterError
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -108,6 +106,8 @@ def size_from(text: str) -> tuple[int, int]:
     Raises:
         ClusterError: it is no such thing.
     """
+    from cluster.errors import ClusterError
+
     width, _, height = text.lower().replace("×", "x").partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise ClusterError(f"--size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
