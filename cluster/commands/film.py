@@ -212,6 +212,8 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
 
 def _flight(options: dict[str, Any]) -> Flight | None:
     """Take the options of --relief out of `options`, as the flight they mean."""
+    from cluster.errors import ClusterError
+
     asked = {name: options.pop(name) for name in ("camera", "orbit", "path")}
     rise, in_the_round = options.pop("rise"), options.pop("relief")
     given = [name for name, value in asked.items() if value is not None]

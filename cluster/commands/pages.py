@@ -17,6 +17,7 @@ def of_a_page(command: F) -> F:
     options = (
         click.option("--width", type=int, help="Of the page, pixels; 3000 without a --paper."),
         click.option("--size", metavar="WxH", help="Instead: of the page, pixels."),
+        click.option("--paper", help="Instead of --width: A0 … B5, letter, 24x36in, 60x90cm."),
         click.option(
             "--orientation",
             type=click.Choice(["auto", "portrait", "landscape"]),
@@ -105,6 +106,8 @@ def size_from(text: str) -> tuple[int, int]:
     Raises:
         ClusterError: it is no such thing.
     """
+    from cluster.errors import ClusterError
+
     width, _, height = text.lower().replace("×", "x").partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         from cluster.errors import ClusterError
