@@ -217,8 +217,6 @@ def _flight(options: dict[str, Any]) -> Flight | None:
     asked = {name: options.pop(name) for name in ("camera", "orbit", "path")}
     rise, in_the_round = options.pop("rise"), options.pop("relief")
     given = [name for name, value in asked.items() if value is not None]
-    from cluster.errors import ClusterError
-
     if not in_the_round:
         if given:
             raise ClusterError(f"--{given[0]} is for films in the round: say --relief too")

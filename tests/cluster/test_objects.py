@@ -15,7 +15,7 @@ import yaml
 
 from cluster import cli
 from pipeline.grid import Tile
-from pipeline.place import PlaceError, Unreachable, check, reached
+from pipeline.place import PlaceError, UnreachableError, check, reached
 from pipeline.store import Store
 from tests.cluster import landscape
 from tests.cluster.landscape import lay_out, numbers
@@ -55,9 +55,7 @@ def lay_out_remotely(folder: Path, objects: ObjectServer, store: str) -> Path:
 
 def remote_numbers(objects: ObjectServer, prefix: str) -> dict[str, bytes]:
     """As `landscape.numbers`, of a store in the bucket."""
-    found = {
-        key.removeprefix(f"{prefix}/"): data for key, data in objects.objects(prefix).items()
-    }
+    found = {key.removeprefix(f"{prefix}/"): data for key, data in objects.objects(prefix).items()}
     kept = ("loss/c", "error/c", "loss_stderr/c", "done/c")
     return {key: data for key, data in found.items() if key.startswith(kept)}
 
@@ -125,9 +123,11 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(
 def test_every_librarys_failure_is_one_error() -> None:
     class EndpointConnectionError(Exception): ...
 
-    with pytest.raises(Unreachable, match=r"s3://b cannot be reached \(no route\)") as caught:
-        with reached("s3://b"):
-            raise EndpointConnectionError("no\nroute")
+    with (
+        pytest.raises(UnreachableError, match=r"s3://b cannot be reached \(no route\)") as caught,
+        reached("s3://b"),
+    ):
+        raise EndpointConnectionError("no\nroute")
     assert isinstance(caught.value, OSError)
     with pytest.raises(ValueError, match="checksum"), reached("s3://b"):
         raise ValueError("checksum")
