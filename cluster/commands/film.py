@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cluster.commands.counter import Counter
-from cluster.commands.pages import palette_from, size_from
+from cluster.commands.pages import LIMITS, PALETTE, SPLIT, palette_from, size_from
 from cluster.commands.places import place_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def _of_a_reel(command: F) -> F:
             "--finished-only", is_flag=True, help="Leave out frames that are not complete."
         ),
         click.option("--quantity", default="loss", show_default=True, help="loss, error …"),
-        click.option("--split", help="Whose numbers; default: the one that calibrates batch norm."),
+        SPLIT,
         click.option(
             "--tone",
             type=click.Choice(["linear", "log", "equalised"]),
@@ -41,16 +41,8 @@ def _of_a_reel(command: F) -> F:
             metavar="LOW HIGH",
             help="Percentiles, over all frames, at which the colours end.",
         ),
-        click.option(
-            "--limits",
-            type=(float, float),
-            default=None,
-            metavar="LOW HIGH",
-            help="Values at which the colours end, instead of --clip.",
-        ),
-        click.option(
-            "--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's."
-        ),
+        LIMITS,
+        PALETTE,
         click.option(
             "--theme", type=click.Choice(["light", "dark"]), default="dark", show_default=True
         ),

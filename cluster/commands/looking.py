@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 
 import click
+
+from cluster.commands.places import place_of
 
 _RUN = click.argument("run", type=click.Path())
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -27,7 +28,7 @@ def status(run: str, as_json: bool) -> None:
     from cluster.status import lines, look
     from pipeline.store import Store
 
-    found = look(Store.open(_place(run)))
+    found = look(Store.open(place_of(run)))
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
         return
@@ -49,7 +50,7 @@ def info(run: str, as_json: bool) -> None:
     from cluster.commands.reports import info_lines
     from pipeline.store import Store
 
-    store = Store.open(_place(run))
+    store = Store.open(place_of(run))
     if as_json:
         click.echo(json.dumps(store.attrs, indent=2))
         return
@@ -76,7 +77,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     from pipeline import verify as checks
     from pipeline.store import Store
 
-    store = Store.open(_place(run), writable=not dry_run)
+    store = Store.open(place_of(run), writable=not dry_run)
     checked = len(store.committed())
     damages = checks.verify(store)
     if damages and not dry_run:
@@ -107,12 +108,6 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
         else f"put back to pending; mend with: lossatlas resume {place}"
     )
     return 1
-
-
-def _place(run: str) -> str:
-    from pipeline.spec import is_url
-
-    return run if is_url(run) else os.path.abspath(os.path.expanduser(run))
 
 
 COMMANDS = (status, info, verify)

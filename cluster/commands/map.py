@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cluster.commands.pages import palette_from
+from cluster.commands.pages import PALETTE, palette_from
 from cluster.commands.places import place_of
 
 
@@ -32,7 +32,7 @@ from cluster.commands.places import place_of
     metavar="LOW HIGH",
     help="Percentiles at which the colours end.",
 )
-@click.option("--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's.")
+@PALETTE
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @click.option("--contours/--no-contours", default=True, help="Lines of equal value.")
 @click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")

@@ -11,6 +11,18 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SPLIT = click.option("--split", help="Whose numbers; default: the one that calibrates batch norm.")
+LIMITS = click.option(
+    "--limits",
+    type=(float, float),
+    default=None,
+    metavar="LOW HIGH",
+    help="Values at which the colours end, instead of --clip.",
+)
+PALETTE = click.option(
+    "--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's."
+)
+
 
 def of_a_page(command: F) -> F:
     """Give a command the options of a page; `page_style` makes of them what the exports take."""
@@ -36,7 +48,7 @@ def of_a_page(command: F) -> F:
         click.option(
             "--quantity", default="loss", show_default=True, help="loss, error or loss_stderr."
         ),
-        click.option("--split", help="Whose numbers; default: the one that calibrates batch norm."),
+        SPLIT,
         click.option("--frame", type=int, default=0, show_default=True),
         click.option(
             "--tone",
@@ -53,16 +65,8 @@ def of_a_page(command: F) -> F:
             metavar="LOW HIGH",
             help="Percentiles at which the colours end.",
         ),
-        click.option(
-            "--limits",
-            type=(float, float),
-            default=None,
-            metavar="LOW HIGH",
-            help="Values at which the colours end, instead of --clip.",
-        ),
-        click.option(
-            "--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's."
-        ),
+        LIMITS,
+        PALETTE,
         click.option(
             "--layout",
             type=click.Choice(["gallery", "paper", "bare"]),
@@ -110,8 +114,6 @@ def size_from(text: str) -> tuple[int, int]:
 
     width, _, height = text.lower().replace("×", "x").partition("x")
     if not (width.isdecimal() and height.isdecimal()):
-        from cluster.errors import ClusterError
-
         raise ClusterError(f"--size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
     return int(width), int(height)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cluster.commands.places import place_of
+
 if TYPE_CHECKING:
     from cluster.team import DeviceChoice
     from pipeline.spec import RenderSpec
@@ -143,22 +145,14 @@ def resume(run: str, **how: Any) -> int:
     """
     from cluster import drive
 
-    return drive.resume(_absolute(run), _choices(how), click.echo)
+    return drive.resume(place_of(run), _choices(how), click.echo)
 
 
 def _read(spec: str, store: str | None) -> RenderSpec:
     from pipeline.spec import read
 
     found = read(spec)
-    return found if store is None else found.model_copy(update={"store": _absolute(store)})
-
-
-def _absolute(place: str) -> str:
-    import os
-
-    from pipeline.spec import is_url
-
-    return place if is_url(place) else os.path.abspath(os.path.expanduser(place))
+    return found if store is None else found.model_copy(update={"store": place_of(store)})
 
 
 def _choices(how: dict[str, Any]) -> Any:
