@@ -122,7 +122,7 @@ class RayCrew:
             return Lost(worker, _how_it_died(error), bool(getattr(error, "preempted", False)))
         match awaited.what:
             case "report":
-                self._compare(packages.Running(**answer))
+                check_same(packages.Running(**answer), self._ours)
                 handle = self._actors[worker]
                 device = self._device
                 self._await(
@@ -156,20 +156,25 @@ class RayCrew:
         self.kill(awaited.worker)
         return Lost(awaited.worker, reason)
 
-    def _compare(self, theirs: packages.Running) -> None:
-        ours = self._ours
-        if theirs.digest == ours.digest:
-            return
-        if theirs.folder == ours.folder:
-            raise ClusterError(
-                f"{ours.folder} has changed since this driver started; wanted one version all "
-                "through a render. Start it again with lossatlas resume"
-            )
+
+def check_same(theirs: packages.Running, ours: packages.Running) -> None:
+    """Hold a worker's `pipeline` to the driver's.
+
+    Raises:
+        ClusterError: they differ.
+    """
+    if theirs.digest == ours.digest:
+        return
+    if theirs.folder == ours.folder:
         raise ClusterError(
-            f"the worker {theirs.pid} on {theirs.host} runs another pipeline ({theirs.folder}, "
-            f"{theirs.digest}) than this driver ({ours.folder}, {ours.digest}). Install the same "
-            "lossatlas on every machine"
+            f"{ours.folder} has changed since this driver started; wanted one version all "
+            "through a render. Start it again with lossatlas resume"
         )
+    raise ClusterError(
+        f"the worker {theirs.pid} on {theirs.host} runs another pipeline ({theirs.folder}, "
+        f"{theirs.digest}) than this driver ({ours.folder}, {ours.digest}). Install the same "
+        "lossatlas on every machine"
+    )
 
 
 def describe(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline import checkpoint, curve, data, network, training
+from pipeline.batch_norm import has_batch_norm
 from pipeline.curve import Curve
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
@@ -61,6 +62,7 @@ class CurveReport:
         splits: their names, in the order of the values.
         t: even steps from 0 to 1, float64 (T,).
         curve, line: what is met.
+        batch_norm: how it was treated, in words.
     """
 
     kind: str
@@ -69,6 +71,7 @@ class CurveReport:
     t: Vector
     curve: Profile
     line: Profile
+    batch_norm: str
 
     def summary(self, profile: Profile, quantity: str, split: str) -> dict[str, float]:
         """max (and the t where it is), min and mean over the points; NaN if any value is."""
@@ -85,6 +88,7 @@ class CurveReport:
         return {
             "kind": self.kind,
             "bends": self.bends,
+            "batch_norm": self.batch_norm,
             "t": self.t.tolist(),
             "curve": self._profile(self.curve),
             "line": self._profile(self.line),
@@ -239,6 +243,8 @@ def along(
     """
     if points < 2:
         raise ReportError(f"{points} points along the curve; wanted at least 2, its ends")
+    recomputed = "batch norm recomputed at every point"
+    batch_norm = recomputed if has_batch_norm(network) else "no batch norm"
     measure = _Measure(network, splits, loss, device)
     start, end = (point.astype(np.float64) for point in (curve.points[0], curve.points[-1]))
     t = np.linspace(0.0, 1.0, points)
@@ -254,7 +260,9 @@ def along(
                 on_progress(number * points + index + 1, 2 * points)
         stacked = {q: np.stack([each[q] for each in values], axis=1) for q in values[0]}
         profiles.append(Profile(np.array(walk.distances), walk.length, stacked))
-    return CurveReport(curve.kind, len(curve.points) - 2, tuple(splits), t, *profiles)
+    bends = len(curve.points) - 2
+    on_curve, on_line = profiles
+    return CurveReport(curve.kind, bends, tuple(splits), t, on_curve, on_line, batch_norm)
 
 
 class _Measure:

@@ -147,11 +147,13 @@ def export_frames(
     kept = len(names) - len(todo)
     # A manifest that no longer speaks of old pictures comes before the first new one.
     manifest.write()
-    for done, (frame, bytes_) in enumerate(_drawn(reel, todo, names, place, workers), start=1):
-        manifest.note(names[frame], reel.share(frame), bytes_)
-        if on_progress is not None:
-            on_progress(kept + done, len(names))
-    manifest.write()
+    try:
+        for done, (frame, bytes_) in enumerate(_drawn(reel, todo, names, place, workers), start=1):
+            manifest.note(names[frame], reel.share(frame), bytes_)
+            if on_progress is not None:
+                on_progress(kept + done, len(names))
+    finally:
+        manifest.write()
     return FramesFacts(
         str(place),
         *size,
@@ -191,11 +193,12 @@ def _draw(reel: Reel, frame: int, path: Path) -> int:
     from renders.scene import scene_picture
 
     scene = reel.scene
+    called = f"{scene.labels.heading.lower()} {scene.labels.names[frame]}"
     picture = scene_picture(scene, Moment(reel.surface(frame), frame, frame))
     words = {
         "Software": f"lossatlas {scene.facts.version}",
         "Title": title_of(scene.facts, scene.style),
-        "Description": f"frame {frame} of {reel.store.frames}, {scene.labels.names[frame]}",
+        "Description": f"frame {frame} of {reel.store.frames}: {called}",
     }
     return write_png(picture, path, dpi=_DPI, text=words, threads=1)
 

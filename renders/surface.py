@@ -153,7 +153,7 @@ def provenance(store: Store, frame: int) -> Provenance:
     kind = str(plane.get("kind") or (spec.get("plane") or {}).get("kind") or "")
     return Provenance(
         name=str(spec.get("name") or PurePath(store.url).stem),
-        network=proper(_bare(str(network.get("factory") or ""))),
+        network=proper(bare(str(network.get("factory") or ""))),
         data=_data_line(data),
         normalisation=_normalisation(str(evaluate.get("batch_norm") or "")),
         grid=f"{store.width:,} × {store.height:,}" + _of_frames(store.frames, frame),
@@ -174,7 +174,8 @@ def _known(what: str, name: str, known: Sequence[str], url: str) -> None:
     raise SurfaceError(f"{url} has no {what} {name!r}: wanted one it was rendered with; {hint}")
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
+    """The attribute of a `file.py:callable`, any other name as it is."""
     # A factory may be a path on someone's machine; the picture names the network only.
     file, colon, attribute = name.rpartition(":")
     return attribute if colon and file else name
@@ -193,7 +194,7 @@ def proper(name: str) -> str:
 def _data_line(data: Mapping[str, Any]) -> str:
     if not data:
         return ""
-    place = PurePath(_bare(str(data.get("source") or "")))
+    place = PurePath(bare(str(data.get("source") or "")))
     # A file that is called after its split says less than its folder.
     stem = place.parent.name if place.stem in _SPLITS and place.parent.name else place.stem
     source = proper(stem)

@@ -5,18 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from cluster.errors import ClusterError
+from cluster.commands.counter import Counter
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_LINE_SECONDS = 10.0
 
 
 def _of_a_reel(command: F) -> F:
@@ -90,7 +86,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
     from renders.frames import export_frames
 
     facts = export_frames(
-        _url(run), folder, on_progress=None if quiet else _Progress("frames"), **_how(how)
+        _url(run), folder, on_progress=None if quiet else Counter("frames", "pictures"), **_how(how)
     )
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
@@ -156,7 +152,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
 
     how["threads"] = how.pop("workers")
     facts = export_film(
-        _url(run), out, on_progress=None if quiet else _Progress("film"), **_how(how)
+        _url(run), out, on_progress=None if quiet else Counter("film", "pictures"), **_how(how)
     )
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
@@ -197,6 +193,8 @@ def _how(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _size(text: str) -> tuple[int, int]:
+    from cluster.errors import ClusterError
+
     width, _, height = text.lower().replace("×", "x").partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise ClusterError(f"--size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
@@ -210,21 +208,3 @@ def _missing(unfinished: int, left_out: int) -> str:
     ]
     said = ", ".join(part for part in parts if part)
     return f" ({said})" if said else ""
-
-
-class _Progress:
-    """Counts pictures on stderr: in place on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._said_at = time.monotonic()
-
-    def __call__(self, done: int, of: int) -> None:
-        now = time.monotonic()
-        text = f"{self._what}: {done:,}/{of:,} pictures {100 * done // of} %"
-        if sys.stderr.isatty():
-            end = "\n" if done == of else ""
-            print(f"\r{text}", end=end, file=sys.stderr, flush=True)
-        elif now - self._said_at >= _LINE_SECONDS:
-            self._said_at = now
-            print(text, file=sys.stderr, flush=True)

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cluster.commands.counter import Counter
+
 if TYPE_CHECKING:
     from pipeline.training import Outcome, Progress
+
+    Train = Callable[[Callable[[Progress], None] | None], Outcome]
 
 _STEPS_BETWEEN_LINES = 20
 
@@ -23,14 +27,20 @@ _TRAINING_DEVICE = click.option(
     show_default=True,
     help="What to compute on; auto takes a GPU where there is one.",
 )
+_ADDRESS = click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Train on the Ray cluster there; `out` is then a folder of the machine that trains.",
+)
 _QUIET = click.option("--quiet", "-q", is_flag=True, help="Say nothing but warnings and errors.")
 
 
 @click.command()
 @_SPEC
 @_TRAINING_DEVICE
+@_ADDRESS
 @_QUIET
-def fit(spec: str, device: str, quiet: bool) -> int:
+def fit(spec: str, device: str, address: str | None, quiet: bool) -> int:
     """Train one mode from scratch, for those who have no checkpoints yet.
 
     Seeded, and safe to interrupt: the same command goes on from the last checkpoint, and ends
@@ -45,16 +55,15 @@ def fit(spec: str, device: str, quiet: bool) -> int:
     from pipeline.connect_spec import read_fit
 
     prepared = fitting.prepare(read_fit(spec))
-    return _train(
-        lambda progress: fitting.fit(prepared, _device(device), progress), "fit", spec, quiet
-    )
+    return _train(_trainer(fitting.fit, prepared, device, address), "fit", spec, quiet)
 
 
 @click.command()
 @_SPEC
 @_TRAINING_DEVICE
+@_ADDRESS
 @_QUIET
-def connect(spec: str, device: str, quiet: bool) -> int:
+def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
     """Find a curve of low loss between two modes, keeping the way there as frames.
 
     Trains the bends of a Bézier curve or chain (Garipov et al. 2018). Safe to interrupt: the same
@@ -65,28 +74,35 @@ def connect(spec: str, device: str, quiet: bool) -> int:
     \b
     Examples:
       lossatlas connect connect.yaml
-      lossatlas curve connect.yaml
+      lossatlas connect connect.yaml --address 10.0.0.5:6379
     """
     from pipeline import curve as curves
     from pipeline.connect_spec import read_connect
 
     prepared = curves.prepare(read_connect(spec))
-    return _train(
-        lambda progress: curves.connect(prepared, _device(device), progress),
-        "connect",
-        spec,
-        quiet,
-        then=f"next: lossatlas curve {spec}",
-    )
+    train = _trainer(curves.connect, prepared, device, address)
+    return _train(train, "connect", spec, quiet, then=f"next: lossatlas curve {spec}")
 
 
 @click.command()
 @_SPEC
 @click.option("--points", type=click.IntRange(min=2), default=61, show_default=True)
 @click.option("--frame", type=click.IntRange(min=0), help="A frame on the way, not the end.")
+@click.option("--picture", type=click.Path(), metavar="OUT.png", help="Draw the report too.")
+@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @_TRAINING_DEVICE
+@_QUIET
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def curve(spec: str, points: int, frame: int | None, device: str, as_json: bool) -> None:
+def curve(
+    spec: str,
+    points: int,
+    frame: int | None,
+    picture: str | None,
+    theme: str,
+    device: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Report loss and error along a curve, beside the straight line between its ends.
 
     SPEC is what `connect` was given, or a render's spec whose plane is of a curve. Batch-norm
@@ -96,22 +112,47 @@ def curve(spec: str, points: int, frame: int | None, device: str, as_json: bool)
     \b
     Examples:
       lossatlas curve connect.yaml
+      lossatlas curve connect.yaml --picture curve.png
       lossatlas curve spec.yaml --points 31 --json > curve.json
     """
     from pipeline import curve_report
     from pipeline.connect_spec import read_connect
     from pipeline.spec import read
 
-    chosen = _device(device)
+    if picture is not None:
+        from renders.along import checked_path
+
+        checked_path(picture)
+    chosen, progress = _device(device), None if quiet else Counter("curve", "points")
     if _is_render(spec):
-        report = curve_report.of_render(read(spec), points, chosen)
+        asked = read(spec)
+        factory, sizes = asked.network.factory, asked.data.splits
+        report = curve_report.of_render(asked, points, chosen, progress)
     else:
-        report = curve_report.of_run(read_connect(spec).out, points, chosen, frame=frame)
-    click.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.table())
+        search = read_connect(spec)
+        factory, sizes = search.network.factory, search.data.splits
+        report = curve_report.of_run(search.out, points, chosen, progress, frame)
+    content = report.as_dict()
+    if picture is not None:
+        from renders.along import write_report
+
+        write_report(content, picture, network=factory, examples=sizes, theme=theme)
+    click.echo(json.dumps(content, indent=2) if as_json else report.table())
+
+
+def _trainer(
+    train: Callable[..., Outcome], prepared: Any, device: Any, address: str | None
+) -> Train:
+    """A training here, or on a cluster, that wants nothing more than who watches it."""
+    if address is None:
+        return lambda progress: train(prepared, _device(device), progress)
+    from cluster.trainer import train_on
+
+    return lambda progress: train_on(address, train, prepared, device, progress)
 
 
 def _train(
-    train: Callable[[Callable[[Progress], None] | None], Outcome],
+    train: Train,
     what: str,
     spec: str,
     quiet: bool,

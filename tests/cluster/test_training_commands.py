@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from cluster.cli import run
+from tests.cluster.landscape import lossatlas
 
 NETWORK = {"factory": "mlp", "kwargs": {"inputs": 2, "hidden": [8], "classes": 2}}
 
@@ -67,3 +70,37 @@ def test_what_is_wrong_is_one_line(folder: Path, capsys: pytest.CaptureFixture[s
     assert run(["fit", str(folder / "none.yaml")]) == 2
     assert "no such file" in capsys.readouterr().err
     assert run(["curve", str(folder / "connect.yaml")]) == 2
+
+
+def test_a_report_is_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("fit1", "fit2"):
+        assert run(["fit", str(folder / f"{name}.yaml"), "--quiet"]) == 0
+    spec, out = str(folder / "connect.yaml"), folder / "curve.png"
+    assert run(["connect", spec, "--quiet"]) == 0
+    assert run(["curve", spec, "--points", "3", "--picture", str(out), "--theme", "dark"]) == 0
+    with Image.open(out) as picture:
+        assert picture.size[0] == 2400
+        assert picture.info["Title"] == "MLP along a Bézier curve"
+        assert "64 train examples · no batch norm · 1 bend" in picture.info["Description"]
+    capsys.readouterr()
+    assert run(["curve", spec, "--picture", str(folder / "curve.bmp")]) == 2
+    assert "wanted .png" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_training_on_a_cluster_ends_with_the_same_bits(
+    ray: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = ray.get_runtime_context().gcs_address
+    command = ["fit", str(folder / "fit1.yaml")]
+    assert run(command) == 0
+    here = (folder / "mode1/mode.safetensors").read_bytes()
+    shutil.rmtree(folder / "mode1")
+    done = lossatlas(*command, "--address", address, folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "fit: epoch 3.0/3" in done.stderr
+    assert (folder / "mode1/mode.safetensors").read_bytes() == here
+    refused = lossatlas(*command, "--address", address, "--device", "cuda", folder=folder)
+    assert refused.returncode == 2
+    assert "has no GPU" in refused.stderr

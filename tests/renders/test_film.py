@@ -3,55 +3,27 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.errors import LossatlasError
-from pipeline.grid import Extent, Grid
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
-from renders.film import FilmError, _painted, export_film
+from renders import film as film_module
+from renders.film import FilmError, _ahead, _painted, export_film
 from renders.moment import moments
 from renders.reel import open_reel
-
-SIZE = (320, 180)
-
-
-def _store(folder: Path, frames: int = 3, finished: int = 3) -> str:
-    grid = Grid(width=12, height=7, tile=12, frames=frames)
-    facts = [
-        FrameFacts(
-            Extent(-1, 5, -1, 2),
-            (
-                Anchor("start", 0, 0, 0),
-                Anchor("bend", 2, 0.3 * k + 0.1, 0),
-                Anchor("end", 4, 0, 0),
-            ),
-            np.array([[t * 4, t * (1 - t) * (0.6 * k + 0.2), 0] for t in np.linspace(0, 1, 9)]),
-        )
-        for k in range(frames)
-    ]
-    names = [f"epoch-{k:02d}" for k in range(frames)]
-    attrs = {
-        "name": "film",
-        "spec": {},
-        "plane": {"kind": "curve", "units": "euclidean", "dx": 4.0, "dy": 1.0, "frames": names},
-        "fingerprint": "f" * 64,
-        "created": "2026-11-23T00:00:00+00:00",
-    }
-    store = Store.create(str(folder / "film.zarr"), grid, ["train"], ["loss"], facts, attrs)
-    x, y = grid.axes(facts[0].extent)
-    for tile in list(grid.tiles())[:finished]:
-        loss = 0.2 + (x[None] - 2) ** 2 / 4 + (y[:, None] - 0.3 * tile.frame) ** 2
-        store.commit(tile, {"loss": loss[None].astype("f4")}, 1, 1)
-    return store.url
+from tests.renders.films import SIZE, film_store
 
 
 def test_a_film_is_tagged_and_its_colours_are_those_painted(tmp_path: Path) -> None:
-    url = _store(tmp_path)
+    url = film_store(tmp_path)
     out = tmp_path / "film.mp4"
     made = export_film(url, out, size=SIZE, fps=10, hold=0.2, interpolate=2)
     # Three computed pictures, two between each two, and two more for each end.
@@ -77,13 +49,13 @@ def test_a_film_is_tagged_and_its_colours_are_those_painted(tmp_path: Path) -> N
 
 def test_the_index_is_in_front(tmp_path: Path) -> None:
     out = tmp_path / "film.mp4"
-    export_film(_store(tmp_path), out, size=SIZE)
+    export_film(film_store(tmp_path), out, size=SIZE)
     content = out.read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
 
 
 def test_what_makes_no_film_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
-    url = _store(tmp_path, finished=1)
+    url = film_store(tmp_path, finished=1)
     with pytest.raises(FilmError, match="has one finished frame"):
         export_film(url, tmp_path / "a.mp4", size=SIZE)
     with pytest.raises(LossatlasError, match="322x180 is the nearest"):
@@ -95,3 +67,72 @@ def test_what_makes_no_film_is_refused_and_nothing_is_left(tmp_path: Path) -> No
     with pytest.raises(LossatlasError, match="no such store"):
         export_film(str(tmp_path / "none.zarr"), tmp_path / "a.mp4", size=SIZE)
     assert [p.name for p in tmp_path.iterdir()] == ["film.zarr"]
+
+
+def _decoded(path: Path, format_: str = "rgb24") -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format=format_) for frame in container.decode(video=0)]
+
+
+def test_a_master_keeps_every_pixel(tmp_path: Path) -> None:
+    url, out = film_store(tmp_path), tmp_path / "master.mkv"
+    made = export_film(url, out, size=SIZE, fps=10, hold=0, lossless=True)
+    assert made.codec == "ffv1"
+    reel = open_reel(url, SIZE, least=1.0)
+    painted = [_painted(reel, moment) for moment in moments(reel.surfaces(), 0, reel.tone)]
+    np.testing.assert_array_equal(np.stack(_decoded(out)), np.stack(painted))
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_loops_go_on_for_ever(ending: str, tmp_path: Path) -> None:
+    out = tmp_path / f"film.{ending}"
+    export_film(film_store(tmp_path), out, size=SIZE, fps=10, hold=0.2, interpolate=1)
+    with Image.open(out) as loop:
+        assert loop.size == SIZE
+        assert loop.info["loop"] == 0
+        assert loop.is_animated
+        # Three computed frames and a moment between each two; what stands may be one long picture.
+        assert loop.n_frames >= 5
+
+
+def test_frames_that_stand_are_painted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted = []
+    monkeypatch.setattr(
+        film_module,
+        "_painted",
+        lambda reel, moment: painted.append(moment) or _painted(reel, moment),
+    )
+    made = export_film(film_store(tmp_path), tmp_path / "a.mp4", size=SIZE, fps=10, each=1.0)
+    assert (len(painted), made.pictures) == (3, 3 * 10 + 2 * 10)
+
+
+def test_no_more_pictures_wait_than_are_painted_at_once() -> None:
+    """What keeps the memory of a film of any length that of a few pictures."""
+    made: list[int] = []
+    for taken, _ in enumerate(_ahead(lambda k: made.append(k), range(100), 3)):
+        time.sleep(0.001)
+        assert len(made) <= taken + 1 + 3
+
+
+def test_an_encoder_killed_in_the_middle_leaves_no_film(tmp_path: Path) -> None:
+    url, out = film_store(tmp_path), tmp_path / "film.mp4"
+    program = (
+        "import os, signal\n"
+        "from renders.film import export_film\n"
+        "def kill(done, of):\n"
+        "    if done > 10: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"export_film({url!r}, {str(out)!r}, size={SIZE}, interpolate=10, on_progress=kill)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", program], check=False, cwd=Path(__file__).parents[2]
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not out.exists()
+    assert export_film(url, out, size=SIZE, interpolate=10).pictures == len(_decoded(out))
+
+
+def test_frames_with_nothing_finished_are_left_out_and_said(tmp_path: Path) -> None:
+    made = export_film(film_store(tmp_path, frames=4, finished=2), tmp_path / "a.mp4", size=SIZE)
+    assert (made.computed, made.left_out, made.unfinished) == (2, 2, 0)
