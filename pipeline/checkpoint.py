@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import LossatlasError
-from pipeline.place import Unreachable, reached
+from pipeline.place import UnreachableError, reached
 
 State = Mapping[str, torch.Tensor]
 
@@ -233,7 +233,7 @@ def _open(path: str) -> IO[bytes]:
                 )
             file: IO[bytes] = filesystem.open(location, "rb")
             return file
-    except Unreachable:
+    except UnreachableError:
         raise
     except FileNotFoundError:
         raise CheckpointError(

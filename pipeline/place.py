@@ -20,7 +20,7 @@ class PlaceError(LossatlasError):
     """A place that is written wrongly or cannot be used."""
 
 
-class Unreachable(PlaceError, OSError):
+class UnreachableError(PlaceError, OSError):
     """A place that does not answer or does not let us in now: worth another try."""
 
 
@@ -52,7 +52,7 @@ def reached(where: str) -> Iterator[None]:
     """Turn whatever a remote file system's library raises at the URL `where` into one error.
 
     Raises:
-        Unreachable: where something else than a missing or wrong content was raised.
+        UnreachableError: where something else than a missing or wrong content was raised.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def reached(where: str) -> Iterator[None]:
         if not is_url(where):
             raise
         line = " ".join(str(error).split())[:300] or type(error).__name__
-        raise Unreachable(
+        raise UnreachableError(
             f"{where} cannot be reached ({line}); wanted a place that answers and lets us in. "
             "Check the network, the endpoint and the credentials"
         ) from error

@@ -24,7 +24,7 @@ class RemoteStore(FsspecStore):
 
         Raises:
             PlaceError: no file system is known, or installed, for such a URL.
-            Unreachable: there is one, and it refuses.
+            UnreachableError: there is one, and it refuses.
         """
         try:
             with reached(url):
@@ -73,7 +73,7 @@ def open_group(url: str, mode: Any, **options: Any) -> zarr.Group:
     """The Zarr group at a path or URL; `mode` as zarr has it.
 
     Raises:
-        OSError, ValueError, KeyError: as zarr does; `Unreachable` of a remote place.
+        OSError, ValueError, KeyError: as zarr does; `UnreachableError` of a remote place.
     """
     store = RemoteStore.at(url, read_only=mode == "r") if is_url(url) else url
     # Format 3 alone: looking for format 2 as well asks for four objects at once, and where one of

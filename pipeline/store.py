@@ -29,7 +29,7 @@ from pipeline import remote
 from pipeline.errors import LossatlasError
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.layout import create_arrays, create_coordinates
-from pipeline.place import Unreachable, is_url
+from pipeline.place import UnreachableError, is_url
 from pipeline.plane import Anchor, FrameFacts
 
 FORMAT = 1
@@ -80,7 +80,7 @@ class Store:
 
         Raises:
             StoreError: something is already there, or the place cannot be written.
-            Unreachable: a remote place does not answer.
+            UnreachableError: a remote place does not answer.
         """
         found = _kind(url)
         if found in ("store", "other"):
@@ -107,7 +107,7 @@ class Store:
                     }
                 )
                 zarr.consolidate_metadata(group.store)
-        except Unreachable:
+        except UnreachableError:
             raise
         except OSError as error:
             raise StoreError(
@@ -122,7 +122,7 @@ class Store:
 
         Raises:
             StoreError: there is no store at `url`, or it is no lossatlas store.
-            Unreachable: a remote place does not answer.
+            UnreachableError: a remote place does not answer.
         """
         match _kind(url):
             case "nothing":
@@ -136,7 +136,7 @@ class Store:
         try:
             with zarr.config.set({"array.write_empty_chunks": True}):
                 group = remote.open_group(url, "r+" if writable else "r", use_consolidated=True)
-        except Unreachable:
+        except UnreachableError:
             raise
         except (OSError, ValueError, KeyError) as error:
             raise StoreError(f"{url} cannot be opened: {_one_line(error)}") from None
@@ -217,7 +217,7 @@ class Store:
         index = self._split_index(quantity, split, frame)
         try:
             return cast("NDArray[np.float32]", self._array(quantity)[index, frame])
-        except Unreachable:
+        except UnreachableError:
             raise
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(
@@ -239,7 +239,7 @@ class Store:
         rows, columns = self.grid.window(tile)
         try:
             return cast("NDArray[np.float32]", self._array(quantity)[:, tile.frame, rows, columns])
-        except Unreachable:
+        except UnreachableError:
             raise
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(f"{quantity}/c/*/{place}: {_one_line(error)}") from None
@@ -256,7 +256,7 @@ class Store:
                 raise StoreError(f"done/c/{tile} does not say 1")
             seconds = float(np.asarray(self._array("seconds")[place]))
             worker = int(np.asarray(self._array("worker")[place]))
-        except Unreachable:
+        except UnreachableError:
             raise
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(f"the facts of tile {tile}: {_one_line(error)}") from None

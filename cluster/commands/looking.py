@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 
 import click
 
-_RUN = click.argument("run", type=click.Path())
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+from cluster.commands import options
 
 
 @click.command()
-@_RUN
-@_JSON
-def status(run: str, as_json: bool) -> None:
+@options.RUN
+@click.option("--watch", "-w", is_flag=True, help="Look again and again while it is running.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often, with --watch.",
+)
+@options.JSON
+def status(run: str, watch: bool, every: float, as_json: bool) -> None:
     """Say how far a render is, who is at it, and when it will be finished.
 
-    Reads the store alone, so it works from any machine that can read RUN.
+    Reads the store alone, so it works from any machine that can read RUN, and without a cluster.
 
     \b
     Examples:
       lossatlas status runs/bowl.zarr
-      watch lossatlas status runs/bowl.zarr
+      lossatlas status s3://bucket/bowl.zarr --watch
     """
+    import time
+
     from cluster.status import lines, look
     from pipeline.store import Store
 
-    found = look(Store.open(_place(run)))
-    if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
-        return
-    for line in lines(found):
-        click.echo(line)
+    store = Store.open(options.place(run))
+    while True:
+        found = look(store)
+        told = [json.dumps(found.as_dict(), indent=2)] if as_json else lines(found)
+        if watch and sys.stdout.isatty():
+            click.clear()
+        for line in told:
+            click.echo(line)
+        if not watch or found.state != "running":
+            return
+        time.sleep(every)
 
 
 @click.command()
-@_RUN
-@_JSON
+@options.RUN
+@options.JSON
 def info(run: str, as_json: bool) -> None:
     """Say what a store holds: network, plane, data, batch norm, precision, versions.
 
@@ -49,7 +64,7 @@ def info(run: str, as_json: bool) -> None:
     from cluster.commands.reports import info_lines
     from pipeline.store import Store
 
-    store = Store.open(_place(run))
+    store = Store.open(options.place(run))
     if as_json:
         click.echo(json.dumps(store.attrs, indent=2))
         return
@@ -58,9 +73,9 @@ def info(run: str, as_json: bool) -> None:
 
 
 @click.command()
-@_RUN
+@options.RUN
 @click.option("--dry-run", is_flag=True, help="Only say what is damaged; change nothing.")
-@_JSON
+@options.JSON
 def verify(run: str, dry_run: bool, as_json: bool) -> int:
     """Read every finished tile and check it; put damaged ones back to pending.
 
@@ -76,7 +91,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     from pipeline import verify as checks
     from pipeline.store import Store
 
-    store = Store.open(_place(run), writable=not dry_run)
+    store = Store.open(options.place(run), writable=not dry_run)
     checked = len(store.committed())
     damages = checks.verify(store)
     if damages and not dry_run:
@@ -107,12 +122,6 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
         else f"put back to pending; mend with: lossatlas resume {place}"
     )
     return 1
-
-
-def _place(run: str) -> str:
-    from pipeline.spec import is_url
-
-    return run if is_url(run) else os.path.abspath(os.path.expanduser(run))
 
 
 COMMANDS = (status, info, verify)
