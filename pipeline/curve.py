@@ -32,15 +32,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline import checkpoint, training
+from pipeline import checkpoint, descent, training
+from pipeline import material as materials
 from pipeline.connect_spec import ConnectSpec
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import differences, digest_of_array
+from pipeline.folder import claimed, described, write_tensors
 from pipeline.losses import LossFunction
+from pipeline.material import Material
 from pipeline.plane import Vector, curve_coefficients
 from pipeline.prepare import Codes
 from pipeline.spec import validate
-from pipeline.training import Job, Material, Objective, Outcome, Progress, State
+from pipeline.training import Job, Objective, Outcome, Progress, State
 
 Kind = Literal["bezier", "chain"]
 Weights = NDArray[np.float32]
@@ -172,7 +175,7 @@ def objective(
     ) -> tuple[Tensor, Tensor]:
         theta = point(kind, start, bends, end, random.random())
         buffers = {name: buffer.clone() for name, buffer in constants.items()}
-        return training.penalised_loss(network, theta, buffers, inputs, targets, loss, weight_decay)
+        return descent.penalised_loss(network, theta, buffers, inputs, targets, loss, weight_decay)
 
     return at_random_t
 
@@ -203,8 +206,8 @@ def prepare(spec: ConnectSpec, codes: Codes | None = None) -> Prepared:
         CurveError: the ends are identical.
         LossatlasError: one line on whatever is missing or does not fit.
     """
-    codes = codes or training.read_codes(spec)
-    material, net, parts = training.load_material(spec, codes)
+    codes = codes or materials.read_codes(spec)
+    material, net, parts = materials.load_material(spec, codes)
     ends = []
     for where, path in (("start", spec.start), ("end", spec.end)):
         state = checkpoint.load(path)
@@ -222,7 +225,7 @@ def prepare(spec: ConnectSpec, codes: Codes | None = None) -> Prepared:
         "end": digest_of_array(end),
         **{f"curve.{key}": value for key, value in spec.curve.model_dump(mode="json").items()},
     }
-    return Prepared(spec, material, start, end, buffers, training.facts(spec, codes, parts))
+    return Prepared(spec, material, start, end, buffers, materials.facts(spec, codes, parts))
 
 
 def prepare_again(folder: str | Path) -> Prepared:
@@ -233,11 +236,11 @@ def prepare_again(folder: str | Path) -> Prepared:
         LossatlasError: one line on whatever is missing.
     """
     folder = Path(folder).absolute()
-    facts = training.described(folder)
+    facts = described(folder)
     if facts.get("kind") != "connect":
         raise CurveError(f"{folder} holds the training of a mode; wanted that of a curve")
     spec = validate(ConnectSpec, facts["spec"], str(folder)).model_copy(update={"out": str(folder)})
-    prepared = prepare(spec, training.recorded_codes(facts))
+    prepared = prepare(spec, materials.recorded_codes(facts))
     changed = differences(facts["parts"], prepared.facts["parts"])
     if changed:
         raise CurveError(
@@ -268,15 +271,15 @@ def connect(
     began = time.monotonic()
     folder = prepared.folder
     job = _job(prepared, torch.device(device))
-    with training.claimed(folder, prepared.facts):
+    with claimed(folder, prepared.facts):
         result = folder / "curve.safetensors"
         net, kind = prepared.network(), prepared.spec.curve.kind
         last = prepared.spec.curve.bends + 1
         constants = _constants(kind, last + 1) | _other_buffers(net)
         ends = _named(net, 0, prepared.start) | _named(net, last, prepared.end)
-        training.write_tensors(folder / "ends.safetensors", ends | constants)
+        write_tensors(folder / "ends.safetensors", ends | constants)
         state, resumed_at = training.train(job, folder, on_progress, checkpoint_seconds)
-        training.write_tensors(result, ends | constants | _bends(net, state.trained))
+        write_tensors(result, ends | constants | _bends(net, state.trained))
     seconds = time.monotonic() - began
     return Outcome(folder, result, resumed_at, job.steps, tuple(state.losses), seconds)
 

@@ -17,15 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline import checkpoint, curve, data, network, training
+from pipeline import checkpoint, curve, data, network
+from pipeline import material as materials
 from pipeline.batch_norm import has_batch_norm
 from pipeline.curve import Curve
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
 from pipeline.losses import LossFunction, cross_entropy, misclassified
+from pipeline.material import Material
 from pipeline.plane import Vector
 from pipeline.spec import RenderSpec
-from pipeline.training import Material
 
 Splits = Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
 OnProgress = Callable[[int, int], None]
@@ -209,7 +210,7 @@ def of_render(
         if name in saved:
             buffer.copy_(saved[name])
     splits = {s.name: (s.inputs, s.targets) for s in data.load(spec.data)}
-    custom = training.read_loss(spec.evaluate.loss)
+    custom = materials.read_loss(spec.evaluate.loss)
     material = Material(
         spec.network.factory, spec.network.kwargs, code, spec.evaluate.loss, custom, splits, None
     )

@@ -16,14 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline import training
+from pipeline import descent, training
+from pipeline import material as materials
 from pipeline.connect_spec import FitSpec
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import differences
+from pipeline.folder import claimed, described, write_tensors
 from pipeline.losses import LossFunction
+from pipeline.material import Material
 from pipeline.prepare import Codes
 from pipeline.spec import validate
-from pipeline.training import Job, Material, Objective, Outcome, Progress, State
+from pipeline.training import Job, Objective, Outcome, Progress, State
 
 
 class FitError(LossatlasError):
@@ -53,9 +56,9 @@ def prepare(spec: FitSpec, codes: Codes | None = None) -> Prepared:
     Raises:
         LossatlasError: one line on whatever is missing or does not fit.
     """
-    codes = codes or training.read_codes(spec)
-    material, _, parts = training.load_material(spec, codes)
-    return Prepared(spec, material, training.facts(spec, codes, parts))
+    codes = codes or materials.read_codes(spec)
+    material, _, parts = materials.load_material(spec, codes)
+    return Prepared(spec, material, materials.facts(spec, codes, parts))
 
 
 def prepare_again(folder: str | Path) -> Prepared:
@@ -66,11 +69,11 @@ def prepare_again(folder: str | Path) -> Prepared:
         LossatlasError: one line on whatever is missing.
     """
     folder = Path(folder).absolute()
-    facts = training.described(folder)
+    facts = described(folder)
     if facts.get("kind") != "fit":
         raise FitError(f"{folder} holds the training of a curve; wanted that of a mode")
     spec = validate(FitSpec, facts["spec"], str(folder)).model_copy(update={"out": str(folder)})
-    prepared = prepare(spec, training.recorded_codes(facts))
+    prepared = prepare(spec, materials.recorded_codes(facts))
     changed = differences(facts["parts"], prepared.facts["parts"])
     if changed:
         raise FitError(
@@ -103,10 +106,10 @@ def fit(
     began = time.monotonic()
     folder = prepared.folder
     job = _job(prepared, torch.device(device))
-    with training.claimed(folder, prepared.facts):
+    with claimed(folder, prepared.facts):
         state, resumed_at = training.train(job, folder, on_progress, checkpoint_seconds)
         result = folder / "mode.safetensors"
-        training.write_tensors(result, job.named(state))
+        write_tensors(result, job.named(state))
     seconds = time.monotonic() - began
     return Outcome(folder, result, resumed_at, job.steps, tuple(state.losses), seconds)
 
@@ -130,7 +133,7 @@ def objective(network: nn.Module, loss: LossFunction, weight_decay: float) -> Ob
         targets: Tensor,
         _random: np.random.Generator,
     ) -> tuple[Tensor, Tensor]:
-        return training.penalised_loss(network, theta, buffers, inputs, targets, loss, weight_decay)
+        return descent.penalised_loss(network, theta, buffers, inputs, targets, loss, weight_decay)
 
     return at_weights
 
@@ -143,7 +146,7 @@ def _job(prepared: Prepared, device: torch.device) -> Job:
 
     def named(state: State) -> dict[str, Tensor]:
         kept = {name: b for name, b in state.buffers.items() if name in persistent}
-        return training.views(state.trained, shapes) | kept
+        return descent.views(state.trained, shapes) | kept
 
     return training.job(
         material,

@@ -8,6 +8,7 @@ at the beginning the first that has one), on which its bend has y = 0.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,8 +94,11 @@ class Survey:
 def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
     """The checkpoints of a film, in order: as given, or a folder's by the numbers in their names.
 
+    Args:
+        frames: paths, or one folder, or one pattern such as `run/bezier-*.pt`.
+
     Raises:
-        FramesError: no such folder, or no checkpoint in it, or numbers that go down.
+        FramesError: no such folder, or no checkpoint in it, or numbers that do not rise.
     """
     if not isinstance(frames, str):
         paths = tuple(frames)
@@ -106,13 +110,20 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
             )
     if not paths:
         raise FramesError("plane.frames is empty; wanted at least one checkpoint")
-    numbers = [_number(path) for path in paths]
-    for before, after, first, second in zip(numbers, numbers[1:], paths, paths[1:], strict=False):
-        if before is not None and after is not None and after <= before:
+    for first, second in itertools.pairwise(paths):
+        before, after = _number(first), _number(second)
+        if before is None or after is None or after > before:
+            continue
+        if isinstance(frames, str):
             raise FramesError(
-                f"plane.frames is out of order: {Path(second).name} comes after "
-                f"{Path(first).name}; wanted rising numbers. Sort the list"
+                f"plane.frames: {Path(first).name} and {Path(second).name} have the same number; "
+                "wanted one checkpoint a frame. Name them by a pattern, such as "
+                f"{frames.rstrip('/')}/{_stem(first)}*"
             )
+        raise FramesError(
+            f"plane.frames is out of order: {Path(second).name} comes after "
+            f"{Path(first).name}; wanted rising numbers. Sort the list"
+        )
     return paths
 
 
@@ -246,9 +257,10 @@ def _same(ends: tuple[Vector, Vector], found: tuple[Vector, Vector]) -> bool:
 
 def _checkpoints(folder: str) -> Iterator[str]:
     files, root = fsspec.core.url_to_fs(folder)
-    if not files.isdir(root):
+    pattern = "*" in Path(folder).name
+    if not pattern and not files.isdir(root):
         raise FramesError(f"plane.frames: {folder} is no folder; wanted one with checkpoints")
-    for path in files.ls(root, detail=False):
+    for path in files.glob(root) if pattern else files.ls(root, detail=False):
         if str(path).endswith(_ENDINGS):
             yield files.unstrip_protocol(path) if is_url(folder) else str(path)
 
@@ -257,6 +269,11 @@ def _number(path: str) -> int | None:
     """The last number in a file's name: its epoch, or its place."""
     numbers = re.findall(r"\d+", Path(path).stem)
     return int(numbers[-1]) if numbers else None
+
+
+def _stem(path: str) -> str:
+    """What comes before the number in a file's name."""
+    return re.split(r"\d+$", Path(path).stem)[0]
 
 
 def _number_key(path: str) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from pipeline.task import evaluator
 _TILE_SECONDS = 10.0
 _TILES_A_WORKER = 8
 _LARGEST_TILE = 512
+# More would make a listing of the commits a matter of minutes (docs/scale.md).
+_MOST_TILES = 1_000_000
+_FACTS_A_TILE = 3  # done, seconds and worker have a chunk each
+_BLOCK_BYTES = 4096  # of a file system: what the smallest file takes
 _MEASURING_SECONDS = 0.5
 _ABSURD_POINTS = 10**10
 _BYTES_A_TILE = 400  # of driver memory: its place in the queue and in the listing
@@ -86,9 +90,12 @@ def resolve_grid(prepared: Prepared, seconds_a_point: float, workers: int) -> Gr
         )
     share = frames * asked.width * asked.height / (workers * _TILES_A_WORKER)
     points = max(1.0, min(_TILE_SECONDS / seconds_a_point, share))
-    edge = points if asked.height == 1 else math.sqrt(points)
+    edge = int(points if asked.height == 1 else math.sqrt(points))
     largest = min(_LARGEST_TILE, max(asked.width, asked.height))
-    return Grid(asked.width, asked.height, max(1, min(largest, int(edge))), frames)
+    grid = Grid(asked.width, asked.height, max(1, min(largest, edge)), frames)
+    while grid.tile_count > _MOST_TILES and grid.tile < largest:
+        grid = replace(grid, tile=grid.tile + 1)
+    return grid
 
 
 def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, device: str) -> Plan:
@@ -98,6 +105,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         PlanError: more than any machine has, or than the store's disk has free.
     """
     arrays = len(prepared.inputs.quantities) * len(prepared.inputs.splits)
+    block = 1 if is_url(prepared.spec.store) else _BLOCK_BYTES
     made = Plan(
         name=prepared.spec.name,
         width=grid.width,
@@ -114,12 +122,18 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         device=device,
         seconds_a_point=seconds_a_point,
         seconds=grid.points * seconds_a_point / workers,
-        disk_bytes=4 * arrays * grid.points,
+        disk_bytes=grid.tile_count
+        * (arrays * _stored(4 * grid.tile**2, block) + _FACTS_A_TILE * _stored(1, block)),
         memory_bytes=_BYTES_A_TILE * grid.tile_count + 4 * arrays * grid.tile**2 * workers,
         store=prepared.spec.store,
     )
     _refuse_absurd(made)
     return made
+
+
+def _stored(bytes_: int, block: int) -> int:
+    """What a file of so many bytes takes."""
+    return -(-bytes_ // block) * block
 
 
 def _refuse_absurd(made: Plan) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -65,10 +66,15 @@ class Plane:
     def project(self, weights: Vector) -> tuple[float, float, float]:
         """x, y of the point of the plane nearest to `weights` (P,), and the distance to it."""
         difference = weights - self.origin
-        basis = np.stack([self.u, self.v])
-        x, y = np.linalg.pinv(basis @ basis.T, hermitian=True) @ (basis @ difference)
+        x, y = self._inverse_gram @ (self.u @ difference, self.v @ difference)
         off = difference - x * self.u - y * self.v
         return float(x), float(y), float(np.linalg.norm(off))
+
+    @cached_property
+    def _inverse_gram(self) -> NDArray[np.float64]:
+        """Of u and v, float64 (2, 2); a line has no v, hence a pseudo-inverse."""
+        u, v = self.u, self.v
+        return np.linalg.pinv(np.array([[u @ u, u @ v], [u @ v, v @ v]]), hermitian=True)
 
 
 def through_points(w0: Vector, w1: Vector, w2: Vector) -> Plane:

@@ -11,6 +11,7 @@ doi:10.1007/BF01905562 (horizon maps).
 from __future__ import annotations
 
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ import numpy as np
 from renders.colour import FloatArray
 
 _DIRECTIONS = 20
-_AZIMUTHS = 5
+_AZIMUTHS = 7
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Sun:
     """
 
     azimuth: float = math.radians(-58)
-    altitude: float = math.radians(36)
+    altitude: float = math.radians(40)
     share: float = 0.60
-    radius: float = math.radians(5.5)
+    radius: float = math.radians(7)
     key_colour: tuple[float, float, float] = (1.02, 1.03, 0.93)
 
     @property
@@ -77,7 +78,7 @@ def irradiance(
     gy, gx = (np.asarray(slope) for slope in np.gradient(z, cell[1], cell[0]))
     open_sky, sunlit = np.empty(z.shape), np.empty(z.shape)
     bands = np.array_split(np.arange(len(z)), 8)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         jobs = [
             pool.submit(
                 _bake,
@@ -124,18 +125,34 @@ def _height(z: FloatArray, x: float, y: float) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _horizon(
-    z: FloatArray, i: int, j: int, dx: float, dy: float, unit: float, growth: float
+    z: FloatArray,
+    top: float,
+    i: int,
+    j: int,
+    dx: float,
+    dy: float,
+    unit: float,
+    growth: float,
+    start: float,
+    least: float,
 ) -> float:
-    """Tangent of the horizon's angle from (i, j) along (dx, dy) cells, one step `unit` long."""
-    here = z[j, i]
-    steepest = -1e9
-    t = 1.0
+    """Tangent of the horizon's angle from (i, j) along (dx, dy) cells, one step `unit` long.
+
+    The first step is `start` long, and every further one `growth` times as far.
+
+    Whatever is lower than `least` is not told apart from it.
+    """
+    room = top - z[j, i]
+    steepest = least
+    t = start
     while True:
+        # Nothing is higher than the top: farther on, no slope is steeper than this.
+        if room <= steepest * t * unit:
+            return steepest
         there = _height(z, i + t * dx, j + t * dy)
         if there < -1e8:
             return steepest
-        slope = (there - here) / (t * unit)
-        steepest = max(steepest, slope)
+        steepest = max(steepest, (there - z[j, i]) / (t * unit))
         t = t * growth + 0.35
 
 
@@ -155,7 +172,17 @@ def _bake(
     sunlit: FloatArray,
 ) -> None:
     columns = z.shape[1]
+    top = z.max()
+    # Below the whole of the sun, the horizon hides nothing of it.
+    below = math.tan(altitude - radius)
     unit = min(cx, cy)
+    around, sunward = np.empty((_DIRECTIONS, 2)), np.empty((_AZIMUTHS, 2))
+    for k in range(_DIRECTIONS):
+        phi = 2.0 * math.pi * (k + 0.5) / _DIRECTIONS
+        around[k, 0], around[k, 1] = math.sin(phi), math.cos(phi)
+    for k in range(_AZIMUTHS):
+        phi = azimuth + radius * (2.0 * k / (_AZIMUTHS - 1) - 1.0)
+        sunward[k, 0], sunward[k, 1] = math.sin(phi), math.cos(phi)
     lx = math.cos(altitude) * math.sin(azimuth)
     ly = math.cos(altitude) * math.cos(azimuth)
     lz = math.sin(altitude)
@@ -165,22 +192,24 @@ def _bake(
             nx, ny = -gx[j, i] * nz, -gy[j, i] * nz
             total = 0.0
             for k in range(_DIRECTIONS):
-                phi = 2.0 * math.pi * (k + 0.5) / _DIRECTIONS
-                ax, ay = math.sin(phi), math.cos(phi)
-                slope = _horizon(z, i, j, ax * unit / cx, ay * unit / cy, unit, 1.28)
+                ax, ay = around[k, 0], around[k, 1]
                 along = nx * ax + ny * ay
                 # Never below the point's own tangent plane.
-                slope = max(slope, -along / nz)
-                h = math.atan(slope)
-                part = along * ((math.pi / 2 - h) / 2 - math.sin(2 * h) / 4)
-                part += nz * math.cos(h) * math.cos(h) / 2
+                least = -along / nz
+                dx, dy = ax * unit / cx, ay * unit / cy
+                # Steps of one direction fall between those of the next.
+                start = 1.0 + 0.25 * (k * 7 % _DIRECTIONS) / _DIRECTIONS
+                slope = _horizon(z, top, i, j, dx, dy, unit, 1.20, start, least)
+                # With h the horizon's angle: sin 2h / 2 = slope cos² h.
+                square = 1.0 / (1.0 + slope * slope)
+                part = along * ((math.pi / 2 - math.atan(slope)) - slope * square) / 2
+                part += nz * square / 2
                 total += max(0.0, part)
             open_sky[j, i] = 2.0 * total / _DIRECTIONS
             lit = 0.0
             for k in range(_AZIMUTHS):
-                phi = azimuth + radius * (2.0 * k / (_AZIMUTHS - 1) - 1.0)
-                dx, dy = math.sin(phi) * unit / cx, math.cos(phi) * unit / cy
-                h = math.atan(_horizon(z, i, j, dx, dy, unit, 1.05))
+                dx, dy = sunward[k, 0] * unit / cx, sunward[k, 1] * unit / cy
+                h = math.atan(_horizon(z, top, i, j, dx, dy, unit, 1.06, 1.0, below))
                 t = min(1.0, max(0.0, 0.5 + (altitude - h) / (2.0 * radius)))
                 lit += t * t * (3.0 - 2.0 * t) / _AZIMUTHS
             facing = max(0.0, nx * lx + ny * ly + nz * lz) / lz

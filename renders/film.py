@@ -19,11 +19,14 @@ from renders.reel import Look, Reel, open_reel
 
 if TYPE_CHECKING:
     from renders.encode import Palette, Pixels
+    from renders.flight import Flight, Stand
     from renders.moment import Moment
+    from renders.picture import Picture
 
 FULL_SIZE = (1920, 1080)
 SMALL_SIZE = (960, 540)
 """Of looping .webp and .gif, which are for pages and not for screens."""
+ORBIT_SECONDS = 12.0
 _SAMPLES = 6
 _BAND_ROWS = 128
 
@@ -116,6 +119,7 @@ def export_film(
     hold: float | tuple[float, float] = 1.0,
     each: float = 0.0,
     interpolate: int = 0,
+    flight: Flight | None = None,
     first: int | None = None,
     last: int | None = None,
     finished_only: bool = False,
@@ -143,6 +147,8 @@ def export_film(
         hold: seconds that the first and the last frame stand longer, or one number for both.
         each: seconds that every computed frame stands; at least one picture.
         interpolate: how many moments to show between two frames.
+        flight: the landscape in the round, and how the camera moves; None is a map. A store of
+            one frame then makes a film too, of `each` seconds, `ORBIT_SECONDS` by default.
         first, last: which frames, both included; None is the store's own end.
         finished_only: leave frames out that are not complete.
         lossless: a master, every pixel as painted: FFV1 in .mkv, else H.264 in RGB.
@@ -171,9 +177,19 @@ def export_film(
     stands = _seconds("each", each), *_holds(hold)
     least = 1.0 if finished_only else 1e-9
     reel = open_reel(
-        store_url, size, first=first, last=last, least=least, blends=interpolate > 0, **look
+        store_url,
+        size,
+        first=first,
+        last=last,
+        least=least,
+        blends=interpolate > 0,
+        flat=flight is None,
+        **look,
     )
-    _refuse_stills(reel, finished_only)
+    if flight is None:
+        _refuse_stills(reel, finished_only)
+    elif len(reel.frames) == 1 and each == 0:
+        stands = (ORBIT_SECONDS, *stands[1:])
     stand, *ends = (round(seconds * rate) for seconds in stands)
     timing = Timing(len(reel.frames), interpolate, max(1, stand), (ends[0], ends[1]))
     with encoding(
@@ -182,14 +198,13 @@ def export_film(
         size,
         rate,
         title=title_of(reel.scene.facts, reel.scene.style),
-        comment=json.dumps(_about(reel, timing, rate), ensure_ascii=False),
-        palette=_palette(reel) if coding.container == "gif" else None,
+        comment=json.dumps(_about(reel, timing, rate, flight), ensure_ascii=False),
+        palette=_palette(reel, flight) if coding.container == "gif" else None,
     ) as encoder:
-        for index, pixels in enumerate(_pictures(reel, interpolate, threads)):
-            for _ in range(timing.repeats(index)):
-                encoder.add(pixels)
-                if on_progress is not None:
-                    on_progress(encoder.pictures, timing.pictures)
+        for pixels in _pictures(reel, timing, flight, threads):
+            encoder.add(pixels)
+            if on_progress is not None:
+                on_progress(encoder.pictures, timing.pictures)
     return FilmFacts(
         str(path),
         *size,
@@ -207,21 +222,47 @@ def export_film(
     )
 
 
-def _pictures(reel: Reel, between: int, threads: int | None) -> Iterator[Pixels]:
-    """The painted moments in order, uint8 (height, width, 3)."""
+def _pictures(
+    reel: Reel, timing: Timing, flight: Flight | None, threads: int | None
+) -> Iterator[Pixels]:
+    """The painted pictures in order, uint8 (height, width, 3), those that stand again and again."""
     from renders.moment import moments
 
-    source = moments(reel.surfaces(), between, reel.tone)
-    return _ahead(lambda moment: _painted(reel, moment), source, threads or os.cpu_count() or 1)
+    source = moments(reel.surfaces(), timing.between, reel.tone)
+    count = threads or os.cpu_count() or 1
+    if flight is not None:
+        from renders.flight import stand_for
+
+        stand = stand_for(reel.scene, flight, reel.surfaces())
+        yield from _ahead(_painted_picture, _flown(stand, source, timing), count)
+        return
+    painted = _ahead(lambda moment: _painted(reel, moment), source, count)
+    for index, pixels in enumerate(painted):
+        for _ in range(timing.repeats(index)):
+            yield pixels
+
+
+def _flown(stand: Stand, source: Iterable[Moment], timing: Timing) -> Iterator[Picture]:
+    """Every picture of a flight; a model that stands is lit once, though the camera moves on."""
+    number, last = 0, max(1, timing.pictures - (not stand.flight.loops))
+    for index, moment in enumerate(source):
+        terrain = stand.modelled(moment.surface)
+        for _ in range(timing.repeats(index)):
+            yield stand.picture(moment, terrain, number / last)
+            number += 1
 
 
 def _painted(reel: Reel, moment: Moment) -> Pixels:
+    from renders.scene import scene_picture
+
+    return _painted_picture(scene_picture(reel.scene, moment))
+
+
+def _painted_picture(picture: Picture) -> Pixels:
     import numpy as np
 
     from renders.picture import paint
-    from renders.scene import scene_picture
 
-    picture = scene_picture(reel.scene, moment)
     pixels = np.empty((picture.height, picture.width, 3), dtype=np.uint8)
     # Bands stay in the processor's cache.
     for box in picture.box.tiles(picture.width, _BAND_ROWS):
@@ -245,20 +286,33 @@ def _ahead(work: Callable[[T], R], source: Iterable[T], threads: int) -> Iterato
                 future.cancel()
 
 
-def _palette(reel: Reel) -> Palette:
+def _palette(reel: Reel, flight: Flight | None) -> Palette:
     """The colours of a few frames from all over the film."""
     from renders.encode import Palette
     from renders.moment import Moment
 
     step = -(-len(reel.frames) // _SAMPLES)
     chosen = sorted({*reel.frames[::step], reel.frames[-1]})
+    if flight is not None:
+        from renders.flight import stand_for
+
+        stand = stand_for(reel.scene, flight, reel.surfaces())
+        seen = []
+        for part in (0.0, 0.25, 0.5, 0.75):
+            frame = chosen[int(part * len(chosen))]
+            moment = Moment(reel.surface(frame), frame, frame)
+            terrain = stand.modelled(moment.surface)
+            seen.append(_painted_picture(stand.picture(moment, terrain, part)))
+        return Palette.of(seen)
     return Palette.of([_painted(reel, Moment(reel.surface(f), f, f)) for f in chosen])
 
 
-def _about(reel: Reel, timing: Timing, rate: Fraction) -> dict[str, Any]:
+def _about(reel: Reel, timing: Timing, rate: Fraction, flight: Flight | None) -> dict[str, Any]:
     """What the file says of itself."""
     scene = reel.scene
+    flown = {} if flight is None else {"flight": flight.to_dict()}
     return {
+        **flown,
         "lossatlas": scene.facts.version,
         "fingerprint": reel.fingerprint,
         "name": scene.facts.name,

@@ -29,6 +29,7 @@ from renders.whole import checked_place
 
 if TYPE_CHECKING:
     from renders.picture import Layer, Picture
+    from renders.relief import Relief
 
 ABSURD_PIXELS = 1_500_000_000
 _FORMATS = {".png": "png", ".pdf": "pdf", ".tif": "tiff", ".tiff": "tiff"}
@@ -57,9 +58,11 @@ def export_poster(
     out_path: str | Path,
     *,
     width: int | None = None,
+    size: tuple[int, int] | None = None,
     paper: str | None = None,
     orientation: str = "auto",
     dpi: float = 300.0,
+    relief: Relief | None = None,
     quantity: str = "loss",
     split: str | None = None,
     frame: int = 0,
@@ -86,9 +89,11 @@ def export_poster(
         store_url: the render's store, finished or not.
         out_path: a `.png`, `.pdf` or `.tif` in an existing folder; replaced whole or not at all.
         width: of the page, pixels; the height follows from the plane. 3000 without a `paper`.
+        size: width and height of the page, pixels, instead.
         paper: A0, letter, 24x36in …, see `renders.paper`; decides width and height with `dpi`.
         orientation: of the paper: portrait, landscape, or auto, as the picture lies.
         dpi: dots per inch, written into the file.
+        relief: in the round, seen by its camera; None draws a map.
         quantity, split, frame: what is shown; split None is the one that calibrates batch norm.
         tone: log for a loss and linear for an error unless said otherwise.
         clip, limits, palette: see `renders.tone.fit_tone`; fitted over all frames.
@@ -119,8 +124,8 @@ def export_poster(
         subtitle,
         scale_bar,
     )
-    size = _page_size(width, paper, orientation, dpi, 1.0)
-    layout_for(layout, size[0], 1.0, size[1])
+    sheet = _page_size(width, size, paper, orientation, dpi, 1.0)
+    layout_for(layout, sheet[0], 1.0, sheet[1])
     if palette is not None:
         palette_colours(palette)
     # Zarr takes most of a second to import; a misspelt option need not wait for it.
@@ -128,10 +133,16 @@ def export_poster(
 
     store = Store.open(store_url)
     surface = read_surface(store, quantity, split, frame)
+    line = min(store.height, store.width) == 1
+    if relief is not None and line:
+        raise PosterError(
+            f"{store_url} is a line, not a plane: wanted one for a relief; draw it with `lossatlas "
+            "export poster`"
+        )
     line = store.height == 1
-    aspect = PROFILE_ASPECT if line else map_aspect(surface.extent)[0]
+    aspect = PROFILE_ASPECT if line or relief is not None else map_aspect(surface.extent)[0]
     wide, high = _page_size(
-        width, paper, orientation, dpi, layout_for(layout, 1000, aspect).height / 1000
+        width, size, paper, orientation, dpi, layout_for(layout, 1000, aspect).height / 1000
     )
     page = layout_for(layout, wide, aspect, high)
     refuse_absurd(page.width, page.height, yes)
@@ -152,6 +163,10 @@ def export_poster(
 
         lines = [read_surface(store, quantity, name, frame) for name in store.splits]
         picture = profile_picture(lines, fitted, facts, style, wide, high)
+    elif relief is not None:
+        from renders.relief import relief_picture
+
+        picture = relief_picture(surface, fitted, facts, style, relief, wide, high)
     else:
         picture = poster_picture(surface, fitted, facts, style, wide, high)
     words = {"Software": f"lossatlas {facts.version}", "Title": title_of(facts, style)}
@@ -288,8 +303,20 @@ def refuse_absurd(width: int, height: int, yes: bool) -> None:
 
 
 def _page_size(
-    width: int | None, paper: str | None, orientation: str, dpi: float, aspect: float
+    width: int | None,
+    size: tuple[int, int] | None,
+    paper: str | None,
+    orientation: str,
+    dpi: float,
+    aspect: float,
 ) -> tuple[int, int | None]:
+    if size is not None:
+        if width is not None or paper is not None:
+            raise PosterError(
+                f"size {size[0]}x{size[1]} is given together with "
+                f"{'width' if width is not None else 'paper'}: wanted one of them"
+            )
+        return size
     if paper is None:
         if orientation != "auto":
             raise PosterError(

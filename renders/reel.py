@@ -114,6 +114,7 @@ def open_reel(
     least: float = 0.0,
     whole: bool = False,
     blends: bool = False,
+    flat: bool = True,
     **look: Unpack[Look],
 ) -> Reel:
     """Open a store and decide all that its frames have in common.
@@ -127,6 +128,7 @@ def open_reel(
         whole: progress runs over the store's frames and not over those shown, so that parts of a
             sequence made apart fit together.
         blends: whether there will be moments in between.
+        flat: whether the landscape is a map, or in the round.
         look: see `Look`.
 
     Raises:
@@ -195,6 +197,7 @@ def open_reel(
         tuple(range(store.frames)) if whole else frames,
         _extents(store),
         blends,
+        flat,
     )
     asked = span[1] - span[0] + 1
     return Reel(store, finished, frames, asked, tone, scene, _fingerprint(store.attrs))

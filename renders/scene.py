@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _HEADING = Type(16.5, "Semibold", 0.07)
 _FIGURE = Type(33, "Light")
+_ROUND_ASPECT = 0.46
 _EPOCHS = {"", "bezier", "chain", "polychain", "curve", "checkpoint", "ckpt", "epoch", "bend"}
 """Stems of checkpoint names whose number is the epoch."""
 
@@ -95,6 +96,7 @@ class Scene:
         extent: of all frames; None where each has its own.
         split, quantity: what is shown.
         blends: whether the film has moments in between.
+        flat: whether the landscape is a map; in the round it has no frame and no axes.
     """
 
     stage: Stage
@@ -110,20 +112,21 @@ class Scene:
     split: str
     quantity: str
     blends: bool
+    flat: bool = True
 
     @cached_property
     def furniture(self) -> tuple[Layer, ...]:
         """What no frame changes."""
         s, u, theme = self.stage, self.stage.unit, self.style.theme
         sprites = [
-            *frame_sprites(s.map, theme, max(1, round(0.8 * u))),
+            *(frame_sprites(s.map, theme, max(1, round(0.8 * u))) if self.flat else ()),
             *frame_sprites(s.legend, theme, max(1, round(0.6 * u))),
             *tick_sprites(self.tone, s.legend, theme, 17 * u, max(1, round(u))),
             *_words(self),
             *_headings(self),
             *_track(self),
         ]
-        if self.extent is not None:
+        if self.extent is not None and self.flat:
             sprites += _axes(self, self.extent)
         return ramp(self.tone, s.legend), Sprites(tuple(sprites))
 
@@ -143,6 +146,7 @@ def scene_for(
     marks: tuple[int, ...],
     extents: Sequence[tuple[float, float, float, float]],
     blends: bool = False,
+    flat: bool = True,
 ) -> Scene:
     """Decide once what must not change from frame to frame.
 
@@ -150,7 +154,7 @@ def scene_for(
         size: width and height of the frames, pixels.
         samples: a few surfaces from all over the film, at least one.
         tone, style, facts, labels: of the whole film.
-        span, marks, blends: see `Scene`.
+        span, marks, blends, flat: see `Scene`.
         extents: one a frame; where they differ, the map has their middle aspect and fills its box.
 
     Raises:
@@ -159,6 +163,8 @@ def scene_for(
     extent = extents[0] if all(e == extents[0] for e in extents) else None
     aspects = sorted((e[3] - e[2]) / (e[1] - e[0]) for e in extents)
     aspect = min(max(aspects[len(aspects) // 2], 0.25), 4.0)
+    if not flat:
+        aspect = _ROUND_ASPECT
     quantity = samples[0].quantity
     columns = tuple(
         max(text_width(words, _HEADING), text_width(widest, _FIGURE))
@@ -192,16 +198,24 @@ def scene_for(
         samples[0].split,
         quantity,
         blends,
+        flat,
     )
 
 
-def scene_picture(scene: Scene, moment: Moment) -> Picture:
-    """One moment of a film as a picture that can be painted box by box."""
+def scene_picture(scene: Scene, moment: Moment, model: Sequence[Layer] = ()) -> Picture:
+    """One moment of a film as a picture that can be painted box by box.
+
+    `model` is the landscape in the round, where the scene is not flat.
+    """
     from renders.picture import Picture
 
     stage, theme, u = scene.stage, scene.style.theme, scene.stage.unit
     surface = moment.surface
     projection = Projection(stage.map, surface.extent)
+    if not scene.flat:
+        caption = Sprites(tuple(_caption(scene, moment)))
+        whole = (*model, *scene.furniture, caption)
+        return Picture(stage.width, stage.height, rgb(theme.paper), whole)
     layers: list[Layer] = [_landscape(scene, surface), *scene.furniture]
     if scene.extent is None:
         layers.append(Sprites(tuple(_axes(scene, surface.extent))))
@@ -415,6 +429,8 @@ def _swatches(surface: Surface, scene: Scene) -> list[tuple[str, str]]:
 
 def _track(scene: Scene) -> list[Sprite]:
     """The line of progress, empty, with a stop at every computed frame where there is room."""
+    if _single(scene):
+        return []
     at, theme, u = scene.stage.progress, scene.style.theme, scene.stage.unit
     sprites = [rectangle(at, rgb(theme.hairline))]
     if scene.blends and len(scene.marks) * 12 * u < at.width:
@@ -425,6 +441,8 @@ def _track(scene: Scene) -> list[Sprite]:
 
 
 def _playhead(scene: Scene, moment: Moment) -> list[Sprite]:
+    if _single(scene):
+        return []
     at, theme, u = scene.stage.progress, scene.style.theme, scene.stage.unit
     reach = _part(scene, moment.place) * at.width
     middle = at.y + at.height / 2
@@ -432,6 +450,11 @@ def _playhead(scene: Scene, moment: Moment) -> list[Sprite]:
     done = Box(at.x, at.y, round(reach), at.height)
     sprites = [] if done.empty else [rectangle(done, ink, 0.75)]
     return [*sprites, disc(at.x + reach, middle, 5.5 * u, ink, 1.0)]
+
+
+def _single(scene: Scene) -> bool:
+    """Whether a film in the round has one frame alone, and so no progress to show."""
+    return not scene.flat and scene.span[0] == scene.span[1]
 
 
 def _part(scene: Scene, place: float) -> float:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cluster.commands.counter import Counter
+from cluster.commands.pages import palette_from, size_from
+from cluster.commands.places import place_of
+
+if TYPE_CHECKING:
+    from renders.flight import Flight
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +48,9 @@ def _of_a_reel(command: F) -> F:
             metavar="LOW HIGH",
             help="Values at which the colours end, instead of --clip.",
         ),
-        click.option("--palette", help="Name of a palette; default: the theme's."),
+        click.option(
+            "--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's."
+        ),
         click.option(
             "--theme", type=click.Choice(["light", "dark"]), default="dark", show_default=True
         ),
@@ -86,7 +92,10 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
     from renders.frames import export_frames
 
     facts = export_frames(
-        _url(run), folder, on_progress=None if quiet else Counter("frames", "pictures"), **_how(how)
+        place_of(run),
+        folder,
+        on_progress=None if quiet else Counter("frames", "pictures"),
+        **_how(how),
     )
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
@@ -127,6 +136,30 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
     metavar="N",
     help="Smooth pictures between two frames, marked as interpolated.",
 )
+@click.option("--relief", is_flag=True, help="The landscape in the round; one frame is enough.")
+@click.option(
+    "--camera",
+    metavar="AZIMUTH,ALTITUDE[,LENS]",
+    help="With --relief: where it starts, degrees; as for `export relief`.",
+)
+@click.option(
+    "--orbit",
+    type=float,
+    metavar="DEGREES",
+    help="With --relief: how far it turns about the model; 360 for a single frame by default.",
+)
+@click.option(
+    "--path",
+    metavar='"A,H A,H …"',
+    help="With --relief, instead: cameras that it passes through, evenly in time.",
+)
+@click.option(
+    "--rise",
+    type=float,
+    default=0.20,
+    show_default=True,
+    help="With --relief: height of the colours' whole range, in lengths of the longer side.",
+)
 @click.option("--lossless", is_flag=True, help="A master: every pixel as painted.")
 @click.option(
     "--quality",
@@ -146,13 +179,20 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
       lossatlas export film runs/curve.zarr curve.mp4 --interpolate 29 --size 1280x720
       lossatlas export film runs/curve.zarr curve.gif --fps 25 --interpolate 9
       lossatlas export film runs/curve.zarr master.mkv --lossless
+      lossatlas export film runs/curve.zarr curve.mp4 --relief --interpolate 29 --orbit 60
+      lossatlas export film runs/bowl.zarr bowl.mp4 --relief --orbit 360 --each 20
+      lossatlas export film runs/bowl.zarr bowl.mp4 --relief --path "160,30 200,55 240,30"
     """
     from cluster import phrases
     from renders.film import export_film
 
     how["threads"] = how.pop("workers")
+    how["flight"] = _flight(how)
     facts = export_film(
-        _url(run), out, on_progress=None if quiet else Counter("film", "pictures"), **_how(how)
+        place_of(run),
+        out,
+        on_progress=None if quiet else Counter("film", "pictures"),
+        **_how(how),
     )
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
@@ -166,21 +206,43 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         f"{between} pictures{_missing(facts.unfinished, facts.left_out)}, "
         f"{phrases.size(facts.bytes_)}, in {phrases.duration(facts.seconds)}"
     )
-    if not facts.interpolated and facts.computed < 3 * facts.fps:
+    if how["flight"] is None and not facts.interpolated and facts.computed < 3 * facts.fps:
         click.echo("few frames for a film: --interpolate 29 adds smooth ones in between")
 
 
-def _url(run: str) -> str:
-    from pipeline.spec import is_url
+def _flight(options: dict[str, Any]) -> Flight | None:
+    """Take the options of --relief out of `options`, as the flight they mean."""
+    from cluster.errors import ClusterError
 
-    return run if is_url(run) else os.path.abspath(os.path.expanduser(run))
+    asked = {name: options.pop(name) for name in ("camera", "orbit", "path")}
+    rise, in_the_round = options.pop("rise"), options.pop("relief")
+    given = [name for name, value in asked.items() if value is not None]
+    if not in_the_round:
+        if given:
+            raise ClusterError(f"--{given[0]} is for films in the round: say --relief too")
+        return None
+    if asked["path"] is not None and len(given) > 1:
+        raise ClusterError(
+            f"--path and --{given[0]} are both given: a path says already where the camera is"
+        )
+    from renders.camera import camera_from
+    from renders.flight import flight_from, path_from
+
+    cameras = None
+    if asked["path"] is not None:
+        cameras = path_from(asked["path"])
+    elif asked["camera"] is not None:
+        cameras = (camera_from(asked["camera"]),)
+    return flight_from(cameras, asked["orbit"], rise)
 
 
 def _how(options: dict[str, Any]) -> dict[str, Any]:
     """The options as the exports take them."""
     how = {k: v for k, v in options.items() if k not in ("size", "frames", "limits")}
     if options["size"] is not None:
-        how["size"] = _size(options["size"])
+        how["size"] = size_from(options["size"])
+    if options["palette"] is not None:
+        how["palette"] = palette_from(options["palette"])
     if options["limits"] is not None:
         how["limits"] = options["limits"]
     if options["frames"] is not None:
@@ -190,15 +252,6 @@ def _how(options: dict[str, Any]) -> dict[str, Any]:
         how["first"] = chosen.first
         how["last"] = None if chosen.last is None else chosen.last - 1
     return how
-
-
-def _size(text: str) -> tuple[int, int]:
-    from cluster.errors import ClusterError
-
-    width, _, height = text.lower().replace("×", "x").partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ClusterError(f"--size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
-    return int(width), int(height)
 
 
 def _missing(unfinished: int, left_out: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.commands import options
+from cluster.commands.places import place_of
 
 if TYPE_CHECKING:
     from cluster.jobs import Job, Jobs
@@ -50,7 +51,7 @@ def submit(
 
     asked = read(spec)
     if store is not None:
-        asked = asked.model_copy(update={"store": options.place(store)})
+        asked = asked.model_copy(update={"store": place_of(store)})
     jobs = _connect(address)
     _check_selection(how)
     prepared = prepare.prepare(asked)
@@ -191,7 +192,7 @@ def drive(run: str, **how: Any) -> int:
             "lossatlas drive is what a job runs, and this is none (RAY_ADDRESS is not set); "
             "wanted lossatlas submit, or lossatlas resume"
         )
-    url = options.place(run)
+    url = place_of(run)
     if not is_url(url) and not Store.exists(url):
         raise ClusterError(
             f"{url} is not on {platform.node()}, where this job runs; wanted a place that all "
@@ -272,7 +273,7 @@ def _job_of(run: str, address: str | None) -> tuple[Jobs, Job]:
     from pipeline.place import is_url
     from pipeline.store import Store
 
-    url = options.place(run)
+    url = place_of(run)
     if "/" in run or is_url(run) or Store.exists(url):
         note = Note.read(Store.open(url))
         if note is None:

@@ -8,6 +8,7 @@ import sys
 import click
 
 from cluster.commands import options
+from cluster.commands.places import place_of
 
 
 @click.command()
@@ -37,7 +38,7 @@ def status(run: str, watch: bool, every: float, as_json: bool) -> None:
     from cluster.status import lines, look
     from pipeline.store import Store
 
-    store = Store.open(options.place(run))
+    store = Store.open(place_of(run))
     while True:
         found = look(store)
         told = [json.dumps(found.as_dict(), indent=2)] if as_json else lines(found)
@@ -64,7 +65,7 @@ def info(run: str, as_json: bool) -> None:
     from cluster.commands.reports import info_lines
     from pipeline.store import Store
 
-    store = Store.open(options.place(run))
+    store = Store.open(place_of(run))
     if as_json:
         click.echo(json.dumps(store.attrs, indent=2))
         return
@@ -91,7 +92,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     from pipeline import verify as checks
     from pipeline.store import Store
 
-    store = Store.open(options.place(run), writable=not dry_run)
+    store = Store.open(place_of(run), writable=not dry_run)
     checked = len(store.committed())
     damages = checks.verify(store)
     if damages and not dry_run:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from typing import Any
 
 import click
+
+from cluster.commands.pages import palette_from
+from cluster.commands.places import place_of
 
 
 @click.command("map")
@@ -30,7 +32,7 @@ import click
     metavar="LOW HIGH",
     help="Percentiles at which the colours end.",
 )
-@click.option("--palette", help="Name of a palette; default: the theme's.")
+@click.option("--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's.")
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @click.option("--contours/--no-contours", default=True, help="Lines of equal value.")
 @click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
@@ -51,11 +53,11 @@ def map_(run: str, folder: str, as_json: bool, **style: Any) -> None:
       lossatlas export map runs/bowl.zarr bowl-map --width 32768 --quantity loss
     """
     from cluster import phrases
-    from pipeline.spec import is_url
     from renders.webmap import export_map
 
-    url = run if is_url(run) else os.path.abspath(os.path.expanduser(run))
-    facts = dataclasses.asdict(export_map(url, folder, **style))
+    if style["palette"] is not None:
+        style["palette"] = palette_from(style["palette"])
+    facts = dataclasses.asdict(export_map(place_of(run), folder, **style))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return

@@ -54,12 +54,3 @@ PYTHON = click.option(
     metavar="PATH",
     help="The interpreter on the head that has lossatlas.",
 )
-
-
-def place(run: str) -> str:
-    """A RUN or --store as the user typed it: an absolute path, or the URL."""
-    import os
-
-    from pipeline.place import check, is_url
-
-    return check(run) if is_url(run) else os.path.abspath(os.path.expanduser(run))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cluster.commands import options
+from cluster.commands.places import place_of
 
 if TYPE_CHECKING:
     from cluster.team import DeviceChoice
@@ -124,15 +125,15 @@ def resume(run: str, python: str, **how: Any) -> int:
     from cluster.commands.jobs import resume_as_job
 
     if "://" in (how["address"] or "") and not how["address"].startswith("ray://"):
-        return resume_as_job(options.place(run), how["address"], how, python)
-    return drive.resume(options.place(run), choices.choose(how), click.echo)
+        return resume_as_job(place_of(run), how["address"], how, python)
+    return drive.resume(place_of(run), choices.choose(how), click.echo)
 
 
 def _read(spec: str, store: str | None) -> RenderSpec:
     from pipeline.spec import read
 
     found = read(spec)
-    return found if store is None else found.model_copy(update={"store": options.place(store)})
+    return found if store is None else found.model_copy(update={"store": place_of(store)})
 
 
 COMMANDS = (plan, render, resume)

@@ -20,6 +20,7 @@ from pipeline import (
     connect_spec,
     curve,
     curve_report,
+    descent,
     fit,
     network,
     prepare,
@@ -30,8 +31,8 @@ from pipeline.connect_spec import ConnectSpec
 from pipeline.curve import Curve, CurveError
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
+from pipeline.folder import TrainingError
 from pipeline.losses import cross_entropy
-from pipeline.training import TrainingError
 from tests.pipeline.test_fit import (
     IMAGES,
     MOONS,
@@ -142,9 +143,9 @@ def test_the_gradient_of_the_curves_loss_in_float64(kind: Any, bends: int) -> No
     t = np.random.default_rng(4).random()
     coefficients = curve.curve_coefficients(kind, np.array([t]), bends + 2)[0]
     theta = curve.point(kind, start, points, end, t).detach().requires_grad_(True)
-    at_theta = training.penalised_loss(
-        net, theta, constants, inputs, targets, cross_entropy, decay
-    )[0]
+    at_theta = descent.penalised_loss(net, theta, constants, inputs, targets, cross_entropy, decay)[
+        0
+    ]
     (gradient,) = torch.autograd.grad(at_theta, theta)
     chained = torch.tensor(coefficients[1:-1])[:, None] * gradient
     torch.testing.assert_close(found, chained, rtol=1e-10, atol=1e-12)

@@ -20,11 +20,12 @@ import torch
 import yaml
 from torch import nn
 
-from pipeline import checkpoint, connect_spec, fit, network, training
+from pipeline import checkpoint, connect_spec, descent, fit, network, training
 from pipeline.connect_spec import FitSpec, TrainSpec
 from pipeline.errors import LossatlasError
+from pipeline.folder import TrainingError, claimed
 from pipeline.losses import cross_entropy
-from pipeline.training import Progress, TrainingError
+from pipeline.training import Progress
 
 # Everything that could make two trainings differ: dropout, running statistics, augmentation.
 NET = """
@@ -168,7 +169,7 @@ def test_the_learning_rate_is_the_authors() -> None:
         recipe = TrainSpec(epochs=epochs, lr=0.05)
         for epoch in range(1, epochs + 1):
             expected = reference(0.05, epoch, epochs)
-            assert training.learning_rate(recipe, epoch) == pytest.approx(expected, rel=1e-12)
+            assert descent.learning_rate(recipe, epoch) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -183,27 +184,27 @@ def test_the_descent_is_torchs_sgd(nesterov: bool) -> None:
         gradient = torch.randn(5)
         reference.grad = gradient.clone()
         optimiser.step()
-        training.descend(found, momentum, gradient, 0.1, recipe)
+        descent.descend(found, momentum, gradient, 0.1, recipe)
     torch.testing.assert_close(found, reference.detach())
 
 
 def test_batches_are_an_even_permutation_of_seed_and_epoch_alone() -> None:
-    pieces = training.batches(33, 16, seed=1, epoch=2)
+    pieces = descent.batches(33, 16, seed=1, epoch=2)
     assert [len(piece) for piece in pieces] == [11, 11, 11]
     np.testing.assert_array_equal(np.sort(np.concatenate(pieces)), np.arange(33))
-    np.testing.assert_array_equal(pieces[1], training.batches(33, 16, seed=1, epoch=2)[1])
-    assert not np.array_equal(pieces[0], training.batches(33, 16, seed=1, epoch=3)[0])
+    np.testing.assert_array_equal(pieces[1], descent.batches(33, 16, seed=1, epoch=2)[1])
+    assert not np.array_equal(pieces[0], descent.batches(33, 16, seed=1, epoch=3)[0])
 
 
 def test_random_numbers_of_different_purposes_are_not_the_same() -> None:
-    drawn = {training.generator(0, 1, 2, p).random() for p in ("order", "curve", "augment")}
+    drawn = {descent.generator(0, 1, 2, p).random() for p in ("order", "curve", "augment")}
     assert len(drawn) == 3
 
 
 def test_crops_and_mirrors_are_windows_of_the_padded_image() -> None:
     images = torch.arange(2 * 40 * 5 * 6, dtype=torch.float32).view(40, 2, 5, 6)
     fill = torch.tensor([-1.0, -2.0])
-    made = training.crop_flip(images, fill, np.random.default_rng(0))
+    made = descent.crop_flip(images, fill, np.random.default_rng(0))
     seen = set()
     for image, found in zip(images, made, strict=True):
         padded = fill.view(2, 1, 1).repeat(1, 13, 14)
@@ -256,7 +257,7 @@ def test_the_penalty_is_half_the_squared_norm_of_all_weights() -> None:
     net = nn.Linear(3, 2)
     theta = nn.utils.parameters_to_vector(net.parameters()).detach()
     x, y = torch.ones(4, 3), torch.zeros(4, dtype=torch.int64)
-    with_penalty, mean = training.penalised_loss(net, theta, {}, x, y, cross_entropy, 0.2)
+    with_penalty, mean = descent.penalised_loss(net, theta, {}, x, y, cross_entropy, 0.2)
     assert float(mean) == pytest.approx(cross_entropy(net(x), y).mean().item(), rel=1e-6)
     assert float(with_penalty - mean) == pytest.approx(0.1 * float(theta @ theta), rel=1e-6)
 
@@ -384,7 +385,7 @@ def test_the_folder_of_another_training_is_refused(tmp_path: Path) -> None:
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     prepared = fit.prepare(fit_spec(tmp_path, IMAGES))
     with (
-        training.claimed(prepared.folder, prepared.facts),
+        claimed(prepared.folder, prepared.facts),
         pytest.raises(TrainingError, match="another process is training"),
     ):
         fit.fit(prepared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,32 @@ def test_an_extent_of_its_own_for_each_frame(tmp_path: Path) -> None:
 def test_frames_are_sorted_by_their_numbers(tmp_path: Path) -> None:
     folder = _write(tmp_path / "f", [[2.0, k, 0, 0, 0, 0] for k in range(12)])
     assert [Path(p).stem for p in frames.listing(str(folder))] == [f"frame-{k}" for k in range(12)]
+
+
+def test_a_pattern_takes_some_of_a_folder(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "f", [[2.0, k, 0, 0, 0, 0] for k in range(3)])
+    (folder / "mode-2.safetensors").write_bytes((folder / "frame-2.safetensors").read_bytes())
+    with pytest.raises(FramesError, match=r"have the same number; .*/f/frame-\*$"):
+        frames.listing(str(folder))
+    found = frames.listing(str(folder / "frame-*"))
+    assert [Path(p).stem for p in found] == ["frame-0", "frame-1", "frame-2"]
+    with pytest.raises(FramesError, match="no checkpoint in"):
+        frames.listing(str(folder / "none-*"))
+
+
+def test_nothing_holds_the_weights_of_all_frames(tmp_path: Path) -> None:
+    """What the driver keeps and every worker gets grows by names and geometry alone."""
+    values = 4000
+    start, end = np.zeros(values), np.eye(1, values)[0]
+
+    def kept(count: int) -> int:
+        bends = [[0.5, k + 1.0, *[0.0] * (values - 2)] for k in range(count)]
+        paths = frames.listing(str(_write(tmp_path / str(count), bends)))
+        found = frames.survey(paths, (start, end), Theta(values), "bezier", "common", None)
+        return len(pickle.dumps(found))
+
+    a_frame = (kept(22) - kept(2)) / 20
+    assert a_frame < values  # bytes; its weights are four times as many in float32
 
 
 def test_what_makes_no_film_is_refused(tmp_path: Path) -> None:

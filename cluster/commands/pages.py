@@ -1,0 +1,137 @@
+"""What `export poster` and `export relief` have in common: a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def of_a_page(command: F) -> F:
+    """Give a command the options of a page; `page_style` makes of them what the exports take."""
+    options = (
+        click.option("--width", type=int, help="Of the page, pixels; 3000 without a --paper."),
+        click.option("--size", metavar="WxH", help="Instead: of the page, pixels."),
+        click.option("--paper", help="Instead of --width: A0 … B5, letter, 24x36in, 60x90cm."),
+        click.option(
+            "--orientation",
+            type=click.Choice(["auto", "portrait", "landscape"]),
+            default="auto",
+            show_default=True,
+            help="How the paper hangs; auto: as the picture lies.",
+        ),
+        click.option("--dpi", type=float, default=300.0, show_default=True, help="Dots per inch."),
+        click.option(
+            "--format",
+            "kind",
+            type=click.Choice(["png", "pdf", "tiff"]),
+            help="Default: what OUT ends in. tiff: a tiled pyramid, for viewers of very large "
+            "pictures.",
+        ),
+        click.option(
+            "--quantity", default="loss", show_default=True, help="loss, error or loss_stderr."
+        ),
+        click.option("--split", help="Whose numbers; default: the one that calibrates batch norm."),
+        click.option("--frame", type=int, default=0, show_default=True),
+        click.option(
+            "--tone",
+            type=click.Choice(["linear", "log", "equalised"]),
+            default="log",
+            show_default=True,
+            help="How values become colours.",
+        ),
+        click.option(
+            "--clip",
+            type=(float, float),
+            default=(0.0, 99.0),
+            show_default=True,
+            metavar="LOW HIGH",
+            help="Percentiles at which the colours end.",
+        ),
+        click.option(
+            "--limits",
+            type=(float, float),
+            default=None,
+            metavar="LOW HIGH",
+            help="Values at which the colours end, instead of --clip.",
+        ),
+        click.option(
+            "--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's."
+        ),
+        click.option(
+            "--layout",
+            type=click.Choice(["gallery", "paper", "bare"]),
+            default="gallery",
+            show_default=True,
+            help="gallery: for a wall; paper: for print, compact; bare: the picture alone.",
+        ),
+        click.option("--contours/--no-contours", default=True, help="Lines of equal value."),
+        click.option("--curve/--no-curve", default=True, help="The curve between the modes."),
+        click.option("--anchors/--no-anchors", default=True, help="The given weights, as points."),
+        click.option("--title", help="Instead of the run's name; '' leaves it out."),
+        click.option("--subtitle", help="Instead of what the store says; '' leaves it out."),
+        click.option("--yes", is_flag=True, help="Go on even when the picture is absurdly large."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def page_style(options: dict[str, Any]) -> dict[str, Any]:
+    """The options as the exports take them.
+
+    Raises:
+        ClusterError: a size that is none.
+    """
+    style = dict(options)
+    style["format_"] = style.pop("kind")
+    if style["limits"] is None:
+        del style["limits"]
+    if style["size"] is not None:
+        style["size"] = size_from(style["size"])
+    if style["palette"] is not None:
+        style["palette"] = palette_from(style["palette"])
+    return style
+
+
+def size_from(text: str) -> tuple[int, int]:
+    """Width and height in pixels from `1920x1080`.
+
+    Raises:
+        ClusterError: it is no such thing.
+    """
+    from cluster.errors import ClusterError
+
+    width, _, height = text.lower().replace("×", "x").partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        from cluster.errors import ClusterError
+
+        raise ClusterError(f"--size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
+    return int(width), int(height)
+
+
+def palette_from(text: str) -> str | Sequence[str]:
+    """A palette's name, or colours of one's own: `#10204a,#e07050,#f8f0d0`."""
+    colours = [part.strip() for part in text.split(",")]
+    return colours if "," in text or text.startswith("#") else text
+
+
+def report(out: str, facts: Any, as_json: bool) -> None:
+    """Say what was made."""
+    from cluster import phrases
+
+    made = dataclasses.asdict(facts)
+    if as_json:
+        click.echo(json.dumps(made, indent=2))
+        return
+    unfinished = "" if made["share"] >= 1 else f", {phrases.percent(made['share'])} rendered"
+    click.echo(
+        f"{phrases.place(out)}: {made['width']:,} × {made['height']:,} pixels, "
+        f"{phrases.size(made['bytes_'])}{unfinished}, in {phrases.duration(made['seconds'])}"
+    )

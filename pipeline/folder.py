@@ -1,0 +1,124 @@
+"""The folder of a training: held by one process, and its files whole or not there.
+
+Every file is written under another name, flushed and renamed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.errors import LossatlasError
+from pipeline.fingerprint import differences
+
+
+class TrainingError(LossatlasError):
+    """A training cannot begin, go on, or be kept."""
+
+
+@contextmanager
+def claimed(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
+    """The folder of a training, made or found again, and held for this process alone.
+
+    Args:
+        folder: new, empty, or of the same training.
+        facts: what training.json says; `parts` among them decides whether it is the same.
+
+    Raises:
+        TrainingError: the folder belongs to something else, another process is at work in it,
+            or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise TrainingError(
+            f"{folder} cannot be written ({error.strerror}); wanted a folder. Change out"
+        ) from None
+    with lock:  # The lock goes with the process, however it ends.
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(
+                f"another process is training in {folder}; wanted one at a time. Wait for it, or "
+                "stop it"
+            ) from None
+        _match_or_write(folder, facts)
+        yield
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """What training.json in `folder` says.
+
+    Raises:
+        TrainingError: there is none, or it cannot be read.
+    """
+    path = folder / "training.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(
+            f"{folder} holds no training.json; wanted the folder of a training. Check the path"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}); wanted JSON") from None
+    return content
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
+    """Write tensors as safetensors, with `facts` as JSON in the header; whole or not at all.
+
+    Raises:
+        TrainingError: the place cannot be written.
+    """
+    import safetensors.torch
+
+    copies = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    metadata = None if facts is None else {"facts": json.dumps(facts)}
+    write(path, safetensors.torch.save(copies, metadata))
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all, even if the power fails.
+
+    Raises:
+        TrainingError: the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{path} cannot be written ({error.strerror}); wanted a folder with room. Make room "
+            "and run the same command again"
+        ) from None
+
+
+def _match_or_write(folder: Path, facts: Mapping[str, Any]) -> None:
+    if (folder / "training.json").exists():
+        changed = differences(described(folder)["parts"], facts["parts"])
+        if changed:
+            raise TrainingError(
+                f"{folder} belongs to another training: {'; '.join(changed)}. Change out in the "
+                "spec, or delete that folder"
+            )
+        return
+    others = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
+    if others:
+        raise TrainingError(
+            f"{folder} holds {others[0]} and no training; wanted a new or empty folder. Change out"
+        )
+    write(folder / "training.json", json.dumps(facts, indent=1).encode())

@@ -1,0 +1,189 @@
+"""What a training works on, by value: network, data, loss, and the user's code behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import operator
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline import data, network, usercode
+from pipeline.connect_spec import ConnectSpec, FitSpec, TrainSpec
+from pipeline.data import Subsample
+from pipeline.descent import generator, private_random_numbers, seed_torch
+from pipeline.evaluate import Evaluator
+from pipeline.fingerprint import digest_of_parts
+from pipeline.folder import TrainingError
+from pipeline.losses import LossFunction, available_quantities, loss_function
+from pipeline.prepare import Codes
+from pipeline.spec import NormaliseSpec
+from pipeline.usercode import UserCode
+
+# Raised when the same spec would train to other weights than before.
+NUMERICS = 1
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training or a report needs, by value, so that it can be sent to a worker.
+
+    Attributes:
+        factory, kwargs, network_code: what `network.build` takes.
+        loss, loss_code: the name in the spec, and the user's code behind it.
+        splits: name → inputs (n, …) and targets (n, …); the first one trains.
+        normalise: of the data; None for none.
+    """
+
+    factory: str
+    kwargs: Mapping[str, Any]
+    network_code: UserCode | None
+    loss: str
+    loss_code: UserCode | None
+    splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
+    normalise: NormaliseSpec | None
+
+    @property
+    def first(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        """Inputs (n, …) and targets (n, …) of the split that trains."""
+        return next(iter(self.splits.values()))
+
+    def network(self) -> nn.Module:
+        """The network with the factory's weights, on the CPU, in eval mode."""
+        return network.build(self.factory, self.kwargs, self.network_code)
+
+    def fresh_network(self, seed: int, which: int = 0) -> nn.Module:
+        """A network that was never trained, its weights drawn by `seed`; which of several."""
+        self.network()  # Whatever is wrong with the factory is said here, in one line.
+        place, _, name = self.factory.rpartition(":")
+        if not place:
+            make: Any = network.BUILT_IN[name]
+        elif self.network_code is not None:
+            make = usercode.attribute(self.network_code, name)
+        else:
+            make = operator.attrgetter(name)(importlib.import_module(place))
+        with private_random_numbers(torch.device("cpu")):
+            draw = generator(seed, 0, which, "weights")
+            seed_torch(int(draw.integers(2**63)), torch.device("cpu"))
+            made: nn.Module = make(**self.kwargs)
+        return made.float().eval()
+
+    def loss_function(self) -> LossFunction:
+        custom = None
+        if self.loss_code is not None:
+            custom = usercode.attribute(self.loss_code, self.loss.rpartition(":")[2])
+        return loss_function(self.loss, custom)
+
+
+def read_codes(spec: ConnectSpec | FitSpec) -> Codes:
+    """The user's code that `spec` names.
+
+    Raises:
+        UserCodeError: a file cannot be read, or imports what cannot travel.
+    """
+    return Codes(
+        network=network.source(spec.network.factory),
+        loss=read_loss(spec.loss),
+        data=data.source_code(spec.data),
+    )
+
+
+def read_loss(loss: str) -> UserCode | None:
+    """The user's code behind a loss `path/file.py:callable`; None for a built-in one."""
+    return usercode.read(loss.rpartition(":")[0]) if ".py:" in loss else None
+
+
+def load_material(
+    spec: ConnectSpec | FitSpec, codes: Codes
+) -> tuple[Material, nn.Module, dict[str, Any]]:
+    """Load and check what `spec` names, but for weights.
+
+    Returns:
+        The material, a network, and the parts of a fingerprint: what decides the numbers. Only
+        the first split does; the others are for reports.
+
+    Raises:
+        LossatlasError: one line on whatever is missing or does not fit.
+    """
+    net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
+    subsamples = data.load(spec.data, codes.data)
+    material = Material(
+        factory=spec.network.factory,
+        kwargs=spec.network.kwargs,
+        network_code=codes.network,
+        loss=spec.loss,
+        loss_code=codes.loss,
+        splits={s.name: (s.inputs, s.targets) for s in subsamples},
+        normalise=spec.data.normalise,
+    )
+    first = subsamples[0]
+    _check(material, spec.train, first)
+    normalise = spec.data.normalise
+    parts = {
+        "numerics": NUMERICS,
+        # A path is a name on one machine; the code it leads to counts by its digest.
+        "network.factory": spec.network.factory.rpartition("/")[2],
+        "network.kwargs": spec.network.kwargs,
+        "network.code": codes.network.digest if codes.network else None,
+        "loss": spec.loss.rpartition("/")[2],
+        "loss.code": codes.loss.digest if codes.loss else None,
+        f"data.{first.name}": first.digest,
+        "data.normalise": normalise.model_dump(mode="json") if normalise else None,
+        **{f"train.{key}": value for key, value in spec.train.model_dump(mode="json").items()},
+        "frames": spec.frames.model_dump(mode="json") if spec.frames else None,
+    }
+    return material, net, parts
+
+
+def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What training.json says: enough to go on, and to report, without the spec's file."""
+    return {
+        "kind": "connect" if isinstance(spec, ConnectSpec) else "fit",
+        "name": spec.name,
+        "spec": spec.model_dump(mode="json"),
+        "fingerprint": digest_of_parts(parts),
+        "parts": dict(parts),
+        "code": {
+            name: None if code is None else dataclasses.asdict(code)
+            for name, code in vars(codes).items()
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def recorded_codes(facts: Mapping[str, Any]) -> Codes:
+    """The user's code that training.json holds."""
+    return Codes(
+        **{name: None if code is None else UserCode(**code) for name, code in facts["code"].items()}
+    )
+
+
+def _check(material: Material, recipe: TrainSpec, first: Subsample) -> None:
+    """Whatever would stop the training later is said now."""
+    if recipe.batch > len(first.targets):
+        raise TrainingError(
+            f"train.batch is {recipe.batch:,} and data.splits.{first.name} has "
+            f"{len(first.targets):,} examples; wanted a batch no larger. Lower train.batch"
+        )
+    if recipe.augment == "crop-flip" and first.inputs.ndim != 4:
+        raise TrainingError(
+            f"train.augment is crop-flip and the inputs of data.splits.{first.name} are "
+            f"{first.inputs.shape[1:]} each; wanted images. Leave train.augment out"
+        )
+    # The lowest and the highest class of each split tell whether the network has them all.
+    extremes = {}
+    for name, (inputs, targets) in material.splits.items():
+        rows = targets.reshape(len(targets), -1)
+        chosen = [int(rows.min(1).argmin()), int(rows.max(1).argmax())]
+        extremes[name] = (inputs[chosen], targets[chosen])
+    quantities = available_quantities(material.loss, ("loss", "error"))
+    Evaluator(material.network(), extremes, quantities, material.loss_function())

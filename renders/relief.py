@@ -1,0 +1,219 @@
+"""Reliefs: the landscape in the round, on a page or in a film."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.errors import LossatlasError
+from renders.axes import frame_sprites
+from renders.bake import Sun
+from renders.box import Box
+from renders.camera import Camera, Shot, framed
+from renders.colour import hex_colour, rgb
+from renders.contour import Contours, round_levels
+from renders.drape import BALL, anchor_spots, draped, hidden, seen_share
+from renders.inks import Inks, ground_at, inks_on
+from renders.layout import Layout, layout_for
+from renders.legend import ramp, tick_sprites
+from renders.overlay import anchor_name
+from renders.page import Style, small_print_sprites, title_sprites
+from renders.picture import Layer, Picture
+from renders.projection import nearest_values
+from renders.rim import rim_sprites
+from renders.sprite import Sprite, Sprites
+from renders.surface import Provenance, Surface
+from renders.terrain import BAKED, RISE, Ground, Terrain, build_terrain, ground_of
+from renders.text import Type, cap_height, halo, text_sprite
+from renders.theme import Theme
+from renders.tone import Tone
+from renders.view import View
+
+ASPECT = 0.62
+"""Height over width of the room for the model where the page's height is free."""
+_ASPECTS = (0.3, 1.0)
+_DETAIL = (240, 2_000)
+_SUN_LEFT = math.radians(68)
+"""How far left of the camera the sun stands: over its left shoulder, so that shadows fall away."""
+_BARE_MARGIN = 0.05
+_ALTITUDES = (34, 40, 46, 52)
+_AZIMUTHS = (160, 200, 140, 220, 120, 240, 100, 260)
+
+
+class ReliefError(LossatlasError):
+    """A relief that cannot be made as asked."""
+
+
+@dataclass(frozen=True)
+class Relief:
+    """How a landscape stands in the round.
+
+    Attributes:
+        camera: where it is seen from; None is where most of the curve is seen.
+        rise: height of the tone's span, in lengths of the model's longer side.
+        samples: along the edge of a pixel; None chooses by the size of the picture.
+    """
+
+    camera: Camera | None = None
+    rise: float = RISE
+    samples: int | None = None
+
+
+def checked(camera: Camera | None, rise: float) -> Relief:
+    """A relief of these.
+
+    Raises:
+        ReliefError: a rise that makes no landscape.
+    """
+    if not 0.01 <= rise <= 2:
+        raise ReliefError(
+            f"rise is {rise:g}: wanted 0.01 to 2 lengths of the longer side, 0.2 as a rule"
+        )
+    return Relief(camera, rise)
+
+
+def relief_layout(kind: str, width: int, height: int | None) -> Layout:
+    """The page of a relief: the model's room takes what height the words leave.
+
+    Raises:
+        LayoutError: see `renders.layout.layout_for`.
+    """
+    if height is None:
+        return layout_for(kind, width, ASPECT)
+    least = layout_for(kind, width, _ASPECTS[0])
+    aspect = _ASPECTS[0] + (height - least.height) / max(1, least.map.width)
+    return layout_for(kind, width, min(max(aspect, _ASPECTS[0]), _ASPECTS[1]), height)
+
+
+def best_camera(surface: Surface, tone: Tone, style: Style, relief: Relief) -> Camera:
+    """Where most of the curve and of the anchors is in sight; of equals the least unusual place."""
+    spots = [(a.x, a.y) for a in surface.anchors if style.anchors]
+    if style.curve and surface.curve is not None:
+        step = -(-len(surface.curve) // 60)
+        spots += [(x, y) for x, y in surface.curve[::step, :2].tolist()]
+    if not spots:
+        return Camera()
+    coarse = ground_of(surface, tone, relief.rise)
+    points = coarse.place(*np.array(spots).T)
+    points = points[np.isfinite(points[:, 0])] + np.array([0.0, 0.0, BALL])
+    if not len(points):
+        return Camera()
+    best, most = Camera(), -math.inf
+    for altitude, azimuth in itertools.product(_ALTITUDES, _AZIMUTHS):
+        camera = Camera(math.radians(azimuth), math.radians(altitude))
+        framing = framed([camera], coarse.hull, Box(0, 0, 1000, 600))
+        # Far away the model is small on the page.
+        unusual = abs(azimuth - 180) / 300 + (altitude - _ALTITUDES[0]) / 180 + framing.distance / 2
+        seen = 1 - float(hidden(coarse, framing.shot(camera), points).mean()) - unusual
+        if seen > most + 1e-9:
+            best, most = camera, seen
+    return best
+
+
+def sun_for(camera: Camera) -> Sun:
+    """The sun over the camera's left shoulder."""
+    return Sun(azimuth=camera.azimuth + _SUN_LEFT)
+
+
+def relief_picture(
+    surface: Surface,
+    tone: Tone,
+    facts: Provenance,
+    style: Style,
+    relief: Relief,
+    width: int,
+    height: int | None = None,
+) -> Picture:
+    """The page as a picture that can be painted box by box, `width` pixels wide."""
+    page = relief_layout(style.layout, width, height)
+    u, theme, bare = page.unit, style.theme, page.kind == "bare"
+    room = page.map
+    if bare:
+        room = room.grown(-round(_BARE_MARGIN * min(room.width, room.height)))
+    camera = relief.camera or best_camera(surface, tone, style, relief)
+    terrain = modelled(surface, tone, style, relief, sun_for(camera), room.width)
+    shot = framed([camera], terrain.ground.hull, room).shot(camera)
+    samples = relief.samples or (3 if width <= 4_000 else 2)
+    whole = Box(0, 0, page.width, page.height)
+    lines = contours_of(tone, theme, max(0.9 * u, 0.7)) if style.contours else None
+    layers: list[Layer] = [View(whole, terrain, shot, tone, theme, lines, samples)]
+    if style.anchors:
+        layers.append(Sprites(tuple(name_sprites(surface, terrain.ground, shot, theme, 17 * u))))
+    if not bare:
+        upright = page.legend.height > page.legend.width
+        sprites = [
+            *frame_sprites(page.legend, theme, max(1, round(0.4 * u))),
+            *rim_sprites(terrain.ground, shot, theme, 10.5 * u),
+            *tick_sprites(tone, page.legend, theme, 10.5 * u, max(1, round(0.6 * u)), upright),
+            *title_sprites(facts, style, page, surface),
+            *small_print_sprites(surface, tone, facts, style, page, True),
+        ]
+        layers += [ramp(tone, page.legend, upright), Sprites(tuple(sprites))]
+    return Picture(page.width, page.height, rgb(theme.paper), tuple(layers))
+
+
+def modelled(
+    surface: Surface,
+    tone: Tone,
+    style: Style,
+    relief: Relief,
+    sun: Sun,
+    room_px: int,
+    baked: int = BAKED,
+) -> Terrain:
+    """The terrain of a surface with what lies on it, as fine as `room_px` pixels across ask for."""
+    theme = style.theme
+    detail = min(max(round(0.55 * room_px), _DETAIL[0]), _DETAIL[1])
+    if not style.light:
+        sun = replace(sun, share=0.0)
+    terrain = build_terrain(
+        surface, tone, theme, rise=relief.rise, detail=detail, baked=baked, sun=sun
+    )
+    return draped(terrain, surface, _pen(surface, tone, theme).pen, style.curve, style.anchors)
+
+
+def contours_of(tone: Tone, theme: Theme, width_px: float) -> Contours:
+    """Round levels in inks that read on their own ground."""
+    levels, index = round_levels(tone)
+    inks = tuple(hex_colour(inks_on(ground_at(v, tone, theme), theme).pen) for v in levels)
+    return Contours(levels, index, width_px, 1.7 * width_px, inks, 0.22, 0.42)
+
+
+def _pen(surface: Surface, tone: Tone, theme: Theme) -> Inks:
+    """One pair for the curve and all anchors, by the ground beneath them."""
+    places = [(a.x, a.y) for a in surface.anchors]
+    if surface.curve is not None:
+        places += [(x, y) for x, y in surface.curve[:, :2].tolist()]
+    if not places:
+        return inks_on(ground_at(surface.values, tone, theme), theme)
+    x, y = np.array(places).T
+    return inks_on(ground_at(nearest_values(surface, x, y), tone, theme), theme)
+
+
+def name_sprites(
+    surface: Surface, ground: Ground, shot: Shot, theme: Theme, size_px: float
+) -> list[Sprite]:
+    """The anchors' names above their balls, as far as the surface leaves those in sight."""
+    if not surface.anchors or size_px < 7:
+        return []
+    spots = anchor_spots(ground, surface)
+    shares = seen_share(ground, shot, spots)
+    tops = spots + np.array([0.0, 0.0, 1.9 * BALL])
+    x, y, _ = shot.project(tops)
+    pens = Inks(rgb(theme.pen_light), rgb(theme.pen_dark))
+    sprites = []
+    for anchor, px, py, share in zip(
+        surface.anchors, x.tolist(), y.tolist(), shares.tolist(), strict=True
+    ):
+        if share < 0.3:
+            continue
+        kind = Type(size_px, "SemiboldIt" if anchor.name.startswith("w") else "Semibold")
+        name = text_sprite(
+            anchor_name(anchor.name), kind, pens.pen, px, py - 0.35 * cap_height(kind), "centre",
+            opacity=share,
+        )  # fmt: skip
+        sprites += [halo(name, 0.16 * size_px, pens.casing, 0.75 * share), name]
+    return sprites
