@@ -38,7 +38,7 @@ class TileWorker:
         """Build the network, the data and the planes on the device."""
         self._renderer = renderer(inputs, store_url, device, worker, threads)
 
-    def render(self, tile: Any) -> tuple[int, float]:
-        """Evaluate, write and commit one tile; returns its points and seconds."""
+    def render(self, tile: Any) -> tuple[int, float, float]:
+        """Evaluate, write and commit one tile; returns points, seconds, seconds of writing."""
         facts = self._renderer(tile)
-        return facts.points, facts.seconds
+        return facts.points, facts.seconds, facts.write_seconds

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from cluster import packages
-from cluster.commands import export, looking, running, training
+from cluster.commands import export, jobs, looking, running, training
 
 INTERRUPTED = 130
 
@@ -45,7 +45,13 @@ def cli() -> None:
     """
 
 
-for _command in (*running.COMMANDS, *training.COMMANDS, *looking.COMMANDS, export.export):
+for _command in (
+    *running.COMMANDS,
+    *jobs.COMMANDS,
+    *training.COMMANDS,
+    *looking.COMMANDS,
+    export.export,
+):
     cli.add_command(_command)
 
 

@@ -98,6 +98,25 @@ class RayCrew:
         news = [self._hear(reference) for reference in ready]
         return [item for item in news if item is not None]
 
+    def obstacle(self) -> str:
+        """What the cluster lacks for the workers that are still starting."""
+        have, free = self._ray.cluster_resources(), self._ray.available_resources()
+        nodes = sum(node["Alive"] for node in self._ray.nodes())
+        if nodes == 0:
+            return ". No node of the cluster is up"
+        for name, share in (("GPU", self._device.gpus), ("CPU", self._device.cpus)):
+            if share > have.get(name, 0.0):
+                return (
+                    f". The cluster's {nodes} nodes have {have.get(name, 0.0):g} {name}s, and a "
+                    f"worker wants {share:g}: it waits for nodes that have them"
+                )
+            if share > free.get(name, 0.0):
+                return (
+                    f". All {have[name]:g} {name}s of the cluster's {nodes} nodes are taken, by "
+                    "this render's workers or by others"
+                )
+        return ""
+
     def close(self) -> None:
         for worker in list(self._actors):
             self.kill(worker)
@@ -141,8 +160,7 @@ class RayCrew:
             case "load":
                 return Joined(worker)
             case _:
-                points, seconds = answer
-                return Done(worker, points, seconds)
+                return Done(worker, *answer)
 
     def _raised(self, awaited: _Awaited, cause: BaseException, error: Exception) -> News:
         """An exception inside a worker that itself lives on."""
@@ -151,18 +169,27 @@ class RayCrew:
             if isinstance(cause, OSError):
                 return Unwritable(awaited.worker, reason)
             return Failed(awaited.worker, reason)
-        if isinstance(cause, LossatlasError):
+        # A store that does not answer now may answer the next worker: that is no mistake.
+        if isinstance(cause, LossatlasError) and not isinstance(cause, OSError):
             raise cause
         self.kill(awaited.worker)
         return Lost(awaited.worker, reason)
 
 
 def check_same(theirs: packages.Running, ours: packages.Running) -> None:
-    """Hold a worker's `pipeline` to the driver's.
+    """Hold a worker's `pipeline`, Python, Ray and torch to the driver's.
 
     Raises:
         ClusterError: they differ.
     """
+    for name in ("python", "ray", "torch"):
+        here, there = getattr(ours, name), getattr(theirs, name)
+        if here != there:
+            raise ClusterError(
+                f"the worker {theirs.pid} on {theirs.host} runs {name} {there} and this driver "
+                f"{here}; wanted one version on every machine, or numbers differ in their last "
+                "bits. Install the same environment everywhere"
+            )
     if theirs.digest == ours.digest:
         return
     if theirs.folder == ours.folder:

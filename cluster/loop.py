@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.scheduler import Kill, Quarantine, Render, Scheduler, Start, Warn
+from cluster.scheduler import Kill, Quarantine, Render, Scheduler, Stalled, Start, Warn
 from pipeline.grid import Tile
 
 TICK_SECONDS = 0.25
@@ -26,11 +26,12 @@ class Joined:
 
 @dataclass(frozen=True)
 class Done:
-    """A worker committed its tile of `points` grid points, in `seconds`."""
+    """A worker committed its tile of `points` grid points in `seconds`, writing included."""
 
     worker: int
     points: int
     seconds: float
+    write_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ class Crew(Protocol):
     def wait(self, seconds: float) -> list[News]:
         """The news there is, waiting at most `seconds` for the first."""
 
+    def obstacle(self) -> str:
+        """Why no worker comes up, where that is known: what to add to a warning; or nothing."""
+
     def close(self) -> None:
         """End every worker, at once."""
 
@@ -83,7 +87,7 @@ class Crew(Protocol):
 class Observer(Protocol):
     """Who watches a render: the progress display and the notes in the store."""
 
-    def rendered(self, tile: Tile, points: int, seconds: float) -> None: ...
+    def rendered(self, tile: Tile, done: Done) -> None: ...
 
     def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None: ...
 
@@ -120,6 +124,8 @@ def run(
                     observer.warned(f"worker {worker} is lost: it {reason}")
                 case Quarantine(tile, reasons):
                     observer.quarantined(tile, reasons)
+                case Stalled(text):
+                    observer.warned(f"{text}{crew.obstacle()}")
                 case Warn(text):
                     observer.warned(text)
         if scheduler.finished or scheduler.stopped is not None or stop():
@@ -133,10 +139,10 @@ def _tell(scheduler: Scheduler, observer: Observer, news: News, now: float) -> N
     match news:
         case Joined(worker):
             scheduler.joined(worker, now)
-        case Done(worker, points, seconds):
+        case Done(worker):
             tile = scheduler.done(worker, now)
             if tile is not None:
-                observer.rendered(tile, points, seconds)
+                observer.rendered(tile, news)
         case Failed(worker, reason):
             scheduler.failed(worker, reason, now)
         case Unwritable(worker, reason):

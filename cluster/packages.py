@@ -27,6 +27,8 @@ class Running:
     folder: str
     digest: str
     python: str
+    ray: str
+    torch: str
     host: str
     pid: int
 
@@ -58,15 +60,27 @@ def running() -> Running:
     """What this process runs, after `pin`."""
     pipeline = importlib.import_module("pipeline")
     folder = os.path.dirname(os.path.abspath(pipeline.__file__ or ""))
-    return Running(folder, _digest(folder), platform.python_version(), platform.node(), os.getpid())
+    return Running(
+        folder,
+        _digest(folder),
+        platform.python_version(),
+        _installed("ray"),
+        _installed("torch").partition("+")[0],  # any build: a driver may have no GPU
+        platform.node(),
+        os.getpid(),
+    )
 
 
 def version() -> str:
     """The installed version of lossatlas, or `checkout` where it runs uninstalled."""
+    return _installed("lossatlas", otherwise="checkout")
+
+
+def _installed(name: str, otherwise: str = "none") -> str:
     try:
-        return importlib.metadata.version("lossatlas")
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "checkout"
+        return otherwise
 
 
 def _digest(folder: str) -> str:

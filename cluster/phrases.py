@@ -62,3 +62,9 @@ def place(url: str) -> str:
         return shlex.quote(url)
     relative = os.path.relpath(url)
     return shlex.quote(url if relative.startswith("..") else relative)
+
+
+def next_step(place: str) -> str:
+    """What to type when the render at `place` is finished."""
+    name = place.rstrip("'/").rpartition("/")[2].removesuffix(".zarr")
+    return f"next: lossatlas export poster {place} {name.strip(chr(39))}.png"

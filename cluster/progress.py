@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from cluster import phrases
+from cluster.loop import Done
 from cluster.scheduler import Scheduler
 from pipeline.grid import Tile
 
@@ -29,6 +31,7 @@ class ProgressView:
         tiles_total: int,
         points_left: int,
         quiet: bool,
+        as_json: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -37,6 +40,7 @@ class ProgressView:
         self._tiles_total = tiles_total
         self._points_left = points_left
         self._quiet = quiet
+        self._as_json = as_json
         self._stream = stream or sys.stderr
         self._clock = clock
         self._working_since: float | None = None
@@ -48,7 +52,7 @@ class ProgressView:
         self._bar: Progress | None = None
 
     def __enter__(self) -> ProgressView:
-        if not self._quiet and self._stream.isatty():
+        if not self._quiet and not self._as_json and self._stream.isatty():
             console = Console(file=self._stream, highlight=False)
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
@@ -74,11 +78,11 @@ class ProgressView:
 
     # Observer
 
-    def rendered(self, tile: Tile, points: int, seconds: float) -> None:
+    def rendered(self, tile: Tile, done: Done) -> None:
         self._tiles_done += 1
         self.tiles += 1
-        self.points += points
-        self._points_left -= points
+        self.points += done.points
+        self._points_left -= done.points
 
     def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None:
         self._quarantined += 1
@@ -86,6 +90,9 @@ class ProgressView:
 
     def warned(self, text: str) -> None:
         """One line a user should read, above the bar; also when quiet."""
+        if self._as_json:
+            self._event("warning", text=text)
+            return
         line = f"lossatlas: {text}"
         if self._bar is not None:
             self._bar.console.print(line, markup=False, soft_wrap=True)
@@ -149,4 +156,25 @@ class ProgressView:
         ):
             return
         self._said_at, self._said_fraction = now, self._fraction
+        if self._as_json:
+            speed = self.points_per_second()
+            self._event(
+                "progress",
+                tiles_done=self._tiles_done,
+                tiles=self._tiles_total,
+                points_per_second=round(speed, 3),
+                eta_seconds=round(self._points_left / speed, 1) if speed else None,
+                workers=self._workers,
+                workers_starting=self._starting,
+                retries=self._retries,
+                quarantined=self._quarantined,
+            )
+            return
         print(f"{self._name}: {self._facts(now)}", file=self._stream, flush=True)
+
+    def _event(self, event: str, **facts: Any) -> None:
+        """One JSON object a line: time in seconds since the epoch, run, event and its facts."""
+        line = json.dumps(
+            {"time": round(time.time(), 3), "run": self._name, "event": event} | facts
+        )
+        print(line, file=self._stream, flush=True)

@@ -33,7 +33,7 @@ class Rules:
     retry_first: float = 1.0
     retry_longest: float = 60.0
     write_first: float = 1.0
-    write_tries: int = 5
+    write_tries: int = 7
     hopeless_tries: int = 10
     stall: float = 120.0
 
@@ -76,7 +76,14 @@ class Warn:
     text: str
 
 
-Action = Start | Render | Kill | Quarantine | Warn
+@dataclass(frozen=True)
+class Stalled:
+    """Tell the user that nothing moves; whoever knows the workers may add why."""
+
+    text: str
+
+
+Action = Start | Render | Kill | Quarantine | Warn | Stalled
 
 
 @dataclass
@@ -110,6 +117,7 @@ class Scheduler:
         self.wanted = workers
         self.done_count = 0
         self.retries = 0
+        self.lost_count = 0
         self.stopped: str | None = None
         self.quarantined: dict[Tile, tuple[str, ...]] = {}
         self._fresh = deque(tiles)
@@ -140,7 +148,12 @@ class Scheduler:
     @property
     def finished(self) -> bool:
         """Whether every tile is done or quarantined."""
-        return self.done_count + len(self.quarantined) == self.total
+        return self.left == 0
+
+    @property
+    def left(self) -> int:
+        """How many tiles are neither done nor quarantined."""
+        return self.total - self.done_count - len(self.quarantined)
 
     @property
     def alive(self) -> int:
@@ -234,6 +247,7 @@ class Scheduler:
             del self._idle[worker]
         else:
             return
+        self.lost_count += 1
         if not preempted and now >= self._spawn_at:
             self._loss_rounds += 1
             self._spawn_at = now + self._respawn_delay()
@@ -349,8 +363,7 @@ class Scheduler:
     def _start_workers(self, now: float) -> None:
         if now < self._spawn_at:
             return
-        unsettled = self.total - self.done_count - len(self.quarantined)
-        missing = min(self.wanted, unsettled) - self.alive - len(self._starting)
+        missing = min(self.wanted, self.left) - self.alive - len(self._starting)
         for _ in range(missing):
             worker = self._next_worker
             self._next_worker += 1
@@ -395,7 +408,7 @@ class Scheduler:
             return
         self._moved = now
         self._announced.append(
-            Warn(
+            Stalled(
                 f"no tile finished for {quiet:.0f} s: {len(self._busy)} workers busy, "
                 f"{len(self._idle)} idle, {len(self._starting)} starting, of {self.wanted} wanted"
             )

@@ -50,6 +50,9 @@ class SerialCrew:
         self._news.clear()
         return news
 
+    def obstacle(self) -> str:
+        return ""
+
     def close(self) -> None:
         self._renderer = None
 
@@ -60,4 +63,4 @@ class SerialCrew:
             return Unwritable(worker, describe(error))
         except Exception as error:
             return Failed(worker, describe(error))
-        return Done(worker, facts.points, facts.seconds)
+        return Done(worker, facts.points, facts.seconds, facts.write_seconds)

@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import phrases, quarantine
+from cluster import phrases, quarantine, report
+from cluster.jobs import Note
 from cluster.lease import Holder
 from pipeline.grid import Tile
 from pipeline.store import Store, StoreError
@@ -34,6 +35,8 @@ class Status:
     quarantined: dict[Tile, tuple[str, ...]]
     driver: Holder | None
     seconds_per_point: float
+    sessions: tuple[dict[str, Any], ...] = ()
+    job: Note | None = None
 
     @property
     def state(self) -> str:
@@ -75,6 +78,8 @@ class Status:
             "points_per_second": _known(self.points_per_second) if self.driver else None,
             "seconds_per_point": _known(self.seconds_per_point),
             "eta_seconds": _known(self.eta_seconds) if self.driver else None,
+            "job": None if self.job is None else {"id": self.job.id, "address": self.job.address},
+            "report": list(self.sessions),
         }
 
 
@@ -96,6 +101,8 @@ def look(store: Store, now: float | None = None) -> Status:
         quarantined={t: why for t, why in quarantine.listed(store).items() if t not in committed},
         driver=holder if alive else None,
         seconds_per_point=_seconds_per_point(store, committed),
+        sessions=tuple(report.read(store)),
+        job=Note.read(store),
     )
 
 
@@ -128,6 +135,11 @@ def lines(status: Status) -> list[str]:
             out.append(f"  not running; go on with: lossatlas resume {place}")
             if not math.isnan(status.eta_seconds):
                 out.append(f"  left     {phrases.duration(status.eta_seconds)} of one worker")
+    if status.job is not None:
+        out.append(f"  job      {status.job.id} of {status.job.address}")
+    if status.state != "running":
+        for number, line in enumerate(report.lines(list(status.sessions))):
+            out.append(f"  {'cost' if number == 0 else '':<8} {line}")
     if status.quarantined:
         out.append(f"  quarantined {len(status.quarantined):,}; the next resume tries them again")
         out += [

@@ -24,6 +24,8 @@ class Team:
 def choose(workers: int | None, device: DeviceChoice, ray: Any = None) -> Team:
     """Settle what the user left open, from this machine or, where `ray` is given, its cluster.
 
+    A cluster may have no GPU yet: with both `workers` and `device` given, workers wait for them.
+
     Raises:
         ClusterError: there is no GPU and the user wants one.
     """
@@ -32,14 +34,15 @@ def choose(workers: int | None, device: DeviceChoice, ray: Any = None) -> Team:
     else:
         resources = ray.cluster_resources()
         cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    if device == "cuda" and gpus == 0:
+    if device == "cuda" and gpus == 0 and not (ray and workers):
         raise ClusterError(
             "--device cuda: found no GPU that torch can use; wanted at least one. Check the "
             "driver and the torch build, or use --device cpu"
         )
-    if device != "cpu" and gpus > 0:
+    if device == "cuda" or (device == "auto" and gpus > 0):
         count = workers or gpus
-        share = 1.0 if count <= gpus else gpus / count
+        # On a cluster more GPUs may be on their way; on one machine there are no others.
+        share = 1.0 if ray or count <= gpus else gpus / count
         return Team(count, Device("cuda", gpus=share), gpus)
     return Team(workers or max(1, cores), Device("cpu"))
 

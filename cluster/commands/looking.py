@@ -3,42 +3,57 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
 
+from cluster.commands import options
 from cluster.commands.places import place_of
-
-_RUN = click.argument("run", type=click.Path())
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.command()
-@_RUN
-@_JSON
-def status(run: str, as_json: bool) -> None:
+@options.RUN
+@click.option("--watch", "-w", is_flag=True, help="Look again and again while it is running.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often, with --watch.",
+)
+@options.JSON
+def status(run: str, watch: bool, every: float, as_json: bool) -> None:
     """Say how far a render is, who is at it, and when it will be finished.
 
-    Reads the store alone, so it works from any machine that can read RUN.
+    Reads the store alone, so it works from any machine that can read RUN, and without a cluster.
 
     \b
     Examples:
       lossatlas status runs/bowl.zarr
-      watch lossatlas status runs/bowl.zarr
+      lossatlas status s3://bucket/bowl.zarr --watch
     """
+    import time
+
     from cluster.status import lines, look
     from pipeline.store import Store
 
-    found = look(Store.open(place_of(run)))
-    if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
-        return
-    for line in lines(found):
-        click.echo(line)
+    store = Store.open(place_of(run))
+    while True:
+        found = look(store)
+        told = [json.dumps(found.as_dict(), indent=2)] if as_json else lines(found)
+        if watch and sys.stdout.isatty():
+            click.clear()
+        for line in told:
+            click.echo(line)
+        if not watch or found.state != "running":
+            return
+        time.sleep(every)
 
 
 @click.command()
-@_RUN
-@_JSON
+@options.RUN
+@options.JSON
 def info(run: str, as_json: bool) -> None:
     """Say what a store holds: network, plane, data, batch norm, precision, versions.
 
@@ -59,9 +74,9 @@ def info(run: str, as_json: bool) -> None:
 
 
 @click.command()
-@_RUN
+@options.RUN
 @click.option("--dry-run", is_flag=True, help="Only say what is damaged; change nothing.")
-@_JSON
+@options.JSON
 def verify(run: str, dry_run: bool, as_json: bool) -> int:
     """Read every finished tile and check it; put damaged ones back to pending.
 

@@ -6,7 +6,11 @@ import os
 
 
 def place_of(run: str) -> str:
-    """A URL as it is, a path made absolute."""
-    from pipeline.spec import is_url
+    """A URL as it is, a path made absolute.
 
-    return run if is_url(run) else os.path.abspath(os.path.expanduser(run))
+    Raises:
+        PlaceError: a URL with credentials in it.
+    """
+    from pipeline.place import check, is_url
+
+    return check(run) if is_url(run) else os.path.abspath(os.path.expanduser(run))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cluster import phrases
+from cluster import phrases, report
 from pipeline.grid import Extent
 from pipeline.store import Store
 
@@ -64,6 +64,8 @@ def info_lines(store: Store) -> list[str]:
         "created": attrs["created"],
         "fingerprint": attrs["fingerprint"],
     }
+    spent = report.lines(report.read(store))
+    rows |= {("cost" if n == 0 else " " * n): line for n, line in enumerate(spent)}
     code = {name: facts for name, facts in attrs.get("code", {}).items() if facts}
     if code:
         rows["user code"] = ", ".join(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cluster.commands import options
 from cluster.commands.places import place_of
 
 if TYPE_CHECKING:
@@ -17,27 +17,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SPEC = click.argument("spec", type=click.Path(dir_okay=False))
-_STORE = click.option(
-    "--store", metavar="PATH|URL", help="Where the numbers go, instead of the spec's store."
-)
-_WORKERS = click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="How many workers; default: one a GPU, or one a CPU core.",
-)
-_DEVICE = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="What workers compute on; auto takes the GPUs where there are any.",
-)
-
 
 def _how_to_run(command: F) -> F:
-    options = (
+    chosen = (
         click.option(
             "--executor",
             type=click.Choice(["ray", "serial"]),
@@ -45,36 +27,29 @@ def _how_to_run(command: F) -> F:
             show_default=True,
             help="ray: workers in processes of their own; serial: here, for tiny grids.",
         ),
-        _WORKERS,
-        _DEVICE,
+        options.WORKERS,
+        options.DEVICE,
         click.option(
             "--address",
             metavar="HOST:PORT",
             help="Use the Ray cluster there instead of a private one on this machine.",
         ),
-        click.option(
-            "--frames", metavar="A:B", help="Only these frames of a film, as Python counts them."
-        ),
-        click.option(
-            "--every",
-            type=click.IntRange(min=1),
-            default=1,
-            metavar="K",
-            help="Every K-th frame first, the others after: a preview of a film exists early.",
-        ),
-        click.option("--quiet", "-q", is_flag=True, help="Say nothing but warnings and errors."),
+        options.FRAMES,
+        options.EVERY,
+        options.LOG,
+        options.QUIET,
     )
-    for option in reversed(options):
+    for option in reversed(chosen):
         command = option(command)
     return command
 
 
 @click.command()
-@_SPEC
-@_STORE
-@_WORKERS
-@_DEVICE
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options.SPEC
+@options.STORE
+@options.WORKERS
+@options.DEVICE
+@options.JSON
 def plan(
     spec: str, store: str | None, workers: int | None, device: DeviceChoice, as_json: bool
 ) -> None:
@@ -106,8 +81,8 @@ def plan(
 
 
 @click.command()
-@_SPEC
-@_STORE
+@options.SPEC
+@options.STORE
 @_how_to_run
 def render(spec: str, store: str | None, **how: Any) -> int:
     """Evaluate the SPEC's landscape here, with a progress bar and the time left.
@@ -123,29 +98,35 @@ def render(spec: str, store: str | None, **how: Any) -> int:
       lossatlas render tiny.yaml --executor serial
       lossatlas render film.yaml --every 10
     """
-    from cluster import drive
+    from cluster import choices, drive
 
     read = _read(spec, store)
-    return drive.render(read, _choices(how), click.echo)
+    return drive.render(read, choices.choose(how), click.echo)
 
 
 @click.command()
-@click.argument("run", type=click.Path())
+@options.RUN
 @_how_to_run
-def resume(run: str, **how: Any) -> int:
+@options.PYTHON
+def resume(run: str, python: str, **how: Any) -> int:
     """Go on with a render that was stopped, killed or left with quarantined tiles.
 
     Everything needed is in the store RUN; the checkpoints and the data must still be where they
-    were, and unchanged. Quarantined tiles get new tries.
+    were, and unchanged. Quarantined tiles get new tries. With the address of a Jobs API
+    (http://HOST:8265) a new job goes on, and its id is printed.
 
     \b
     Examples:
       lossatlas resume runs/bowl.zarr
       lossatlas resume runs/bowl.zarr --workers 2
+      lossatlas resume s3://bucket/bowl.zarr --address http://127.0.0.1:8265
     """
-    from cluster import drive
+    from cluster import choices, drive
+    from cluster.commands.jobs import resume_as_job
 
-    return drive.resume(place_of(run), _choices(how), click.echo)
+    if "://" in (how["address"] or "") and not how["address"].startswith("ray://"):
+        return resume_as_job(place_of(run), how["address"], how, python)
+    return drive.resume(place_of(run), choices.choose(how), click.echo)
 
 
 def _read(spec: str, store: str | None) -> RenderSpec:
@@ -153,22 +134,6 @@ def _read(spec: str, store: str | None) -> RenderSpec:
 
     found = read(spec)
     return found if store is None else found.model_copy(update={"store": place_of(store)})
-
-
-def _choices(how: dict[str, Any]) -> Any:
-    from cluster.drive import Choices
-    from cluster.selection import parse
-
-    if how["executor"] == "serial":
-        for option in ("address", "workers"):
-            if how[option] not in (None, 1):
-                raise click.UsageError(
-                    f"--{option} {how[option]} with --executor serial, which renders in this "
-                    f"process alone; wanted one of them. Leave out --{option}"
-                )
-    frames, every = how.pop("frames"), how.pop("every")
-    selection = replace(parse(frames or "0:"), every=every)
-    return Choices(**how, selection=selection)
 
 
 COMMANDS = (plan, render, resume)

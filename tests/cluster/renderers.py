@@ -41,7 +41,7 @@ class FaultyRenderer:
             time.sleep(600)
         with open(self._folder / f"done-{tile.column}", "a") as file:
             file.write(f"{self._worker}\n")
-        return SimpleNamespace(points=4, seconds=0.01)
+        return SimpleNamespace(points=4, seconds=0.01, write_seconds=0.001)
 
     def _due(self, tile: Any, fault: str) -> bool:
         path = self._folder / f"{tile.column}.{fault}"

@@ -197,7 +197,7 @@ def test_a_store_whose_permission_is_lost_stops_the_render(
     before = commits(store)
     blocked = store / "done" / "c" / "0" / "3"
     blocked.write_text("in the way")
-    out, err = driver.communicate(timeout=60)
+    out, err = driver.communicate(timeout=180)
     assert driver.returncode == 2, out + err
     assert "the store cannot be written" in err
     assert "lossatlas resume tiny.zarr goes on" in err

@@ -62,6 +62,9 @@ class SimulatedCrew:
             news.append(heapq.heappop(self._events)[2])
         return [item for item in news if item.worker in self._alive]
 
+    def obstacle(self) -> str:
+        return ""
+
     def close(self) -> None:
         self._alive.clear()
 

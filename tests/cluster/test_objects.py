@@ -14,8 +14,9 @@ import xarray
 import yaml
 
 from cluster import cli
-from pipeline.grid import Tile
+from pipeline.grid import Extent, Grid, Tile
 from pipeline.place import PlaceError, UnreachableError, check, reached
+from pipeline.plane import Anchor, FrameFacts
 from pipeline.store import Store
 from tests.cluster import landscape
 from tests.cluster.landscape import lay_out, numbers
@@ -41,9 +42,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def lay_out_remotely(folder: Path, objects: ObjectServer, store: str) -> Path:
+def lay_out_remotely(
+    folder: Path, objects: ObjectServer, store: str, width: int = 12, call_seconds: float = 0.02
+) -> Path:
     """The landscape in `folder`, with a spec that names everything by URL."""
-    path = lay_out(folder, call_seconds=0.02)
+    path = lay_out(folder, width=width, call_seconds=call_seconds)
     objects.upload(folder, "inputs")
     spec = yaml.safe_load(path.read_text())
     spec["plane"]["weights"] = [f"s3://{BUCKET}/inputs/{name}.safetensors" for name in "abc"]
@@ -61,30 +64,31 @@ def remote_numbers(objects: ObjectServer, prefix: str) -> dict[str, bytes]:
 
 
 def test_a_render_to_objects_is_the_local_one_and_can_be_mended(
-    objects: ObjectServer,
-    undisturbed: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    objects: ObjectServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = lay_out_remotely(tmp_path, objects, STORE)
+    spec = lay_out(tmp_path / "local", width=6)
     assert cli.run(["render", str(spec), "--executor", "serial"]) == 0
-    local = numbers(undisturbed / "tiny.zarr")
+    local = numbers(tmp_path / "local/tiny.zarr")
+    spec = lay_out_remotely(tmp_path, objects, STORE, width=6, call_seconds=0)
+    assert cli.run(["render", str(spec), "--executor", "serial"]) == 0
     assert remote_numbers(objects, "runs/tiny.zarr") == local
-    assert objects.objects("runs/tiny.zarr/.lossatlas") == {}
+    assert list(objects.objects("runs/tiny.zarr/.lossatlas")) == [
+        "runs/tiny.zarr/.lossatlas/report.json"
+    ]
     assert cli.run(["status", STORE]) == 0
     client = objects.client()
-    key = "runs/tiny.zarr/loss/c/0/0/1/2"
+    key = "runs/tiny.zarr/loss/c/0/0/0/1"
     client.put_object(Bucket=BUCKET, Key=key, Body=b"damaged")
-    client.delete_object(Bucket=BUCKET, Key="runs/tiny.zarr/loss/c/0/0/3/3")
+    client.delete_object(Bucket=BUCKET, Key="runs/tiny.zarr/loss/c/0/0/1/1")
     assert cli.run(["verify", STORE]) == 1
     assert cli.run(["resume", STORE, "--executor", "serial"]) == 0
     assert remote_numbers(objects, "runs/tiny.zarr") == local
     out, err = capsys.readouterr()
-    assert "100 %  16/16 tiles" in out
-    assert "2 of 16 finished tiles damaged" in out
-    assert "14 of 16 tiles are done" in err
+    assert "100 %  4/4 tiles" in out
+    assert "2 of 4 finished tiles damaged" in out
+    assert "2 of 4 tiles are done" in err
     with xarray.open_zarr(STORE) as dataset:
-        assert dataset.loss.shape == (1, 1, 12, 12)
+        assert dataset.loss.shape == (1, 1, 6, 6)
         assert not dataset.loss.isnull().any()
     written = [*objects.objects().values(), out.encode(), err.encode()]
     assert not any(SECRET.encode() in content for content in written)
@@ -123,10 +127,8 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(
 def test_every_librarys_failure_is_one_error() -> None:
     class EndpointConnectionError(Exception): ...
 
-    with (
-        pytest.raises(UnreachableError, match=r"s3://b cannot be reached \(no route\)") as caught,
-        reached("s3://b"),
-    ):
+    told = r"s3://b cannot be reached \(no route\)"
+    with pytest.raises(UnreachableError, match=told) as caught, reached("s3://b"):
         raise EndpointConnectionError("no\nroute")
     assert isinstance(caught.value, OSError)
     with pytest.raises(ValueError, match="checksum"), reached("s3://b"):
@@ -147,13 +149,16 @@ def test_a_url_that_leads_nowhere_is_one_line(
     assert "y.zarr" in err
 
 
-def test_a_listing_shows_what_others_did_meanwhile(objects: ObjectServer, tmp_path: Path) -> None:
-    spec = lay_out(tmp_path)
+def test_a_listing_shows_what_others_did_meanwhile(objects: ObjectServer) -> None:
+    frame = FrameFacts(Extent(0, 1, 0, 1), (Anchor("θ", 0, 0, 0),), None)
     place = f"s3://{BUCKET}/runs/seen.zarr"
-    assert cli.run(["render", str(spec), "--executor", "serial", "-q", "--store", place]) == 0
-    store = Store.open(place)
-    assert len(store.committed()) == 16
-    objects.client().delete_object(Bucket=BUCKET, Key="runs/seen.zarr/done/c/0/0/0")
+    store = Store.create(place, Grid(2, 1, 1), ["train"], ["loss"], [frame], {})
+    assert store.committed() == set()
+    key = "runs/seen.zarr/done/c/0/0/"
+    for column in "01":
+        objects.client().put_object(Bucket=BUCKET, Key=key + column, Body=b"1")
+    assert store.pending() == []
+    objects.client().delete_object(Bucket=BUCKET, Key=key + "0")
     assert store.pending() == [Tile(0, 0, 0)]
 
 

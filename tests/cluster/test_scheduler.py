@@ -12,7 +12,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from cluster.scheduler import Kill, Quarantine, Render, Rules, Scheduler, Start, Warn
+from cluster.scheduler import Kill, Quarantine, Render, Rules, Scheduler, Stalled, Start
 from pipeline.grid import Tile
 
 TILES = [Tile(0, 0, column) for column in range(40)]
@@ -231,7 +231,7 @@ def test_an_unwritable_store_pauses_everybody_then_stops_the_render() -> None:
         pauses.append(now - began)
         for worker in given:
             scheduler.unwritable(worker, "No space left on device", now)
-    assert pauses == [0, 1, 2, 4, 8]
+    assert pauses == [0, 1, 2, 4, 8, 16, 32]
     assert scheduler.stopped == "the store cannot be written: No space left on device"
     assert scheduler.quarantined == {}
 
@@ -267,7 +267,7 @@ def test_a_stall_is_said_plainly_and_not_all_the_time() -> None:
     scheduler = Scheduler(TILES, workers=1, rules=Rules(deadline_unmeasured=10**6))
     team(scheduler)
     renders(scheduler, 0.0)
-    warnings = [a for now in range(500) for a in scheduler.decide(now) if isinstance(a, Warn)]
+    warnings = [a for now in range(500) for a in scheduler.decide(now) if isinstance(a, Stalled)]
     assert len(warnings) == 4
     assert "no tile finished for 120 s: 1 workers busy" in warnings[0].text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cluster.loop import Done
 from pipeline.grid import Tile
 
 
@@ -11,7 +12,7 @@ class Watcher:
         self.given_up: dict[Tile, tuple[str, ...]] = {}
         self.warnings: list[str] = []
 
-    def rendered(self, tile: Tile, points: int, seconds: float) -> None:
+    def rendered(self, tile: Tile, done: Done) -> None:
         self.tiles.append(tile)
 
     def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None:

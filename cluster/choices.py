@@ -1,0 +1,41 @@
+"""What a user chose for running, as against what is rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from cluster.errors import ClusterError
+from cluster.selection import Selection, parse
+from cluster.team import DeviceChoice
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to run: `address` of a Ray cluster to join, `selection` of a film's frames."""
+
+    executor: Literal["ray", "serial"] = "ray"
+    workers: int | None = None
+    device: DeviceChoice = "auto"
+    address: str | None = None
+    quiet: bool = False
+    log: Literal["text", "json"] = "text"
+    selection: Selection = field(default_factory=Selection)
+
+
+def choose(how: dict[str, Any]) -> Choices:
+    """The options of a command line, checked against each other.
+
+    Raises:
+        ClusterError: two of them exclude each other, or --frames is no range.
+    """
+    if how["executor"] == "serial":
+        for option in ("address", "workers"):
+            if how[option] not in (None, 1):
+                raise ClusterError(
+                    f"--{option} {how[option]} with --executor serial, which renders in this "
+                    f"process alone; wanted one of them. Leave out --{option}"
+                )
+    how = dict(how)
+    selection = replace(parse(how.pop("frames") or "0:"), every=how.pop("every"))
+    return Choices(**how, selection=selection)

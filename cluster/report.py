@@ -1,0 +1,144 @@
+"""What a render cost: one entry a driver, kept as a note in the store."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from cluster import phrases
+from cluster.loop import Done
+from cluster.scheduler import Scheduler
+from pipeline.grid import Tile
+from pipeline.store import Store
+
+NOTE = "report.json"
+_SLOWEST = 10
+_WORKERS = 100
+_SESSIONS = 50
+
+
+class Report:
+    """Adds up one driver's time on a store.
+
+    Args:
+        gpus: share of a GPU that one worker holds.
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, gpus: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._gpus = gpus
+        self._clock = clock
+        self._began = self._ticked = clock()
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._worker_seconds = 0.0
+        self._write_seconds = 0.0
+        self._workers: dict[int, list[float]] = {}  # tiles, points, seconds
+        self._slowest: list[tuple[float, str, int]] = []
+        self._lost = self._retries = self._quarantined = 0
+        self._earlier: list[dict[str, Any]] | None = None
+
+    def rendered(self, tile: Tile, done: Done) -> None:
+        counts = self._workers.setdefault(done.worker, [0, 0, 0.0])
+        counts[0] += 1
+        counts[1] += done.points
+        counts[2] += done.seconds
+        self._write_seconds += done.write_seconds
+        entry = (done.seconds, str(tile), done.worker)
+        (heapq.heappush if len(self._slowest) < _SLOWEST else heapq.heappushpop)(
+            self._slowest, entry
+        )
+
+    def ticked(self, scheduler: Scheduler) -> None:
+        now = self._clock()
+        self._worker_seconds += scheduler.alive * (now - self._ticked)
+        self._ticked = now
+        self._lost, self._retries = scheduler.lost_count, scheduler.retries
+        self._quarantined = len(scheduler.quarantined)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON; times in seconds, hours of workers and of GPUs from their start to their end."""
+        tiles, points, seconds = (sum(c[i] for c in self._workers.values()) for i in range(3))
+        busiest = sorted(self._workers.items(), key=lambda item: -item[1][1])[:_WORKERS]
+        return {
+            "started": self._started,
+            "seconds": round(self._clock() - self._began, 3),
+            "tiles": int(tiles),
+            "points": int(points),
+            "busy_seconds": round(seconds, 3),
+            "write_seconds": round(self._write_seconds, 3),
+            "worker_hours": self._worker_seconds / 3600,
+            "gpu_hours": self._gpus * self._worker_seconds / 3600,
+            "retries": self._retries,
+            "workers_lost": self._lost,
+            "quarantined": self._quarantined,
+            "workers": {
+                str(worker): {"tiles": int(n), "points": int(p), "seconds": round(s, 3)}
+                for worker, (n, p, s) in busiest
+            },
+            "slowest": [
+                {"tile": tile, "seconds": round(took, 3), "worker": worker}
+                for took, tile, worker in sorted(self._slowest, reverse=True)
+            ],
+        }
+
+    def write(self, store: Store) -> None:
+        """Put this driver's entry, or its newest state, behind those of earlier ones."""
+        if self._earlier is None:
+            self._earlier = read(store)
+        store.write_note(NOTE, {"sessions": [*self._earlier, self.as_dict()][-_SESSIONS:]})
+
+
+def read(store: Store) -> list[dict[str, Any]]:
+    """The entries of every driver so far, the oldest first."""
+    sessions = (store.read_note(NOTE) or {}).get("sessions", [])
+    return [entry for entry in sessions if isinstance(entry, dict)]
+
+
+def lines(sessions: list[dict[str, Any]]) -> list[str]:
+    """The report for people, all drivers together; nothing where there is none."""
+    if not sessions:
+        return []
+
+    def total(key: str) -> float:
+        return float(sum(entry[key] for entry in sessions))
+
+    rates = [
+        (worker["points"] / worker["seconds"], name)
+        for entry in sessions
+        for name, worker in entry["workers"].items()
+        if worker["seconds"] > 0
+    ]
+    gpu = f", {total('gpu_hours'):.2f} GPU-hours" if total("gpu_hours") else ""
+    out = [
+        f"{phrases.plural(len(sessions), 'driver')}, {phrases.duration(total('seconds'))}, "
+        f"{total('worker_hours'):.2f} worker-hours{gpu}; writing took "
+        f"{_share(total('write_seconds'), total('busy_seconds'))} of the tiles' time",
+        f"{_count(total('retries'), 'retry', 'retries')}, "
+        f"{phrases.plural(int(total('workers_lost')), 'worker')} lost",
+    ]
+    if rates:
+        (slow, slowest), (fast, fastest) = min(rates), max(rates)
+        out.append(
+            f"a worker: {phrases.rate(slow)} (worker {slowest}) to {phrases.rate(fast)} "
+            f"(worker {fastest})"
+        )
+    slow_tiles = sorted(
+        ((item["seconds"], item["tile"]) for entry in sessions for item in entry["slowest"]),
+        reverse=True,
+    )[:3]
+    if slow_tiles:
+        told = ", ".join(f"{tile} {phrases.duration(took)}" for took, tile in slow_tiles)
+        out.append(f"slowest tiles: {told}")
+    return out
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f} %" if whole > 0 and math.isfinite(whole) else "0 %"
+
+
+def _count(number: float, one: str, many: str) -> str:
+    return f"{int(number):,} {one if number == 1 else many}"

@@ -1,0 +1,255 @@
+"""One driver's time on one store: lease, crew, loop, and what is told and noted of it."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from cluster import local, loop, phrases, quarantine, team
+from cluster.choices import Choices
+from cluster.crew import RayCrew
+from cluster.errors import ClusterError
+from cluster.interrupts import Interrupts
+from cluster.lease import Lease
+from cluster.loop import Done
+from cluster.metrics import Metrics
+from cluster.progress import ProgressView
+from cluster.report import Report
+from cluster.scheduler import Rules, Scheduler
+from cluster.serial import SerialCrew
+from cluster.team import Team
+from pipeline.grid import Tile
+from pipeline.store import Store
+
+_RELISTINGS = 3
+_SAMPLE_TILES = 20
+_TEAM_SECONDS = 10.0
+_REPORT_SECONDS = 60.0
+_PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0)
+# Nodes of an autoscaling cluster may take many minutes to come.
+_CLUSTER_RULES = Rules(start_deadline=1800.0)
+
+T = TypeVar("T")
+
+
+class Run:
+    """One driver's time on one store."""
+
+    def __init__(
+        self, store: Store, was_there: bool, choices: Choices, interrupts: Interrupts
+    ) -> None:
+        self._store = store
+        self._choices = choices
+        self._interrupts = interrupts
+        choices.selection.check(store.frames)
+        self.pending = self._selected(store.pending())
+        self.complete = False
+        total = len(self._selected(store.grid.tiles()))
+        self._name: str = store.attrs.get("spec", {}).get("name", phrases.place(store.url))
+        self._view = ProgressView(
+            self._name,
+            total - len(self.pending),
+            total,
+            sum(store.grid.size(tile) for tile in self.pending),
+            choices.quiet,
+            choices.log == "json",
+        )
+        if was_there and not choices.quiet and self.pending:
+            self._view.warned(
+                f"going on with {phrases.place(store.url)}: {total - len(self.pending):,} of "
+                f"{phrases.plural(total, 'tile')} are done"
+            )
+        self._noted = set(quarantine.listed(store))
+        self._given_up: dict[Tile, tuple[str, ...]] = {}
+        self._speed = 0.0
+        self._seconds = 0.0
+        self._stopped: str | None = None
+        self._watchers: list[Report | Metrics] = []
+        self._ray: Any = None
+        self._team_at = self._report_at = time.monotonic()
+
+    def drive(self, inputs: Any, workers: Team, ray: Any) -> None:
+        """Hold the lease, bring up the crew, render, and take everything down again."""
+        with contextlib.ExitStack() as stack:
+            lease = Lease(self._store, workers.workers)
+            lease.take()
+            stack.callback(lease.release)
+            stack.callback(self._sweep, lease)
+            self._report = Report(workers.device.gpus)
+            stack.callback(self._note_report)
+            self._ray = ray
+            self._device: team.DeviceChoice = "cpu" if workers.device.name == "cpu" else "cuda"
+            self._watchers = [self._report, *([Metrics(self._name)] if ray else [])]
+            stack.enter_context(self._view)
+            crew = stack.enter_context(self._crew(inputs, workers, ray))
+            # Ray's own calls must not be cut in half; the loop looks at `requested` instead.
+            self._interrupts.raising = self._choices.executor == "serial"
+            if self._interrupts.requested:
+                return
+            scheduler = Scheduler(
+                self.pending,
+                workers.workers,
+                Rules() if ray is None else _CLUSTER_RULES,
+                expected_seconds=_measured_seconds(self._store),
+            )
+            try:
+                self._loop(scheduler, crew, lease)
+            finally:
+                if self._interrupts.requested:
+                    self._view.stopping()
+
+    def _loop(self, scheduler: Scheduler, crew: loop.Crew, lease: Lease) -> None:
+        def stop() -> bool:
+            return self._interrupts.requested or lease.lost
+
+        for _ in range(_RELISTINGS):
+            loop.run(scheduler, crew, self, stop)
+            if lease.lost:
+                raise ClusterError(
+                    f"another driver took over {self._store.url}; this one stops. Everything "
+                    "committed is kept"
+                )
+            self._stopped = scheduler.stopped
+            if not scheduler.finished:
+                return
+            # The store is the truth: what is not listed there is not done.
+            pending = self._selected(_patiently(self._store.pending))
+            missing = [tile for tile in pending if tile not in self._given_up]
+            self.complete = not missing
+            if self.complete:
+                return
+            self.warned(f"{phrases.plural(len(missing), 'tile')} not in the store; once more")
+            scheduler.add(missing)
+        self._stopped = "tiles that were committed are not in the store's listing"
+
+    def conclude(self, place: str, say: Callable[[str], None]) -> int:
+        """Say how it ended; returns the exit code.
+
+        Raises:
+            ClusterError: the render stopped short.
+        """
+        if self._stopped is not None:
+            raise ClusterError(
+                f"{self._stopped}. Everything committed is kept; lossatlas resume {place} goes on"
+            )
+        rendered = (
+            f"{self._view.points:,} points in {phrases.duration(self._seconds)}, "
+            f"{phrases.rate(self._speed)}"
+        )
+        total = self._store.grid.tile_count
+        left = len(self._store.pending()) - len(self._given_up)
+        if self._given_up:
+            say(f"{place}: {total - len(self._given_up):,} of {total:,} tiles done ({rendered})")
+            say(f"{phrases.plural(len(self._given_up), 'tile')} quarantined:")
+            for tile, reasons in sorted(self._given_up.items()):
+                say(f"  {tile}: {reasons[-1]}")
+            say(f"try them again: lossatlas resume {place}")
+            return 3
+        if not self._choices.quiet and left:
+            say(f"{place}: {total - left:,} of {total:,} tiles done ({rendered})")
+            say(f"the frames asked for are finished; the rest: lossatlas resume {place}")
+        elif not self._choices.quiet:
+            say(f"{place}: {phrases.plural(total, 'tile')} done ({rendered})")
+            say(phrases.next_step(place))
+        return 0
+
+    # Observer
+
+    def rendered(self, tile: Tile, done: Done) -> None:
+        self._view.rendered(tile, done)
+        for watcher in self._watchers:
+            watcher.rendered(tile, done)
+        if tile in self._noted:
+            with contextlib.suppress(OSError):  # status ignores the notes of committed tiles
+                quarantine.lift(self._store, tile)
+
+    def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None:
+        self._given_up[tile] = reasons
+        self._view.quarantined(tile, reasons)
+        try:
+            quarantine.put(self._store, tile, reasons)
+        except OSError as error:
+            self.warned(f"the quarantine of tile {tile} could not be noted: {error}")
+
+    def warned(self, text: str) -> None:
+        self._view.warned(text)
+
+    def ticked(self, scheduler: Scheduler) -> None:
+        self._view.ticked(scheduler)
+        for watcher in self._watchers:
+            watcher.ticked(scheduler)
+        self._follow_cluster(scheduler)
+        if time.monotonic() - self._report_at > _REPORT_SECONDS:
+            self._note_report()
+        self._speed, self._seconds = self._view.points_per_second(), self._view.seconds()
+
+    # Inside
+
+    def _follow_cluster(self, scheduler: Scheduler) -> None:
+        """Where the user left the number open, have as many workers as the cluster has room for."""
+        now = time.monotonic()
+        if self._ray is None or self._choices.workers or now - self._team_at < _TEAM_SECONDS:
+            return
+        self._team_at = now
+        # A cluster that has lost its last GPU waits for others; it does not turn to its CPUs.
+        with contextlib.suppress(ClusterError):
+            found = team.choose(None, self._device, self._ray)
+            scheduler.wanted = found.workers
+
+    def _note_report(self) -> None:
+        self._report_at = time.monotonic()
+        with contextlib.suppress(OSError):
+            self._report.write(self._store)
+
+    def _selected(self, tiles: Iterable[Tile]) -> list[Tile]:
+        return self._choices.selection.of(tiles)
+
+    @contextlib.contextmanager
+    def _crew(self, inputs: Any, workers: Team, ray: Any) -> Any:
+        from pipeline.task import TileRenderer
+
+        crew: loop.Crew
+        with contextlib.ExitStack() as stack:
+            url = self._store.url
+            if self._choices.executor == "serial":
+                crew = SerialCrew(TileRenderer, inputs, url, workers.device.name)
+            else:
+                if ray is None:
+                    ray = stack.enter_context(
+                        local.private(workers.workers, workers.gpus, _bytes(inputs))
+                    )
+                crew = RayCrew(ray, TileRenderer, inputs, url, workers.device)
+            stack.callback(crew.close)
+            yield crew
+
+    def _sweep(self, lease: Lease) -> None:
+        """Leave nothing half-written by workers that were stopped in the middle."""
+        if not lease.lost:
+            with contextlib.suppress(OSError):
+                self._store.sweep()
+
+
+def _measured_seconds(store: Store) -> float | None:
+    """The longest of a sample of tiles committed before; None where there are none."""
+    tiles = sorted(store.committed())
+    sample = tiles[:: max(1, len(tiles) // _SAMPLE_TILES)]
+    return max((store.tile_facts(tile)[0] for tile in sample), default=None)
+
+
+def _bytes(inputs: Any) -> int:
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(inputs, protocol=5, buffer_callback=buffers.append)
+    return len(head) + sum(buffer.raw().nbytes for buffer in buffers)
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """What `ask` answers, after a few more tries where the store cannot be reached."""
+    for wait in _PATIENCE:
+        try:
+            return ask()
+        except OSError:
+            time.sleep(wait)
+    return ask()
