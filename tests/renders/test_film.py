@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -17,6 +18,7 @@ from PIL import Image
 from pipeline.errors import LossatlasError
 from renders import film as film_module
 from renders.film import FilmError, _ahead, _painted, export_film
+from renders.frames import export_frames
 from renders.moment import moments
 from renders.reel import open_reel
 from tests.renders.films import SIZE, film_store
@@ -67,6 +69,34 @@ def test_what_makes_no_film_is_refused_and_nothing_is_left(tmp_path: Path) -> No
     with pytest.raises(LossatlasError, match="no such store"):
         export_film(str(tmp_path / "none.zarr"), tmp_path / "a.mp4", size=SIZE)
     assert [p.name for p in tmp_path.iterdir()] == ["film.zarr"]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.gif", "a.webp"])
+def test_a_full_disk_leaves_nothing_and_says_so(
+    name: str, tmp_path: Path, small_disk: Callable[[int], Path]
+) -> None:
+    disk = small_disk(4)
+    url = film_store(tmp_path)
+    with pytest.raises(LossatlasError, match=r"cannot be written \(No space left on device\)"):
+        export_film(url, disk / name, size=SIZE, lossless=name.endswith("mkv"))
+    assert not list(disk.iterdir())
+
+
+def test_frames_on_a_full_disk_go_on_once_there_is_room(
+    tmp_path: Path, small_disk: Callable[[int], Path]
+) -> None:
+    disk = small_disk(512)
+    filler = disk / "filler"
+    filler.write_bytes(bytes(480 << 10))
+    url = film_store(tmp_path)
+    with pytest.raises(LossatlasError, match=r"cannot be written \(No space left on device\)"):
+        export_frames(url, disk / "frames", size=SIZE)
+    filler.unlink()
+    export_frames(url, disk / "frames", size=SIZE)
+    whole = tmp_path / "whole"
+    export_frames(url, whole, size=SIZE)
+    for picture in sorted(whole.glob("*.png")):
+        assert (disk / "frames" / picture.name).read_bytes() == picture.read_bytes()
 
 
 def _decoded(path: Path, format_: str = "rgb24") -> list[np.ndarray]:
