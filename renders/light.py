@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from renders.colour import FloatArray
+_STEEPEST = 2.2
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,19 @@ class Light:
     strength: float = 1.0
     key_colour: tuple[float, float, float] = (0.98, 1.10, 0.90)
 
-    def numbers(self, span: float, du: float, dv: float, width: int) -> FloatArray:
-        """What the kernel needs, float64 (12,).
+    def numbers(
+        self, span: float, du: float, dv: float, width: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """What the kernel needs.
 
         Args:
             span: of the tone, in its space.
             du, dv: grid steps a pixel, see `renders.resample.Field`.
             width: of the whole picture, in pixels.
+
+        Returns:
+            rises along x and y a grid step, direction of the key light, steepest slope, (6,); per
+            colour the shares that no light, the key light and the sky have in it, (3, 3).
         """
         scale = self.relief / span * width
         key = np.array(self.key_colour)
@@ -53,6 +60,13 @@ class Light:
             math.cos(self.altitude) * math.cos(self.azimuth),
             math.sin(self.altitude),
         ]
-        return np.array(
-            [scale * du, -scale * dv, *direction, self.sky, self.strength, *key, *sky, 2.2]
+        shares = np.stack(
+            [
+                np.full(3, 1 - self.strength),
+                self.strength * (1 - self.sky) * key,
+                self.strength * self.sky * sky,
+            ],
+            axis=1,
         )
+        numbers = [scale * du, -scale * dv, *direction, _STEEPEST]
+        return np.array(numbers, dtype=np.float32), shares.astype(np.float32)

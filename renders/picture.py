@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,7 +49,8 @@ def paint(picture: Picture, box: Box) -> npt.NDArray[np.uint8]:
     together equal the whole, byte for byte.
     """
     out = np.empty((box.height, box.width, 3), dtype=np.float32)
-    out[:] = picture.ground
+    # A row at a time: numpy repeats a colour of three numbers far more slowly than a row of them.
+    out[:] = np.tile(picture.ground.astype(np.float32), (box.width, 1))
     for layer in picture.layers:
         if not layer.covers.meet(box).empty:
             layer.draw(out, box)
@@ -80,14 +80,18 @@ def quantise(out: npt.NDArray[np.float32], box: Box) -> npt.NDArray[np.uint8]:
 def _quantise(
     out: npt.NDArray[np.float32], x0: int, y0: int, pixels: npt.NDArray[np.uint8]
 ) -> None:
+    height, width = out.shape[0], out.shape[1]
     zero, top = np.float32(0), np.float32(255)
-    # Strictly inside (0, 1) whatever float32 rounds to, so that an exact colour stays exact.
-    low, high = np.float32(1e-4), np.float32(1 - 1e-4)
-    for j in range(out.shape[0]):
-        for i in range(out.shape[1]):
+    values, bytes_ = out.reshape(height, 3 * width), pixels.reshape(height, 3 * width)
+    threshold = np.empty(width, dtype=np.float32)
+    for j in range(height):
+        for i in range(width):
             inner = 0.06711056 * (x0 + i) + 0.00583715 * (y0 + j)
-            noise = 52.9829189 * (inner - math.floor(inner))
-            threshold = min(max(np.float32(noise - math.floor(noise)), low), high)
+            noise = 52.9829189 * (inner - np.floor(inner))
+            # Strictly inside (0, 1) whatever float32 rounds to: an exact colour stays exact.
+            threshold[i] = min(max(noise - np.floor(noise), 1e-4), 1 - 1e-4)
+        row, done = values[j], bytes_[j]
+        for i in range(width):
             for c in range(3):
-                value = np.float32(math.floor(out[j, i, c] + threshold))
-                pixels[j, i, c] = np.uint8(min(max(value, zero), top))
+                value = min(max(row[3 * i + c] + threshold[i], zero), top)
+                done[3 * i + c] = np.uint8(np.int32(value))
