@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from renders.fill import FINITE, cell_kinds, fill
+from renders.fill import FINITE, NAN, cell_kinds, fill
 from renders.spline import FloatArray, coefficients, evaluate
 from renders.surface import Surface
 from renders.tone import Tone
@@ -103,7 +104,7 @@ def field_of(surface: Surface, tone: Tone, width: int, height: int) -> Field:
 def reduce(
     field: FloatArray, kinds: npt.NDArray[np.uint8], fx: int, fy: int
 ) -> tuple[FloatArray, npt.NDArray[np.uint8]]:
-    """Average blocks of fy × fx cells with Datashader; a block is what most of its cells are.
+    """Average blocks of fy × fx cells; a block is what most of its cells are.
 
     Args:
         field: float64 (height, width); only FINITE cells are averaged.
@@ -112,36 +113,20 @@ def reduce(
 
     Returns:
         field and kinds, (ceil(height / fy), ceil(width / fx)).
+
+    What Datashader's `Canvas.raster` gives for whole blocks (a test compares them), without the
+    seconds it takes to load and to compile. See docs/decisions/013-gigapixel.md.
     """
-    # Late: Datashader and xarray take more than a second, and only small pictures need them.
-    import datashader
-    import xarray
-
-    rows, columns = field.shape
-    high, wide = math.ceil(rows / fy), math.ceil(columns / fx)
-    canvas = datashader.Canvas(
-        plot_width=wide,
-        plot_height=high,
-        x_range=(-0.5, wide * fx - 0.5),
-        y_range=(-0.5, high * fy - 0.5),
-    )
-    # Whole cells a pixel: the one case where Canvas.raster's snapping to cells is exact.
-    padded = np.full((high * fy, wide * fx), np.nan)
-    padded[:rows, :columns] = np.where(kinds == FINITE, field, np.nan)
-    grid = xarray.DataArray(
-        padded,
-        dims=("y", "x"),
-        coords={"y": np.arange(high * fy, dtype=float), "x": np.arange(wide * fx, dtype=float)},
-    )
-    mean = np.asarray(canvas.raster(grid, agg="mean", interpolate="nearest").values)
-    shares = np.stack([_block_count(kinds == kind, fx, fy) for kind in range(4)])
+    shares = np.stack([_block_sum(kinds == kind, fx, fy) for kind in range(4)])
     majority = np.argmax(shares, axis=0).astype(np.uint8)
-    majority[np.isnan(mean) & (majority == FINITE)] = 1
-    return np.where(np.isnan(mean), 0.0, mean), majority
+    known = shares[FINITE]
+    majority[(known == 0) & (majority == FINITE)] = NAN
+    total = _block_sum(np.where(kinds == FINITE, field, 0.0), fx, fy)
+    return total / np.maximum(known, 1), majority
 
 
-def _block_count(mask: npt.NDArray[np.bool_], fx: int, fy: int) -> npt.NDArray[np.int64]:
-    h, w = mask.shape
-    padded = np.pad(mask, ((0, -h % fy), (0, -w % fx)))
+def _block_sum(cells: npt.NDArray[Any], fx: int, fy: int) -> npt.NDArray[Any]:
+    h, w = cells.shape
+    padded = np.pad(cells, ((0, -h % fy), (0, -w % fx)))
     blocks = padded.reshape(padded.shape[0] // fy, fy, padded.shape[1] // fx, fx)
     return np.asarray(blocks.sum(axis=(1, 3)))
