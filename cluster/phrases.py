@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 
-from pipeline.spec import is_url
+from pipeline.place import is_url
 
 
 def duration(seconds: float) -> str:

@@ -24,7 +24,7 @@ from pipeline.errors import LossatlasError
 from pipeline.fingerprint import digest_of_array
 from pipeline.grid import Extent
 from pipeline.plane import FrameFacts, Plane, Vector
-from pipeline.spec import is_url
+from pipeline.place import is_url
 
 _ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
 # A bend this close to the line, as a share of its distance from the start, spans a plane only by

@@ -15,7 +15,7 @@ import torch
 from pipeline.errors import LossatlasError
 from pipeline.grid import Grid
 from pipeline.prepare import Prepared
-from pipeline.spec import is_url
+from pipeline.place import is_url
 from pipeline.task import evaluator
 
 # One tile should cost about this long: little is lost with a dead worker, little to overhead.
