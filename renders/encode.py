@@ -8,7 +8,9 @@ guess by size, and show wrong colours.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,6 +35,7 @@ GIF_COLOURS = 256
 _BT709, _SRGB_CURVE, _LIMITED, _FULL, _RGB_MATRIX = 1, 13, 1, 2, 0
 _GIF_TICKS = 100
 _CUBE_BITS = 6
+_AHEAD = 2
 
 
 class EncodeError(LossatlasError):
@@ -141,7 +144,10 @@ def check_size(size: tuple[int, int], coding: Coding, path: Path) -> None:
 
 
 class Encoder:
-    """Takes the pictures of a film in order; from `encoding`."""
+    """Takes the pictures of a film in order; from `encoding`.
+
+    Colours are converted in `pool`, a few pictures ahead of the codec.
+    """
 
     def __init__(
         self,
@@ -150,23 +156,40 @@ class Encoder:
         coding: Coding,
         fps: Fraction,
         palette: Palette | None,
+        pool: ThreadPoolExecutor,
     ) -> None:
         self._container, self._stream = container, stream
         self._coding, self._fps, self._palette = coding, fps, palette
+        self._pool = pool
+        self._waiting: deque[Future[VideoFrame]] = deque()
         self.pictures = 0
 
     def add(self, pixels: Pixels) -> None:
-        """Encode one picture, uint8 (height, width, 3), sRGB."""
-        frame = self._frame(pixels)
-        frame.pts, frame.time_base = self.pictures, 1 / self._fps
+        """Encode one picture, uint8 (height, width, 3), sRGB; it is not changed afterwards."""
+        self._waiting.append(self._pool.submit(self._frame, pixels, self.pictures))
+        self.pictures += 1
+        while len(self._waiting) > _AHEAD:
+            self._encode_next()
+
+    def finish(self) -> None:
+        """Encode what waits."""
+        while self._waiting:
+            self._encode_next()
+        self._container.mux(self._stream.encode(None))
+
+    def _encode_next(self) -> None:
+        self._container.mux(self._stream.encode(self._waiting.popleft().result()))
+
+    def _frame(self, pixels: Pixels, number: int) -> VideoFrame:
+        frame = self._converted(pixels)
+        frame.pts, frame.time_base = number, 1 / self._fps
         if self._palette is not None:
             # GIF counts hundredths of a second; each picture gets the nearest one.
-            frame.pts = round(self.pictures * _GIF_TICKS / self._fps)
+            frame.pts = round(number * _GIF_TICKS / self._fps)
             frame.time_base = Fraction(1, _GIF_TICKS)
-        self.pictures += 1
-        self._container.mux(self._stream.encode(frame))
+        return frame
 
-    def _frame(self, pixels: Pixels) -> VideoFrame:
+    def _converted(self, pixels: Pixels) -> VideoFrame:
         from av import VideoFrame
         from av.video.reformatter import ColorRange, Colorspace
 
@@ -212,14 +235,14 @@ def encoding(
     """
     from av import FFmpegError
 
-    with whole_file(path, EncodeError) as partial:
+    with whole_file(path, EncodeError) as partial, ThreadPoolExecutor(1) as pool:
         try:
             with _container(partial, coding) as container:
                 container.metadata.update({"title": title, "comment": comment})
                 stream = _stream(container, coding, size, fps)
-                encoder = Encoder(container, stream, coding, fps, palette)
+                encoder = Encoder(container, stream, coding, fps, palette, pool)
                 yield encoder
-                container.mux(stream.encode(None))
+                encoder.finish()
             _finish(partial, coding, encoder.pictures, comment)
         except FFmpegError as error:
             # Our own line comes from whole_file, which knows a full disk when it sees one.
