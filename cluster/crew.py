@@ -198,7 +198,7 @@ def check_same(theirs: packages.Running, ours: packages.Running) -> None:
             "through a render. Start it again with lossatlas resume"
         )
     raise ClusterError(
-        f"the worker {theirs.pid} on {theirs.host} runs another pipeline ({theirs.folder}, "
+        f"the worker {theirs.pid} on {theirs.host} runs another {ours.package} ({theirs.folder}, "
         f"{theirs.digest}) than this driver ({ours.folder}, {ours.digest}). Install the same "
         "lossatlas on every machine"
     )

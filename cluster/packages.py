@@ -22,8 +22,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 @dataclass(frozen=True)
 class Running:
-    """What a process runs: the folder and source digest of its `pipeline`, and versions."""
+    """What a process runs: folder and source digest of one of our packages, and versions."""
 
+    package: str
     folder: str
     digest: str
     python: str
@@ -56,11 +57,12 @@ def pin(root: str = ROOT) -> None:
         spec.loader.exec_module(module)
 
 
-def running() -> Running:
+def running(package: str = "pipeline") -> Running:
     """What this process runs, after `pin`."""
-    pipeline = importlib.import_module("pipeline")
-    folder = os.path.dirname(os.path.abspath(pipeline.__file__ or ""))
+    module = importlib.import_module(package)
+    folder = os.path.dirname(os.path.abspath(module.__file__ or ""))
     return Running(
+        package,
         folder,
         _digest(folder),
         platform.python_version(),

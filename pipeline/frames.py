@@ -23,8 +23,8 @@ from pipeline import checkpoint, plane
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import digest_of_array
 from pipeline.grid import Extent
-from pipeline.plane import FrameFacts, Plane, Vector
 from pipeline.place import is_url
+from pipeline.plane import FrameFacts, Plane, Vector
 
 _ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
 # A bend this close to the line, as a share of its distance from the start, spans a plane only by

@@ -14,8 +14,8 @@ import torch
 
 from pipeline.errors import LossatlasError
 from pipeline.grid import Grid
-from pipeline.prepare import Prepared
 from pipeline.place import is_url
+from pipeline.prepare import Prepared
 from pipeline.task import evaluator
 
 # One tile should cost about this long: little is lost with a dead worker, little to overhead.

@@ -9,10 +9,10 @@ Source: the layout is Microsoft's Deep Zoom Image, as OpenSeadragon reads it.
 
 from __future__ import annotations
 
+import io
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from renders.picture import Picture, paint
 from renders.pyramid import Pixels, halved
 from renders.resample import field_of
 from renders.shade import Hatch, Map
+from renders.spread import Spread, over_threads
 from renders.surface import Surface
 from renders.theme import Theme
 from renders.tone import Tone
@@ -73,7 +74,7 @@ def write_tiles(
     width: int,
     height: int,
     folder: Path,
-    threads: int | None = None,
+    spread: Spread | None = None,
 ) -> int:
     """Write all tiles of one surface as `folder/LEVEL/COLUMN_ROW.jpg`.
 
@@ -81,7 +82,7 @@ def write_tiles(
         surface, tone, look: what is painted, and how.
         width, height: of the deepest level, pixels.
         folder: is created; its parent must exist.
-        threads: how many tiles are painted at once; the cores by default.
+        spread: who paints the tiles; the cores by default.
 
     Returns:
         How many tiles there are.
@@ -92,24 +93,24 @@ def write_tiles(
     rows, columns = surface.values.shape
     count = 0
     small: Pixels | None = None
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        for level in range(deepest(width, height), -1, -1):
-            wide, high = level_size(width, height, level)
-            place = folder / str(level)
-            place.mkdir(parents=True)
-            boxes = list(Box(0, 0, wide, high).tiles(TILE, TILE))
-            if small is not None:
-                small = halved(small)
-                for box in boxes:
-                    _save(_cut(small, box), place / _name(box))
-            else:
-                picture = level_picture(surface, tone, look, wide, high)
-                for _ in pool.map(lambda box, p=picture, at=place: _tile(p, box, at), boxes):
-                    pass
-                coarse = (wide + 1) // 2 < columns - 1 or (high + 1) // 2 < rows - 1
-                if max(wide, high) <= TILE or (coarse and max(wide, high) <= _WHOLE):
-                    small = paint(picture, picture.box)
-            count += len(boxes)
+    spread = spread or over_threads()
+    for level in range(deepest(width, height), -1, -1):
+        wide, high = level_size(width, height, level)
+        place = folder / str(level)
+        place.mkdir(parents=True)
+        boxes = list(Box(0, 0, wide, high).tiles(TILE, TILE))
+        if small is not None:
+            small = halved(small)
+            for box in boxes:
+                (place / _name(box)).write_bytes(_jpeg(_cut(small, box)))
+        else:
+            picture = level_picture(surface, tone, look, wide, high)
+            for box, tile in zip(boxes, spread(partial(_tile, picture), boxes), strict=True):
+                (place / _name(box)).write_bytes(tile)
+            coarse = (wide + 1) // 2 < columns - 1 or (high + 1) // 2 < rows - 1
+            if max(wide, high) <= TILE or (coarse and max(wide, high) <= _WHOLE):
+                small = paint(picture, picture.box)
+        count += len(boxes)
     return count
 
 
@@ -134,8 +135,8 @@ def _contour_count(size: int) -> int:
     return 16 << doublings
 
 
-def _tile(picture: Picture, box: Box, place: Path) -> None:
-    _save(paint(picture, box.grown(OVERLAP).meet(picture.box)), place / _name(box))
+def _tile(picture: Picture, box: Box) -> bytes:
+    return _jpeg(paint(picture, box.grown(OVERLAP).meet(picture.box)))
 
 
 def _cut(pixels: Pixels, box: Box) -> Pixels:
@@ -147,6 +148,8 @@ def _name(box: Box) -> str:
     return f"{box.x // TILE}_{box.y // TILE}.jpg"
 
 
-def _save(pixels: Pixels, path: Path) -> None:
+def _jpeg(pixels: Pixels) -> bytes:
+    file = io.BytesIO()
     # Full colour resolution: halved chroma smears red contours on blue ground.
-    Image.fromarray(pixels).save(path, "JPEG", quality=QUALITY, subsampling=0)
+    Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, subsampling=0)
+    return file.getvalue()

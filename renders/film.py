@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pipeline.errors import LossatlasError
 from renders.reel import Look, Reel, open_reel
+from renders.spread import over_threads
 
 if TYPE_CHECKING:
     from renders.encode import Palette, Pixels
@@ -31,8 +29,6 @@ _SAMPLES = 6
 _BAND_ROWS = 128
 
 OnProgress = Callable[[int, int], None]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class FilmError(LossatlasError):
@@ -229,14 +225,14 @@ def _pictures(
     from renders.moment import moments
 
     source = moments(reel.surfaces(), timing.between, reel.tone)
-    count = threads or os.cpu_count() or 1
+    spread = over_threads(threads)
     if flight is not None:
         from renders.flight import stand_for
 
         stand = stand_for(reel.scene, flight, reel.surfaces())
-        yield from _ahead(_painted_picture, _flown(stand, source, timing), count)
+        yield from spread(_painted_picture, _flown(stand, source, timing))
         return
-    painted = _ahead(lambda moment: _painted(reel, moment), source, count)
+    painted = spread(lambda moment: _painted(reel, moment), source)
     for index, pixels in enumerate(painted):
         for _ in range(timing.repeats(index)):
             yield pixels
@@ -268,22 +264,6 @@ def _painted_picture(picture: Picture) -> Pixels:
     for box in picture.box.tiles(picture.width, _BAND_ROWS):
         pixels[box.y : box.bottom] = paint(picture, box)
     return pixels
-
-
-def _ahead(work: Callable[[T], R], source: Iterable[T], threads: int) -> Iterator[R]:
-    """`map`, in order, with `threads` at work and no more than as many results waiting."""
-    with ThreadPoolExecutor(threads) as pool:
-        running: deque[Future[R]] = deque()
-        try:
-            for item in source:
-                running.append(pool.submit(work, item))
-                if len(running) > threads:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
 
 
 def _palette(reel: Reel, flight: Flight | None) -> Palette:

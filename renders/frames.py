@@ -11,19 +11,18 @@ import hashlib
 import json
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
 from pipeline.errors import LossatlasError
 from renders.reel import Look, Reel, open_reel
+from renders.spread import over_threads
 from renders.whole import whole_file
 
 MANIFEST = "frames.json"
-PICTURES = 1
+PICTURES = 2
 """Rises whenever the same settings give other pixels."""
 _SECONDS_BETWEEN_NOTES = 1.0
 _DPI = 96.0
@@ -171,19 +170,11 @@ def _drawn(
     reel: Reel, todo: list[int], names: Mapping[int, str], place: Path, workers: int | None
 ) -> Iterator[tuple[int, int]]:
     """Each frame and its file's size, in order, as they are written."""
-    count = workers or os.cpu_count() or 1
-    with ThreadPoolExecutor(count) as pool:
-        ahead: deque[tuple[int, Future[int]]] = deque()
-        waiting = iter(todo)
-        try:
-            for _ in todo:
-                while len(ahead) < 2 * count and (frame := next(waiting, None)) is not None:
-                    ahead.append((frame, pool.submit(_draw, reel, frame, place / names[frame])))
-                frame, written = ahead.popleft()
-                yield frame, written.result()
-        finally:
-            for _, future in ahead:
-                future.cancel()
+
+    def draw(frame: int) -> tuple[int, int]:
+        return frame, _draw(reel, frame, place / names[frame])
+
+    return over_threads(workers)(draw, todo)
 
 
 def _draw(reel: Reel, frame: int, path: Path) -> int:
@@ -200,7 +191,7 @@ def _draw(reel: Reel, frame: int, path: Path) -> int:
         "Title": title_of(scene.facts, scene.style),
         "Description": f"frame {frame} of {reel.store.frames}: {called}",
     }
-    return write_png(picture, path, dpi=_DPI, text=words, threads=1)
+    return write_png(picture, path, dpi=_DPI, text=words, spread=over_threads(1))
 
 
 def _opened(path: Path, reel: Reel) -> _Manifest:

@@ -9,7 +9,6 @@ Source: ISO 32000-1:2008, §7.4.4.4, §8.6.5.5, §14.3.3.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import BinaryIO
 from pipeline.errors import LossatlasError
 from renders.picture import Picture
 from renders.png import srgb_profile, zlib_bands
+from renders.spread import Spread, over_threads
 from renders.whole import whole_file
 
 MAX_UNITS = 14_400.0
@@ -34,7 +34,7 @@ def write_pdf(
     *,
     dpi: float,
     text: Mapping[str, str] | None = None,
-    threads: int | None = None,
+    spread: Spread | None = None,
 ) -> int:
     """Paint a picture onto a PDF page; memory is a few bands, whatever the picture's size.
 
@@ -43,7 +43,7 @@ def write_pdf(
         path: the file; its folder must exist; replaced whole or not at all.
         dpi: pixels an inch, which decides the page's size.
         text: Title and other entries of the document's information.
-        threads: how many bands are painted at once; the cores by default.
+        spread: who paints the bands; the cores by default.
 
     Returns:
         The file's size in bytes.
@@ -52,12 +52,12 @@ def write_pdf(
         PdfError: the file cannot be written.
     """
     with whole_file(path, PdfError) as partial, partial.open("wb") as file:
-        _write(picture, file, dpi, text or {}, threads or os.cpu_count() or 1)
+        _write(picture, file, dpi, text or {}, spread or over_threads())
     return path.stat().st_size
 
 
 def _write(
-    picture: Picture, file: BinaryIO, dpi: float, text: Mapping[str, str], threads: int
+    picture: Picture, file: BinaryIO, dpi: float, text: Mapping[str, str], spread: Spread
 ) -> None:
     wide, high = 72 * picture.width / dpi, 72 * picture.height / dpi
     unit = max(1.0, max(wide, high) / MAX_UNITS)
@@ -91,7 +91,7 @@ def _write(
         " /Length 6 0 R >>\nstream\n"
     )
     length = 0
-    for packed in zlib_bands(picture, threads):
+    for packed in zlib_bands(picture, spread):
         length += file.write(packed)
     file.write(b"\nendstream")
     end()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-import os
 import struct
 import zlib
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +15,7 @@ import numpy.typing as npt
 from pipeline.errors import LossatlasError
 from renders.box import Box
 from renders.picture import Picture, paint
+from renders.spread import Spread, over_threads
 from renders.whole import whole_file
 
 BAND_ROWS = 128
@@ -35,7 +33,7 @@ def write_png(
     *,
     dpi: float,
     text: Mapping[str, str] | None = None,
-    threads: int | None = None,
+    spread: Spread | None = None,
 ) -> int:
     """Paint a picture into a PNG file; memory is a few bands, whatever the picture's size.
 
@@ -47,7 +45,7 @@ def write_png(
         path: the file; its folder must exist.
         dpi: written as pixels per metre.
         text: keyword → text, kept as international text chunks.
-        threads: how many bands are painted at once; the cores by default.
+        spread: who paints the bands; the cores by default.
 
     Returns:
         The file's size in bytes.
@@ -56,12 +54,12 @@ def write_png(
         PngError: the file cannot be written.
     """
     with whole_file(path, PngError) as partial, partial.open("wb") as file:
-        _write(picture, file, dpi, text or {}, threads or os.cpu_count() or 1)
+        _write(picture, file, dpi, text or {}, spread or over_threads())
     return path.stat().st_size
 
 
 def _write(
-    picture: Picture, file: BinaryIO, dpi: float, text: Mapping[str, str], threads: int
+    picture: Picture, file: BinaryIO, dpi: float, text: Mapping[str, str], spread: Spread
 ) -> None:
     per_metre = round(dpi / 0.0254)
     file.write(b"\x89PNG\r\n\x1a\n")
@@ -71,45 +69,33 @@ def _write(
     _chunk(file, b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))
     for keyword, value in text.items():
         _chunk(file, b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + value.encode())
-    for packed in zlib_bands(picture, threads):
+    for packed in zlib_bands(picture, spread):
         _chunk(file, b"IDAT", packed)
     _chunk(file, b"IEND", b"")
 
 
-def zlib_bands(picture: Picture, threads: int) -> Iterator[bytes]:
+def zlib_bands(picture: Picture, spread: Spread) -> Iterator[bytes]:
     """The picture's rows, PNG-filtered, as the pieces of one zlib stream (PDF takes it too)."""
     yield b"\x78\x5e"  # zlib header; the bands are one raw deflate stream
     checksum = 1
-    for packed, raw_checksum, length in _bands(picture, threads):
+    for packed, raw_checksum, length in _bands(picture, spread):
         yield packed
         checksum = adler32_combine(checksum, raw_checksum, length)
     yield struct.pack(">I", checksum)
 
 
-def _bands(picture: Picture, threads: int) -> Iterator[tuple[bytes, int, int]]:
-    boxes = list(picture.box.tiles(picture.width, BAND_ROWS))
-    with ThreadPoolExecutor(threads) as pool:
-        # Two bands a thread in flight: enough to keep cores busy, and the bound on memory.
-        ahead: deque[Future[tuple[bytes, int, int]]] = deque()
-        waiting = iter(boxes)
-        try:
-            for _ in boxes:
-                while len(ahead) < 2 * threads and (later := next(waiting, None)) is not None:
-                    last = later.bottom == boxes[-1].bottom
-                    ahead.append(pool.submit(_band, picture, later, last))
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+def _bands(picture: Picture, spread: Spread) -> Iterator[tuple[bytes, int, int]]:
+    return spread(functools.partial(_band, picture), picture.box.tiles(picture.width, BAND_ROWS))
 
 
-def _band(picture: Picture, box: Box, last: bool) -> tuple[bytes, int, int]:
+def _band(picture: Picture, box: Box) -> tuple[bytes, int, int]:
     pixels = np.empty((box.height, box.width, 3), dtype=np.uint8)
     for tile in box.tiles(TILE_COLUMNS, BAND_ROWS):
         pixels[:, tile.x : tile.right] = paint(picture, tile)
     raw = _filtered(pixels)
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15)
     packed = deflate.compress(raw)
+    last = box.bottom == picture.height
     packed += deflate.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
     return packed, zlib.adler32(raw), len(raw)
 

@@ -30,6 +30,7 @@ from renders.whole import checked_place
 if TYPE_CHECKING:
     from renders.picture import Layer, Picture
     from renders.relief import Relief
+    from renders.spread import Spread
 
 ABSURD_PIXELS = 1_500_000_000
 _FORMATS = {".png": "png", ".pdf": "pdf", ".tif": "tiff", ".tiff": "tiff"}
@@ -79,7 +80,7 @@ def export_poster(
     scale_bar: bool = True,
     title: str | None = None,
     subtitle: str | None = None,
-    threads: int | None = None,
+    spread: Spread | None = None,
     yes: bool = False,
     format_: str | None = None,
 ) -> PosterFacts:
@@ -101,7 +102,7 @@ def export_poster(
         layout: gallery, paper or bare.
         contours, light, curve, anchors, scale_bar: leave a layer out.
         title, subtitle: None writes them from the store; an empty string leaves them out.
-        threads: how many cores paint; all by default.
+        spread: who paints; the cores by default.
         yes: go on even when the picture is absurdly large.
         format_: png, pdf or tiff, whatever the name ends in; None goes by the ending.
 
@@ -171,7 +172,7 @@ def export_poster(
         picture = poster_picture(surface, fitted, facts, style, wide, high)
     words = {"Software": f"lossatlas {facts.version}", "Title": title_of(facts, style)}
     words["Description"] = " · ".join(small_print(surface, fitted, facts)[0])
-    bytes_ = write_picture(picture, path, format_, dpi=dpi, text=words, threads=threads)
+    bytes_ = write_picture(picture, path, format_, dpi=dpi, text=words, spread=spread)
     seconds = time.monotonic() - start
     return PosterFacts(
         str(path),
@@ -254,7 +255,7 @@ def write_picture(
     *,
     dpi: float,
     text: dict[str, str],
-    threads: int | None = None,
+    spread: Spread | None = None,
 ) -> int:
     """Write a picture as `format_` or what `path` ends in; returns the file's size in bytes.
 
@@ -265,15 +266,15 @@ def write_picture(
         case "pdf":
             from renders.pdf import write_pdf
 
-            return write_pdf(picture, path, dpi=dpi, text=text, threads=threads)
+            return write_pdf(picture, path, dpi=dpi, text=text, spread=spread)
         case "tiff":
             from renders.tiff import write_tiff
 
-            return write_tiff(picture, path, dpi=dpi, text=text, threads=threads)
+            return write_tiff(picture, path, dpi=dpi, text=text, spread=spread)
         case _:
             from renders.png import write_png
 
-            return write_png(picture, path, dpi=dpi, text=text, threads=threads)
+            return write_png(picture, path, dpi=dpi, text=text, spread=spread)
 
 
 def checked_path(path: Path, format_: str | None = None) -> Path:

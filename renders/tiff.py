@@ -8,11 +8,9 @@ as fast as zlib's fastest level, and no larger.
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +23,7 @@ from renders.box import Box
 from renders.picture import Picture, paint
 from renders.png import srgb_profile
 from renders.pyramid import Pixels, differences, halved, level_sizes
+from renders.spread import Spread, over_threads
 from renders.whole import whole_file
 
 TILE = 512
@@ -41,7 +40,7 @@ def write_tiff(
     *,
     dpi: float,
     text: Mapping[str, str] | None = None,
-    threads: int | None = None,
+    spread: Spread | None = None,
 ) -> int:
     """Paint a picture into a pyramidal BigTIFF: 512-pixel tiles, deflate, horizontal predictor.
 
@@ -50,7 +49,7 @@ def write_tiff(
         path: the file; its folder must exist; replaced whole or not at all.
         dpi: written as the resolution.
         text: Software and Description go into the file.
-        threads: how many tiles are painted at once; the cores by default.
+        spread: who paints the tiles; the cores by default.
 
     Returns:
         The file's size in bytes.
@@ -61,17 +60,14 @@ def write_tiff(
     words = text or {}
     sizes = level_sizes(picture.width, picture.height, TILE)
     with (
-        whole_file(path, TiffError) as partial,
+        whole_file(path, TiffError) as unfinished,
         tempfile.TemporaryFile(dir=path.parent) as spool,
-        ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
-        tifffile.TiffWriter(partial, bigtiff=True) as file,
+        tifffile.TiffWriter(unfinished, bigtiff=True) as file,
     ):
         levels = _Levels(sizes[1:], spool)
         for k, (width, height) in enumerate(sizes):
             file.write(
-                _base(picture, levels, pool, threads or os.cpu_count() or 1)
-                if k == 0
-                else levels.packed(k),
+                _base(picture, levels, spread or over_threads()) if k == 0 else levels.packed(k),
                 shape=(height, width, 3),
                 dtype=np.uint8,
                 photometric="rgb",
@@ -90,23 +86,12 @@ def write_tiff(
     return path.stat().st_size
 
 
-def _base(
-    picture: Picture, levels: _Levels, pool: ThreadPoolExecutor, threads: int
-) -> Iterator[bytes]:
+def _base(picture: Picture, levels: _Levels, spread: Spread) -> Iterator[bytes]:
     """The whole picture's tiles, compressed, row by row; feeds the level above on the way."""
-    ahead: deque[Future[tuple[bytes, Pixels]]] = deque()
-    waiting = picture.box.tiles(TILE, TILE)
-    boxes = picture.box.tiles(TILE, TILE)
-    try:
-        for box in boxes:
-            while len(ahead) < 3 * threads and (later := next(waiting, None)) is not None:
-                ahead.append(pool.submit(_tile, picture, later))
-            packed, small = ahead.popleft().result()
-            levels.add(small, box)
-            yield packed
-    finally:
-        for future in ahead:
-            future.cancel()
+    boxes = list(picture.box.tiles(TILE, TILE))
+    for box, (packed, small) in zip(boxes, spread(partial(_tile, picture), boxes), strict=True):
+        levels.add(small, box)
+        yield packed
 
 
 def _tile(picture: Picture, box: Box) -> tuple[bytes, Pixels]:

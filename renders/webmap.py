@@ -40,6 +40,7 @@ from renders.whole import checked_place, whole_folder
 
 if TYPE_CHECKING:
     from pipeline.store import Store
+    from renders.spread import Spread
 
 FACTS = "map.js"
 _MARK = "// lossatlas map"
@@ -104,7 +105,7 @@ def export_map(
     light: bool = True,
     title: str | None = None,
     subtitle: str | None = None,
-    threads: int | None = None,
+    spread: Spread | None = None,
     yes: bool = False,
     offline: bool = False,
 ) -> WebMapFacts:
@@ -120,7 +121,7 @@ def export_map(
         theme: light or dark, at first; the page can change it, not the tiles.
         contours, light: leave a layer out.
         title, subtitle: None writes them from the store.
-        threads: how many tiles are painted at once; all cores by default.
+        spread: who paints the tiles; the cores by default.
         yes: go on even when the map is absurdly large.
         offline: never call npm; use the cached library, or the CDN.
 
@@ -160,7 +161,7 @@ def export_map(
     surfaces = {x: read_surface(store, x.quantity, x.split, x.frame) for x in layers}
     library, why = _library(offline)
     with whole_folder(out, WebMapError) as folder:
-        tiles = _write_layers(folder, surfaces, tones, style, sizes, threads)
+        tiles = _write_layers(folder, surfaces, tones, style, sizes, spread)
         facts = provenance(store, layers[0].frame)
         _write_page(folder, facts, style, surfaces, tones, sizes, library)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -177,7 +178,7 @@ def _write_layers(
     tones: dict[str, Tone],
     style: Style,
     sizes: dict[int, tuple[int, int]],
-    threads: int | None,
+    spread: Spread | None,
 ) -> int:
     # Numba takes a second to import: after everything that may still be refused.
     from renders.deepzoom import Look, dzi, write_tiles
@@ -188,7 +189,7 @@ def _write_layers(
     for layer, surface in surfaces.items():
         width, height = sizes[layer.frame]
         place = folder / "tiles" / f"{layer.id}_files"
-        count += write_tiles(surface, tones[layer.quantity], look, width, height, place, threads)
+        count += write_tiles(surface, tones[layer.quantity], look, width, height, place, spread)
         (folder / "tiles" / f"{layer.id}.dzi").write_text(dzi(width, height), encoding="utf-8")
         script = values_script(layer.id, surface)
         (folder / "values" / f"{layer.id}.js").write_text(script, encoding="utf-8")

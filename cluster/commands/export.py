@@ -8,7 +8,7 @@ import click
 
 from cluster.commands.film import film, frames
 from cluster.commands.map import map_
-from cluster.commands.pages import of_a_page, page_style, report
+from cluster.commands.pages import ADDRESS, of_a_page, page_style, report, spread_over
 from cluster.commands.places import place_of
 from cluster.commands.relief import relief
 
@@ -31,7 +31,8 @@ export.add_command(relief)
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
 @click.option("--scale-bar/--no-scale-bar", default=True, help="How far a round distance is.")
-def poster(run: str, out: str, as_json: bool, **style: Any) -> None:
+@ADDRESS
+def poster(run: str, out: str, address: str | None, as_json: bool, **style: Any) -> None:
     """Draw one frame as a poster: colour, relief, contours, curve, scale and provenance.
 
     \b
@@ -44,4 +45,6 @@ def poster(run: str, out: str, as_json: bool, **style: Any) -> None:
     """
     from renders.poster import export_poster
 
-    report(out, export_poster(place_of(run), out, **page_style(style)), as_json)
+    with spread_over(address) as spread:
+        made = export_poster(place_of(run), out, spread=spread, **page_style(style))
+    report(out, made, as_json)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cluster.commands.pages import PALETTE, palette_from
+from cluster.commands.pages import ADDRESS, PALETTE, palette_from, spread_over
 from cluster.commands.places import place_of
 
 
@@ -38,10 +38,11 @@ from cluster.commands.places import place_of
 @click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
 @click.option("--title", help="Instead of the run's name.")
 @click.option("--subtitle", help="Instead of what the store says; '' leaves it out.")
+@ADDRESS
 @click.option("--offline", is_flag=True, help="Never call npm for the page's library.")
 @click.option("--yes", is_flag=True, help="Go on even when the map is absurdly large.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def map_(run: str, folder: str, as_json: bool, **style: Any) -> None:
+def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any) -> None:
     """Write a web page that zooms to the last pixel and reads out the numbers.
 
     Open FOLDER/index.html, or copy the folder to any static host. The page uses OpenSeadragon,
@@ -57,7 +58,8 @@ def map_(run: str, folder: str, as_json: bool, **style: Any) -> None:
 
     if style["palette"] is not None:
         style["palette"] = palette_from(style["palette"])
-    facts = dataclasses.asdict(export_map(place_of(run), folder, **style))
+    with spread_over(address) as spread:
+        facts = dataclasses.asdict(export_map(place_of(run), folder, spread=spread, **style))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return

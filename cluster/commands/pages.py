@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from renders.spread import Spread
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +25,12 @@ LIMITS = click.option(
 )
 PALETTE = click.option(
     "--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's."
+)
+
+ADDRESS = click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Paint on the Ray cluster there; the file is written here.",
 )
 
 
@@ -122,6 +132,18 @@ def palette_from(text: str) -> str | Sequence[str]:
     """A palette's name, or colours of one's own: `#10204a,#e07050,#f8f0d0`."""
     colours = [part.strip() for part in text.split(",")]
     return colours if "," in text or text.startswith("#") else text
+
+
+@contextlib.contextmanager
+def spread_over(address: str | None) -> Iterator[Spread | None]:
+    """Who paints: the cluster at `address`, or None for the cores of this machine."""
+    if address is None:
+        yield None
+        return
+    from cluster.spread import over_cluster
+
+    with over_cluster(address) as spread:
+        yield spread
 
 
 def report(out: str, facts: Any, as_json: bool) -> None:

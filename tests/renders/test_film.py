@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from PIL import Image
 
 from pipeline.errors import LossatlasError
 from renders import film as film_module
-from renders.film import FilmError, _ahead, _painted, export_film
+from renders.film import FilmError, _painted, export_film
 from renders.frames import export_frames
 from renders.moment import moments
 from renders.reel import open_reel
@@ -136,14 +135,6 @@ def test_frames_that_stand_are_painted_once(
     )
     made = export_film(film_store(tmp_path), tmp_path / "a.mp4", size=SIZE, fps=10, each=1.0)
     assert (len(painted), made.pictures) == (3, 3 * 10 + 2 * 10)
-
-
-def test_no_more_pictures_wait_than_are_painted_at_once() -> None:
-    """What keeps the memory of a film of any length that of a few pictures."""
-    made: list[int] = []
-    for taken, _ in enumerate(_ahead(lambda k: made.append(k), range(100), 3)):
-        time.sleep(0.001)
-        assert len(made) <= taken + 1 + 3
 
 
 def test_an_encoder_killed_in_the_middle_leaves_no_film(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from renders.layout import KINDS, fitted_layout
 from renders.paper import PaperError, sheet_named
 from renders.poster import export_poster
 from renders.scalebar import round_length
+from renders.spread import over_threads
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]
@@ -93,7 +94,7 @@ def test_a_pdf_holds_the_very_pixels_at_their_physical_size(
     make_store: MakeStore, tmp_path: Path
 ) -> None:
     url = make_store(landscape(15, 20))
-    options = {"paper": "10x14cm", "dpi": 72.0, "threads": 2}
+    options = {"paper": "10x14cm", "dpi": 72.0, "spread": over_threads(2)}
     facts = export_poster(url, tmp_path / "a.png", **options)  # type: ignore[arg-type]
     export_poster(url, tmp_path / "a.pdf", **options)  # type: ignore[arg-type]
     raw = (tmp_path / "a.pdf").read_bytes()

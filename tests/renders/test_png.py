@@ -16,6 +16,7 @@ from PIL import Image, ImageCms
 from renders.box import Box
 from renders.picture import Picture, paint
 from renders.png import BAND_ROWS, PngError, adler32_combine, write_png
+from renders.spread import over_threads
 
 
 class Wave:
@@ -48,7 +49,7 @@ def test_it_decodes_to_the_painted_pixels(tmp_path: Path, threads: int, height: 
     page = picture(height)
     path = tmp_path / "wave.png"
     words = {"Title": "Loss of θ"}
-    size = write_png(page, path, dpi=300, text=words, threads=threads)
+    size = write_png(page, path, dpi=300, text=words, spread=over_threads(threads))
     assert size == path.stat().st_size
     with Image.open(path) as image:
         image.load()
@@ -62,7 +63,7 @@ def test_it_decodes_to_the_painted_pixels(tmp_path: Path, threads: int, height: 
 
 def test_the_same_picture_is_the_same_file(tmp_path: Path) -> None:
     for name, threads in (("a", 1), ("b", 4)):
-        write_png(picture(), tmp_path / name, dpi=150, threads=threads)
+        write_png(picture(), tmp_path / name, dpi=150, spread=over_threads(threads))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -70,7 +71,7 @@ def test_an_interrupted_export_leaves_the_old_file_and_nothing_else(tmp_path: Pa
     path = tmp_path / "wave.png"
     path.write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt):
-        write_png(picture(layer=Broken()), path, dpi=300, threads=1)
+        write_png(picture(layer=Broken()), path, dpi=300, spread=over_threads(1))
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["wave.png"]
 

@@ -16,6 +16,7 @@ from renders.colour import rgb
 from renders.picture import Picture, paint
 from renders.poster import export_poster
 from renders.pyramid import differences, halved, level_sizes
+from renders.spread import over_threads
 from renders.sprite import Sprites, rectangle
 from renders.tiff import TiffError, write_tiff
 from tests.renders.surfaces import landscape
@@ -67,7 +68,7 @@ def test_every_level_is_what_it_should_be(
     tmp_path: Path, size: tuple[int, int], threads: int
 ) -> None:
     page = picture(*size)
-    written = write_tiff(page, tmp_path / "a.tif", dpi=300, threads=threads)
+    written = write_tiff(page, tmp_path / "a.tif", dpi=300, spread=over_threads(threads))
     assert written == (tmp_path / "a.tif").stat().st_size
     expected = paint(page, page.box)
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
@@ -114,7 +115,7 @@ def test_what_breaks_leaves_nothing(
     monkeypatch.setattr(tiff, "paint", broken)
     expected = TiffError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(expected):
-        write_tiff(picture(1500, 1100), tmp_path / "a.tif", dpi=300, threads=2)
+        write_tiff(picture(1500, 1100), tmp_path / "a.tif", dpi=300, spread=over_threads(2))
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     write_tiff(picture(1500, 1100), tmp_path / "a.tif", dpi=300)
