@@ -21,6 +21,7 @@ from pipeline.store import Store
 from renders import openseadragon, webmap
 from renders.deepzoom import Look, deepest, level_picture, level_size
 from renders.picture import paint
+from renders.spread import over_threads
 from renders.surface import finished_values, read_surface
 from renders.theme import LIGHT
 from renders.tone import fit_tone
@@ -32,7 +33,9 @@ MakeStore = Callable[..., str]
 
 
 def export(url: str, out: Path, **options: Any) -> Any:
-    return export_map(url, out, **{"width": 1100, "offline": True, "threads": 2, **options})
+    return export_map(
+        url, out, **{"width": 1100, "offline": True, "spread": over_threads(2), **options}
+    )
 
 
 def test_the_levels_are_the_picture(make_store: MakeStore, tmp_path: Path) -> None:
