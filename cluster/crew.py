@@ -169,8 +169,9 @@ class RayCrew:
             if isinstance(cause, OSError):
                 return Unwritable(awaited.worker, reason)
             return Failed(awaited.worker, reason)
-        # A store that does not answer now may answer the next worker: that is no mistake.
-        if isinstance(cause, LossatlasError) and not isinstance(cause, OSError):
+        # A store that does not answer now may answer the next worker, and another GPU may have
+        # room: those are no mistakes.
+        if isinstance(cause, LossatlasError) and not isinstance(cause, OSError | MemoryError):
             raise cause
         self.kill(awaited.worker)
         return Lost(awaited.worker, reason)
