@@ -130,6 +130,17 @@ def test_a_gpu_without_room_is_no_mistake_of_the_users(crews: Any) -> None:
     assert len(watcher.warnings) == 2
 
 
+def test_why_no_worker_comes_up_is_known(ray: Any) -> None:
+    def obstacle(**device: float) -> str:
+        return RayCrew(ray, renderers.FaultyRenderer, {}, "", Device("cpu", **device)).obstacle()
+
+    assert obstacle(gpus=1) == (
+        ". A worker wants 1 GPU, and the cluster (1 node) has 0: it waits for nodes that have them"
+    )
+    assert "A worker wants 4 CPU, and the cluster (1 node) has 3" in obstacle(cpus=4)
+    assert obstacle() == ""
+
+
 def test_another_pipeline_on_a_worker_is_refused(
     crews: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
