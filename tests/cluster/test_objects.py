@@ -20,7 +20,7 @@ from pipeline.plane import Anchor, FrameFacts
 from pipeline.store import Store
 from tests.cluster import landscape
 from tests.cluster.landscape import lay_out, numbers
-from tests.cluster.objects import BUCKET, SECRET, ObjectServer, serving
+from tests.cluster.objects import BUCKET, SECRET, ObjectServer, remote_numbers, serving
 
 STORE = f"s3://{BUCKET}/runs/tiny.zarr"
 
@@ -54,13 +54,6 @@ def lay_out_remotely(
     spec["store"] = store
     path.write_text(yaml.safe_dump(spec))
     return path
-
-
-def remote_numbers(objects: ObjectServer, prefix: str) -> dict[str, bytes]:
-    """As `landscape.numbers`, of a store in the bucket."""
-    found = {key.removeprefix(f"{prefix}/"): data for key, data in objects.objects(prefix).items()}
-    kept = ("loss/c", "error/c", "loss_stderr/c", "done/c")
-    return {key: data for key, data in found.items() if key.startswith(kept)}
 
 
 def test_a_render_to_objects_is_the_local_one_and_can_be_mended(
@@ -175,18 +168,18 @@ def test_killed_drivers_and_workers_lose_nothing_on_objects(
         driver = landscape.start(*arguments, folder=tmp_path)
         try:
             before = _wait_for_objects(objects, "runs/killed.zarr/done/c/", wanted)
-            family = landscape.descendants(driver.pid)
-            workers = [pid for pid in family if b"ray::TileWorker" in _title(pid)]
-            os.kill(workers[0], signal.SIGKILL)
+            os.kill(landscape.workers(driver.pid)[0], signal.SIGKILL)
             time.sleep(0.5)
         finally:
             driver.kill()
             _, err = driver.communicate(timeout=30)
         assert SECRET not in err
-    then = _modified(objects, before)
+    then = objects.modified("runs/killed.zarr/done/c/")
+    assert then.keys() >= before
     assert cli.run(["resume", place, "--executor", "serial"]) == 0
     assert remote_numbers(objects, "runs/killed.zarr") == numbers(undisturbed / "tiny.zarr")
-    assert _modified(objects, before) == then
+    now = objects.modified("runs/killed.zarr/done/c/")
+    assert {key: now[key] for key in then} == then
 
 
 @pytest.mark.slow
@@ -221,15 +214,3 @@ def _wait_for_objects(objects: ObjectServer, prefix: str, count: int) -> set[str
             return {item["Key"] for item in found}
         time.sleep(0.2)
     raise TimeoutError(f"fewer than {count} tiles")
-
-
-def _modified(objects: ObjectServer, keys: set[str]) -> dict[str, object]:
-    client = objects.client()
-    return {key: client.head_object(Bucket=BUCKET, Key=key)["LastModified"] for key in keys}
-
-
-def _title(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
