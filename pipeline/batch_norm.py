@@ -57,26 +57,25 @@ def moments_of_examples(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """Per example and channel of `x` (n, C, …): mean and sum of squared deviations from it.
 
     Returns:
-        Two tensors (n, C) of the dtype of `x`, and how many values each is over. Per example,
-        so that they do not depend on which examples share a chunk.
+        Two float32 tensors (n, C), and how many values each is over. Per example, so that they
+        do not depend on which examples share a chunk.
     """
     inner = tuple(range(2, x.ndim))
     if not inner:
-        return x, torch.zeros_like(x), 1
-    mean = x.mean(inner, keepdim=True)
+        return x.float(), torch.zeros_like(x, dtype=torch.float32), 1
+    mean = x.mean(inner, keepdim=True, dtype=torch.float32)
     squares = (x - mean).square_().sum(inner)
     return mean.flatten(1), squares, x[0, 0].numel()
 
 
 def population(parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
-    """Population mean and variance (C,) over the examples of all parts, summed in float64."""
+    """Population mean and variance, float32 (C,), over all parts' examples, in float64 sums."""
     means = torch.cat([part[0] for part in parts]).double()
     squares = torch.cat([part[1] for part in parts]).double()
     count = parts[0][2]
     mean = means.mean(0)
     variance = (squares.sum(0) / count + (means - mean).square().sum(0)) / len(means)
-    dtype = parts[0][0].dtype
-    return mean.to(dtype), variance.to(dtype)
+    return mean.float(), variance.float()
 
 
 class PopulationNorm(nn.Module):

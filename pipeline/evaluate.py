@@ -26,10 +26,12 @@ from pipeline.errors import LossatlasError
 from pipeline.lockstep import Meet, lockstep
 from pipeline.losses import LossFunction, cross_entropy, misclassified
 from pipeline.plane import Plane
+from pipeline.precision import Precision, arithmetic, lowered
 
-# The largest activation of one chunk. Twice this costs a quarter of the speed (docs/log.md).
-_CHUNK_BYTES = 2 << 20
-_LARGEST_CHUNK = 512
+# The largest activation of one chunk. On a CPU it stays in the cache: twice this costs a quarter of
+# the speed (docs/log.md). A GPU wants work: 1,024 images of a ResNet-20 there.
+_CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}
+_LARGEST_CHUNK = {"cpu": 512, "cuda": 8192}
 
 
 class EvaluateError(LossatlasError):
@@ -71,6 +73,8 @@ class Evaluator:
             and variance over the first split at those weights. `frozen`: its running statistics.
         device: where to compute.
         chunk: how many examples go through the network at once; by default what fits the cache.
+        precision: what the network computes in; whether that is good enough is for the caller to
+            find out (`pipeline.precision.compare`).
 
     Raises:
         EvaluateError: the network does not take the inputs, or the loss not its outputs.
@@ -85,8 +89,10 @@ class Evaluator:
         batch_norm: Literal["recompute", "frozen"] = "recompute",
         device: str = "cpu",
         chunk: int | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self._device = torch.device(device)
+        self._precision: Precision = precision
         self._quantities = tuple(quantities)
         self._loss = loss
         self._splits = [
@@ -100,8 +106,9 @@ class Evaluator:
             network = replace_batch_norm(network, self._statistics)
         self._network = network
         self._place = _Placement(network, self._device)
-        largest = self._check()
-        self._cut(chunk or _chunk_size(largest))
+        with arithmetic(precision):
+            largest = self._check()
+        self._cut(chunk or _chunk_size(largest, self._device.type))
 
     def evaluate(
         self, plane: Plane, coordinates: NDArray[np.float64]
@@ -118,12 +125,15 @@ class Evaluator:
         Raises:
             NoRoomError: not even one example at a time fits into the device's memory.
         """
-        values = np.empty((len(self._quantities), len(self._splits), len(coordinates)), "float32")
+        shape = len(self._quantities), len(self._splits), len(coordinates)
+        # On the device: asking it for a number would be waiting for it at every point.
+        values = torch.empty(shape, dtype=torch.float64, device=self._device)
         self._place.load(plane)
-        for index, (x, y) in enumerate(coordinates):
-            self._place.move(float(x), float(y))
-            values[:, :, index] = self._measure_in_room()
-        return dict(zip(self._quantities, values, strict=True))
+        with arithmetic(self._precision):
+            for index, (x, y) in enumerate(coordinates):
+                self._place.move(float(x), float(y))
+                values[:, :, index] = self._measure_in_room()
+        return dict(zip(self._quantities, values.float().cpu().numpy(), strict=True))
 
     def at(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
         """Every quantity at given weights (P,): quantity → float32 (splits,)."""
@@ -137,7 +147,7 @@ class Evaluator:
         self._chunks = [split.chunks(size) for split in self._splits]
         self._threads = ThreadPoolExecutor(max_workers=len(self._chunks[0]))
 
-    def _measure_in_room(self) -> NDArray[np.float64]:
+    def _measure_in_room(self) -> Tensor:
         """`_measure`, in smaller chunks where the device's memory does not hold one."""
         while True:
             try:
@@ -156,15 +166,14 @@ class Evaluator:
             self._cut(largest // 2)
             _give_back_memory(self._device)
 
-    def _measure(self) -> NDArray[np.float64]:
-        """The quantities (quantities, splits) at the weights in place."""
+    def _measure(self) -> Tensor:
+        """The quantities, float64 (quantities, splits), at the weights in place."""
         first, *others = self._chunks
         with torch.inference_mode():
             per_split = [self._calibrate(first) if self._recompute else self._apply(first)]
             per_split += [self._apply(chunks) for chunks in others]
-            return np.array(
-                [[_reduce(q, *each) for each in per_split] for q in self._quantities], "float64"
-            )
+            rows = [[_reduce(q, *each) for each in per_split] for q in self._quantities]
+            return torch.stack([torch.stack(row) for row in rows])
 
     def _calibrate(self, chunks: list[Examples]) -> tuple[Tensor, Tensor]:
         def task(chunk: Examples, meet: Meet) -> tuple[Tensor, Tensor]:
@@ -186,11 +195,16 @@ class Evaluator:
         """Loss and error of each example, float64 (n,)."""
         # Inference mode belongs to a thread, and a calibrating chunk has its own.
         with torch.inference_mode():
-            outputs = self._network(chunk.inputs)
+            outputs = self._outputs(chunk.inputs)
             losses = self._loss(outputs, chunk.targets).double()
             if "error" not in self._quantities:
                 return losses, losses
             return losses, misclassified(outputs, chunk.targets)
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        with lowered(self._precision, self._device):
+            outputs: Tensor = self._network(inputs)
+        return outputs.float() if self._precision == "bf16" else outputs
 
     def _check(self) -> int:
         """Try two examples, so that a misfit is found before anything is computed or written.
@@ -207,7 +221,7 @@ class Evaluator:
         self._statistics.calibrate(lambda value, combine: combine([value]))
         try:
             with torch.inference_mode():
-                outputs = self._network(tried.inputs)
+                outputs = self._outputs(tried.inputs)
                 if self._loss is cross_entropy:
                     self._check_classes(outputs.shape[-1])
                 losses = self._loss(outputs, tried.targets)
@@ -324,9 +338,10 @@ def _physical_order(parameter: Tensor) -> Tensor:
     return (index.permute(0, 2, 3, 1) if index.ndim == 4 else index).reshape(-1)
 
 
-def _chunk_size(bytes_an_example: int) -> int:
-    fitting = max(1, _CHUNK_BYTES // max(1, bytes_an_example))
-    return min(_LARGEST_CHUNK, 1 << (fitting.bit_length() - 1))
+def _chunk_size(bytes_an_example: int, device: str) -> int:
+    # Not by what is free or fast just now: two workers have to choose the same.
+    fitting = max(1, _CHUNK_BYTES[device] // max(1, bytes_an_example))
+    return min(_LARGEST_CHUNK[device], 1 << (fitting.bit_length() - 1))
 
 
 def _bytes(output: object) -> int:
@@ -347,14 +362,16 @@ def _join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
-def _reduce(quantity: str, losses: Tensor, errors: Tensor) -> float:
-    """One number over a split's examples, summed in float64."""
+def _reduce(quantity: str, losses: Tensor, errors: Tensor) -> Tensor:
+    """One number () over a split's examples, summed in float64."""
     match quantity:
         case "loss":
-            return float(losses.mean())
+            return losses.mean()
         case "error":
-            return float(errors.mean())
+            return errors.mean()
         case "loss_stderr":
             # One example has no spread, and says so.
-            return float(losses.std() / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
+            if len(losses) == 1:
+                return torch.full_like(losses[0], math.nan)
+            return losses.std() / math.sqrt(len(losses))
     raise EvaluateError(f"unknown quantity {quantity!r}; wanted loss, error or loss_stderr")

@@ -30,6 +30,13 @@ class Extent:
     y0: float
     y1: float
 
+    def at(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The points (n, 2) at `shares` (n, 2) of its width and height."""
+        x, y = shares.T
+        return np.stack(
+            [self.x0 + x * (self.x1 - self.x0), self.y0 + y * (self.y1 - self.y0)], axis=1
+        )
+
 
 @dataclass(frozen=True)
 class Grid:

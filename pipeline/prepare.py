@@ -25,13 +25,14 @@ from pipeline.frames import Planes, Still
 from pipeline.grid import Extent, Grid
 from pipeline.losses import available_quantities
 from pipeline.plane import FrameFacts, Plane, Vector
+from pipeline.precision import DEFAULT_TOLERANCE
 from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, parse
 from pipeline.store import Store
 from pipeline.task import RenderInputs, build_network, evaluator
 from pipeline.usercode import UserCode
 
 # Raised when the same spec would give other numbers than before.
-NUMERICS = 1
+NUMERICS = 2
 
 
 class PrepareError(LossatlasError):
@@ -101,6 +102,8 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         quantities=available_quantities(spec.evaluate.loss, spec.evaluate.quantities),
         batch_norm=spec.evaluate.batch_norm,
         planes=geometry.planes,
+        precision=spec.evaluate.precision,
+        tolerance=spec.evaluate.tolerance or DEFAULT_TOLERANCE,
     )
     parts = _parts(spec, inputs, codes, geometry, subsamples)
     facts = {

@@ -143,7 +143,8 @@ class EvaluateSpec(SpecModel):
     loss: str = "cross_entropy"
     quantities: tuple[Quantity, ...] = ("loss", "error", "loss_stderr")
     batch_norm: Literal["recompute", "frozen"] = "recompute"
-    precision: Literal["float32"] = "float32"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    tolerance: float | None = Field(default=None, gt=0)
 
     @field_validator("quantities")
     @classmethod
@@ -151,6 +152,15 @@ class EvaluateSpec(SpecModel):
         if not quantities or len(set(quantities)) != len(quantities):
             raise ValueError("an empty list or a repeated name; wanted each quantity once")
         return quantities
+
+    @model_validator(mode="after")
+    def _tolerating(self) -> Self:
+        if self.tolerance is not None and self.precision == "float32":
+            raise ValueError(
+                "tolerance is given with precision: float32, which is what others are held to; "
+                "wanted it with tf32 or bf16. Leave it out"
+            )
+        return self
 
 
 class RenderSpec(SpecModel):

@@ -19,8 +19,11 @@ from pipeline.frames import Planes
 from pipeline.grid import Tile
 from pipeline.losses import LossFunction, loss_function
 from pipeline.plane import Plane
+from pipeline.precision import DEFAULT_TOLERANCE, Fidelity, Precision, compare, spread
 from pipeline.store import Store
 from pipeline.usercode import UserCode
+
+_CHECKED_POINTS = 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class RenderInputs:
         splits: name → inputs (n, …) and targets (n, …), the calibrating split first.
         loss, loss_code: the name in the spec, and the user's code behind it.
         planes: of every frame.
+        precision, tolerance: what the network computes in, and how far that may move a loss,
+            relative to float32's.
     """
 
     factory: str
@@ -45,6 +50,8 @@ class RenderInputs:
     quantities: tuple[str, ...]
     batch_norm: Literal["recompute", "frozen"]
     planes: Planes
+    precision: Precision = "float32"
+    tolerance: float = DEFAULT_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,15 @@ def build_network(inputs: RenderInputs) -> nn.Module:
     return network.build(inputs.factory, inputs.kwargs, inputs.network_code)
 
 
-def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
+def evaluator(
+    inputs: RenderInputs, device: str = "cpu", precision: Precision | None = None
+) -> Evaluator:
     """The evaluator of a render's network and data on `device`.
+
+    Args:
+        inputs: the render's.
+        device: `cpu`, `cuda` or `cuda:1`.
+        precision: instead of the render's.
 
     Raises:
         LossatlasError: network, data and loss do not fit together, or not into the memory.
@@ -75,7 +89,15 @@ def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
             buffer.copy_(torch.tensor(inputs.buffers[name]))
     loss = loss_function(inputs.loss, _custom_loss(inputs))
     with room_on(device):
-        return Evaluator(net, inputs.splits, inputs.quantities, loss, inputs.batch_norm, device)
+        return Evaluator(
+            net,
+            inputs.splits,
+            inputs.quantities,
+            loss,
+            inputs.batch_norm,
+            device,
+            precision=precision or inputs.precision,
+        )
 
 
 class TileRenderer:
@@ -87,6 +109,11 @@ class TileRenderer:
         device: `cpu`, `cuda` or `cuda:1`.
         worker: an id, noted with every tile.
         threads: torch's threads; one, so that the numbers do not depend on the machine's cores.
+
+    Raises:
+        PrecisionError: the render's precision moves losses beyond its tolerance on this device.
+            What was found is in the store's notes, under `precision/`, either way.
+        LossatlasError: network, data and loss do not fit together.
     """
 
     def __init__(
@@ -106,6 +133,10 @@ class TileRenderer:
         self._plane = functools.lru_cache(maxsize=1)(self._load_plane)
         self._store = Store.open(store_url, writable=True)
         self._evaluator = evaluator(inputs, device)
+        if inputs.precision != "float32":
+            found = self._fidelity(inputs, device)
+            self._store.write_note(f"precision/{worker}.json", {"device": device} | found.as_dict())
+            found.require()
 
     def __call__(self, tile: Tile) -> TileFacts:
         """Evaluate `tile`, write its chunks and commit it.
@@ -128,6 +159,25 @@ class TileRenderer:
         )
         ended = time.perf_counter()
         return TileFacts(tile, grid.size(tile), ended - began, ended - evaluated, self._worker)
+
+    def _fidelity(self, inputs: RenderInputs, device: str) -> Fidelity:
+        """How far the render's precision is from float32 on this device, over a spread of points.
+
+        On each worker: what rounding does depends on the device, and a worker that fell back to
+        float32 by itself would leave a seam.
+        """
+        evaluators = evaluator(inputs, device, "float32"), self._evaluator
+        frames = sorted({0, self._store.frames - 1})
+        found: list[list[Mapping[str, NDArray[np.float32]]]] = [[], []]
+        for frame in frames:
+            points = self._store.extent(frame).at(spread(_CHECKED_POINTS // len(frames)))
+            for own, each in zip(found, evaluators, strict=True):
+                own.append(each.evaluate(self._plane(frame), points))
+        exact, low = (
+            {q: np.concatenate([of_frame[q] for of_frame in own], axis=1) for q in own[0]}
+            for own in found
+        )
+        return compare(exact, low, inputs.precision, inputs.tolerance)
 
     def _load_plane(self, frame: int) -> Plane:
         return self._planes.of_frame(frame, self._network)

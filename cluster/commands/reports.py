@@ -59,7 +59,7 @@ def info_lines(store: Store) -> list[str]:
         + f"; {spec['data']['select']}",
         "quantities": f"{', '.join(store.quantities)} of {', '.join(store.splits)}; loss "
         f"{evaluate['loss']}",
-        "precision": evaluate["precision"],
+        "precision": _precision(store, evaluate["precision"]),
         "versions": ", ".join(f"{name} {number}" for name, number in attrs["versions"].items()),
         "created": attrs["created"],
         "fingerprint": attrs["fingerprint"],
@@ -72,6 +72,18 @@ def info_lines(store: Store) -> list[str]:
             f"{name}: {facts['entry']} ({facts['digest'][:12]}…)" for name, facts in code.items()
         )
     return _table(spec["name"], rows)
+
+
+def _precision(store: Store, name: str) -> str:
+    """With what the workers' checks against float32 have found, the worst of them."""
+    found = [note for key in store.notes("precision") if (note := store.read_note(key))]
+    if not found:
+        return name
+    worst = min(found, key=lambda note: note["within"])
+    return (
+        f"{name}; checked on {phrases.plural(len(found), 'worker')}: {worst['within']:.0%} of "
+        f"losses within {worst['tolerance']:.0e} of float32's at {worst['points']} points"
+    )
 
 
 def _table(title: str, rows: Mapping[str, str]) -> list[str]:

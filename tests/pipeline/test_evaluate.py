@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline import network
-from pipeline.evaluate import EvaluateError, Evaluator, NoRoomError, room_on
+from pipeline.evaluate import EvaluateError, Evaluator, NoRoomError, _chunk_size, room_on
 from pipeline.losses import cross_entropy, mean_squared_error
 from pipeline.plane import Plane, random_directions
 
@@ -388,3 +388,11 @@ def test_a_device_without_room_for_one_example_is_told_plainly() -> None:
     told = "cuda:1 has no room for the network and the data"
     with pytest.raises(NoRoomError, match=told), room_on("cuda:1"):
         raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_the_chunk_follows_from_the_network_and_the_kind_of_device() -> None:
+    image_of_resnet20 = 16 * 32 * 32 * 4
+    assert _chunk_size(image_of_resnet20, "cpu") == 32
+    assert _chunk_size(image_of_resnet20, "cuda") == 1024
+    assert (_chunk_size(8, "cpu"), _chunk_size(8, "cuda")) == (512, 8192)
+    assert (_chunk_size(1 << 30, "cpu"), _chunk_size(1 << 30, "cuda")) == (1, 1)

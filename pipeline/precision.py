@@ -1,0 +1,146 @@
+"""How numbers are computed, and a check that fewer bits do not move them.
+
+float32 is the reference. On CUDA, `tf32` rounds the operands of convolutions and matrix products
+to 10 bits of mantissa; elsewhere it is float32. `bf16` rounds them and what comes out to 7, as
+torch's autocast does. In all of them weights are placed in float64, moments of batch norms kept in
+float32 or better, and losses taken in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import LossatlasError
+
+Precision = Literal["float32", "tf32", "bf16"]
+DEFAULT_TOLERANCE = 1e-3
+# Losses below this (nats) are compared in absolute terms: at a perfect fit no ratio means much.
+_SMALLEST_LOSS = 1e-2
+_WANTED_SHARE = 0.99
+
+
+class PrecisionError(LossatlasError):
+    """The precision asked for moves the numbers too far."""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How far a precision's losses are from float32's, over points and splits.
+
+    Attributes:
+        precision: what was checked.
+        points: how many grid points were compared.
+        largest: deviation of a loss, relative to float32's (to 0.01 nats where that is less);
+            inf where one of them alone is finite.
+        median: of the same.
+        within: share of values within `tolerance`.
+        largest_error: deviation of an error, a fraction; 0 where there is none.
+        tolerance: what was allowed.
+    """
+
+    precision: Precision
+    points: int
+    largest: float
+    median: float
+    within: float
+    largest_error: float
+    tolerance: float
+
+    @property
+    def is_faithful(self) -> bool:
+        return self.within >= _WANTED_SHARE
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, which knows no infinity: an infinite deviation is null."""
+        return {k: None if v == np.inf else v for k, v in asdict(self).items()}
+
+    def require(self) -> None:
+        """Raises PrecisionError where too many losses deviate."""
+        if not self.is_faithful:
+            raise PrecisionError(
+                f"evaluate.precision {self.precision} moves losses by up to {self.largest:.1e} of "
+                f"their float32 values ({self.within:.0%} at {self.points} grid points stay within "
+                f"{self.tolerance:.0e}); wanted {_WANTED_SHARE:.0%}. Use precision: float32, or "
+                "raise evaluate.tolerance"
+            )
+
+
+def compare(
+    reference: Mapping[str, NDArray[np.float32]],
+    found: Mapping[str, NDArray[np.float32]],
+    precision: Precision,
+    tolerance: float,
+) -> Fidelity:
+    """`found` against float32's `reference`, both quantity → (splits, points)."""
+    exact, low = (np.asarray(_losses(values), "float64") for values in (reference, found))
+    with np.errstate(invalid="ignore"):
+        deviation = np.abs(low - exact) / np.maximum(np.abs(exact), _SMALLEST_LOSS)
+    same = (low == exact) | (np.isnan(low) & np.isnan(exact))
+    deviation = np.where(same, 0.0, np.where(np.isfinite(deviation), deviation, np.inf))
+    errors = 0.0
+    if "error" in reference:
+        errors = float(np.abs(found["error"] - reference["error"]).max())
+    return Fidelity(
+        precision=precision,
+        points=exact.shape[1],
+        largest=float(deviation.max()),
+        median=float(np.median(deviation)),
+        within=float((deviation <= tolerance).mean()),
+        largest_error=errors,
+        tolerance=tolerance,
+    )
+
+
+def _losses(values: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The losses, or whatever else was asked for instead."""
+    return values["loss"] if "loss" in values else next(iter(values.values()))
+
+
+def spread(count: int) -> NDArray[np.float64]:
+    """`count` places in the unit square, its corners first, then evenly: float64 (count, 2)."""
+    corners = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+    # The additive sequence of the plastic number fills a square evenly at every length.
+    steps = np.arange(1, max(0, count - 4) + 1)[:, None] / 1.32471795724474602596 ** np.arange(1, 3)
+    return np.concatenate([corners, (0.5 + steps) % 1])[:count]
+
+
+@contextmanager
+def arithmetic(precision: Precision) -> Iterator[None]:
+    """torch's libraries computing in `precision` and nothing less, and the same way at every call.
+
+    Their defaults are not float32: cuDNN's convolutions use TF32 unless told otherwise, and a
+    user's `torch.set_float32_matmul_precision` would change the rest. The process's settings are
+    put back afterwards.
+    """
+    backends: Any = torch.backends
+    cuda, cudnn, cpu = backends.cuda.matmul, backends.cudnn, backends.mkldnn
+    # The one for all comes first: setting it sets others too, though not all.
+    parts = (backends, cuda, cudnn, cudnn.conv, cudnn.rnn, cpu, cpu.matmul, cpu.conv, cpu.rnn)
+    before = [(part, part.fp32_precision) for part in parts]
+    ways = cudnn.benchmark, cudnn.deterministic
+    for part in parts:
+        part.fp32_precision = "ieee"
+    # By their old names again, or reading those raises, which torch and users' code do.
+    cudnn.allow_tf32 = cuda.allow_tf32 = precision == "tf32"
+    # Measured choices of algorithms differ from worker to worker, and so would the last bits.
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        for part, mode in before:
+            part.fp32_precision = mode
+        cudnn.benchmark, cudnn.deterministic = ways
+
+
+def lowered(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """This thread's forward passes with their products in bf16, where `precision` says so."""
+    if precision != "bf16":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
