@@ -1,4 +1,4 @@
-"""How fast the evaluator is, against a bare torch loop, the usual procedure and a peer.
+"""How fast the evaluator is, against a bare torch loop and the usual procedure.
 
     python -m benchmarks.evaluate [--points 6] [--examples 512] [--json]
 
@@ -11,7 +11,8 @@ of processor time, since these machines are shared. What they return is compared
 - recompute: our evaluator with exact statistics, against `procedure`.
 - procedure: what the mode-connectivity authors' code does at a point: reset the statistics, one
   training-mode pass with a cumulative average, one evaluation pass a split, batches of 128.
-- loss-landscapes: the package from PyPI, the same plane and loss, through its own loop.
+
+What other packages do is in `benchmarks.peers`, what the machine could do in `benchmarks.roofline`.
 """
 
 from __future__ import annotations
@@ -19,22 +20,18 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import platform
 import time
 from collections.abc import Callable
-from datetime import date
 
-import loss_landscapes
 import numpy as np
 import torch
 import torch.nn.functional as F
-from loss_landscapes import ModelWrapper
-from loss_landscapes.metrics import Metric
 from torch import nn
 
+from benchmarks import machine, subject
 from pipeline import network
 from pipeline.evaluate import Evaluator
-from pipeline.plane import Plane, random_directions
+from pipeline.plane import Plane
 
 BATCHES = (16, 32, 64, 128, 256)
 
@@ -54,19 +51,10 @@ def main() -> None:
 
 def run(points: int, examples: int) -> dict[str, object]:
     net = network.build("resnet20", {})
-    generator = np.random.default_rng(0)
-    data = {
-        name: (
-            generator.standard_normal((examples, 3, 32, 32)).astype("f4"),
-            generator.integers(0, 10, examples),
-        )
-        for name in ("train", "test")
-    }
-    _settle_statistics(net, data["train"][0])
-    plane = _plane(net)
-    edge = int(np.ceil(np.sqrt(points)))
-    points = edge**2
-    coordinates = _peers_points(edge)
+    data = subject.splits(examples)
+    subject.settle_statistics(net, data["train"][0])
+    plane = subject.plane_of(net)
+    coordinates = np.random.default_rng(0).uniform(-1, 1, (points, 2))
 
     batch = _best_batch(net, data)
     frozen = Evaluator(copy.deepcopy(net), data, batch_norm="frozen")
@@ -74,7 +62,7 @@ def run(points: int, examples: int) -> dict[str, object]:
     contenders: dict[str, Callable[[], np.ndarray]] = {
         "bare": lambda: _bare(net, data, batch, points),
         "frozen": lambda: frozen.evaluate(plane, coordinates)["loss"],
-        "procedure": lambda: _procedure(net, data, plane, coordinates),
+        "procedure": lambda: procedure(net, data, plane, coordinates),
         "recompute": lambda: recompute.evaluate(plane, coordinates)["loss"],
     }
     seconds: dict[str, float] = {}
@@ -87,27 +75,16 @@ def run(points: int, examples: int) -> dict[str, object]:
             began = time.process_time()
             values[name] = contender()
             seconds[name] = min(seconds[name], time.process_time() - began)
-    began = time.process_time()
-    peer = _peer(net, data["train"], plane, edge, frozen.chunk)
-    seconds["loss-landscapes"] = time.process_time() - began
-    images = dict.fromkeys(contenders, 2 * examples * points) | {
-        "loss-landscapes": examples * points
-    }
-    return {
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
+    images = 2 * examples * points
+    return machine.facts() | {
         "points": points,
         "examples": 2 * examples,
         "bare_batch": batch,
-        "images_a_second": {n: round(images[n] / s, 1) for n, s in seconds.items()},
+        "images_a_second": {n: round(images / s, 1) for n, s in seconds.items()},
         "points_a_second": {n: round(points / s, 3) for n, s in seconds.items()},
         "frozen_over_bare": round(seconds["bare"] / seconds["frozen"], 3),
         "recompute_over_procedure": round(seconds["procedure"] / seconds["recompute"], 3),
-        "largest_difference": {
-            "loss-landscapes": float(np.abs(peer - values["frozen"][0]).max()),
-            "procedure": float(np.abs(values["procedure"] - values["recompute"]).max()),
-        },
+        "largest_difference": float(np.abs(values["procedure"] - values["recompute"]).max()),
     }
 
 
@@ -123,24 +100,7 @@ def show(result: dict[str, object]) -> None:
     print(f"largest difference of a loss: {result['largest_difference']}")
 
 
-def _plane(net: nn.Module) -> Plane:
-    origin = torch.cat([p.detach().double().ravel() for p in net.parameters()]).numpy()
-    return random_directions(origin, {n: tuple(p.shape) for n, p in net.named_parameters()}, 0)
-
-
-def _settle_statistics(net: nn.Module, inputs: np.ndarray) -> None:
-    """Running statistics that fit the weights, as a trained network's do."""
-    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = None
-        norm.reset_running_stats()
-    net.train()
-    with torch.no_grad():
-        net(torch.from_numpy(inputs))
-    net.eval()
-
-
-def _best_batch(net: nn.Module, data: dict[str, tuple[np.ndarray, np.ndarray]]) -> int:
+def _best_batch(net: nn.Module, data: subject.Splits) -> int:
     seconds = {}
     for batch in BATCHES:
         _bare(net, data, batch, 1)
@@ -150,9 +110,7 @@ def _best_batch(net: nn.Module, data: dict[str, tuple[np.ndarray, np.ndarray]]) 
     return min(seconds, key=lambda batch: seconds[batch])
 
 
-def _bare(
-    net: nn.Module, data: dict[str, tuple[np.ndarray, np.ndarray]], batch: int, points: int
-) -> np.ndarray:
+def _bare(net: nn.Module, data: subject.Splits, batch: int, points: int) -> np.ndarray:
     fast = copy.deepcopy(net).to(memory_format=torch.channels_last)
     inputs = torch.cat([torch.from_numpy(x) for x, _ in data.values()])
     inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -163,12 +121,13 @@ def _bare(
     return np.zeros(0)
 
 
-def _procedure(
+def procedure(
     net: nn.Module,
-    data: dict[str, tuple[np.ndarray, np.ndarray]],
+    data: subject.Splits,
     plane: Plane,
     coordinates: np.ndarray,
 ) -> np.ndarray:
+    """Losses (splits, points), as the mode-connectivity authors' code takes them."""
     copied = copy.deepcopy(net)
     norms = [m for m in copied.modules() if isinstance(m, nn.BatchNorm2d)]
     rows = []
@@ -195,52 +154,6 @@ def _mean_loss(net: nn.Module, inputs: np.ndarray, targets: np.ndarray) -> float
     for x, y in pieces:
         total += float(F.cross_entropy(net(x), y, reduction="sum"))
     return total / len(inputs)
-
-
-class _PeerLoss(Metric):
-    """Mean cross-entropy in eval mode, as a loss-landscapes metric, at our batch size."""
-
-    def __init__(self, inputs: np.ndarray, targets: np.ndarray, batch: int) -> None:
-        super().__init__()
-        self._pieces = list(
-            zip(
-                torch.from_numpy(inputs).split(batch),
-                torch.from_numpy(targets).split(batch),
-                strict=True,
-            )
-        )
-
-    def __call__(self, model_wrapper: ModelWrapper) -> float:
-        with torch.inference_mode():
-            losses = [
-                F.cross_entropy(model_wrapper.forward(x), y, reduction="none")
-                for x, y in self._pieces
-            ]
-        return float(torch.cat(losses).double().mean())
-
-
-def _peers_points(edge: int) -> np.ndarray:
-    """Where loss-landscapes evaluates: it steps before it measures, back and forth."""
-    return np.array(
-        [(i / edge, (j + 1 if i % 2 == 0 else j) / edge) for i in range(edge) for j in range(edge)]
-    )
-
-
-def _peer(
-    net: nn.Module, split: tuple[np.ndarray, np.ndarray], plane: Plane, edge: int, batch: int
-) -> np.ndarray:
-    """The same points through loss-landscapes: from the origin in even steps along u and v."""
-    ends = []
-    for x, y in ((1, 0), (0, 1)):
-        end = copy.deepcopy(net)
-        nn.utils.vector_to_parameters(
-            torch.from_numpy(plane.weights(x, y)).float(), end.parameters()
-        )
-        ends.append(end)
-    values: np.ndarray = loss_landscapes.planar_interpolation(
-        copy.deepcopy(net), *ends, _PeerLoss(*split, batch), steps=edge
-    )
-    return values.ravel()
 
 
 if __name__ == "__main__":

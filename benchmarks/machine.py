@@ -1,0 +1,73 @@
+"""What a machine can do at most, measured: matrix products and copies; and how to time on it.
+
+Processor time on a CPU, since these machines are shared; a synchronised clock on CUDA. The best of
+several, since whatever disturbs a measurement makes it longer. torch alone.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_SIDES = {"cpu": 1024, "cuda": 8192}
+_COPIED_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30}
+
+
+def facts(device: str = "cpu") -> dict[str, Any]:
+    """What belongs beside every figure: date, machine, torch and its threads."""
+    return {
+        "date": date.today().isoformat(),
+        "machine": name(device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def name(device: str = "cpu") -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def best_seconds(call: Callable[[], object], device: str = "cpu", repeats: int = 5) -> float:
+    """Of `call`, after one that is not counted."""
+    call()
+    return min(seconds(call, device) for _ in range(repeats))
+
+
+def seconds(call: Callable[[], object], device: str = "cpu") -> float:
+    """Of one `call`."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+        began = time.perf_counter()
+        call()
+        torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+    began = time.process_time()
+    call()
+    return time.process_time() - began
+
+
+def matmul_rate(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """FLOP a second of a large square matrix product of random numbers."""
+    side = _SIDES[torch.device(device).type]
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / best_seconds(lambda: a @ b, device)
+
+
+def copy_bandwidth(device: str = "cpu") -> float:
+    """Bytes a second of a copy far larger than the caches, those read and those written."""
+    count = _COPIED_BYTES[torch.device(device).type] // 4
+    a, b = torch.randn(count, device=device), torch.empty(count, device=device)
+    return 8 * count / best_seconds(lambda: b.copy_(a), device)
