@@ -359,6 +359,8 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 

@@ -59,7 +59,7 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     losses = F.cross_entropy(
         outputs.double().reshape(-1, classes), targets.reshape(-1), reduction="none"
     )
-    return losses.reshape(len(outputs), -1).mean(1)
+    return losses if targets.ndim == 1 else losses.reshape(len(outputs), -1).mean(1)
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -73,5 +73,7 @@ def misclassified(outputs: Tensor, targets: Tensor) -> Tensor:
 
     An output with a NaN names no class and counts as wrong.
     """
-    wrong = (outputs.argmax(-1) != targets) | outputs.isnan().any(-1)
-    return wrong.double().reshape(len(outputs), -1).mean(1)
+    # Where one of them is a NaN, so is the largest.
+    largest, classes = outputs.max(-1)
+    wrong = ((classes != targets) | largest.isnan()).double()
+    return wrong if wrong.ndim == 1 else wrong.reshape(len(outputs), -1).mean(1)

@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline import network
 from pipeline.evaluate import EvaluateError, Evaluator, NoRoomError, _chunk_size, room_on
-from pipeline.losses import cross_entropy, mean_squared_error
+from pipeline.losses import cross_entropy, mean_squared_error, misclassified
 from pipeline.plane import Plane, random_directions
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -396,3 +396,56 @@ def test_the_chunk_follows_from_the_network_and_the_kind_of_device() -> None:
     assert _chunk_size(image_of_resnet20, "cuda") == 1024
     assert (_chunk_size(8, "cpu"), _chunk_size(8, "cuda")) == (512, 8192)
     assert (_chunk_size(1 << 30, "cpu"), _chunk_size(1 << 30, "cuda")) == (1, 1)
+
+
+def test_an_output_with_a_nan_anywhere_is_wrong() -> None:
+    outputs = torch.tensor([[0.0, 2.0, 1.0], [float("nan"), 2.0, 1.0], [0.0, 2.0, float("nan")]])
+    assert misclassified(outputs, torch.tensor([1, 1, 1])).tolist() == [0.0, 1.0, 1.0]
+    infinite = torch.tensor([[-torch.inf, torch.inf], [-torch.inf, -torch.inf]])
+    assert misclassified(infinite, torch.tensor([1, 0])).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e15])
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+def test_huge_activations_agree_with_the_reference(
+    net: nn.Module, data: Arrays, mode: Any, scale: float
+) -> None:
+    hostile = {name: (inputs * np.float32(scale), y) for name, (inputs, y) in data.items()}
+    plane = _plane(net)
+    expected = _reference(net, hostile, plane, mode)
+    found = Evaluator(copy.deepcopy(net), hostile, batch_norm=mode, chunk=8).evaluate(plane, POINTS)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
+    np.testing.assert_array_equal(found["error"], expected["error"].astype("f4"))
+
+
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_poisoned_image_poisons_what_it_should_and_nothing_else(
+    net: nn.Module, data: Arrays, mode: Any, value: float
+) -> None:
+    inputs, _ = data["train"]
+    inputs[3, 1, 2, 2] = value
+    plane = _plane(net)
+    with np.errstate(invalid="ignore"):
+        expected = _reference(net, data, plane, mode)
+    for chunk in (8, 64):
+        found = Evaluator(copy.deepcopy(net), data, batch_norm=mode, chunk=chunk).evaluate(
+            plane, POINTS
+        )
+        np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
+        assert np.isnan(found["loss"][0]).all()
+        # Statistics of a set with a NaN in it are NaN for every split; frozen ones are not.
+        assert np.isnan(found["loss"][1]).all() == (mode == "recompute")
+
+
+def test_a_real_network_on_hostile_images_agrees_with_the_reference() -> None:
+    """Constant channels, one class, and an image a thousand times as bright."""
+    net = network.build("resnet20", {"classes": 5})
+    images = np.random.default_rng(0).standard_normal((2, 20, 3, 32, 32)).astype("f4")
+    images[:, :, 1] = 0.25
+    images[0, 0] *= 1000
+    data = {name: (x, np.full(20, 3)) for name, x in zip(("train", "test"), images, strict=True)}
+    plane = _plane(net)
+    expected = _reference(net, data, plane, "recompute")
+    found = Evaluator(copy.deepcopy(net), data, chunk=8).evaluate(plane, POINTS)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-4)
