@@ -36,8 +36,12 @@ from pipeline.precision import DEFAULT_TOLERANCE, Precision, arithmetic, compare
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
 POSTER_POINTS = 1000 * 1000
 FILM_POINTS = 600 * 300 * 300
-# points timed, points compared, images, points a frame of the film
-_SIZES = {"many": (400, 128, 1000, 400), "some": (40, 32, 1000, 40), "few": (1, 2, 8, 1)}
+# points timed, points compared, images, points a frame of the film, side of the matrix product
+_SIZES = {
+    "many": (400, 128, 1000, 400, None),
+    "some": (40, 32, 1000, 40, None),
+    "few": (1, 2, 8, 1, 64),
+}
 
 
 def main() -> None:
@@ -59,13 +63,13 @@ def main() -> None:
 def run(
     device: str, points: str, images: Path | None = None, frames: Path | None = None
 ) -> dict[str, Any]:
-    timed, compared, examples, a_frame = _SIZES[points]
+    timed, compared, examples, a_frame, side = _SIZES[points]
     data = _data(images, examples)
     net = ResNet(20, skip=False).eval()
     subject.settle_statistics(net, data["train"][0])
     plane = subject.plane_of(net)
     work = roofline.count(copy.deepcopy(net), torch.from_numpy(data["train"][0][:1]))
-    rates = _rates(device)
+    rates = _rates(device, side)
     bandwidth = machine.copy_bandwidth(device)
     measured, reference = {}, None
     for precision in PRECISIONS:
@@ -140,12 +144,12 @@ def _speed(evaluator: Evaluator, plane: Plane, points: int, device: str) -> dict
     }
 
 
-def _rates(device: str) -> dict[Precision, float]:
+def _rates(device: str, side: int | None) -> dict[Precision, float]:
     rates: dict[Precision, float] = {}
     for precision in PRECISIONS:
         with arithmetic(precision):
             dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-            rates[precision] = machine.matmul_rate(device, dtype)
+            rates[precision] = machine.matmul_rate(device, dtype, side)
     return rates
 
 

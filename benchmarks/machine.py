@@ -59,9 +59,11 @@ def seconds(call: Callable[[], object], device: str = "cpu") -> float:
     return time.process_time() - began
 
 
-def matmul_rate(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
-    """FLOP a second of a large square matrix product of random numbers."""
-    side = _SIDES[torch.device(device).type]
+def matmul_rate(
+    device: str = "cpu", dtype: torch.dtype = torch.float32, side: int | None = None
+) -> float:
+    """FLOP a second of a square matrix product of random numbers, by default a large one."""
+    side = side or _SIDES[torch.device(device).type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / best_seconds(lambda: a @ b, device)
 

@@ -1,0 +1,48 @@
+"""The benchmark for a GPU, the same way on a CPU and with torch and numpy alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Runs the module where nothing of what lossatlas otherwise needs can be imported.
+BARE = """
+import re, runpy, sys
+from pathlib import Path
+
+names = re.findall(r'^    "([A-Za-z0-9_-]+)[>\\\\[]', Path("pyproject.toml").read_text(), re.M)
+blocked = {name.lower().replace("-", "_") for name in names} - {"torch", "numpy"}
+blocked |= {"yaml", "PIL", "renders", "cluster"}
+assert {"zarr", "ray", "pydantic", "fsspec", "safetensors", "xarray"} <= blocked, blocked
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"{name} is not on a bare GPU machine")
+
+sys.meta_path.insert(0, Absent())
+sys.argv = ["benchmarks.gpu", "--device", "cpu", "--points", "few", "--json"]
+runpy.run_module("benchmarks.gpu", run_name="__main__")
+"""
+
+
+@pytest.mark.timeout(280)
+def test_one_gpu_is_measured_with_torch_and_numpy_alone() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", BARE], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert set(found["precisions"]) == {"float32", "tf32", "bf16"}
+    exact = found["precisions"]["float32"]["fidelity"]
+    assert (exact["largest"], exact["faithful"], exact["points"]) == (0.0, True, 2)
+    assert found["precisions"]["tf32"]["fidelity"]["largest"] == 0.0  # what it is on a CPU
+    assert found["precisions"]["bf16"]["fidelity"]["largest"] > 1e-6
+    best = found["precisions"][found["best"]]["points_a_second"]
+    assert found["poster_minutes"] == pytest.approx(1e6 / best / 60)
+    assert found["film_gpu_hours"] == pytest.approx(54e6 / best / 3600)
