@@ -65,6 +65,7 @@ def run(
 ) -> dict[str, Any]:
     timed, compared, examples, a_frame, side = _SIZES[points]
     data = _data(images, examples)
+    torch.manual_seed(0)
     net = ResNet(20, skip=False).eval()
     subject.settle_statistics(net, data["train"][0])
     plane = subject.plane_of(net)
