@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
-from pipeline import plan, prepare, spec
+from pipeline import network, plan, prepare, spec
 from pipeline.errors import LossatlasError
+from pipeline.grid import Grid
 from pipeline.plan import PlanError
 from pipeline.prepare import PrepareError
 from pipeline.spec import RenderSpec
@@ -160,3 +162,33 @@ def test_inputs_survive_pickling(bowl: MakeSpec) -> None:
     sent = pickle.loads(pickle.dumps(prepared.inputs))
     np.testing.assert_array_equal(sent.planes.plane.u, prepared.first_plane().u)
     assert copy.copy(sent).network_code == prepared.inputs.network_code
+
+
+def test_neither_tiles_nor_workers_change_one_bit_of_a_network_with_batch_norm(
+    tmp_path: Path,
+) -> None:
+    kwargs = {"width": 4, "batch_norm": True, "classes": 3}
+    save_file(network.build("cnn", kwargs).state_dict(), tmp_path / "cnn.safetensors")
+    images = np.random.default_rng(0).standard_normal((45, 3, 8, 8)).astype("f4")
+    np.savez(tmp_path / "data.npz", x=images, y=np.arange(45) % 3)
+    content = {
+        "name": "cnn",
+        "network": {"factory": "cnn", "kwargs": kwargs},
+        "plane": {"kind": "random", "weights": [str(tmp_path / "cnn.safetensors")]},
+        "data": {"source": str(tmp_path / "data.npz"), "splits": {"train": 30}},
+    }
+    stores = []
+    for edge, workers in ((1, 3), (2, 2), (5, 1)):
+        grid = {"width": 5, "height": 4, "tile": edge}
+        read = spec.parse(content | {"grid": grid, "store": str(tmp_path / f"{edge}.zarr")})
+        prepared = prepare.prepare(read)
+        store, _ = prepare.create_or_match(prepared, lambda g=grid: Grid(**g))
+        team = [TileRenderer(prepared.inputs, store.url, worker=n) for n in range(workers)]
+        for turn, tile in enumerate(reversed(store.pending())):
+            team[turn % workers](tile)
+        stores.append(store)
+    for store in stores[1:]:
+        for quantity in store.quantities:
+            np.testing.assert_array_equal(
+                store.read(quantity, "train"), stores[0].read(quantity, "train")
+            )
