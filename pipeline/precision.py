@@ -124,7 +124,7 @@ def arithmetic(precision: Precision) -> Iterator[None]:
     # The one for all comes first: setting it sets others too, though not all.
     parts = (backends, cuda, cudnn, cudnn.conv, cudnn.rnn, cpu, cpu.matmul, cpu.conv, cpu.rnn)
     before = [(part, part.fp32_precision) for part in parts]
-    ways = cudnn.benchmark, cudnn.deterministic
+    old, ways = _old_names(), (cudnn.benchmark, cudnn.deterministic)
     for part in parts:
         part.fp32_precision = "ieee"
     # By their old names again, or reading those raises, which torch and users' code do.
@@ -134,9 +134,20 @@ def arithmetic(precision: Precision) -> Iterator[None]:
     try:
         yield
     finally:
+        if old is not None:
+            torch.set_float32_matmul_precision(old[0])
+            cudnn.allow_tf32 = old[1]
         for part, mode in before:
             part.fp32_precision = mode
         cudnn.benchmark, cudnn.deterministic = ways
+
+
+def _old_names() -> tuple[str, bool] | None:
+    """What torch's older switches say; None where the process has set newer ones against them."""
+    try:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return None
 
 
 def lowered(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

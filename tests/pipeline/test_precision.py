@@ -83,6 +83,15 @@ def test_float32_is_float32_whatever_the_process_allows(
     assert all(seen == ({on_cuda}, {"ieee"}, False, True) for seen in net.seen)
     assert _modes() == before
     assert BACKENDS.cudnn.benchmark
+    assert (torch.get_float32_matmul_precision(), BACKENDS.cudnn.allow_tf32) == ("medium", True)
+
+
+def test_a_process_that_set_the_newer_switches_keeps_them(careless: None) -> None:
+    BACKENDS.cudnn.conv.fp32_precision = "ieee"  # against the older one, which now raises
+    before = _modes()
+    with arithmetic("tf32"):
+        assert ON_CUDA[1].fp32_precision == "tf32"
+    assert _modes() == before
 
 
 def test_settings_are_put_back_after_an_error(careless: None) -> None:
