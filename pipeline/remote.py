@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,21 +90,37 @@ def is_empty(url: str) -> bool:
     return not collect_aiterator(RemoteStore.at(url, read_only=True).list_dir(""))
 
 
-def keys(store: Any, prefix: str) -> Iterable[str]:
+def keys(store: Any, prefix: str) -> Iterator[str]:
     """Every key of a Zarr store under `prefix` (a folder, with its slash)."""
+    for folder, names in folders(store, prefix):
+        yield from (folder + name for name in names)
+
+
+def folders(store: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
+    """The keys of a Zarr store under `prefix`, folder by folder: each with the names in it.
+
+    A folder may come more than once; it and `prefix` end with a slash.
+    """
     if isinstance(store, LocalStore):
         # Zarr asks about each file twice, through pathlib: a minute for a million tiles.
-        return _walk(os.path.join(str(store.root), prefix.rstrip("/")), prefix)
-    return collect_aiterator(store.list_prefix(prefix))
+        yield from _walk(os.path.join(str(store.root), prefix.rstrip("/")), prefix)
+        return
+    for folder, found in itertools.groupby(
+        collect_aiterator(store.list_prefix(prefix)), lambda key: key[: key.rindex("/") + 1]
+    ):
+        yield folder, [key[len(folder) :] for key in found]
 
 
-def _walk(folder: str, prefix: str) -> Iterator[str]:
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, list[str]]]:
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
+    names = []
     for entry in entries:
         if entry.is_dir():
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
         else:
-            yield f"{prefix}{entry.name}"
+            names.append(entry.name)
+    if names:
+        yield prefix, names

@@ -11,10 +11,11 @@ afterwards; what does change (lease, quarantine, worker facts) lives as small JS
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
@@ -175,12 +176,15 @@ class Store:
 
     def committed(self) -> set[Tile]:
         """The finished tiles, by one listing of the commits."""
-        prefix = "done/c/"
-        tiles = set()
-        for key in self._keys(prefix):
-            parts = key[key.index(prefix) + len(prefix) :].split("/")
-            if len(parts) == 3 and all(part.isdigit() for part in parts):
-                tiles.add(Tile(*map(int, parts)))
+        tiles: set[Tile] = set()
+        for folder, names in remote.folders(self._group.store, self._key("done/c/")):
+            frame, row = folder.split("/")[-3:-1]
+            if not (frame.isdigit() and row.isdigit()):
+                continue
+            # Names that are no numbers are what killed writers left half-written.
+            columns = (int(name) for name in names if name.isdigit())
+            places = zip(itertools.repeat(int(frame)), itertools.repeat(int(row)), columns)
+            tiles.update(map(Tile._make, places))
         return tiles
 
     def pending(self) -> list[Tile]:
@@ -345,7 +349,7 @@ class Store:
         path = self._group.path
         return f"{path}/{key}" if path else key
 
-    def _keys(self, prefix: str) -> Iterable[str]:
+    def _keys(self, prefix: str) -> Iterator[str]:
         return remote.keys(self._group.store, self._key(prefix))
 
     def _delete(self, key: str) -> None:

@@ -35,7 +35,7 @@ def _values(tile: Tile, fill: float | None = None) -> dict[str, np.ndarray]:
 
 
 def _chunk(store: Store, tile: Tile, quantity: str = "loss", split: int = 0) -> Path:
-    return Path(store.url, quantity, "c", str(split), *map(str, vars(tile).values()))
+    return Path(store.url, quantity, "c", str(split), *map(str, tile))
 
 
 @pytest.fixture
