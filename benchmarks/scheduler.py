@@ -14,8 +14,9 @@ machine, so a driver with a machine of its own does better.
 - plan: make a store with a million tiles, and get to the first tile handed out.
 - resume: the same where all but a thousand are committed, from opening the store on.
 
-Busy is the sleeping of all workers over workers × the time from the first tile handed out to the
-last one done, so that start and tail count as idle. Each case runs in a process of its own.
+Busy is the sleeping of all workers over their time from the start of their own first tile to the
+end of their last: all that the driver lets them wait in between counts as idle. Overall counts the
+start too, while not all of them have a tile yet. Each case runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Sleepers:
         self._commits = os.path.join(store, "done", "c")
         self._mark = mark
         self._seconds = seconds
+        self._times: dict[Tile, tuple[float, float]] = {}
 
     async def report(self) -> dict[str, Any]:
         return vars(packages.running())
@@ -68,12 +70,18 @@ class Sleepers:
         pass
 
     async def render(self, tile: Tile) -> tuple[int, float, float]:
+        began = time.monotonic()
         await asyncio.sleep(self._seconds)
         folder = os.path.join(self._commits, str(tile.frame), str(tile.row))
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, str(tile.column)), "wb") as file:
             file.write(self._mark)
+        self._times[tile] = began, time.monotonic()
         return 1, self._seconds, 0.0
+
+    async def times(self) -> dict[Tile, tuple[float, float]]:
+        """When each tile began and ended, on this machine's clock."""
+        return self._times
 
 
 class SharedCrew(RayCrew):
@@ -85,7 +93,7 @@ class SharedCrew(RayCrew):
         self._pool = [
             remote.remote(packages.ROOT, store.url, mark, seconds) for _ in range(PROCESSES)
         ]
-        self.first = self.last = 0.0
+        self._tiles: dict[int, list[Tile]] = {}
 
     def start(self, worker: int) -> None:
         handle = self._pool[worker % PROCESSES]
@@ -93,13 +101,18 @@ class SharedCrew(RayCrew):
         self._await(handle.report.remote(), worker, "report")
 
     def render(self, worker: int, tile: Tile) -> None:
-        self.first = self.first or time.monotonic()
+        self._tiles.setdefault(worker, []).append(tile)
         super().render(worker, tile)
 
-    def wait(self, seconds: float) -> list[News]:
-        news = super().wait(seconds)
-        self.last = time.monotonic() if news else self.last
-        return news
+    def spans(self) -> list[tuple[float, float]]:
+        """From when to when each worker was at work, gaps included."""
+        times = {
+            k: v for sleeper in self._pool for k, v in self._ray.get(sleeper.times.remote()).items()
+        }
+        return [
+            (times[tiles[0]][0], max(times[tile][1] for tile in tiles))
+            for tiles in self._tiles.values()
+        ]
 
     def kill(self, worker: int) -> None:
         self._actors.pop(worker, None)
@@ -164,16 +177,19 @@ def dispatch(folder: Path, workers: int, rounds: int, seconds: float) -> Result:
         run = SimulatedRun(store, workers, interrupts, crew)
         cpu = _cpu()
         run.drive(None, Team(workers, Device("cpu")), ray)
-        cpu, wall = _cpu() - cpu, crew.last - crew.first
+        cpu = _cpu() - cpu
+        spans = crew.spans()
     tiles = workers * rounds
     if not run.complete or len(store.committed()) != tiles:
         raise RuntimeError(f"{len(store.committed())} of {tiles} tiles are committed")
+    wall = max(end for _, end in spans) - min(begin for begin, _ in spans)
     return {
         "workers": workers,
         "tile_seconds": seconds,
         "tiles": tiles,
         "wall": wall,
-        "busy": tiles * seconds / (workers * wall),
+        "busy": tiles * seconds / sum(end - begin for begin, end in spans),
+        "busy_overall": tiles * seconds / (workers * wall),
         "tiles_a_second": tiles / wall,
         "driver_cpu_share": cpu / wall,
     }
@@ -255,12 +271,12 @@ def _alone(case: str) -> Result:
 
 def show(result: Result) -> None:
     print(f"{result['machine']}, {result['date']}\n")
-    print(f"{'':10}{'workers':>8}{'tile s':>8}{'busy':>8}{'tiles/s':>9}{'driver':>8}")
+    print(f"{'':10}{'workers':>8}{'tile s':>8}{'busy':>8}{'overall':>9}{'tiles/s':>9}{'driver':>8}")
     for name in ("dispatch", "rush", "flood"):
         case = result["cases"][name]
         print(
             f"{name:10}{case['workers']:8,}{case['tile_seconds']:8g}{case['busy']:8.1%}"
-            f"{case['tiles_a_second']:9.0f}{case['driver_cpu_share']:8.0%}"
+            f"{case['busy_overall']:9.1%}{case['tiles_a_second']:9.0f}{case['driver_cpu_share']:8.0%}"
         )
     print(f"\n{'':10}{'tiles':>10}{'pending':>10}{'wall s':>8}{'cpu s':>8}{'peak GB':>9}")
     for name in ("plan", "resume"):
