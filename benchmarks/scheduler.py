@@ -36,6 +36,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.gigapixel import _cpu, _machine
 from cluster import local, packages
 from cluster.choices import Choices
@@ -59,12 +61,13 @@ class Sleepers:
     def __init__(self, root: str, store: str, mark: bytes, seconds: float) -> None:
         packages.pin(root)
         self._commits = os.path.join(store, "done", "c")
+        self._running = vars(packages.running())
         self._mark = mark
         self._seconds = seconds
         self._times: dict[Tile, tuple[float, float]] = {}
 
     async def report(self) -> dict[str, Any]:
-        return vars(packages.running())
+        return self._running
 
     async def load(self, *_: Any) -> None:
         pass
@@ -163,16 +166,16 @@ def new_store(folder: Path, columns: int, rows: int) -> tuple[Store, bytes]:
     attrs: Result = {"spec": {"name": "scheduler"}}
     grid = Grid(columns, rows, 1)
     store = Store.create(str(folder / "run.zarr"), grid, ["train"], ["loss"], facts, attrs)
-    store._array("done")[0, 0, 0] = 1
+    store.commit(Tile(0, 0, 0), {"loss": np.zeros((1, 1, 1), "f4")}, 0.0, 0)
     mark = (folder / "run.zarr/done/c/0/0/0").read_bytes()
     store.withdraw(Tile(0, 0, 0))
     return store, mark
 
 
-def dispatch(folder: Path, workers: int, rounds: int, seconds: float) -> Result:
+def dispatch(ray: Any, folder: Path, workers: int, rounds: int, seconds: float) -> Result:
     """Every worker renders `rounds` tiles of `seconds`."""
     store, mark = new_store(folder, workers, rounds)
-    with local.private(PROCESSES, 0, 0) as ray, Interrupts() as interrupts:
+    with Interrupts() as interrupts:
         crew = SharedCrew(ray, store, mark, seconds, workers)
         run = SimulatedRun(store, workers, interrupts, crew)
         cpu = _cpu()
@@ -236,14 +239,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1_000)
     parser.add_argument("--tiles", type=int, default=1_000_000, help="of plan and resume")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the dispatched tiles' seconds")
     parser.add_argument("--json", action="store_true", help="print the line of JSON only")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+
+    def dispatched(rounds: int, seconds: float) -> Callable[[Path], Result]:
+        def case(folder: Path) -> Result:
+            with local.private(PROCESSES, 0, 0) as ray:
+                return dispatch(ray, folder, asked.workers, rounds, seconds)
+
+        return case
+
     cases: dict[str, Callable[[Path], Result]] = {
-        "dispatch": lambda f: dispatch(f, asked.workers, 6, 30 * asked.scale),
-        "rush": lambda f: dispatch(f, asked.workers, 12, 3 * asked.scale),
-        "flood": lambda f: dispatch(f, asked.workers, 10, 0),
+        "dispatch": dispatched(6, 30),
+        "rush": dispatched(12, 3),
+        "flood": dispatched(10, 0),
         "plan": lambda f: plan(f, asked.workers, asked.tiles),
         "resume": lambda f: resume(f, asked.workers, asked.tiles),
     }
