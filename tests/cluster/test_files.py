@@ -280,6 +280,48 @@ def test_shell_takes_the_script(script: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_slurm_starts_the_same_render_on_every_node(tmp_path: Path) -> None:
+    stubs = {
+        "scontrol": "echo node7; echo node8",
+        "getent": 'echo "10.0.0.7 STREAM $2"',
+        "srun": 'printf "%s\\n" "$@"; echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN_PATH"',
+        "ray": '[ "$1" = get-auth-token ] && mkdir -p ~/.ray && echo secret > ~/.ray/auth_token',
+    }
+    for name, line in stubs.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{line}\n")
+        path.chmod(0o755)
+    (tmp_path / "a spec.yaml").touch()
+    environment = {
+        "PATH": f"{tmp_path}/bin:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "LOSSATLAS_VENV": str(tmp_path),
+        "SLURM_JOB_ID": "41007",
+        "SLURM_JOB_NODELIST": "node[7-8]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "8",
+    }
+    done = subprocess.run(
+        [FILES / "slurm.sh", "a spec.yaml", "--device", "cuda"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *words, authentication = done.stdout.splitlines()
+    token = tmp_path / ".ray" / "auth_token"
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert authentication == f"token {token}"
+    assert words[words.index("ray") :] == [
+        *("ray", "symmetric-run", "--address", "10.0.0.7:21007", "--min-nodes", "2"),
+        *("--num-cpus", "8", "--disable-usage-stats", "--"),
+        *("lossatlas", "render", f"{tmp_path}/a spec.yaml", "--address", "10.0.0.7:21007"),
+        *("--log", "json", "--device", "cuda"),
+    ]
+
+
 def test_every_option_of_ours_exists() -> None:
     from cluster.commands.running import render
 
