@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import zarr
-from zarr.core.sync import collect_aiterator
+from zarr.core.sync import collect_aiterator, sync
 from zarr.storage import FsspecStore, LocalStore
 
 from pipeline.place import PlaceError, check, is_url, reached
+
+_LISTINGS_AT_ONCE = 32
 
 
 class RemoteStore(FsspecStore):
@@ -123,23 +126,34 @@ def is_empty(url: str) -> bool:
 
 def keys(store: Any, prefix: str) -> Iterator[str]:
     """Every key of a Zarr store under `prefix` (a folder, with its slash)."""
-    for folder, names in folders(store, prefix):
+    for folder, names in folders(store, [prefix]):
         yield from (folder + name for name in names)
 
 
-def folders(store: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """The keys of a Zarr store under `prefix`, folder by folder: each with the names in it.
+def folders(store: Any, prefixes: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """The keys of a Zarr store under `prefixes`, folder by folder: each with the names in it.
 
-    A folder may come more than once; it and `prefix` end with a slash.
+    A folder may come more than once; it and the prefixes end with a slash. Object stores are
+    asked for several prefixes at once: they answer a thousand keys at a time, one after the other.
     """
     if isinstance(store, LocalStore):
         # Zarr asks about each file twice, through pathlib: a minute for a million tiles.
-        yield from _walk(os.path.join(str(store.root), prefix.rstrip("/")), prefix)
+        for prefix in prefixes:
+            yield from _walk(os.path.join(str(store.root), prefix.rstrip("/")), prefix)
         return
-    for folder, found in itertools.groupby(
-        collect_aiterator(store.list_prefix(prefix)), lambda key: key[: key.rindex("/") + 1]
-    ):
-        yield folder, [key[len(folder) :] for key in found]
+    for found in sync(_listings(store, prefixes)):
+        for folder, group in itertools.groupby(found, lambda key: key[: key.rindex("/") + 1]):
+            yield folder, [key[len(folder) :] for key in group]
+
+
+async def _listings(store: Any, prefixes: Sequence[str]) -> list[list[str]]:
+    gate = asyncio.Semaphore(_LISTINGS_AT_ONCE)
+
+    async def listing(prefix: str) -> list[str]:
+        async with gate:
+            return [key async for key in store.list_prefix(prefix)]
+
+    return await asyncio.gather(*map(listing, prefixes))
 
 
 def _walk(folder: str, prefix: str) -> Iterator[tuple[str, list[str]]]:

@@ -35,6 +35,7 @@ from pipeline.plane import Anchor, FrameFacts
 
 FORMAT = 1
 _NOTES = ".lossatlas"
+_FOLDER_TILES = 250  # below, a listing of its own costs more than it saves
 
 
 class StoreError(LossatlasError):
@@ -177,7 +178,7 @@ class Store:
     def committed(self) -> set[Tile]:
         """The finished tiles, by one listing of the commits."""
         tiles: set[Tile] = set()
-        for folder, names in remote.folders(self._group.store, self._key("done/c/")):
+        for folder, names in remote.folders(self._group.store, self._commit_folders()):
             frame, row = folder.split("/")[-3:-1]
             if not (frame.isdigit() and row.isdigit()):
                 continue
@@ -323,6 +324,15 @@ class Store:
         return len(stale)
 
     # Inside
+
+    def _commit_folders(self) -> list[str]:
+        """What to list for all commits: one folder, or many where each fills an answer."""
+        grid, paths = self.grid, ["done/c/"]
+        if grid.tile_rows * grid.tile_columns >= _FOLDER_TILES:
+            paths = [f"done/c/{frame}/" for frame in range(grid.frames)]
+        if grid.tile_columns >= _FOLDER_TILES:
+            paths = [f"{path}{row}/" for path in paths for row in range(grid.tile_rows)]
+        return [self._key(path) for path in paths]
 
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array[Any]]:
