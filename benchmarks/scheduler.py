@@ -13,6 +13,7 @@ machine, so a driver with a machine of its own does better.
 - flood: tiles that take no time: how many tiles a second the driver can hand out at all.
 - plan: make a store with a million tiles, and get to the first tile handed out.
 - resume: the same where all but a thousand are committed, from opening the store on.
+- bucket: list the commits of a fifth as many tiles from a stand-in for S3, `benchmarks.bucket`.
 
 Busy is the sleeping of all workers over their time from the start of their own first tile to the
 end of their last: all that the driver lets them wait in between counts as idle. Overall counts the
@@ -24,9 +25,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -48,6 +51,7 @@ from cluster.run import Run
 from cluster.team import Team
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.plane import Anchor, FrameFacts
+from pipeline.remote import RemoteStore, folders
 from pipeline.store import Store
 
 PROCESSES = 4  # that stand for all workers
@@ -227,12 +231,50 @@ def plan(folder: Path, workers: int, tiles: int) -> Result:
 def resume(folder: Path, workers: int, tiles: int) -> Result:
     columns = int(tiles**0.5)
     store, mark = new_store(folder, columns, tiles // columns)
-    for tile in list(store.grid.tiles())[:-LEFT]:
-        place = Path(store.url, "done", "c", *map(str, tile))
+    for tile in itertools.islice(store.grid.tiles(), store.grid.tile_count - LEFT):
+        folder_of_row = os.path.join(store.url, "done", "c", str(tile.frame), str(tile.row))
         if tile.column == 0:
-            place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(mark)
+            os.makedirs(folder_of_row, exist_ok=True)
+        with open(os.path.join(folder_of_row, str(tile.column)), "wb", 0) as file:
+            file.write(mark)
     return first_tile(lambda: Store.open(store.url, writable=True), workers)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def bucket(tiles: int) -> Result:
+    """List the commits of `tiles` tiles over S3's protocol; `cpu` is this side's alone."""
+    side = int(tiles**0.5)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    command = [sys.executable, "-m", "benchmarks.bucket", str(port), str(side)]
+    server = subprocess.Popen(command)
+    try:
+        while not _listens(port):
+            time.sleep(0.1)
+        store = RemoteStore.at("s3://atlas/run.zarr", read_only=True)
+        rows = [f"done/c/0/{row}/" for row in range(side)]
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = sum(len(names) for _, names in folders(store, rows))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    finally:
+        server.kill()
+        server.wait()
+    if found != side * side:
+        raise RuntimeError(f"{found} of {side * side} commits are listed")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {"tiles": found, "wall": wall, "cpu": cpu, "peak_gb": peak}
 
 
 def main() -> None:
@@ -256,6 +298,7 @@ def main() -> None:
         "flood": dispatched(10, 0),
         "plan": lambda f: plan(f, asked.workers, asked.tiles),
         "resume": lambda f: resume(f, asked.workers, asked.tiles),
+        "bucket": lambda _: bucket(asked.tiles // 5),
     }
     if asked.case:
         with tempfile.TemporaryDirectory() as folder:
@@ -289,10 +332,11 @@ def show(result: Result) -> None:
             f"{case['busy_overall']:9.1%}{case['tiles_a_second']:9.0f}{case['driver_cpu_share']:8.0%}"
         )
     print(f"\n{'':10}{'tiles':>10}{'pending':>10}{'wall s':>8}{'cpu s':>8}{'peak GB':>9}")
-    for name in ("plan", "resume"):
+    for name in ("plan", "resume", "bucket"):
         case = result["cases"][name]
+        pending = f"{case['pending']:,}" if "pending" in case else ""
         print(
-            f"{name:10}{case['tiles']:10,}{case['pending']:10,}{case['wall']:8.1f}"
+            f"{name:10}{case['tiles']:10,}{pending:>10}{case['wall']:8.1f}"
             f"{case['cpu']:8.1f}{case['peak_gb']:9.2f}"
         )
 

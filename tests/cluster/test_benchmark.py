@@ -25,3 +25,11 @@ def test_a_store_comes_to_its_first_tile(case: str, pending: int, tmp_path: Path
     assert (found["tiles"], found["pending"]) == (2_500, pending)
     assert found["wall"] > 0
     assert found["peak_gb"] > 0.01
+
+
+def test_a_bucket_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ENDPOINT_URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"):
+        monkeypatch.setenv(f"AWS_{name}", "to be put back")
+    found = scheduler.bucket(2_500)
+    assert found["tiles"] == 2_500
+    assert found["cpu"] > 0
