@@ -7,11 +7,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import xarray
 import yaml
+from zarr.core.sync import sync
 
 from cluster import cli
 from pipeline.grid import Extent, Grid, Tile
@@ -233,3 +235,25 @@ def _title(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def test_commits_in_a_bucket_are_listed_folder_by_folder(
+    objects: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With rows 1 and 10, and with dates read as botocore reads them."""
+    monkeypatch.setattr("pipeline.store._FOLDER_TILES", 1)
+    grid = Grid(3, 12, 1, frames=2)
+    frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
+    url = f"s3://{BUCKET}/runs/listed.zarr"
+    store = Store.create(url, grid, ["train"], ["loss"], [frame, frame], {})
+    tiles = {Tile(0, 1, 0), Tile(0, 10, 2), Tile(1, 11, 1)}
+    for tile in tiles:
+        objects.client().put_object(
+            Bucket=BUCKET, Key=f"{url.removeprefix(f's3://{BUCKET}/')}/done/c/{tile}", Body=b"x"
+        )
+    assert store.committed() == tiles
+    assert len(store.pending()) == 72 - 3
+    now = datetime.now(UTC)
+    place = f"{BUCKET}/runs/listed.zarr/done/c/0/1"
+    for item in sync(store._group.store.fs._ls(place, detail=True)):
+        assert abs(now - item["LastModified"]) < timedelta(minutes=5)
