@@ -56,7 +56,7 @@ class Nodes:
         return int(self._ask(f"add {cpus} {gpus}"))
 
     def kill(self, node: int) -> None:
-        """Kill −9 a node's own process; those of its workers notice."""
+        """Kill −9 a node's own process, and wait until the cluster has noticed."""
         self._ask(f"kill {node}")
 
     def drain(self, node: int, seconds: float) -> None:
@@ -123,6 +123,7 @@ def _serve(folder: str) -> None:
                 say(number)
             case ["kill", number]:
                 running.remove_node(nodes[int(number)], allow_graceful=False)
+                running.wait_for_nodes(timeout=60)
                 say("killed")
             case ["drain", number, seconds]:
                 accepted, refusal = ray._raylet.GcsClient(address=running.address).drain_node(

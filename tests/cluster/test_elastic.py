@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -82,10 +81,19 @@ class Driver:
 
         return wait(heard, seconds)
 
-    def workers(self) -> set[int]:
-        """The numbers of the workers that have committed a tile."""
-        if not Store.exists(str(self.store)):
-            return set()
+    def waits_for_workers(self, count: int) -> None:
+        """Until so many workers have committed a tile."""
+
+        def enough() -> bool:
+            assert self._process.poll() is None, self.said
+            return Store.exists(str(self.store)) and len(self._workers()) >= count
+
+        try:
+            wait(enough)
+        except TimeoutError:
+            raise TimeoutError(str(self.said)) from None
+
+    def _workers(self) -> set[int]:
         store = Store.open(str(self.store))
         return {store.tile_facts(tile)[1] for tile in store.committed()}
 
@@ -147,9 +155,9 @@ def test_a_node_that_leaves_is_missed_for_one_tile(
 ) -> None:
     first = nodes.add(gpus=1)
     driver = drive()
-    wait(lambda: len(driver.workers()) == 1)
+    driver.waits_for_workers(1)
     second = nodes.add(gpus=1)
-    wait(lambda: len(driver.workers()) == 2)
+    driver.waits_for_workers(2)
     nodes.kill(first)
     driver.hears("is lost: its machine is gone")
     # A first strike is the last here: the tile that went with the node is told apart by that.
@@ -157,8 +165,6 @@ def test_a_node_that_leaves_is_missed_for_one_tile(
     assert "1 tile quarantined:\n" in driver.said
     store = Store.open(str(driver.store))
     assert len(store.pending()) == 1
-    report = json.loads((driver.store / ".lossatlas/report.json").read_text())
-    assert [entry["workers_lost"] for entry in report["sessions"]] == [1]
     assert cli.run(["resume", str(driver.store), "--executor", "serial"]) == 0
     assert not np.isnan(store.read("loss", "train")).any()
     nodes.kill(second)
@@ -169,7 +175,7 @@ def test_a_node_that_is_preempted_charges_no_tile(
 ) -> None:
     first = nodes.add(gpus=1)
     driver = drive()
-    wait(lambda: len(driver.workers()) == 1)
+    driver.waits_for_workers(1)
     nodes.drain(first, seconds=1.0)
     second = nodes.add(gpus=1)
     nodes.kill(first)
@@ -185,7 +191,7 @@ def test_a_cluster_that_loses_all_its_gpus_waits_for_others(
 ) -> None:
     first = nodes.add(gpus=1)
     driver = drive()
-    wait(lambda: len(driver.workers()) == 1)
+    driver.waits_for_workers(1)
     nodes.drain(first, seconds=0.0)
     nodes.kill(first)
     assert "the cluster (1 node) has 0" in driver.hears("no tile finished for")

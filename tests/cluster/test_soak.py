@@ -150,7 +150,7 @@ def test_a_render_in_a_storm_of_kills_is_the_undisturbed_one(
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     spec = landscape.lay_out(calm, width=EDGE, tile=1, call_seconds=1e-9)
     assert cli.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
-    landscape.lay_out(rough, width=EDGE, tile=1, call_seconds=0.1)
+    landscape.lay_out(rough, width=EDGE, tile=1, call_seconds=0.05)
     began = time.monotonic()
     with somewhere(where, tmp_path) as place, cluster(**place.environment) as nodes:
         storm = Storm(nodes, place, rough)
