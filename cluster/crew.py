@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import actor, packages
+from cluster import actor, packages, phrases
 from cluster.errors import ClusterError
 from cluster.loop import Done, Failed, Joined, Lost, News, Unwritable
 from pipeline.errors import LossatlasError
 from pipeline.grid import Tile
+
+_MACHINE_GONE = "its machine is gone"
 
 
 @dataclass(frozen=True)
@@ -104,16 +106,17 @@ class RayCrew:
         nodes = sum(node["Alive"] for node in self._ray.nodes())
         if nodes == 0:
             return ". No node of the cluster is up"
+        cluster = f"the cluster ({phrases.plural(nodes, 'node')})"
         for name, share in (("GPU", self._device.gpus), ("CPU", self._device.cpus)):
             if share > have.get(name, 0.0):
                 return (
-                    f". The cluster's {nodes} nodes have {have.get(name, 0.0):g} {name}s, and a "
-                    f"worker wants {share:g}: it waits for nodes that have them"
+                    f". A worker wants {share:g} {name}, and {cluster} has "
+                    f"{have.get(name, 0.0):g}: it waits for nodes that have them"
                 )
             if share > free.get(name, 0.0):
                 return (
-                    f". All {have[name]:g} {name}s of the cluster's {nodes} nodes are taken, by "
-                    "this render's workers or by others"
+                    f". All {have[name]:g} {name}s of {cluster} are taken, by this render's "
+                    "workers or by others"
                 )
         return ""
 
@@ -138,7 +141,10 @@ class RayCrew:
             return self._raised(awaited, error.cause, error)
         except errors.RayError as error:
             self.kill(worker)
-            return Lost(worker, _how_it_died(error), bool(getattr(error, "preempted", False)))
+            reason = _how_it_died(error)
+            # Whoever was still starting on a machine that went away has not failed to start.
+            starting = awaited.what != "tile" and reason == _MACHINE_GONE
+            return Lost(worker, reason, starting or bool(getattr(error, "preempted", False)))
         match awaited.what:
             case "report":
                 check_same(packages.Running(**answer), self._ours)
@@ -169,8 +175,9 @@ class RayCrew:
             if isinstance(cause, OSError):
                 return Unwritable(awaited.worker, reason)
             return Failed(awaited.worker, reason)
-        # A store that does not answer now may answer the next worker: that is no mistake.
-        if isinstance(cause, LossatlasError) and not isinstance(cause, OSError):
+        # A store that does not answer now may answer the next worker, and another GPU may have
+        # room: those are no mistakes.
+        if isinstance(cause, LossatlasError) and not isinstance(cause, OSError | MemoryError):
             raise cause
         self.kill(awaited.worker)
         return Lost(awaited.worker, reason)
@@ -219,4 +226,6 @@ def _how_it_died(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if "running low on memory" in text:
         return "its process was killed because the machine ran low on memory"
-    return "its process died"
+    if getattr(error, "preempted", False):
+        return "its machine was taken away"
+    return _MACHINE_GONE if "node has died" in text else "its process died"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import ClusterError
+from pipeline.place import UnreachableError
 from pipeline.store import Store
 
 NOTE = "lease.json"
@@ -84,7 +85,7 @@ class Lease:
         """Take the lease, and sweep what a dead driver left half-written.
 
         Raises:
-            ClusterError: a living driver holds it.
+            ClusterError: a living driver holds it, or the store cannot be written.
         """
         holder = Holder.read(self._store)
         if holder is not None and holder.alive(self._clock()):
@@ -93,7 +94,15 @@ class Lease:
                 f"{max(0.0, self._clock() - holder.beat):.0f} s ago); wanted a store nobody "
                 "works on. Wait for it or stop it, then lossatlas resume"
             )
-        self._write()
+        try:
+            self._write()
+        except UnreachableError:
+            raise
+        except OSError as error:
+            raise ClusterError(
+                f"{self._store.url} cannot be written ({error.strerror or error}); wanted a place "
+                "with room and write permission. Mend that, then lossatlas resume"
+            ) from None
         time.sleep(_SETTLE_SECONDS)
         if not self._still_ours():
             raise ClusterError(

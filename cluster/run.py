@@ -246,10 +246,19 @@ def _bytes(inputs: Any) -> int:
 
 
 def _patiently(ask: Callable[[], T]) -> T:
-    """What `ask` answers, after a few more tries where the store cannot be reached."""
+    """What `ask` answers, after a few more tries where the store cannot be reached.
+
+    Raises:
+        ClusterError: it cannot be reached for half a minute.
+    """
     for wait in _PATIENCE:
-        try:
+        with contextlib.suppress(OSError):
             return ask()
-        except OSError:
-            time.sleep(wait)
-    return ask()
+        time.sleep(wait)
+    try:
+        return ask()
+    except OSError as error:
+        raise ClusterError(
+            f"the store cannot be listed: {error.strerror or error}. Everything committed is "
+            "kept; lossatlas resume goes on"
+        ) from None

@@ -8,8 +8,10 @@ at a point depends neither on the tile it is in nor on who computes it.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -32,6 +34,10 @@ _LARGEST_CHUNK = 512
 
 class EvaluateError(LossatlasError):
     """The network, the data and the loss do not fit together."""
+
+
+class NoRoomError(EvaluateError, MemoryError):
+    """The device's memory is full: another device, or another moment, may have room."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +101,7 @@ class Evaluator:
         self._network = network
         self._place = _Placement(network, self._device)
         largest = self._check()
-        self.chunk = chunk or _chunk_size(largest)
-        self._chunks = [split.chunks(self.chunk) for split in self._splits]
-        self._threads = ThreadPoolExecutor(max_workers=len(self._chunks[0]))
+        self._cut(chunk or _chunk_size(largest))
 
     def evaluate(
         self, plane: Plane, coordinates: NDArray[np.float64]
@@ -110,12 +114,15 @@ class Evaluator:
 
         Returns:
             quantity → float32 (splits, points). NaN and inf are results.
+
+        Raises:
+            NoRoomError: not even one example at a time fits into the device's memory.
         """
         values = np.empty((len(self._quantities), len(self._splits), len(coordinates)), "float32")
         self._place.load(plane)
         for index, (x, y) in enumerate(coordinates):
             self._place.move(float(x), float(y))
-            values[:, :, index] = self._measure()
+            values[:, :, index] = self._measure_in_room()
         return dict(zip(self._quantities, values, strict=True))
 
     def at(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
@@ -123,6 +130,31 @@ class Evaluator:
         zero = np.zeros(1)
         plane = Plane(np.asarray(weights, "float64"), zero, zero, "euclidean")
         return {q: values[:, 0] for q, values in self.evaluate(plane, np.zeros((1, 2))).items()}
+
+    def _cut(self, size: int) -> None:
+        """From now on, at most `size` examples go through the network at once."""
+        self.chunk = size
+        self._chunks = [split.chunks(size) for split in self._splits]
+        self._threads = ThreadPoolExecutor(max_workers=len(self._chunks[0]))
+
+    def _measure_in_room(self) -> NDArray[np.float64]:
+        """`_measure`, in smaller chunks where the device's memory does not hold one."""
+        while True:
+            try:
+                return self._measure()
+            except torch.OutOfMemoryError as error:
+                told = _one_line(error)
+            # Not in the handler: the error's traceback holds what fills the memory.
+            largest = max(len(chunk.inputs) for chunks in self._chunks for chunk in chunks)
+            if largest == 1:
+                raise NoRoomError(
+                    f"{self._device} has no room for one example at a time ({told}); wanted "
+                    "memory for the network, the data and one example's activations. Use a larger "
+                    "device, or fewer examples in data.splits"
+                )
+            self._threads.shutdown()
+            self._cut(largest // 2)
+            _give_back_memory(self._device)
 
     def _measure(self) -> NDArray[np.float64]:
         """The quantities (quantities, splits) at the weights in place."""
@@ -179,12 +211,12 @@ class Evaluator:
                 if self._loss is cross_entropy:
                     self._check_classes(outputs.shape[-1])
                 losses = self._loss(outputs, tried.targets)
-        except EvaluateError:
+        except (EvaluateError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             raise EvaluateError(
                 f"the network or the loss does not take the data (inputs {_shape(tried.inputs)}, "
-                f"targets {_shape(tried.targets)}): {' '.join(str(error).split())[:300]}. "
+                f"targets {_shape(tried.targets)}): {_one_line(error)}. "
                 "Check network, data and evaluate.loss"
             ) from error
         finally:
@@ -250,6 +282,29 @@ class _Placement:
         self._flat.copy_(torch.add(self._origin, self._u, alpha=x).add_(self._v, alpha=y))
 
 
+@contextlib.contextmanager
+def room_on(device: str) -> Iterator[None]:
+    """Say plainly where `device` cannot even hold what an evaluator begins with.
+
+    Raises:
+        NoRoomError: torch ran out of memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise NoRoomError(
+            f"{device} has no room for the network and the data ({_one_line(error)}); wanted "
+            "memory for both. Use a larger device, or fewer examples in data.splits"
+        ) from None
+
+
+def _give_back_memory(device: torch.device) -> None:
+    # Chunks that met in lockstep leave their frames, and so their tensors, in a cycle.
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def _inputs(inputs: NDArray[np.generic]) -> Tensor:
     # A copy: arrays that Ray shares are read-only.
     tensor = torch.tensor(inputs)
@@ -278,6 +333,10 @@ def _bytes(output: object) -> int:
     if isinstance(output, Tensor) and output.ndim:
         return output.nbytes // len(output)
     return 0
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _shape(tensor: Tensor) -> str:

@@ -7,11 +7,11 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import zarr
 from zarr.core.sync import collect_aiterator, sync
@@ -20,6 +20,12 @@ from zarr.storage import FsspecStore, LocalStore
 from pipeline.place import PlaceError, check, is_url, reached
 
 _LISTINGS_AT_ONCE = 32
+# A server may accept a request and never answer. Libraries do not all notice: aiohttp waits without
+# end for the "100 Continue" of a PUT to S3. Under the least deadline of a tile, which would
+# otherwise be charged with what the store did.
+ANSWER_SECONDS = 60.0
+
+T = TypeVar("T")
 
 
 class RemoteStore(FsspecStore):
@@ -45,20 +51,16 @@ class RemoteStore(FsspecStore):
             ) from None
 
     async def get(self, key: str, *rest: Any, **named: Any) -> Any:
-        with self._reached():
-            return await super().get(key, *rest, **named)
+        return await self._answered(super().get(key, *rest, **named))
 
     async def set(self, key: str, *rest: Any, **named: Any) -> None:
-        with self._reached():
-            await super().set(key, *rest, **named)
+        await self._answered(super().set(key, *rest, **named))
 
     async def delete(self, key: str) -> None:
-        with self._reached():
-            await super().delete(key)
+        await self._answered(super().delete(key))
 
     async def exists(self, key: str) -> bool:
-        with self._reached():
-            return await super().exists(key)
+        return await self._answered(super().exists(key))
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         with self._reached():
@@ -69,6 +71,15 @@ class RemoteStore(FsspecStore):
         with self._reached():
             async for key in super().list_dir(prefix):
                 yield key
+
+    async def _answered(self, request: Awaitable[T]) -> T:
+        with self._reached():
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await request
+            except TimeoutError as error:
+                told = str(error) or f"no answer within {ANSWER_SECONDS:g} s"
+                raise TimeoutError(told) from None
 
     def _reached(self) -> contextlib.AbstractContextManager[None]:
         protocol = self.fs.protocol

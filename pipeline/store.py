@@ -96,7 +96,7 @@ class Store:
                 group.attrs.put(
                     {
                         **facts,
-                        "lossatlas": FORMAT,
+                        "lossatlas": "creating",
                         "splits": list(splits),
                         "quantities": list(quantities),
                         "grid": {
@@ -108,7 +108,8 @@ class Store:
                         "anchors": [anchor.name for anchor in frames[0].anchors],
                     }
                 )
-                zarr.consolidate_metadata(group.store)
+                # One last write, with the consolidated metadata in it, says that it is complete.
+                zarr.consolidate_metadata(group.store).attrs["lossatlas"] = FORMAT
         except UnreachableError:
             raise
         except OSError as error:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline import network, usercode
-from pipeline.evaluate import Evaluator
+from pipeline.evaluate import Evaluator, room_on
 from pipeline.frames import Planes
 from pipeline.grid import Tile
 from pipeline.losses import LossFunction, loss_function
@@ -67,20 +67,15 @@ def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
     """The evaluator of a render's network and data on `device`.
 
     Raises:
-        LossatlasError: network, data and loss do not fit together.
+        LossatlasError: network, data and loss do not fit together, or not into the memory.
     """
     net = build_network(inputs)
     for name, buffer in net.named_buffers():
         if name in inputs.buffers:
             buffer.copy_(torch.tensor(inputs.buffers[name]))
-    return Evaluator(
-        net,
-        inputs.splits,
-        inputs.quantities,
-        loss_function(inputs.loss, _custom_loss(inputs)),
-        inputs.batch_norm,
-        device,
-    )
+    loss = loss_function(inputs.loss, _custom_loss(inputs))
+    with room_on(device):
+        return Evaluator(net, inputs.splits, inputs.quantities, loss, inputs.batch_norm, device)
 
 
 class TileRenderer:

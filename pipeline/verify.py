@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.grid import Tile
+from pipeline.place import UnreachableError
 from pipeline.store import Store, StoreError
 
 
@@ -36,9 +37,23 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
 
 
 def withdraw(store: Store, damages: list[Damage]) -> None:
-    """Put the damaged tiles back to pending, so that `resume` computes them again."""
-    for damage in damages:
-        store.withdraw(damage.tile)
+    """Put the damaged tiles back to pending, so that `resume` computes them again.
+
+    Raises:
+        StoreError: the store cannot be written.
+        UnreachableError: a remote place does not answer.
+    """
+    try:
+        for damage in damages:
+            store.withdraw(damage.tile)
+    except UnreachableError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{store.url} has damaged tiles and cannot be written ({error.strerror or error}); "
+            "wanted write permission, to put them back to pending. Mend that, or look only: "
+            "lossatlas verify --dry-run"
+        ) from None
 
 
 def _damage(store: Store, tile: Tile) -> str | None:

@@ -114,6 +114,11 @@ def commits(store: Path) -> set[str]:
     }
 
 
+def ages(store: Path, tiles: set[str]) -> dict[str, int]:
+    """When each of `tiles`, named as by `commits`, was written last."""
+    return {name: (store / "seconds" / "c" / name).stat().st_mtime_ns for name in tiles}
+
+
 def numbers(store: Path) -> dict[str, bytes]:
     """The bytes of every chunk that a render determines, by key."""
     kept = ("loss", "error", "loss_stderr", "done")
@@ -154,3 +159,16 @@ def running(pids: set[int]) -> set[int]:
         if stat[0] != "Z":
             alive.add(pid)
     return alive
+
+
+def title(pid: int) -> bytes:
+    """The command line of process `pid`; Ray writes there what a worker does."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def workers(pid: int) -> list[int]:
+    """The processes below `pid` that hold a tile renderer."""
+    return [child for child in sorted(descendants(pid)) if b"ray::TileWorker" in title(child)]

@@ -2,28 +2,87 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 BUCKET = "atlas"
 SECRET = "s3cr3t-that-nobody-may-ever-write-down"
 
 
+class Door:
+    """Forwards connections to a server, or refuses them as if it were gone."""
+
+    def __init__(self, behind: int) -> None:
+        self._behind = behind
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self.port = 0
+        self.open()
+
+    def open(self) -> None:
+        self._server = self._do(asyncio.start_server(self._enter, "127.0.0.1", self.port))
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        """Refuse whoever comes, and cut off whoever is inside."""
+        self._server.close()
+        self._do(self._cut_off())
+
+    async def _cut_off(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        inside = None
+        try:
+            inside_reader, inside = await asyncio.open_connection("127.0.0.1", self._behind)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_pour(reader, inside))
+                both.create_task(_pour(inside_reader, writer))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            for end in filter(None, (writer, inside)):
+                end.transport.abort()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+
+async def _pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(1 << 16):
+        sink.write(data)
+        await sink.drain()
+    if sink.can_write_eof():
+        sink.write_eof()
+
+
 class ObjectServer:
-    """moto's S3 on a port of its own; what it holds is lost when it stops."""
+    """moto's S3 on a port of its own, behind a door; what it holds is lost when it stops."""
 
     def __init__(self) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        self.endpoint = f"http://127.0.0.1:{self._port}"
+        self.door = Door(self._port)
+        self.endpoint = f"http://127.0.0.1:{self.door.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,14 +116,15 @@ class ObjectServer:
             self._process.wait()
             self._process = None
 
-    def pause(self, seconds: float) -> None:
-        """Answer nobody for a while, as in an outage, and forget nothing."""
-        import signal
-
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Accept everybody and answer nobody."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self._process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def client(self) -> Any:
         """boto3's S3 client."""
@@ -87,6 +147,15 @@ class ObjectServer:
             key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in sorted(keys)
         }
 
+    def modified(self, prefix: str) -> dict[str, object]:
+        """When everything under `prefix` was last written."""
+        pages = (
+            self.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        )
+        return {
+            item["Key"]: item["LastModified"] for page in pages for item in page.get("Contents", ())
+        }
+
     def upload(self, folder: Path, prefix: str) -> None:
         client = self.client()
         for path in folder.rglob("*"):
@@ -105,3 +174,10 @@ def serving() -> Iterator[ObjectServer]:
         yield server
     finally:
         server.stop()
+
+
+def remote_numbers(objects: ObjectServer, prefix: str) -> dict[str, bytes]:
+    """As `landscape.numbers`, of a store in the bucket."""
+    found = {key.removeprefix(f"{prefix}/"): data for key, data in objects.objects(prefix).items()}
+    kept = ("loss/c", "error/c", "loss_stderr/c", "done/c")
+    return {key: data for key, data in found.items() if key.startswith(kept)}

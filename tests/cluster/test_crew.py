@@ -17,6 +17,7 @@ from cluster.crew import Device, RayCrew
 from cluster.errors import ClusterError
 from cluster.loop import run
 from cluster.scheduler import Rules, Scheduler
+from pipeline.evaluate import NoRoomError
 from pipeline.grid import Tile
 from pipeline.store import StoreError
 from tests.cluster import renderers
@@ -116,6 +117,28 @@ def test_what_the_user_gave_wrongly_is_refused_once(crews: Any) -> None:
     crew = crews(refuse=StoreError("x.zarr: no such store"))
     with pytest.raises(StoreError, match=r"x\.zarr: no such store"):
         run(Scheduler(TILES, 2, QUICK), crew, Watcher(), never)
+
+
+@pytest.mark.slow
+def test_a_gpu_without_room_is_no_mistake_of_the_users(crews: Any) -> None:
+    crew = crews(refuse=NoRoomError("cuda has no room for the network and the data"))
+    scheduler = Scheduler(TILES, 1, Rules(respawn_tries=2, respawn_first=0.01))
+    watcher = Watcher()
+    run(scheduler, crew, watcher, never)
+    assert scheduler.stopped is not None
+    assert "no worker comes up: NoRoomError: cuda has no room" in scheduler.stopped
+    assert len(watcher.warnings) == 2
+
+
+def test_why_no_worker_comes_up_is_known(ray: Any) -> None:
+    def obstacle(**device: float) -> str:
+        return RayCrew(ray, renderers.FaultyRenderer, {}, "", Device("cpu", **device)).obstacle()
+
+    assert obstacle(gpus=1) == (
+        ". A worker wants 1 GPU, and the cluster (1 node) has 0: it waits for nodes that have them"
+    )
+    assert "A worker wants 4 CPU, and the cluster (1 node) has 3" in obstacle(cpus=4)
+    assert obstacle() == ""
 
 
 def test_another_pipeline_on_a_worker_is_refused(

@@ -16,13 +16,16 @@ import pytest
 from cluster import cli
 from tests.cluster import landscape
 from tests.cluster.landscape import (
+    ages,
     commits,
     descendants,
     lay_out,
     lossatlas,
     numbers,
     running,
+    title,
     wait_for_tiles,
+    workers,
 )
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -61,10 +64,6 @@ def start() -> Iterator[Start]:
         driver.communicate(timeout=20)
 
 
-def ages(store: Path, tiles: set[str]) -> dict[str, int]:
-    return {name: (store / "seconds" / "c" / name).stat().st_mtime_ns for name in tiles}
-
-
 def finish(folder: Path, undisturbed: Path, before: set[str]) -> None:
     """Resume, and check that the numbers are the undisturbed ones and nothing was done twice."""
     store = folder / "tiny.zarr"
@@ -90,7 +89,7 @@ def test_a_killed_driver_leaves_nobody_behind_and_is_resumed_at_once(
     wait_for_tiles(folder / "tiny.zarr", 3)
     # Ray's two agents, idle, need another minute to notice; who computes must be gone now.
     family = {pid for pid in descendants(driver.pid) if b"Agent" not in title(pid)}
-    assert sum(b"ray::TileWorker" in title(pid) for pid in family) == 2
+    assert len(workers(driver.pid)) == 2
     driver.kill()
     driver.communicate(timeout=20)
     assert gone(family, 15)
@@ -161,8 +160,7 @@ def test_killed_workers_are_replaced_and_the_render_is_the_same(
     driver = start("render", "spec.yaml", "--workers", 2, folder=folder)
     for count in (2, 5):
         wait_for_tiles(folder / "tiny.zarr", count)
-        workers = [pid for pid in descendants(driver.pid) if b"ray::TileWorker" in title(pid)]
-        os.kill(workers[0], signal.SIGKILL)
+        os.kill(workers(driver.pid)[0], signal.SIGKILL)
     out, err = driver.communicate(timeout=120)
     assert driver.returncode == 0, err
     assert err.count("is lost: its process died") == 2
@@ -203,13 +201,6 @@ def test_a_store_whose_permission_is_lost_stops_the_render(
     assert "lossatlas resume tiny.zarr goes on" in err
     blocked.unlink()
     finish(folder, undisturbed, before)
-
-
-def title(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 @pytest.mark.ray

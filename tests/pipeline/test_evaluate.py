@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline import network
-from pipeline.evaluate import EvaluateError, Evaluator
+from pipeline.evaluate import EvaluateError, Evaluator, NoRoomError, room_on
 from pipeline.losses import cross_entropy, mean_squared_error
 from pipeline.plane import Plane, random_directions
 
@@ -317,3 +318,73 @@ def test_an_error_in_one_chunk_frees_the_others() -> None:
 def test_cross_entropy_of_huge_logits_is_exact() -> None:
     outputs = torch.tensor([[1e4, 0.0], [0.0, 1e4]])
     assert cross_entropy(outputs, torch.tensor([0, 0])).tolist() == [0.0, 1e4]
+
+
+class Cramped(nn.Module):
+    """ResNet-20 on a device whose memory holds `room` examples; remembers what it was given."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inside = network.build("resnet20", {"classes": 5})
+        self.room = room
+        self.tried: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.tried.append(len(x))
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+        return self.inside(x)
+
+
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+def test_out_of_memory_halves_the_chunk_and_not_one_bit_changes(mode: Any) -> None:
+    images = np.random.default_rng(0).standard_normal((2, 48, 3, 32, 32)).astype("f4")
+    data = {name: (x, np.arange(48) % 5) for name, x in zip(("train", "test"), images, strict=True)}
+    plane = _plane(Cramped(48))
+    expected = Evaluator(Cramped(48), data, batch_norm=mode, chunk=48).evaluate(plane, POINTS[:2])
+    net = Cramped(16)
+    evaluator = Evaluator(net, data, batch_norm=mode, chunk=48)
+    net.tried.clear()
+    found = evaluator.evaluate(plane, POINTS[:2])
+    assert (net.tried[:3], set(net.tried[3:]), evaluator.chunk) == ([48, 24, 12], {12}, 12)
+    for quantity, values in expected.items():
+        np.testing.assert_array_equal(found[quantity], values)
+
+
+def test_what_filled_the_memory_is_let_go_before_the_next_try() -> None:
+    class Hoards(nn.Module):
+        """Its first chunks meet in lockstep holding memory, then the last finds none left."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+            self.held: list[weakref.ref[torch.Tensor]] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > 2:
+                hoard = x + 1
+                self.held.append(weakref.ref(hoard))
+                if len(self.held) == 2:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                return self.norm(hoard) + hoard
+            assert all(reference() is None for reference in self.held)
+            return self.norm(x)
+
+    net = Hoards()
+    evaluator = Evaluator(net, {"train": (np.ones((8, 3), "f4"), np.zeros(8, int))}, chunk=4)
+    plane = Plane(np.ones(6), np.zeros(6), np.zeros(6), "euclidean")
+    assert np.isfinite(evaluator.evaluate(plane, POINTS)["loss"]).all()
+    assert (len(net.held), evaluator.chunk) == (2, 2)
+
+
+def test_a_device_without_room_for_one_example_is_told_plainly() -> None:
+    net = Cramped(2)
+    evaluator = Evaluator(net, {"train": (np.zeros((4, 3, 32, 32), "f4"), np.zeros(4, int))})
+    net.room = 0
+    told = r"cpu has no room for one example at a time \(CUDA out of memory. Tried .*fewer examples"
+    with pytest.raises(NoRoomError, match=told):
+        evaluator.evaluate(_plane(net), POINTS)
+    told = "cuda:1 has no room for the network and the data"
+    with pytest.raises(NoRoomError, match=told), room_on("cuda:1"):
+        raise torch.OutOfMemoryError("CUDA out of memory")

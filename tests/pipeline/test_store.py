@@ -158,6 +158,24 @@ def test_an_unfinished_creation_is_replaced(tmp_path: Path) -> None:
     assert _create(path).pending()
 
 
+def test_a_creation_killed_before_its_last_write_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import zarr
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.zarr"
+    monkeypatch.setattr(zarr, "consolidate_metadata", kill)
+    with pytest.raises(KeyboardInterrupt):
+        _create(path)
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="never completely created"):
+        Store.open(str(path))
+    assert _create(path).pending()
+
+
 def test_nothing_is_overwritten(store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="exists and is not empty"):
         _create(Path(store.url))
