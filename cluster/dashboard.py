@@ -105,8 +105,8 @@ def asking(address: str, job: str = "") -> Iterator[None]:
 
     try:
         yield
-    except AuthenticationError as error:
-        raise _locked(address, str(error)) from None
+    except AuthenticationError:
+        raise _locked(address) from None
     except requests.exceptions.JSONDecodeError:
         raise _stranger(address) from None
     except (requests.exceptions.RequestException, ConnectionError) as error:
@@ -117,8 +117,8 @@ def asking(address: str, job: str = "") -> Iterator[None]:
         raise _refused(address, " ".join(str(error).split()), job) from None
 
 
-def _locked(address: str, text: str) -> DashboardError:
-    if "401" in text or "Missing" in text:
+def _locked(address: str) -> DashboardError:
+    if not _token():
         return DashboardError(
             f"{address} wants a token and got none; wanted the cluster's own. Set RAY_AUTH_TOKEN, "
             "or RAY_AUTH_TOKEN_PATH to a file that holds it"

@@ -89,11 +89,15 @@ class Report:
             ],
         }
 
+    def sessions(self) -> list[dict[str, Any]]:
+        """The entries of every driver, this one's last; of earlier ones, those `write` found."""
+        return [*(self._earlier or ()), self.as_dict()][-_SESSIONS:]
+
     def write(self, store: Store) -> None:
         """Put this driver's entry, or its newest state, behind those of earlier ones."""
         if self._earlier is None:
             self._earlier = read(store)
-        store.write_note(NOTE, {"sessions": [*self._earlier, self.as_dict()][-_SESSIONS:]})
+        store.write_note(NOTE, {"sessions": self.sessions()})
 
 
 def read(store: Store) -> list[dict[str, Any]]:

@@ -162,9 +162,11 @@ class Run:
         """The final report, where machines are shared; elsewhere `status` has it for who asks."""
         if self._ray is None or self._choices.quiet:
             return
-        with contextlib.suppress(OSError):
-            for number, line in enumerate(report.lines(report.read(self._store))):
-                say(f"{'cost:' if number == 0 else '     '} {line}")
+        if self._choices.log == "json":
+            self._view.reported(self._report.as_dict())
+            return
+        for number, line in enumerate(report.lines(self._report.sessions())):
+            say(f"{'cost:' if number == 0 else '     '} {line}")
 
     # Observer
 

@@ -124,7 +124,8 @@ def follow_to_the_end(jobs: Jobs, id_: str) -> int:
         _warn(f"{id_} goes on; stop it with lossatlas stop {id_} --address {jobs.address}")
         raise
     if job.status != "SUCCEEDED":
-        why = f": {job.message[:300]}" if job.code is None and job.message else ""
+        unknown = job.status == "FAILED" and job.code is None
+        why = f": {job.message[:300]}" if unknown and job.message else ""
         _warn(f"{job.id} is {job.state}{why}")
     return job.exit_code
 
