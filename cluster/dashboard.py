@@ -110,9 +110,9 @@ def asking(address: str, job: str = "") -> Iterator[None]:
     except requests.exceptions.JSONDecodeError:
         raise _stranger(address) from None
     except (requests.exceptions.RequestException, ConnectionError) as error:
-        raise DashboardError(
-            f"{address} cannot be reached ({type(error).__name__}); {_CURE}", "silent"
-        ) from None
+        response = getattr(error, "response", None)
+        what = type(error).__name__ if response is None else f"HTTP {response.status_code}"
+        raise DashboardError(f"{address} cannot be reached ({what}); {_CURE}", "silent") from None
     except RuntimeError as error:
         raise _refused(address, " ".join(str(error).split()), job) from None
 
