@@ -130,10 +130,8 @@ def lines(sessions: list[dict[str, Any]]) -> list[str]:
     ]
     if rates:
         (slow, slowest), (fast, fastest) = min(rates), max(rates)
-        out.append(
-            f"a worker: {phrases.rate(slow)} (worker {slowest}) to {phrases.rate(fast)} "
-            f"(worker {fastest})"
-        )
+        to = f" (worker {slowest}) to {phrases.rate(fast)} (worker {fastest})" if rates[1:] else ""
+        out.append(f"a worker: {phrases.rate(slow)}{to}")
     slow_tiles = sorted(
         ((item["seconds"], item["tile"]) for entry in sessions for item in entry["slowest"]),
         reverse=True,

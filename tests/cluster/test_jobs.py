@@ -159,9 +159,12 @@ def test_a_job_renders_what_its_spec_says_and_runs_the_users_own_files(
     assert "cost         1 driver" in capsys.readouterr().out
     code, out, err = lossatlas("submit", spec)
     assert (code, out) == (2, ""), "the files have changed"
-    code, out, err = lossatlas("resume", store)
-    assert (code, out) == (0, "")
-    assert "all 16 tiles are done; nothing to do" in err
+    (tmp_path / "pipeline.py").write_text(NETWORK)
+    (tmp_path / "cluster.py").write_text(SIBLING)
+    for again in (("submit", spec), ("resume", store)):
+        code, out, err = lossatlas(*again)
+        assert (code, out) == (0, "")
+        assert "all 16 tiles are done; nothing to do" in err
     assert lossatlas("stop", id_)[:2] == (
         0,
         f"{id_} is not running: done; 16 of 16 tiles are done and kept\n",
