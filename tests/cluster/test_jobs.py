@@ -51,12 +51,12 @@ class Net(nn.Module):
     def forward(self, x):
         return self.layers[1](self.layers[0](x).relu())
 """
+# In a tile alone: submit, driver and workers try the loss before they begin.
 POISON = """
-import os
 from torch.nn import functional as F
 
 def poison(outputs, targets):
-    if os.path.exists({flag!r}):
+    if "TileWorker.render" in open("/proc/self/cmdline").read():
         raise ArithmeticError("no loss today")
     return F.cross_entropy(outputs, targets.long(), reduction="none")
 """
@@ -189,7 +189,7 @@ def test_a_job_is_stopped_cleanly_and_a_new_one_goes_on(
         stderr=subprocess.PIPE,
         text=True,
     )
-    before = wait_for_tiles(store, 2)
+    before = wait_for_tiles(store, 2, seconds=240)
     note = Note.read(Store.open(str(store)))
     assert note is not None
     for again in (("submit", spec), ("resume", store)):
@@ -200,7 +200,7 @@ def test_a_job_is_stopped_cleanly_and_a_new_one_goes_on(
     assert code == 0, err
     assert f"{note.id} is stopped; " in out
     assert "of 16 tiles are done and kept. Go on with: lossatlas resume" in out
-    log, err = follower.communicate(timeout=60)
+    log, err = follower.communicate(timeout=240)
     assert follower.returncode == 130
     assert log.startswith(f"{note.id}\n")
     assert "Go on with: lossatlas resume" in log
@@ -319,7 +319,7 @@ def test_exit_codes_are_the_drivers(
     spec = lay_out(tmp_path, width=4, tile=2, call_seconds=1.0 if fault == "killed" else 0.0)
     store, python = tmp_path / "tiny.zarr", landscape.command()[0]
     if fault == "poison":
-        (tmp_path / "loss.py").write_text(POISON.format(flag=str(tmp_path / "flag")))
+        (tmp_path / "loss.py").write_text(POISON)
         content = yaml.safe_load(spec.read_text())
         content["grid"] = {"width": 2, "height": 1, "tile": 1}
         content["evaluate"] = {"loss": "loss.py:poison", "quantities": ["loss"]}
@@ -331,13 +331,12 @@ def test_exit_codes_are_the_drivers(
     code_, out, err = lossatlas("submit", spec, "--workers", 1, "--python", python)
     assert code_ == 0, err
     id_ = out.strip()
-    (tmp_path / "flag").touch()
     if fault == "inputs gone":
         (tmp_path / "b.safetensors").unlink()
     if fault == "store gone":
         store.rename(tmp_path / "elsewhere.zarr")
     if fault == "killed":
-        wait_for_tiles(store, 1)
+        wait_for_tiles(store, 1, seconds=240)
         holder = Holder.read(Store.open(str(store)))
         assert holder is not None
         os.kill(holder.pid, signal.SIGKILL)
@@ -367,7 +366,7 @@ def bare_python(folder: Path) -> str:
 def test_a_job_that_does_not_stop_is_told_as_it_is(lossatlas: Command, tmp_path: Path) -> None:
     store = tmp_path / "tiny.zarr"
     id_ = submitted(lossatlas, "submit", lay_out(tmp_path, call_seconds=0.5), "--workers", 1)
-    wait_for_tiles(store, 1)
+    wait_for_tiles(store, 1, seconds=240)
     holder = Holder.read(Store.open(str(store)))
     assert holder is not None
     os.kill(holder.pid, signal.SIGSTOP)
@@ -430,7 +429,7 @@ def test_a_head_that_goes_away_ends_following_with_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    spec = lay_out(tmp_path, call_seconds=0.5)
+    spec = lay_out(tmp_path, width=8, tile=2, call_seconds=0.3)
     with heads.running(tmp_path, {}) as head:
         monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
         python = landscape.command()[0]
@@ -449,9 +448,9 @@ def test_a_head_that_goes_away_ends_following_with_one_line(
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_for_tiles(store, 1)
+        wait_for_tiles(store, 1, seconds=240)
         time.sleep(2)
-    out, err = follower.communicate(timeout=120)
+    out, err = follower.communicate(timeout=240)
     assert follower.returncode == 2
     assert "tiny: " in out
     told = err.splitlines()
@@ -462,7 +461,7 @@ def test_a_head_that_goes_away_ends_following_with_one_line(
     before = landscape.commits(store)
     wait_for_nobody(store)
     capsys.readouterr()
-    assert cli.run(["resume", str(store), "--executor", "serial"]) == 0
+    assert cli.run(["resume", str(store), "--executor", "serial", "--quiet"]) == 0
     assert before <= landscape.commits(store)
 
 
