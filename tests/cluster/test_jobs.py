@@ -53,10 +53,11 @@ class Net(nn.Module):
 """
 # In a tile alone: submit, driver and workers try the loss before they begin.
 POISON = """
+from pathlib import Path
 from torch.nn import functional as F
 
 def poison(outputs, targets):
-    if "TileWorker.render" in open("/proc/self/cmdline").read():
+    if "TileWorker.render" in Path("/proc/self/cmdline").read_text():
         raise ArithmeticError("no loss today")
     return F.cross_entropy(outputs, targets.long(), reduction="none")
 """
