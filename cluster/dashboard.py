@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from cluster.errors import ClusterError
 
 _CONNECT_SECONDS = 5.0
 _CURE = "wanted the dashboard of a running Ray head. Check the address, the tunnel and the head"
+
+# How a dashboard, and a proxy before it, tell that nobody is behind them.
+_BROKEN = re.compile(r"status code 50[234]|status code 500.*(aiohttp|ClientConnector|Connection)")
 
 Found = Literal["silent", "no agent", "taken", "refused"]
 
@@ -144,6 +148,10 @@ def _refused(address: str, text: str, job: str) -> DashboardError:
             f"{address}: no agent answers that could start a job; wanted one on the head. Wait "
             "for the head to come up, or see dashboard_agent.log there (its port may be taken)",
             "no agent",
+        )
+    if _BROKEN.search(text):  # a head that is going down, or up; or a proxy before one that is gone
+        return DashboardError(
+            f"{address} cannot be reached (its agent does not answer); {_CURE}", "silent"
         )
     if "Version check returned" in text:
         return _stranger(address)

@@ -92,6 +92,8 @@ def test_a_stranger_is_no_dashboard(
     ("told", "message", "found"),
     [
         ("Request failed with status code 404: Job x does not exist", "knows no job x", "refused"),
+        ("status code 503: no upstream", "its agent does not answer", "silent"),
+        ("status code 500: File aiohttp/connector.py", "its agent does not answer", "silent"),
         ("No available agent to submit job", "no agent answers", "no agent"),
         ("Job with submission_id x already exists", "has a job of that name", "taken"),
         ("status code 500:\n  Traceback", "does not do that: status code 500: Trace", "refused"),

@@ -462,6 +462,7 @@ def test_a_head_that_goes_away_ends_following_with_one_line(
     assert "tiny: " in out
     told = err.splitlines()
     assert len(told) == 2, err
+    assert "Traceback" not in err
     assert told[0].endswith("; trying again")
     assert told[1].startswith(f"lossatlas: {head.address} cannot be reached")
     # What the head took down with it goes on from where it was.
