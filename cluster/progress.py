@@ -113,6 +113,10 @@ class ProgressView:
         elif not self._quiet:
             self._say(now)
 
+    def reported(self, facts: dict[str, Any]) -> None:
+        """What the render cost in the end, for who reads the log by machine."""
+        self._event("report", **facts)
+
     def stopping(self) -> None:
         """Answer the user's ^C at once; taking the workers down takes a moment."""
         if self._bar is not None:
