@@ -21,9 +21,6 @@ from pipeline.grid import Grid
 from pipeline.spec import RenderSpec
 from pipeline.store import Store
 
-_RELISTINGS = 3
-_SAMPLE_TILES = 20
-
 
 @dataclass(frozen=True)
 class _Job:
