@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from cluster import packages
-from cluster.commands import export, jobs, looking, running, training
+from cluster.commands import export, jobs, looking, running, submitting, training
 
 INTERRUPTED = 130
 
@@ -47,6 +47,7 @@ def cli() -> None:
 
 for _command in (
     *running.COMMANDS,
+    *submitting.COMMANDS,
     *jobs.COMMANDS,
     *training.COMMANDS,
     *looking.COMMANDS,

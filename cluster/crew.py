@@ -15,6 +15,8 @@ from cluster.loop import Done, Failed, Joined, Lost, News, Unwritable
 from pipeline.errors import LossatlasError
 from pipeline.grid import Tile
 
+_MACHINE_GONE = "its machine is gone"
+
 
 @dataclass(frozen=True)
 class Device:
@@ -139,7 +141,10 @@ class RayCrew:
             return self._raised(awaited, error.cause, error)
         except errors.RayError as error:
             self.kill(worker)
-            return Lost(worker, _how_it_died(error), bool(getattr(error, "preempted", False)))
+            reason = _how_it_died(error)
+            # Whoever was still starting on a machine that went away has not failed to start.
+            starting = awaited.what != "tile" and reason == _MACHINE_GONE
+            return Lost(worker, reason, starting or bool(getattr(error, "preempted", False)))
         match awaited.what:
             case "report":
                 check_same(packages.Running(**answer), self._ours)
@@ -223,4 +228,4 @@ def _how_it_died(error: BaseException) -> str:
         return "its process was killed because the machine ran low on memory"
     if getattr(error, "preempted", False):
         return "its machine was taken away"
-    return "its machine is gone" if "node has died" in text else "its process died"
+    return _MACHINE_GONE if "node has died" in text else "its process died"

@@ -14,14 +14,12 @@ from typing import Any
 from cluster import local, phrases, team
 from cluster.choices import Choices
 from cluster.interrupts import EXIT_CODE, Interrupts
+from cluster.progress import teller
 from cluster.run import Run
 from cluster.team import Team
 from pipeline.grid import Grid
 from pipeline.spec import RenderSpec
 from pipeline.store import Store
-
-_RELISTINGS = 3
-_SAMPLE_TILES = 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
     Raises:
         LossatlasError: the user's mistakes, a store in use, or one that cannot be written.
     """
+    say = teller(say, spec.name, choices.log == "json")
     with Interrupts() as interrupts:
         try:
             from pipeline import plan, prepare
@@ -80,6 +79,7 @@ def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
     with Interrupts() as interrupts:
         try:
             store = Store.open(url, writable=True)
+            say = teller(say, store.attrs["spec"]["name"], choices.log == "json")
             if not store.pending():
                 return _nothing_to_do(store, say)
             from pipeline import prepare

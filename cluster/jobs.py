@@ -6,33 +6,38 @@ asked for nothing else. A note in the store says which job was the last.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 import re
 import shlex
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from cluster import joblog
+from cluster.dashboard import DashboardError, asking, connect
 from cluster.errors import ClusterError
+from cluster.interrupts import EXIT_CODE
 from pipeline.store import Store
 
 NOTE = "job.json"
-ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+ID_VARIABLE = "LOSSATLAS_JOB"
 _RUN, _STORE = "lossatlas_run", "lossatlas_store"
-_CONNECT_SECONDS = 5.0
+_ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _POLL_SECONDS = 0.5
 _AGENT_SECONDS = 60.0
-_NO_AGENT = "no agent answers that could start a job"
-_LONGEST_WAIT_SECONDS = 8.0
 # Ray kills a job three seconds after it was asked to stop: too soon for a driver that gives its
 # workers and its lease back.
 _STOP_SECONDS = 60
+
+# Run by the interpreter that the head calls by this name, which may be one without lossatlas. One
+# line: Ray repeats it in the log.
+_START = (
+    "import sys; from importlib import import_module, util; "
+    "sys.exit(import_module('cluster.cli').main() if util.find_spec('cluster') else "
+    "print(f'lossatlas: {sys.executable} on the head has no lossatlas; wanted the interpreter that "
+    "has. Name it with --python PATH', file=sys.stderr) or 2)"
+)
 
 
 @dataclass(frozen=True)
@@ -45,30 +50,58 @@ class Job:
     status: str
     code: int | None
     started: float
+    message: str = ""
 
     @property
     def alive(self) -> bool:
-        return self.status not in ENDED
+        return self.status not in _ENDED
 
     @property
     def exit_code(self) -> int:
-        """The driver's own, or 130 where it was stopped; 1 where it never came to one."""
+        """The driver's own; 130 where it was stopped, 128 + the signal that killed it, as a shell
+        has it, and 1 where it never came to one."""
         if self.status == "STOPPED":
-            return 130
-        return 0 if self.status == "SUCCEEDED" else 1 if self.code is None else self.code
+            return EXIT_CODE
+        if self.status == "SUCCEEDED":
+            return 0
+        if self.code is None:
+            return 1
+        return self.code if self.code >= 0 else 128 - self.code
+
+    @property
+    def state(self) -> str:
+        """For people: what it is doing, or how it ended."""
+        if self.status != "FAILED":
+            return {"SUCCEEDED": "done"}.get(self.status, self.status.lower())
+        match self.code:
+            case None:
+                return "failed"
+            case 3:
+                return "done but for quarantined tiles (exit code 3)"
+            case 130:
+                return "stopped (exit code 130)"
+            case 126 | 127 as code:
+                return f"failed (exit code {code}): the head has no such --python"
+            case code if code < 0:
+                return f"killed (signal {-code})"
+            case code:
+                return f"failed (exit code {code})"
 
 
 @dataclass(frozen=True)
 class Note:
-    """What the store remembers of its last job."""
+    """What the store remembers of its last job; `submitted` in seconds since the epoch."""
 
     id: str
     address: str
+    submitted: float = 0.0
 
     @classmethod
     def read(cls, store: Store) -> Note | None:
-        note = store.read_note(NOTE) or {}
-        return cls(note["id"], note["address"]) if {"id", "address"} <= note.keys() else None
+        try:
+            return cls(**(store.read_note(NOTE) or {}))
+        except TypeError:
+            return None
 
     def write(self, store: Store) -> None:
         store.write_note(NOTE, asdict(self))
@@ -81,23 +114,13 @@ class Jobs:
         """Connect to `address` (`http://HOST:8265`).
 
         Raises:
-            ClusterError: nothing is there, it is no Ray cluster, or it does not let us in.
+            DashboardError: nothing is there, it is no Ray cluster, or it does not let us in.
         """
-        self.address = _checked(address)
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        # Both would silently take the place of the address that was asked for.
-        for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
-            os.environ.pop(name, None)
-        from ray.job_submission import JobSubmissionClient
-
-        token = _token()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        with self._asking(bool(token)):
-            self._client = JobSubmissionClient(self.address, headers=headers)
+        self.address, self._client = connect(address)
 
     def list(self) -> list[Job]:
         """Every job that drives a render, the oldest first."""
-        with self._asking():
+        with asking(self.address):
             found = [_job(details) for details in self._client.list_jobs()]
         return sorted((job for job in found if job is not None), key=lambda job: job.started)
 
@@ -107,156 +130,95 @@ class Jobs:
         Raises:
             ClusterError: there is none, or it drives no render.
         """
-        with self._asking(job=id_):
+        with asking(self.address, id_):
             job = _job(self._client.get_job_info(id_))
         if job is None:
-            raise ClusterError(f"the job {id_} is none of lossatlas; see lossatlas list")
+            raise ClusterError(
+                f"the job {id_} was not started by lossatlas; wanted one that was. See lossatlas "
+                f"list --address {self.address}"
+            )
         return job
 
     def alive_on(self, store: str) -> Job | None:
         """The job that drives the store now, if any."""
         return next((job for job in self.list() if job.store == store and job.alive), None)
 
-    def submit(self, run: str, store: str, entrypoint: str) -> str:
-        """Start a job that drives `store`; returns its id."""
-        number = self._next_number(run)
+    def submit(self, run: str, store: str, entrypoint: str, after: str = "") -> str:
+        """Start a job that drives `store`; returns its id.
+
+        Args:
+            run: the run's name, which the id begins with.
+            store: its place, as the head and every worker finds it.
+            entrypoint: the command.
+            after: the id of the run's last job, perhaps of another cluster.
+        """
+        number = _next_number(run, [*(job.id for job in self.list()), after])
         limit = time.monotonic() + _AGENT_SECONDS
         while True:
             id_ = f"{run}-{number}"
             try:
-                with self._asking():
-                    return str(
-                        self._client.submit_job(
-                            entrypoint=entrypoint,
-                            submission_id=id_,
-                            metadata={_RUN: run, _STORE: store},
-                            runtime_env={
-                                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS)}
-                            },
-                        )
+                with asking(self.address):
+                    self._client.submit_job(
+                        entrypoint=entrypoint,
+                        submission_id=id_,
+                        metadata={_RUN: run, _STORE: store},
+                        runtime_env={
+                            "env_vars": {
+                                "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS),
+                                ID_VARIABLE: id_,
+                            }
+                        },
                     )
-            except ClusterError as error:
-                if "already exists" in str(error):
-                    number += 1  # somebody else took it at the same moment
-                elif _NO_AGENT in str(error) and time.monotonic() < limit:
+                return id_
+            except DashboardError as error:
+                if error.found == "taken":
+                    number += 1  # by somebody else, at the same moment
+                elif error.found == "no agent" and time.monotonic() < limit:
                     time.sleep(1.0)  # a head that has only just come up
                 else:
                     raise
 
     def stop(self, id_: str, seconds: float) -> Job:
         """Ask a job to stop, and wait for it at most `seconds`; returns it as it then is."""
-        with self._asking(job=id_):
+        with asking(self.address, id_):
             self._client.stop_job(id_)
         limit = time.monotonic() + seconds
         job = self.find(id_)
         while job.alive and time.monotonic() < limit:
             time.sleep(_POLL_SECONDS)
-            job = self.find(id_)
+            with contextlib.suppress(DashboardError):
+                job = self.find(id_)
         return job
 
     def logs(self, id_: str) -> str:
         """What the driver printed so far."""
-        with self._asking(job=id_):
-            return str(self._client.get_job_logs(id_))
+        return joblog.plain(self._whole(id_))
 
-    def follow(self, id_: str, say: Callable[[str], None], patience_seconds: float = 120.0) -> Job:
+    def follow(self, id_: str, say: Callable[[str], None], warn: Callable[[str], None]) -> Job:
         """Pass on what the driver prints until it has ended; returns the job.
 
-        A connection that breaks, or a tail that ends while the job runs, is taken up again where
-        it was.
-
         Raises:
-            ClusterError: the cluster is out of reach for longer than `patience_seconds`.
+            ClusterError: the cluster is out of reach for minutes, or the job unknown there.
         """
-        told, wait, since = 0, _POLL_SECONDS, time.monotonic()
-        while True:
-            try:
-                job = self.find(id_)
-                told = self._tail(id_, told, say) if job.alive else self._rest(id_, told, say)
-                if not job.alive:
-                    return job
-                wait, since = _POLL_SECONDS, time.monotonic()
-            except ClusterError as error:
-                if "cannot be reached" not in str(error):
-                    raise
-                if time.monotonic() - since > patience_seconds:
-                    raise
-                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
-            time.sleep(wait)
+        job = self.find(id_)
 
-    # Inside
+        def alive() -> bool:
+            nonlocal job
+            job = self.find(id_)
+            return job.alive
 
-    def _tail(self, id_: str, told: int, say: Callable[[str], None]) -> int:
-        """Follow one connection to its end; returns how many characters were told in all."""
+        joblog.follow(
+            alive,
+            lambda: self._client.tail_job_logs(id_),
+            lambda: self._whole(id_),
+            say,
+            warn,
+        )
+        return job
 
-        async def follow() -> int:
-            seen = 0
-            nonlocal told
-            async for text in self._client.tail_job_logs(id_):
-                new = text[max(0, told - seen) :]
-                seen += len(text)
-                if new:
-                    say(new)
-                    told += len(new)
-            return told
-
-        # However it ends, what was told counts, and the next connection begins again.
-        with contextlib.suppress(Exception):
-            asyncio.run(follow())
-        return told
-
-    def _rest(self, id_: str, told: int, say: Callable[[str], None]) -> int:
-        text = self.logs(id_)
-        if len(text) > told:
-            say(text[told:])
-        return max(told, len(text))
-
-    def _next_number(self, run: str) -> int:
-        pattern = re.compile(rf"{re.escape(run)}-(\d+)")
-        numbers = (pattern.fullmatch(job.id) for job in self.list())
-        return 1 + max((int(found[1]) for found in numbers if found), default=0)
-
-    @contextlib.contextmanager
-    def _asking(self, token: bool = True, job: str = "") -> Iterator[None]:
-        """Give every way in which the Jobs API fails one clear line."""
-        import requests
-        from ray.exceptions import AuthenticationError
-
-        address = self.address
-        try:
-            yield
-        except AuthenticationError as error:
-            if "401" in str(error) or "Missing" in str(error):
-                raise ClusterError(
-                    f"{address} wants a token and got none; wanted the cluster's own. Set "
-                    "RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file that holds it"
-                ) from None
-            raise ClusterError(
-                f"{address} refuses the token it got; wanted the cluster's own. Check "
-                "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
-            ) from None
-        except (requests.exceptions.RequestException, ConnectionError) as error:
-            raise ClusterError(
-                f"{address} cannot be reached ({type(error).__name__}); wanted the dashboard of a "
-                "running Ray head. Check the address, the tunnel and the head"
-            ) from None
-        except RuntimeError as error:
-            text = " ".join(str(error).split())
-            if job and ("404" in text or "does not exist" in text):
-                raise ClusterError(
-                    f"{address} knows no job {job}; wanted the id of one of its jobs. See "
-                    f"lossatlas list --address {address}"
-                ) from None
-            if "No available agent" in text:
-                raise ClusterError(
-                    f"{address}: {_NO_AGENT}; wanted one on the head. Wait for the head to come "
-                    "up, or see dashboard_agent.log there (its port may be taken)"
-                ) from None
-            if "Version check returned 404" in text:
-                raise ClusterError(
-                    f"{address} answers, but is no Ray dashboard; wanted http://HOST:8265"
-                ) from None
-            raise ClusterError(f"{address} does not do that: {text[:300]}") from None
+    def _whole(self, id_: str) -> str:
+        with asking(self.address, id_):
+            return str(self._client.get_job_logs(id_))
 
 
 def entrypoint(store: str, options: Mapping[str, object], python: str = "python") -> str:
@@ -265,7 +227,7 @@ def entrypoint(store: str, options: Mapping[str, object], python: str = "python"
     `-P` keeps the folder that Ray starts it in off the path; `exec` lets Ray's signal reach the
     driver itself.
     """
-    words = [python, "-P", "-m", "cluster.cli", "drive", store]
+    words = [python, "-P", "-c", _START, "drive", store]
     for name, value in options.items():
         if value is True:
             words.append(f"--{name}")
@@ -274,44 +236,10 @@ def entrypoint(store: str, options: Mapping[str, object], python: str = "python"
     return f"exec {shlex.join(words)}"
 
 
-def _checked(address: str) -> str:
-    """The address without user information, where somebody listens."""
-    parts = urlsplit(address)
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ClusterError(
-            f"--address {address} is no Jobs API; wanted http://HOST:8265, the dashboard of a "
-            "running Ray head"
-        )
-    if "@" in parts.netloc:
-        raise ClusterError(
-            f"--address {parts.scheme}://{parts.netloc.rpartition('@')[2]} was given with a "
-            "password in it; wanted the plain address. Put the token into RAY_AUTH_TOKEN"
-        )
-    port = port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        raise ClusterError(
-            f"{address} cannot be reached ({error.strerror or error}); wanted the dashboard of a "
-            "running Ray head. Check the address, the tunnel and the head"
-        ) from None
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _token() -> str:
-    """The user's token, from where Ray looks for it too; empty where there is none."""
-    token = os.environ.get("RAY_AUTH_TOKEN", "")
-    if token:
-        return token.strip()
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
+def _next_number(run: str, ids: list[str]) -> int:
+    pattern = re.compile(rf"{re.escape(run)}-(\d+)")
+    numbers = (pattern.fullmatch(id_) for id_ in ids)
+    return 1 + max((int(found[1]) for found in numbers if found), default=0)
 
 
 def _job(details: Any) -> Job | None:
@@ -326,4 +254,5 @@ def _job(details: Any) -> Job | None:
         status=status,
         code=details.driver_exit_code,
         started=(details.start_time or 0) / 1000,
+        message=" ".join((details.message or "").split()),
     )

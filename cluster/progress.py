@@ -86,6 +86,9 @@ class ProgressView:
 
     def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None:
         self._quarantined += 1
+        if self._as_json:
+            self._event("quarantined", tile=str(tile), reasons=list(reasons))
+            return
         self.warned(f"tile {tile} given up after {len(reasons)} tries: {reasons[-1]}")
 
     def warned(self, text: str) -> None:
@@ -109,6 +112,10 @@ class ProgressView:
             self._bar.update(self._task, completed=self._tiles_done, facts=self._facts(now))
         elif not self._quiet:
             self._say(now)
+
+    def reported(self, facts: dict[str, Any]) -> None:
+        """What the render cost in the end, for who reads the log by machine."""
+        self._event("report", **facts)
 
     def stopping(self) -> None:
         """Answer the user's ^C at once; taking the workers down takes a moment."""
@@ -173,8 +180,16 @@ class ProgressView:
         print(f"{self._name}: {self._facts(now)}", file=self._stream, flush=True)
 
     def _event(self, event: str, **facts: Any) -> None:
-        """One JSON object a line: time in seconds since the epoch, run, event and its facts."""
-        line = json.dumps(
-            {"time": round(time.time(), 3), "run": self._name, "event": event} | facts
-        )
-        print(line, file=self._stream, flush=True)
+        print(event_line(self._name, event, **facts), file=self._stream, flush=True)
+
+
+def event_line(run: str, event: str, **facts: Any) -> str:
+    """One JSON object: time in seconds since the epoch, run, event and its facts."""
+    return json.dumps({"time": round(time.time(), 3), "run": run, "event": event} | facts)
+
+
+def teller(say: Callable[[str], None], run: str, as_json: bool) -> Callable[[str], None]:
+    """`say`, or one that says each line as an event of `run`: a job's log has one of all lines."""
+    if not as_json:
+        return say
+    return lambda text: say(event_line(run, "message", text=text))

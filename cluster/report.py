@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import heapq
 import math
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from cluster import phrases
+from cluster.jobs import ID_VARIABLE
 from cluster.loop import Done
 from cluster.scheduler import Scheduler
 from pipeline.grid import Tile
@@ -34,6 +36,7 @@ class Report:
         self._clock = clock
         self._began = self._ticked = clock()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._job = os.environ.get(ID_VARIABLE)
         self._worker_seconds = 0.0
         self._write_seconds = 0.0
         self._workers: dict[int, list[float]] = {}  # tiles, points, seconds
@@ -65,6 +68,7 @@ class Report:
         busiest = sorted(self._workers.items(), key=lambda item: -item[1][1])[:_WORKERS]
         return {
             "started": self._started,
+            "job": self._job,
             "seconds": round(self._clock() - self._began, 3),
             "tiles": int(tiles),
             "points": int(points),
@@ -85,11 +89,15 @@ class Report:
             ],
         }
 
+    def sessions(self) -> list[dict[str, Any]]:
+        """The entries of every driver, this one's last; of earlier ones, those `write` found."""
+        return [*(self._earlier or ()), self.as_dict()][-_SESSIONS:]
+
     def write(self, store: Store) -> None:
         """Put this driver's entry, or its newest state, behind those of earlier ones."""
         if self._earlier is None:
             self._earlier = read(store)
-        store.write_note(NOTE, {"sessions": [*self._earlier, self.as_dict()][-_SESSIONS:]})
+        store.write_note(NOTE, {"sessions": self.sessions()})
 
 
 def read(store: Store) -> list[dict[str, Any]]:
@@ -112,20 +120,18 @@ def lines(sessions: list[dict[str, Any]]) -> list[str]:
         for name, worker in entry["workers"].items()
         if worker["seconds"] > 0
     ]
-    gpu = f", {total('gpu_hours'):.2f} GPU-hours" if total("gpu_hours") else ""
+    gpu = f", {_hours(total('gpu_hours'))} GPU-hours" if total("gpu_hours") else ""
     out = [
         f"{phrases.plural(len(sessions), 'driver')}, {phrases.duration(total('seconds'))}, "
-        f"{total('worker_hours'):.2f} worker-hours{gpu}; writing took "
+        f"{_hours(total('worker_hours'))} worker-hours{gpu}; writing took "
         f"{_share(total('write_seconds'), total('busy_seconds'))} of the tiles' time",
         f"{_count(total('retries'), 'retry', 'retries')}, "
         f"{phrases.plural(int(total('workers_lost')), 'worker')} lost",
     ]
     if rates:
         (slow, slowest), (fast, fastest) = min(rates), max(rates)
-        out.append(
-            f"a worker: {phrases.rate(slow)} (worker {slowest}) to {phrases.rate(fast)} "
-            f"(worker {fastest})"
-        )
+        to = f" (worker {slowest}) to {phrases.rate(fast)} (worker {fastest})" if rates[1:] else ""
+        out.append(f"a worker: {phrases.rate(slow)}{to}")
     slow_tiles = sorted(
         ((item["seconds"], item["tile"]) for entry in sessions for item in entry["slowest"]),
         reverse=True,
@@ -134,6 +140,11 @@ def lines(sessions: list[dict[str, Any]]) -> list[str]:
         told = ", ".join(f"{tile} {phrases.duration(took)}" for took, tile in slow_tiles)
         out.append(f"slowest tiles: {told}")
     return out
+
+
+def _hours(hours: float) -> str:
+    """Two digits at least, and hundredths where there are more: `0.0043`, `1.30`, `1,204.25`."""
+    return f"{hours:.2g}" if 0 < hours < 0.1 else f"{hours:,.2f}"
 
 
 def _share(part: float, whole: float) -> str:

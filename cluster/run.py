@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from cluster import local, loop, phrases, quarantine, team
+from cluster import local, loop, phrases, quarantine, report, team
 from cluster.choices import Choices
 from cluster.crew import RayCrew
 from cluster.errors import ClusterError
@@ -147,14 +147,26 @@ class Run:
             for tile, reasons in sorted(self._given_up.items()):
                 say(f"  {tile}: {reasons[-1]}")
             say(f"try them again: lossatlas resume {place}")
+            self._say_cost(say)
             return 3
         if not self._choices.quiet and left:
             say(f"{place}: {total - left:,} of {total:,} tiles done ({rendered})")
             say(f"the frames asked for are finished; the rest: lossatlas resume {place}")
         elif not self._choices.quiet:
             say(f"{place}: {phrases.plural(total, 'tile')} done ({rendered})")
+            self._say_cost(say)
             say(phrases.next_step(place))
         return 0
+
+    def _say_cost(self, say: Callable[[str], None]) -> None:
+        """The final report, where machines are shared; elsewhere `status` has it for who asks."""
+        if self._ray is None or self._choices.quiet:
+            return
+        if self._choices.log == "json":
+            self._view.reported(self._report.as_dict())
+            return
+        for number, line in enumerate(report.lines(self._report.sessions())):
+            say(f"{'cost:' if number == 0 else '     '} {line}")
 
     # Observer
 

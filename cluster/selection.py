@@ -24,7 +24,9 @@ class Selection:
             for tile in tiles
             if tile.frame >= self.first and (self.last is None or tile.frame < self.last)
         ]
-        return sorted(chosen, key=lambda tile: tile.frame % self.every != 0)
+        if self.every > 1:
+            chosen.sort(key=lambda tile: tile.frame % self.every != 0)
+        return chosen
 
     def check(self, frames: int) -> None:
         """Refuse a selection without a frame.

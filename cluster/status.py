@@ -15,6 +15,8 @@ from pipeline.grid import Tile
 from pipeline.store import Store, StoreError
 
 _SAMPLE_TILES = 200
+# After that a job without a driver is not on its way any more.
+_COMING_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,24 @@ class Status:
     seconds_per_point: float
     sessions: tuple[dict[str, Any], ...] = ()
     job: Note | None = None
+    looked: float = 0.0
 
     @property
     def state(self) -> str:
-        """`running`, `done` or `stopped`."""
+        """`running`, `done`, `stopped`, or `submitted`: a job whose driver has not come yet."""
         if self.driver is not None:
             return "running"
-        return "done" if self.tiles_done == self.tiles else "stopped"
+        if self.tiles_done == self.tiles:
+            return "done"
+        return "submitted" if self._is_coming() else "stopped"
+
+    def _is_coming(self) -> bool:
+        job = self.job
+        return (
+            job is not None
+            and self.looked - job.submitted < _COMING_SECONDS
+            and all(entry.get("job") != job.id for entry in self.sessions)
+        )
 
     @property
     def points_per_second(self) -> float:
@@ -86,9 +99,11 @@ class Status:
 def look(store: Store, now: float | None = None) -> Status:
     """Read how far the render in `store` is; `now` in seconds since the epoch."""
     grid = store.grid
+    now = time.time() if now is None else now
+    # The notes before the tiles: a driver that ends in between has then left no tile uncounted.
+    holder, sessions, job = Holder.read(store), report.read(store), Note.read(store)
     committed = store.committed()
-    holder = Holder.read(store)
-    alive = holder is not None and holder.alive(time.time() if now is None else now)
+    alive = holder is not None and holder.alive(now)
     per_frame = Counter(tile.frame for tile in committed)
     return Status(
         name=store.attrs.get("spec", {}).get("name", store.url),
@@ -101,8 +116,9 @@ def look(store: Store, now: float | None = None) -> Status:
         quarantined={t: why for t, why in quarantine.listed(store).items() if t not in committed},
         driver=holder if alive else None,
         seconds_per_point=_seconds_per_point(store, committed),
-        sessions=tuple(report.read(store)),
-        job=Note.read(store),
+        sessions=tuple(sessions),
+        job=job,
+        looked=now,
     )
 
 
@@ -131,12 +147,17 @@ def lines(status: Status) -> list[str]:
                 )
         case "done":
             out.append("  done")
+        case "submitted":
+            waited = phrases.duration(status.looked - (status.job.submitted if status.job else 0))
+            out.append(f"  waiting  the job was submitted {waited} ago; its driver is not up yet")
         case _:
             out.append(f"  not running; go on with: lossatlas resume {place}")
             if not math.isnan(status.eta_seconds):
                 out.append(f"  left     {phrases.duration(status.eta_seconds)} of one worker")
     if status.job is not None:
-        out.append(f"  job      {status.job.id} of {status.job.address}")
+        out.append(
+            f"  job      {status.job.id} of {status.job.address}; its log: lossatlas logs {place}"
+        )
     if status.state != "running":
         for number, line in enumerate(report.lines(list(status.sessions))):
             out.append(f"  {'cost' if number == 0 else '':<8} {line}")

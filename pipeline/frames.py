@@ -168,7 +168,7 @@ def survey(
             bases.append(Basis(bases[-1].frame if bases and previous else -1, 1))
         else:
             sign: Literal[1, -1] = 1
-            if previous is not None and previous.v @ spanned.v < 0:
+            if previous is not None and plane.dot(previous.v, spanned.v) < 0:
                 sign = -1
             previous = _flipped(spanned, sign)
             bases.append(Basis(index, sign))
@@ -185,7 +185,7 @@ def survey(
             "spans a plane. Use kind: interpolation for a line"
         )
     settled = tuple(b if b.frame >= 0 else first for b in bases)
-    dx = float(np.linalg.norm(ends[1] - ends[0]))
+    dx = plane.norm(ends[1] - ends[0])
     dy = max(abs(anchors[1].y) for anchors, _ in seen)
     extents = _extents([anchors for anchors, _ in seen], settled, extent, margin, (dx, dy))
     frames = tuple(FrameFacts(e, *s) for e, s in zip(extents, seen, strict=True))
@@ -244,7 +244,7 @@ def _spanned(start: Vector, end: Vector, bend: Vector) -> Plane | None:
     except plane.PlaneError:
         return None
     height = spanned.project(bend)[1]
-    return spanned if height > _ON_THE_LINE * float(np.linalg.norm(bend - start)) else None
+    return spanned if height > _ON_THE_LINE * plane.norm(bend - start) else None
 
 
 def _flipped(spanned: Plane, sign: int) -> Plane:

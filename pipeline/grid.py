@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, order=True)
-class Tile:
-    """One rectangle of grid points of one frame: the unit of work, of storage and of commit."""
+class Tile(NamedTuple):
+    """One rectangle of grid points of one frame: the unit of work, of storage and of commit.
+
+    A tuple, because a render may have a million of them: made, hashed and sorted in C.
+    """
 
     frame: int
     row: int
@@ -65,10 +69,8 @@ class Grid:
 
     def tiles(self) -> Iterator[Tile]:
         """Every tile: frame by frame, lowest y first."""
-        for frame in range(self.frames):
-            for row in range(self.tile_rows):
-                for column in range(self.tile_columns):
-                    yield Tile(frame, row, column)
+        axes = range(self.frames), range(self.tile_rows), range(self.tile_columns)
+        return map(Tile._make, itertools.product(*axes))
 
     def window(self, tile: Tile) -> tuple[slice, slice]:
         """The rows (y) and columns (x) of the grid that `tile` covers."""

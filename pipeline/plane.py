@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ DEFAULT_MARGIN = 0.2
 CURVE_POINTS = 101
 # Weights are float32: a residual below this share of its vector is rounding.
 _ROUNDING = 1e-6
+_BLOCK = 1 << 16
 
 
 class PlaneError(LossatlasError):
@@ -66,15 +68,35 @@ class Plane:
     def project(self, weights: Vector) -> tuple[float, float, float]:
         """x, y of the point of the plane nearest to `weights` (P,), and the distance to it."""
         difference = weights - self.origin
-        x, y = self._inverse_gram @ (self.u @ difference, self.v @ difference)
-        off = difference - x * self.u - y * self.v
-        return float(x), float(y), float(np.linalg.norm(off))
+        along_u, along_v = dot(self.u, difference), dot(self.v, difference)
+        uu, uv, vv = self._inverse_gram
+        x, y = uu * along_u + uv * along_v, uv * along_u + vv * along_v
+        return x, y, norm(difference - x * self.u - y * self.v)
 
     @cached_property
-    def _inverse_gram(self) -> NDArray[np.float64]:
-        """Of u and v, float64 (2, 2); a line has no v, hence a pseudo-inverse."""
-        u, v = self.u, self.v
-        return np.linalg.pinv(np.array([[u @ u, u @ v], [u @ v, v @ v]]), hermitian=True)
+    def _inverse_gram(self) -> tuple[float, float, float]:
+        """Of u and v, its entries uu, uv and vv; a line has no v, hence a pseudo-inverse."""
+        uu, uv, vv = dot(self.u, self.u), dot(self.u, self.v), dot(self.v, self.v)
+        determinant = uu * vv - uv * uv
+        if determinant > _ROUNDING * uu * vv:
+            return vv / determinant, -uv / determinant, uu / determinant
+        inverse = np.linalg.pinv(np.array([[uu, uv], [uv, vv]]), hermitian=True)
+        return float(inverse[0, 0]), float(inverse[0, 1]), float(inverse[1, 1])
+
+
+def dot(a: Vector, b: Vector) -> float:
+    """The inner product of two vectors (P,), the same on every machine.
+
+    A BLAS sums in another order for every number of threads, and numpy's own sum does not; a
+    driver on a cluster must find the bits that the submitting machine found.
+    """
+    parts = range(0, a.size, _BLOCK)
+    return math.fsum(float(np.sum(a[i : i + _BLOCK] * b[i : i + _BLOCK])) for i in parts)
+
+
+def norm(a: Vector) -> float:
+    """The Euclidean length of a vector (P,), the same on every machine."""
+    return math.sqrt(dot(a, a))
 
 
 def through_points(w0: Vector, w1: Vector, w2: Vector) -> Plane:
@@ -89,11 +111,11 @@ def through_points(w0: Vector, w1: Vector, w2: Vector) -> Plane:
     """
     u = _direction(w0, w1)
     difference = w2 - w0
-    residual = difference - (difference @ u) * u
+    residual = difference - dot(difference, u) * u
     # Once more: the first pass leaves a rounding-sized component along u.
-    residual -= (residual @ u) * u
-    dy = float(np.linalg.norm(residual))
-    if dy <= _ROUNDING * float(np.linalg.norm(difference)) or dy == 0:
+    residual -= dot(residual, u) * u
+    dy = norm(residual)
+    if dy <= _ROUNDING * norm(difference) or dy == 0:
         raise PlaneError(
             "the three weights of the plane lie on a line (or two are the same); wanted three that "
             "span a plane. Use kind: interpolation for a line"
@@ -235,17 +257,15 @@ def project_curve(
     t = np.linspace(0, 1, CURVE_POINTS)
     coefficients = curve_coefficients(kind, t, len(points))
     places = np.array([plane.project(point)[:2] for point in points])
-    residuals = np.stack(
-        [point - plane.weights(x, y) for point, (x, y) in zip(points, places, strict=True)]
-    )
-    gram = residuals @ residuals.T
+    residuals = [point - plane.weights(x, y) for point, (x, y) in zip(points, places, strict=True)]
+    gram = np.array([[dot(a, b) for b in residuals] for a in residuals])
     squares = np.einsum("ti,ij,tj->t", coefficients, gram, coefficients)
     return np.column_stack([coefficients @ places, np.sqrt(np.maximum(squares, 0))])
 
 
 def _direction(start: Vector, end: Vector) -> Vector:
     difference = end - start
-    distance = float(np.linalg.norm(difference))
+    distance = norm(difference)
     if distance == 0:
         raise PlaneError(
             "two weights of the plane are identical; wanted different ones. Check plane.weights"

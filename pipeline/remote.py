@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
+import itertools
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import zarr
-from zarr.core.sync import collect_aiterator
+from zarr.core.sync import collect_aiterator, sync
 from zarr.storage import FsspecStore, LocalStore
 
 from pipeline.place import PlaceError, check, is_url, reached
+
+_LISTINGS_AT_ONCE = 32
+# A server may accept a request and never answer. Libraries do not all notice: aiohttp waits without
+# end for the "100 Continue" of a PUT to S3. Under the least deadline of a tile, which would
+# otherwise be charged with what the store did.
+ANSWER_SECONDS = 60.0
+
+T = TypeVar("T")
 
 
 class RemoteStore(FsspecStore):
@@ -29,7 +42,7 @@ class RemoteStore(FsspecStore):
         try:
             with reached(url):
                 # Other processes write what this one lists: nothing may come from a cache.
-                options = {"use_listings_cache": False}
+                options = {"use_listings_cache": False, **_quick_listings(url)}
                 return cls.from_url(check(url), options, read_only)  # type: ignore[return-value]
         except (ImportError, ValueError) as error:
             raise PlaceError(
@@ -38,20 +51,16 @@ class RemoteStore(FsspecStore):
             ) from None
 
     async def get(self, key: str, *rest: Any, **named: Any) -> Any:
-        with self._reached():
-            return await super().get(key, *rest, **named)
+        return await self._answered(super().get(key, *rest, **named))
 
     async def set(self, key: str, *rest: Any, **named: Any) -> None:
-        with self._reached():
-            await super().set(key, *rest, **named)
+        await self._answered(super().set(key, *rest, **named))
 
     async def delete(self, key: str) -> None:
-        with self._reached():
-            await super().delete(key)
+        await self._answered(super().delete(key))
 
     async def exists(self, key: str) -> bool:
-        with self._reached():
-            return await super().exists(key)
+        return await self._answered(super().exists(key))
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         with self._reached():
@@ -63,10 +72,47 @@ class RemoteStore(FsspecStore):
             async for key in super().list_dir(prefix):
                 yield key
 
+    async def _answered(self, request: Awaitable[T]) -> T:
+        with self._reached():
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await request
+            except TimeoutError as error:
+                told = str(error) or f"no answer within {ANSWER_SECONDS:g} s"
+                raise TimeoutError(told) from None
+
     def _reached(self) -> contextlib.AbstractContextManager[None]:
         protocol = self.fs.protocol
         scheme = protocol if isinstance(protocol, str) else protocol[0]
         return reached(f"{scheme}://{self.path}")
+
+
+def _quick_listings(url: str) -> dict[str, Any]:
+    """What makes listings on S3 bearable: four fifths of their time were the objects' dates."""
+    if not url.startswith(("s3://", "s3a://")) or find_spec("aiobotocore") is None:
+        return {}
+    return {"session": _session()}
+
+
+@functools.cache
+def _session() -> Any:
+    """One for the process: file systems that share it are made once a URL."""
+    from aiobotocore.session import AioSession
+
+    session = AioSession()
+    parsers = session.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_timestamp)
+    return session
+
+
+def _timestamp(value: Any) -> datetime:
+    """As botocore reads dates, only the usual form of them a hundred times faster."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return cast("datetime", parse_timestamp(value))
 
 
 def open_group(url: str, mode: Any, **options: Any) -> zarr.Group:
@@ -89,21 +135,48 @@ def is_empty(url: str) -> bool:
     return not collect_aiterator(RemoteStore.at(url, read_only=True).list_dir(""))
 
 
-def keys(store: Any, prefix: str) -> Iterable[str]:
+def keys(store: Any, prefix: str) -> Iterator[str]:
     """Every key of a Zarr store under `prefix` (a folder, with its slash)."""
+    for folder, names in folders(store, [prefix]):
+        yield from (folder + name for name in names)
+
+
+def folders(store: Any, prefixes: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """The keys of a Zarr store under `prefixes`, folder by folder: each with the names in it.
+
+    A folder may come more than once; it and the prefixes end with a slash. Object stores are
+    asked for several prefixes at once: they answer a thousand keys at a time, one after the other.
+    """
     if isinstance(store, LocalStore):
         # Zarr asks about each file twice, through pathlib: a minute for a million tiles.
-        return _walk(os.path.join(str(store.root), prefix.rstrip("/")), prefix)
-    return collect_aiterator(store.list_prefix(prefix))
+        for prefix in prefixes:
+            yield from _walk(os.path.join(str(store.root), prefix.rstrip("/")), prefix)
+        return
+    for found in sync(_listings(store, prefixes)):
+        for folder, group in itertools.groupby(found, lambda key: key[: key.rindex("/") + 1]):
+            yield folder, [key[len(folder) :] for key in group]
 
 
-def _walk(folder: str, prefix: str) -> Iterator[str]:
+async def _listings(store: Any, prefixes: Sequence[str]) -> list[list[str]]:
+    gate = asyncio.Semaphore(_LISTINGS_AT_ONCE)
+
+    async def listing(prefix: str) -> list[str]:
+        async with gate:
+            return [key async for key in store.list_prefix(prefix)]
+
+    return await asyncio.gather(*map(listing, prefixes))
+
+
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, list[str]]]:
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
+    names = []
     for entry in entries:
         if entry.is_dir():
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
         else:
-            yield f"{prefix}{entry.name}"
+            names.append(entry.name)
+    if names:
+        yield prefix, names

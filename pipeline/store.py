@@ -11,10 +11,11 @@ afterwards; what does change (lease, quarantine, worker facts) lives as small JS
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
@@ -34,6 +35,7 @@ from pipeline.plane import Anchor, FrameFacts
 
 FORMAT = 1
 _NOTES = ".lossatlas"
+_FOLDER_TILES = 250  # below, a listing of its own costs more than it saves
 
 
 class StoreError(LossatlasError):
@@ -94,7 +96,7 @@ class Store:
                 group.attrs.put(
                     {
                         **facts,
-                        "lossatlas": FORMAT,
+                        "lossatlas": "creating",
                         "splits": list(splits),
                         "quantities": list(quantities),
                         "grid": {
@@ -106,7 +108,8 @@ class Store:
                         "anchors": [anchor.name for anchor in frames[0].anchors],
                     }
                 )
-                zarr.consolidate_metadata(group.store)
+                # One last write, with the consolidated metadata in it, says that it is complete.
+                zarr.consolidate_metadata(group.store).attrs["lossatlas"] = FORMAT
         except UnreachableError:
             raise
         except OSError as error:
@@ -175,12 +178,15 @@ class Store:
 
     def committed(self) -> set[Tile]:
         """The finished tiles, by one listing of the commits."""
-        prefix = "done/c/"
-        tiles = set()
-        for key in self._keys(prefix):
-            parts = key[key.index(prefix) + len(prefix) :].split("/")
-            if len(parts) == 3 and all(part.isdigit() for part in parts):
-                tiles.add(Tile(*map(int, parts)))
+        tiles: set[Tile] = set()
+        for folder, names in remote.folders(self._group.store, self._commit_folders()):
+            frame, row = folder.split("/")[-3:-1]
+            if not (frame.isdigit() and row.isdigit()):
+                continue
+            # Names that are no numbers are what killed writers left half-written.
+            columns = (int(name) for name in names if name.isdigit())
+            places = zip(itertools.repeat(int(frame)), itertools.repeat(int(row)), columns)
+            tiles.update(map(Tile._make, places))
         return tiles
 
     def pending(self) -> list[Tile]:
@@ -320,6 +326,15 @@ class Store:
 
     # Inside
 
+    def _commit_folders(self) -> list[str]:
+        """What to list for all commits: one folder, or many where each fills an answer."""
+        grid, paths = self.grid, ["done/c/"]
+        if grid.tile_rows * grid.tile_columns >= _FOLDER_TILES:
+            paths = [f"done/c/{frame}/" for frame in range(grid.frames)]
+        if grid.tile_columns >= _FOLDER_TILES:
+            paths = [f"{path}{row}/" for path in paths for row in range(grid.tile_rows)]
+        return [self._key(path) for path in paths]
+
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array[Any]]:
         with zarr.config.set({"array.write_empty_chunks": True}):
@@ -345,7 +360,7 @@ class Store:
         path = self._group.path
         return f"{path}/{key}" if path else key
 
-    def _keys(self, prefix: str) -> Iterable[str]:
+    def _keys(self, prefix: str) -> Iterator[str]:
         return remote.keys(self._group.store, self._key(prefix))
 
     def _delete(self, key: str) -> None:

@@ -92,9 +92,13 @@ def coding_for(path: Path, lossless: bool = False, quality: float | None = None)
                 )
             return Coding("gif", "gif", "pal8", {}, {"loop": "0"}, largest_px=1280)
         case ".webp", _:
-            kind = {"lossless": "1", "compression_level": "4"} if lossless else {}
-            kind = kind or {"quality": f"{82 if quality is None else quality:g}"}
-            return Coding("webp", "libwebp_anim", "bgra", kind, {"loop": "0"}, largest_px=4096)
+            if lossless:
+                exact = {"lossless": "1", "compression_level": "4"}
+                return Coding("webp", "libwebp_anim", "bgra", exact, {"loop": "0"}, largest_px=4096)
+            # Whole pictures: libwebp's animations leave places be that change a little, and a
+            # landscape that moves slowly then breaks up into blocks.
+            good = {"quality": f"{82 if quality is None else quality:g}"}
+            return Coding("webp", "libwebp", "bgra", good, {"loop": "0"}, largest_px=4096)
         case ".mkv", True:
             ffv1 = {"level": "3", "slicecrc": "1", "slices": "16", "g": "1"}
             return Coding("matroska", "ffv1", "bgr0", ffv1, {})
@@ -276,7 +280,7 @@ def _stream(
     elif coding.pixels == "yuv420p":
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED
-    elif coding.codec != "libwebp_anim":
+    elif coding.container != "webp":
         context.color_primaries, context.color_trc = _BT709, _SRGB_CURVE
         context.colorspace, context.color_range = _RGB_MATRIX, _FULL
     result: VideoStream = stream

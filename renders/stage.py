@@ -87,7 +87,7 @@ def _fitted(room: Box, aspect: float) -> Box:
 
 def _beneath(width: int, height: int, aspect: float, columns: tuple[float, ...]) -> Stage:
     u = _unit(width, height)
-    room = Box(round(96 * u), round(46 * u), width - 2 * round(96 * u), height - round(232 * u))
+    room = Box(round(96 * u), round(46 * u), width - 2 * round(96 * u), height - round(248 * u))
     at = _fitted(room, aspect)
     # Words keep to the landscape's edges where it is wide enough for them.
     left, right = at.x, at.right

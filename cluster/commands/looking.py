@@ -46,7 +46,7 @@ def status(run: str, watch: bool, every: float, as_json: bool) -> None:
             click.clear()
         for line in told:
             click.echo(line)
-        if not watch or found.state != "running":
+        if not watch or found.state not in ("running", "submitted"):
             return
         time.sleep(every)
 

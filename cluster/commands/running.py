@@ -99,9 +99,15 @@ def render(spec: str, store: str | None, **how: Any) -> int:
       lossatlas render film.yaml --every 10
     """
     from cluster import choices, drive
+    from cluster.errors import ClusterError
 
-    read = _read(spec, store)
-    return drive.render(read, choices.choose(how), click.echo)
+    chosen = choices.choose(how)
+    if _is_jobs_api(chosen.address):
+        raise ClusterError(
+            f"--address {chosen.address} is a Jobs API; wanted the HOST:PORT of a Ray head that "
+            "this process joins. For a job there, use lossatlas submit"
+        )
+    return drive.render(_read(spec, store), chosen, click.echo)
 
 
 @click.command()
@@ -122,11 +128,17 @@ def resume(run: str, python: str, **how: Any) -> int:
       lossatlas resume s3://bucket/bowl.zarr --address http://127.0.0.1:8265
     """
     from cluster import choices, drive
-    from cluster.commands.jobs import resume_as_job
+    from cluster.commands.submitting import resume_as_job
 
-    if "://" in (how["address"] or "") and not how["address"].startswith("ray://"):
-        return resume_as_job(place_of(run), how["address"], how, python)
-    return drive.resume(place_of(run), choices.choose(how), click.echo)
+    chosen = choices.choose(how)
+    if _is_jobs_api(chosen.address):
+        return resume_as_job(place_of(run), str(chosen.address), {**how, "python": python})
+    return drive.resume(place_of(run), chosen, click.echo)
+
+
+def _is_jobs_api(address: str | None) -> bool:
+    """`http://HOST:8265`, against the `HOST:6379` of the cluster itself."""
+    return (address or "").startswith(("http://", "https://"))
 
 
 def _read(spec: str, store: str | None) -> RenderSpec:

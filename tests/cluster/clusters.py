@@ -25,6 +25,7 @@ class Nodes:
 
     Attributes:
         environment: for drivers that join it, and for whatever its workers shall find there.
+        up: the nodes that were not killed.
     """
 
     def __init__(self, folder: str, **environment: str) -> None:
@@ -38,6 +39,7 @@ class Nodes:
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             **environment,
         }
+        self.up: set[int] = set()
         self._errors = Path(folder, "errors")
         with self._errors.open("w") as errors:
             self._process = subprocess.Popen(
@@ -53,11 +55,14 @@ class Nodes:
 
     def add(self, cpus: int = 1, gpus: int = 0) -> int:
         """Start a node and wait until the cluster knows it; returns its number."""
-        return int(self._ask(f"add {cpus} {gpus}"))
+        node = int(self._ask(f"add {cpus} {gpus}"))
+        self.up.add(node)
+        return node
 
     def kill(self, node: int) -> None:
-        """Kill −9 a node's own process; those of its workers notice."""
+        """Kill −9 a node's own process, and wait until the cluster has noticed."""
         self._ask(f"kill {node}")
+        self.up.remove(node)
 
     def drain(self, node: int, seconds: float) -> None:
         """Announce that a node is preempted in `seconds`; it is for the caller to kill it then."""
@@ -123,6 +128,7 @@ def _serve(folder: str) -> None:
                 say(number)
             case ["kill", number]:
                 running.remove_node(nodes[int(number)], allow_graceful=False)
+                running.wait_for_nodes(timeout=60)
                 say("killed")
             case ["drain", number, seconds]:
                 accepted, refusal = ray._raylet.GcsClient(address=running.address).drain_node(

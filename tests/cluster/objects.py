@@ -116,12 +116,15 @@ class ObjectServer:
             self._process.wait()
             self._process = None
 
-    def pause(self, seconds: float) -> None:
-        """Accept everybody and answer nobody for a while."""
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Accept everybody and answer nobody."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self._process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def client(self) -> Any:
         """boto3's S3 client."""

@@ -222,7 +222,10 @@ def test_an_internal_error_is_one_line_and_a_file(
 
 @pytest.mark.parametrize(
     "command",
-    ["", "plan", "render", "resume", "status", "info", "verify", "export", "export poster"],
+    [
+        *("", "plan", "render", "resume", "submit", "logs", "stop", "list", "drive"),
+        *("status", "info", "verify", "export", "export poster"),
+    ],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*command.split(), "--help"]) == 0

@@ -7,13 +7,14 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster import packages
-from cluster.crew import Device, RayCrew
+from cluster.crew import Device, RayCrew, check_same
 from cluster.errors import ClusterError
 from cluster.loop import run
 from cluster.scheduler import Rules, Scheduler
@@ -168,3 +169,20 @@ def test_workers_see_no_folder_of_the_users(ray: Any, tmp_path: Path) -> None:
     assert not os.path.realpath(folder).startswith(here)
     assert not any(name.startswith(here + "/tests") for name in found)
     assert os.listdir(folder) == [] or not os.path.exists(folder)
+
+
+def test_versions_that_differ_are_refused_with_the_cure() -> None:
+    ours = packages.running()
+    check_same(replace(ours, host="elsewhere", pid=1, folder="/opt/pipeline"), ours)
+    for name in ("python", "ray", "torch"):
+        with pytest.raises(ClusterError) as caught:
+            check_same(replace(ours, host="node-7", pid=12, **{name: "0.1"}), ours)
+        assert str(caught.value) == (
+            f"the worker 12 on node-7 runs {name} 0.1 and this driver {getattr(ours, name)}; "
+            "wanted one version on every machine, or numbers differ in their last bits. Install "
+            "the same environment everywhere"
+        )
+    with pytest.raises(ClusterError, match=r"node-7 runs another pipeline \(/opt/p, 0a1b\)"):
+        check_same(replace(ours, host="node-7", folder="/opt/p", digest="0a1b"), ours)
+    with pytest.raises(ClusterError, match="has changed since this driver started"):
+        check_same(replace(ours, digest="0a1b"), ours)

@@ -15,6 +15,7 @@ from pipeline.store import Store, StoreError
 from pipeline.verify import Damage, withdraw
 from tests.cluster import landscape
 
+pytestmark = pytest.mark.slow
 # The command line, with pauses of a second in all where it has a minute's.
 IMPATIENT = """
 from cluster import cli, run

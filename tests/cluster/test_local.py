@@ -71,3 +71,21 @@ def test_signal_handlers_and_folder_are_as_before(ray: Any) -> None:
 def test_a_wrong_address_is_said_at_once(address: str, found: str) -> None:
     with pytest.raises(ClusterError, match=found), local.joined(address):
         pass
+
+
+def test_a_machine_too_busy_for_ray_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy:
+        def init(self, *_: Any, **__: Any) -> None:
+            # As Ray words it, in a plain Exception.
+            raise Exception("The current node timed out during startup.")
+
+        def shutdown(self) -> None: ...
+
+    monkeypatch.setattr(local, "_ray", Busy)
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+        monkeypatch.setenv(name, "")  # so that they are put back: other tests' Ray has its own
+    with (
+        pytest.raises(ClusterError, match=r"does not start here \(The current node timed out"),
+        local.private(1, 0, 0),
+    ):
+        pass

@@ -56,7 +56,7 @@ class SimulatedCrew:
         if not self._events or self._events[0][0] > limit:
             self.now = limit
             return []
-        self.now = self._events[0][0]
+        self.now = max(self.now, self._events[0][0])
         news = []
         while self._events and self._events[0][0] <= self.now:
             news.append(heapq.heappop(self._events)[2])
@@ -101,3 +101,19 @@ def test_it_stops_when_asked() -> None:
     run(scheduler, crew, watcher, lambda: len(watcher.tiles) >= 10, crew.clock)
     assert 10 <= len(watcher.tiles) < 14
     assert not scheduler.finished
+
+
+def test_who_finished_while_the_store_held_the_driver_up_is_not_taken_for_late() -> None:
+    crew, watcher = SimulatedCrew([]), Watcher()
+    held_up: list[float] = []
+
+    def hold_up(scheduler: Scheduler) -> None:
+        if crew.now > 100.0 and not held_up:
+            held_up.append(crew.now)
+            crew.now += 400.0
+
+    watcher.ticked = hold_up  # type: ignore[method-assign]
+    scheduler = Scheduler([Tile(0, row, 0) for row in range(12)], 2)
+    run(scheduler, crew, watcher, lambda: False, crew.clock)
+    assert held_up
+    assert (len(watcher.tiles), scheduler.lost_count, watcher.warnings) == (12, 0, [])

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import xarray
 import yaml
+from zarr.core.sync import sync
 
 from cluster import cli
+from pipeline import remote
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.place import PlaceError, UnreachableError, check, reached
 from pipeline.plane import Anchor, FrameFacts
@@ -155,6 +158,24 @@ def test_a_listing_shows_what_others_did_meanwhile(objects: ObjectServer) -> Non
     assert store.pending() == [Tile(0, 0, 0)]
 
 
+def test_a_store_that_never_answers_is_not_waited_for(
+    objects: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = FrameFacts(Extent(0, 1, 0, 1), (Anchor("θ", 0, 0, 0),), None)
+    place = f"s3://{BUCKET}/runs/silent.zarr"
+    store = Store.create(place, Grid(2, 1, 1), ["train"], ["loss"], [frame], {})
+    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.5)
+    told = r"silent\.zarr cannot be reached \(no answer within 0\.5 s\)"
+    with objects.silent():
+        with pytest.raises(UnreachableError, match=told):
+            store.write_note("x.json", {})
+        with pytest.raises(UnreachableError, match=told):
+            store.read_note("x.json")
+    monkeypatch.undo()
+    store.write_note("x.json", {"now": 1})
+    assert store.read_note("x.json") == {"now": 1}
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
@@ -184,26 +205,61 @@ def test_killed_drivers_and_workers_lose_nothing_on_objects(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_store_that_goes_away_stops_the_render_with_one_line(tmp_path: Path) -> None:
-    with serving() as server:
-        place = f"s3://{BUCKET}/runs/tiny.zarr"
-        lay_out(tmp_path, call_seconds=0.1)
-        driver = subprocess.Popen(
-            landscape.command("render", "spec.yaml", "--executor", "serial", "--store", place),
-            cwd=tmp_path,
-            env={**landscape.environment(), **server.environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        _wait_for_objects(server, "runs/tiny.zarr/done/c/", 2)
-        server.stop()
-        out, err = driver.communicate(timeout=500)
+def test_a_store_that_goes_away_is_waited_for_a_while(
+    objects: ObjectServer, undisturbed: Path, tmp_path: Path
+) -> None:
+    place = f"s3://{BUCKET}/runs/away.zarr"
+    lay_out(tmp_path, call_seconds=0.1)
+    driver = _start("render", "spec.yaml", "--store", place, folder=tmp_path)
+    _wait_for_objects(objects, "runs/away.zarr/done/c/", 2)
+    objects.door.close()
+    time.sleep(8)
+    objects.door.open()
+    out, err = driver.communicate(timeout=120)
+    assert driver.returncode == 0, err
+    assert "16 tiles done" in out
+    assert "trying again in" in err
+    assert remote_numbers(objects, "runs/away.zarr") == numbers(undisturbed / "tiny.zarr")
+    # Away for good: it stops with one line, and goes on once there is a store again.
+    place = f"s3://{BUCKET}/runs/gone.zarr"
+    driver = _start("render", "spec.yaml", "--store", place, folder=tmp_path)
+    _wait_for_objects(objects, "runs/gone.zarr/done/c/", 2)
+    objects.door.close()
+    out, err = driver.communicate(timeout=400)
+    objects.door.open()
     assert driver.returncode == 2, out + err
     assert "Traceback" not in out + err
-    assert "trying again in" in err
+    assert SECRET not in out + err
     assert err.splitlines()[-1].startswith("lossatlas: the store cannot be written")
     assert f"lossatlas resume {place} goes on" in err
+    before = objects.modified("runs/gone.zarr/done/c/")
+    assert 2 <= len(before) < 16
+    assert cli.run(["resume", place, "--executor", "serial"]) == 0
+    assert remote_numbers(objects, "runs/gone.zarr") == numbers(undisturbed / "tiny.zarr")
+    now = objects.modified("runs/gone.zarr/done/c/")
+    assert {key: now[key] for key in before} == before
+
+
+@pytest.mark.slow
+def test_a_second_driver_on_objects_is_refused_until_the_first_is_dead(
+    objects: ObjectServer, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = f"s3://{BUCKET}/runs/two.zarr"
+    lay_out(tmp_path, call_seconds=0.2)
+    first = _start("render", "spec.yaml", "--store", place, folder=tmp_path)
+    try:
+        _wait_for_objects(objects, "runs/two.zarr/done/c/", 1)
+        assert cli.run(["resume", place, "--executor", "serial"]) == 2
+        assert f"is being rendered by process {first.pid} on" in capsys.readouterr().err
+    finally:
+        first.kill()
+        first.communicate()
+    assert cli.run(["resume", place, "--executor", "serial"]) == 0
+    assert remote_numbers(objects, "runs/two.zarr") == numbers(undisturbed / "tiny.zarr")
+
+
+def _start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    return landscape.start(*arguments, "--executor", "serial", folder=folder)
 
 
 def _wait_for_objects(objects: ObjectServer, prefix: str, count: int) -> set[str]:
@@ -214,3 +270,25 @@ def _wait_for_objects(objects: ObjectServer, prefix: str, count: int) -> set[str
             return {item["Key"] for item in found}
         time.sleep(0.2)
     raise TimeoutError(f"fewer than {count} tiles")
+
+
+def test_commits_in_a_bucket_are_listed_folder_by_folder(
+    objects: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With rows 1 and 10, and with dates read as botocore reads them."""
+    monkeypatch.setattr("pipeline.store._FOLDER_TILES", 1)
+    grid = Grid(3, 12, 1, frames=2)
+    frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
+    url = f"s3://{BUCKET}/runs/listed.zarr"
+    store = Store.create(url, grid, ["train"], ["loss"], [frame, frame], {})
+    tiles = {Tile(0, 1, 0), Tile(0, 10, 2), Tile(1, 11, 1)}
+    for tile in tiles:
+        objects.client().put_object(
+            Bucket=BUCKET, Key=f"{url.removeprefix(f's3://{BUCKET}/')}/done/c/{tile}", Body=b"x"
+        )
+    assert store.committed() == tiles
+    assert len(store.pending()) == 72 - 3
+    now = datetime.now(UTC)
+    place = f"{BUCKET}/runs/listed.zarr/done/c/0/1"
+    for item in sync(store._group.store.fs._ls(place, detail=True)):
+        assert abs(now - item["LastModified"]) < timedelta(minutes=5)

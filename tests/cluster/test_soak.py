@@ -23,6 +23,7 @@ from tests.cluster.objects import BUCKET, ObjectServer, remote_numbers, serving
 EDGE = 45
 TILES = EDGE * EDGE
 SEED = 4
+CALM_TILES = 50  # between two kills at least
 VICTIMS = {"worker": 5, "node": 3, "driver": 1}
 
 
@@ -92,18 +93,20 @@ class Storm:
 
     def blow(self, until: float) -> str:
         """Kill until the driver ends by itself with success; returns what it said at last."""
-        while not self._place.commits():
-            self._check(until)
+        calm = 1
         while True:
             due = time.monotonic() + self._random.uniform(3.0, 8.0)
-            while time.monotonic() < due:
+            while time.monotonic() < due or len(self._place.commits()) < calm:
                 if self.driver.poll() is not None:
                     out, err = self.driver.communicate()
                     assert self.driver.returncode == 0, err
                     self.words += err.splitlines()
                     return out
-                self._check(until)
+                assert time.monotonic() < until, f"{calm} of {TILES} tiles; {self.killed}"
+                time.sleep(0.5)
             self._kill(self._random.choices(list(VICTIMS), list(VICTIMS.values()))[0])
+            # On a busy machine, so many kills as to let nobody come up would show nothing.
+            calm = len(self._place.commits()) + CALM_TILES
 
     def _kill(self, victim: str) -> None:
         if victim == "worker":
@@ -125,10 +128,6 @@ class Storm:
         self.driver.kill()
         self.words += self.driver.communicate(timeout=30)[1].splitlines()
 
-    def _check(self, until: float) -> None:
-        assert time.monotonic() < until, f"{len(self._place.commits())} of {TILES}: {self.killed}"
-        time.sleep(0.1)
-
     def _start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             landscape.command(*arguments, "--address", self._nodes.address),
@@ -142,7 +141,7 @@ class Storm:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("where", ["here", "objects"])
 def test_a_render_in_a_storm_of_kills_is_the_undisturbed_one(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -150,12 +149,12 @@ def test_a_render_in_a_storm_of_kills_is_the_undisturbed_one(
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     spec = landscape.lay_out(calm, width=EDGE, tile=1, call_seconds=1e-9)
     assert cli.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
-    landscape.lay_out(rough, width=EDGE, tile=1, call_seconds=0.1)
+    landscape.lay_out(rough, width=EDGE, tile=1, call_seconds=0.05)
     began = time.monotonic()
     with somewhere(where, tmp_path) as place, cluster(**place.environment) as nodes:
         storm = Storm(nodes, place, rough)
         try:
-            out = storm.blow(until=began + 1200)
+            out = storm.blow(until=began + 2400)
         finally:
             storm.end()
         seconds = time.monotonic() - began

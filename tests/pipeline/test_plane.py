@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -148,3 +151,29 @@ def test_the_extent_is_the_bounding_box_and_a_margin() -> None:
     anchors = [plane.Anchor("a", 0, 0, 0), plane.Anchor("b", 10, 0, 0), plane.Anchor("c", 4, 2, 0)]
     extent = plane.extent_around(anchors, None, (10, 2))
     assert (extent.x0, extent.x1, extent.y0, extent.y1) == pytest.approx((-2, 12, -0.4, 2.4))
+
+
+@pytest.mark.parametrize("of", ["of_curve", "random"])
+def test_a_plane_is_the_same_however_many_threads_there_are(of: str) -> None:
+    """A BLAS sums in another order for every number: a cluster would refuse to go on."""
+    code = f"""
+import hashlib, numpy, pipeline.plane as p
+random = numpy.random.default_rng(0)
+points = [random.standard_normal(300_001).astype("f4").astype("f8") for _ in range(3)]
+shapes = {{"w": (3, 100_000), "b": (1,)}}
+plane = p.of_curve(points) if {of == "of_curve"} else p.random_directions(points[0], shapes, 1)
+anchors = p.anchored(plane, dict(zip("abc", points)))
+print(hashlib.sha256(plane.u.tobytes() + plane.v.tobytes()).hexdigest(), anchors)
+"""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": os.getcwd()},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(found) == 1

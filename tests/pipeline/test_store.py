@@ -35,7 +35,7 @@ def _values(tile: Tile, fill: float | None = None) -> dict[str, np.ndarray]:
 
 
 def _chunk(store: Store, tile: Tile, quantity: str = "loss", split: int = 0) -> Path:
-    return Path(store.url, quantity, "c", str(split), *map(str, vars(tile).values()))
+    return Path(store.url, quantity, "c", str(split), *map(str, tile))
 
 
 @pytest.fixture
@@ -59,6 +59,20 @@ def test_committed_tiles_read_back_exactly(store: Store) -> None:
             assert again.finished(tile.frame)[rows, columns].all()
         assert again.tile_facts(tile) == (2.5, 4_000_000_000)
     assert again.finished(0).sum() + again.finished(1).sum() == sum(map(GRID.size, tiles))
+
+
+@pytest.mark.parametrize("folder_tiles", [1, 5, 100])
+def test_commits_are_listed_whole_or_folder_by_folder(
+    store: Store, folder_tiles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store._FOLDER_TILES", folder_tiles)
+    tiles = set(list(GRID.tiles())[1::2])
+    for tile in tiles:
+        store.commit(tile, _values(tile), 1, 1)
+    stale = Path(store.url, "done/c/0/0/0.0123456789abcdef.partial")
+    stale.touch()
+    assert store.committed() == tiles
+    assert store.pending() == [tile for tile in GRID.tiles() if tile not in tiles]
 
 
 def test_not_a_number_and_infinity_are_results(store: Store) -> None:
@@ -141,6 +155,24 @@ def test_an_unfinished_creation_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="never completely created"):
         Store.open(str(path))
     assert not Store.exists(str(path))
+    assert _create(path).pending()
+
+
+def test_a_creation_killed_before_its_last_write_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import zarr
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.zarr"
+    monkeypatch.setattr(zarr, "consolidate_metadata", kill)
+    with pytest.raises(KeyboardInterrupt):
+        _create(path)
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="never completely created"):
+        Store.open(str(path))
     assert _create(path).pending()
 
 

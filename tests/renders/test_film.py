@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,6 +17,7 @@ from PIL import Image
 
 from pipeline.errors import LossatlasError
 from renders import film as film_module
+from renders.encode import coding_for, encoding
 from renders.film import FilmError, _painted, export_film
 from renders.frames import export_frames
 from renders.moment import moments
@@ -122,6 +124,21 @@ def test_loops_go_on_for_ever(ending: str, tmp_path: Path) -> None:
         assert loop.is_animated
         # Three computed frames and a moment between each two; what stands may be one long picture.
         assert loop.n_frames >= 5
+
+
+def test_a_lossy_loop_follows_slow_changes(tmp_path: Path) -> None:
+    """An encoder that leaves places be which change a little falls behind, block by block."""
+    out, (width, height) = tmp_path / "slow.webp", (160, 96)
+    ramp = np.mgrid[:height, :width].sum(axis=0)[..., None] * np.array([0.5, 0.3, 0.2])
+    pictures = [np.uint8(ramp + 0.7 * k) for k in range(100)]
+    with encoding(out, coding_for(out), (width, height), Fraction(10)) as encoder:
+        for picture in pictures:
+            encoder.add(picture)
+    with Image.open(out) as loop:
+        loop.seek(90)
+        found = np.asarray(loop.convert("RGB"), dtype=float)
+    apart = (found - pictures[90]).reshape(height // 8, 8, width // 8, 8, 3).mean((1, 3))
+    assert np.abs(apart).max() < 4
 
 
 def test_frames_that_stand_are_painted_once(

@@ -1,0 +1,206 @@
+"""`submit`, and `resume` as a job: starting a job on a cluster; `drive`, what that job runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cluster.commands import options
+from cluster.commands.places import place_of
+
+if TYPE_CHECKING:
+    from cluster.jobs import Jobs
+    from pipeline.grid import Grid
+    from pipeline.prepare import Prepared
+    from pipeline.spec import RenderSpec
+    from pipeline.store import Store
+
+
+@click.command()
+@options.SPEC
+@options.STORE
+@options.JOBS
+@options.WORKERS
+@options.DEVICE
+@options.FRAMES
+@options.EVERY
+@options.LOG
+@options.PYTHON
+@click.option("--follow", "-f", is_flag=True, help="Show the log until it ends; exit as it does.")
+@options.QUIET
+def submit(
+    spec: str, store: str | None, address: str | None, follow: bool, quiet: bool, **how: Any
+) -> int:
+    """Render the SPEC as a job of a Ray cluster, and print the job's id.
+
+    Everything the SPEC names is loaded and checked here, and the store is made; the job then only
+    needs the store. Checkpoints and data must be where the cluster's machines can read them: at a
+    URL such as s3://…, or on a file system that all of them mount. User code travels by value.
+
+    \b
+    Examples:
+      lossatlas submit bowl.yaml --address http://127.0.0.1:8265 --workers 8 --device cuda
+      lossatlas submit bowl.yaml --store s3://bucket/bowl.zarr --follow
+    """
+    from cluster.commands.jobs import connected, follow_to_the_end
+    from cluster.selection import parse
+    from pipeline import prepare
+    from pipeline.spec import read
+    from pipeline.store import Store
+
+    asked = read(spec)
+    if store is not None:
+        asked = asked.model_copy(update={"store": place_of(store)})
+    selection = parse(how["frames"] or "0:")
+    jobs = connected(address)
+    if Store.exists(asked.store):
+        _refuse_if_driven(jobs, Store.open(asked.store))
+    prepared = prepare.prepare(asked)
+    made, _ = prepare.create_or_match(prepared, lambda: _grid(prepared, how["workers"] or 1))
+    selection.check(made.frames)
+    if not quiet:
+        _warn_of_local(asked)
+    id_ = _start(jobs, made, how, quiet)
+    return 0 if id_ is None or not follow else follow_to_the_end(jobs, id_)
+
+
+def resume_as_job(run: str, address: str, how: dict[str, Any]) -> int:
+    """Start a new job on the store `run`.
+
+    Raises:
+        LossatlasError: no such store, or somebody is at it.
+    """
+    from cluster.commands.jobs import connected
+    from cluster.selection import parse
+    from pipeline.store import Store
+
+    store = Store.open(run, writable=True)
+    parse(how["frames"] or "0:").check(store.frames)
+    jobs = connected(address)
+    _refuse_if_driven(jobs, store)
+    _start(jobs, store, how, how["quiet"])
+    return 0
+
+
+@click.command(hidden=True)
+@options.RUN
+@options.WORKERS
+@options.DEVICE
+@options.FRAMES
+@options.EVERY
+@options.LOG
+def drive(run: str, **how: Any) -> int:
+    """Drive the store RUN from inside a job; `submit` and `resume` start this on the head.
+
+    \b
+    Examples:
+      lossatlas drive s3://bucket/bowl.zarr
+    """
+    import os
+    import platform
+
+    from cluster import choices, drive
+    from cluster.errors import ClusterError
+    from pipeline.place import is_url
+    from pipeline.store import Store
+
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        raise ClusterError(
+            "lossatlas drive is what a job runs, and this is none (RAY_ADDRESS is not set); "
+            "wanted lossatlas submit, or lossatlas resume"
+        )
+    url = place_of(run)
+    if not is_url(url) and not Store.exists(url):
+        raise ClusterError(
+            f"{url} is not on {platform.node()}, where this job runs; wanted a place that all "
+            "machines share. Use s3://…, or a file system mounted at the same path everywhere"
+        )
+    how |= {"executor": "ray", "address": address, "quiet": False}
+    as_json = how["log"] == "json"
+    return drive.resume(url, choices.choose(how), _say_as_json if as_json else click.echo)
+
+
+def _grid(prepared: Prepared, workers: int) -> Grid:
+    """The tiles that suit this machine's speed: the cluster's is not known here."""
+    from pipeline import plan as plans
+
+    seconds = plans.measure(prepared, "cpu")
+    grid = plans.resolve_grid(prepared, seconds, workers)
+    plans.plan(prepared, grid, seconds, workers, "cpu")  # refuses what cannot be
+    return grid
+
+
+def _refuse_if_driven(jobs: Jobs, store: Store) -> None:
+    from cluster import phrases
+    from cluster.errors import ClusterError
+    from cluster.lease import Holder
+
+    place = phrases.place(store.url)
+    alive = jobs.alive_on(store.url)
+    if alive is not None:
+        raise ClusterError(
+            f"{place} is being rendered by the job {alive.id} ({alive.state}); wanted a store "
+            f"nobody works on. Wait for it, or lossatlas stop {place}"
+        )
+    holder = Holder.read(store)
+    if holder is not None and holder.alive(time.time()):
+        raise ClusterError(
+            f"{place} is being rendered by {holder}; wanted a store nobody works on. Wait for it "
+            "or stop it"
+        )
+
+
+def _start(jobs: Jobs, store: Store, how: dict[str, Any], quiet: bool) -> str | None:
+    """Start the job that drives `store` and print its id; None where nothing is left to do."""
+    from cluster import phrases
+    from cluster.jobs import Note, entrypoint
+
+    place = phrases.place(store.url)
+    if not store.pending():
+        if not quiet:
+            tiles = phrases.plural(store.grid.tile_count, "tile")
+            click.echo(f"lossatlas: {place}: all {tiles} are done; nothing to do", err=True)
+        return None
+    kept = {name: how[name] for name in ("workers", "device", "frames", "every", "log")}
+    run = str(store.attrs["spec"]["name"])
+    before = Note.read(store)
+    command = entrypoint(store.url, kept, how["python"])
+    id_ = jobs.submit(run, store.url, command, after=before.id if before else "")
+    click.echo(id_)
+    Note(id_, jobs.address, time.time()).write(store)
+    if not quiet:
+        click.echo(
+            f"lossatlas: started; see lossatlas logs -f {place}, lossatlas status --watch {place}",
+            err=True,
+        )
+    return id_
+
+
+def _say_as_json(text: str) -> None:
+    """What a driver says at its end, where every line of its log is an object."""
+    click.echo(json.dumps({"time": round(time.time(), 3), "event": "said", "text": text}))
+
+
+def _warn_of_local(spec: RenderSpec) -> None:
+    """Say which of the inputs are on this machine's own file system."""
+    from pipeline.place import is_url
+
+    frames = getattr(spec.plane, "frames", None) or ()
+    names = [*spec.plane.weights, *((frames,) if isinstance(frames, str) else frames)]
+    if ".py:" not in spec.data.source:
+        names.append(spec.data.source)
+    local = [name for name in (*names, spec.store) if not is_url(name)]
+    if local:
+        more = f" and {len(local) - 1:,} more are paths" if local[1:] else " is a path"
+        click.echo(
+            f"lossatlas: {local[0]}{more} on this machine: every machine of the cluster "
+            "must see the same files there. If not, use s3://…",
+            err=True,
+        )
+
+
+COMMANDS = (submit, drive)

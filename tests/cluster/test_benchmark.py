@@ -1,0 +1,35 @@
+"""The benchmark of the driver runs, tiny, and its figures are what they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import scheduler
+
+
+@pytest.mark.ray
+def test_workers_are_measured_busy_while_they_sleep(ray: Any, tmp_path: Path) -> None:
+    ray.cloudpickle.register_pickle_by_value(scheduler)
+    found = scheduler.dispatch(ray, tmp_path, workers=6, rounds=3, seconds=0.5)
+    assert found["tiles"] == 18
+    assert 0.3 < found["busy_overall"] <= found["busy"] < 1
+    assert found["wall"] > 1.5
+
+
+@pytest.mark.parametrize(("case", "pending"), [("plan", 2_500), ("resume", 1_000)])
+def test_a_store_comes_to_its_first_tile(case: str, pending: int, tmp_path: Path) -> None:
+    found = getattr(scheduler, case)(tmp_path, workers=3, tiles=2_500)
+    assert (found["tiles"], found["pending"]) == (2_500, pending)
+    assert found["wall"] > 0
+    assert found["peak_gb"] > 0.01
+
+
+def test_a_bucket_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ENDPOINT_URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"):
+        monkeypatch.setenv(f"AWS_{name}", "to be put back")
+    found = scheduler.bucket(2_500)
+    assert found["tiles"] == 2_500
+    assert found["cpu"] > 0

@@ -1,0 +1,82 @@
+"""`--log json`: one object a line, with the same keys for the same event."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import cli
+from cluster.loop import Done
+from cluster.progress import ProgressView
+from cluster.scheduler import Scheduler
+from pipeline.grid import Tile
+from tests.cluster.landscape import lay_out
+
+COMMON = ["time", "run", "event"]
+KEYS = {
+    "progress": [
+        "tiles_done",
+        "tiles",
+        "points_per_second",
+        "eta_seconds",
+        "workers",
+        "workers_starting",
+        "retries",
+        "quarantined",
+    ],
+    "warning": ["text"],
+    "quarantined": ["tile", "reasons"],
+    "message": ["text"],
+}
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """Every line as an event, its keys checked."""
+    found = [json.loads(line) for line in text.splitlines()]
+    for event in found:
+        assert list(event) == COMMON + KEYS[event["event"]]
+        assert isinstance(event["time"], float)
+    return found
+
+
+def test_each_event_is_one_line() -> None:
+    out, now = io.StringIO(), [0.0]
+    tiles = [Tile(0, 0, column) for column in range(4)]
+    scheduler = Scheduler(tiles, 2)
+    with ProgressView("bowl", 0, 4, 36, False, True, out, lambda: now[0]) as view:
+        scheduler.joined(0, 0.0)
+        view.ticked(scheduler)
+        now[0] = 11.0
+        view.ticked(scheduler)
+        view.rendered(tiles[0], Done(0, 9, 2.0))
+        now[0] = 22.0
+        view.ticked(scheduler)
+        view.warned('a "quoted" text\nof two lines')
+        view.quarantined(tiles[1], ("no", "no", "never"))
+    first, second, warning, quarantined = events(out.getvalue())
+    assert (first["tiles_done"], first["eta_seconds"], first["workers"]) == (0, None, 1)
+    assert (second["tiles_done"], second["points_per_second"]) == (1, round(9 / 22, 3))
+    assert second["eta_seconds"] == pytest.approx(66.0)
+    assert warning["text"] == 'a "quoted" text\nof two lines'
+    assert quarantined["tile"] == "0/0/1"
+    assert quarantined["reasons"] == ["no", "no", "never"]
+    assert {event["run"] for event in (first, second, warning, quarantined)} == {"bowl"}
+
+
+def test_all_that_a_render_prints_is_events(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = str(lay_out(tmp_path))
+    how = ["--executor", "serial", "--log", "json"]
+    assert cli.run(["render", spec, *how]) == 0
+    out, err = capfd.readouterr()
+    events(err)
+    assert [event["event"] for event in events(out)] == ["message", "message"]
+    assert cli.run(["resume", str(tmp_path / "tiny.zarr"), *how]) == 0
+    out, err = capfd.readouterr()
+    assert "nothing to do" in events(out)[0]["text"]
+    assert err == ""
