@@ -41,6 +41,8 @@ def private(workers: int, gpus: int, object_bytes: int) -> Iterator[Any]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
+    # Ray gives its own server twenty seconds, which a busy machine does not always keep.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")
     with _private_folder() as folder:
         ray = _ray()
         try:
