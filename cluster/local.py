@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
@@ -11,6 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,8 @@ from cluster.errors import ClusterError
 _OBJECT_STORE_BYTES = 200 * 2**20
 _LONGEST_TEMP = 40
 _CONNECT_SECONDS = 5.0
+_PREFIX, _HELD = "lossatlas-", "held"
+_YOUNG_SECONDS = 60.0
 
 
 @contextlib.contextmanager
@@ -137,12 +141,27 @@ def _private_folder() -> Iterator[Path]:
     # Ray's sockets lie under it, and a socket's path may have 107 bytes.
     if len(parent) > _LONGEST_TEMP and os.path.isdir("/tmp"):
         parent = "/tmp"
-    folder = Path(tempfile.mkdtemp(prefix="lossatlas-", dir=parent))
+    _sweep(Path(parent))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     (folder / "empty").mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with open(folder / _HELD, "wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Take away what killed drivers left. Their locks are gone with them, whoever reuses a pid."""
+    for held in parent.glob(f"{_PREFIX}*/{_HELD}"):
+        with contextlib.suppress(OSError):
+            # One that is just being made has no lock yet.
+            if time.time() - held.stat().st_mtime < _YOUNG_SECONDS:
+                continue
+            with open(held, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(held.parent, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +94,31 @@ def test_a_machine_too_busy_for_ray_is_said(monkeypatch: pytest.MonkeyPatch) -> 
         local.private(1, 0, 0),
     ):
         pass
+
+
+def test_what_a_killed_driver_left_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(local, "_LONGEST_TEMP", 1_000)
+    code = (
+        "import os, signal; from cluster import local\n"
+        "with local._private_folder() as folder:\n"
+        "    print(folder, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+    )
+    left = Path(shutil.move(killed.stdout.strip(), tmp_path))
+    old = time.time() - 3600
+    with local._private_folder() as alive:
+        assert left.exists()  # it may be one that is just being made
+        for folder in (left, alive):
+            os.utime(folder / "held", (old, old))
+        with local._private_folder():
+            assert not left.exists()
+            assert alive.exists()
+    assert list(tmp_path.iterdir()) == []
