@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -120,8 +119,7 @@ def drive(run: str, **how: Any) -> int:
             "machines share. Use s3://…, or a file system mounted at the same path everywhere"
         )
     how |= {"executor": "ray", "address": address, "quiet": False}
-    as_json = how["log"] == "json"
-    return drive.resume(url, choices.choose(how), _say_as_json if as_json else click.echo)
+    return drive.resume(url, choices.choose(how), click.echo)
 
 
 def _grid(prepared: Prepared, workers: int) -> Grid:
@@ -178,11 +176,6 @@ def _start(jobs: Jobs, store: Store, how: dict[str, Any], quiet: bool) -> str | 
             err=True,
         )
     return id_
-
-
-def _say_as_json(text: str) -> None:
-    """What a driver says at its end, where every line of its log is an object."""
-    click.echo(json.dumps({"time": round(time.time(), 3), "event": "said", "text": text}))
 
 
 def _warn_of_local(spec: RenderSpec) -> None:

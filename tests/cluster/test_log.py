@@ -80,3 +80,15 @@ def test_all_that_a_render_prints_is_events(
     out, err = capfd.readouterr()
     assert "nothing to do" in events(out)[0]["text"]
     assert err == ""
+
+
+def test_what_a_job_says_is_an_event_and_not_an_event_in_an_event(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.run(["render", str(lay_out(tmp_path)), "--executor", "serial", "--quiet"]) == 0
+    capfd.readouterr()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # nobody: a finished store asks for none
+    assert cli.run(["drive", str(tmp_path / "tiny.zarr"), "--log", "json"]) == 0
+    said = events(capfd.readouterr().out)
+    assert [event["event"] for event in said] == ["message", "message"]
+    assert said[0]["text"].endswith("16 tiles are done; nothing to do")
