@@ -47,6 +47,12 @@ class Holder:
         except TypeError:
             return None
 
+    @classmethod
+    def living(cls, store: Store, now: float) -> Holder | None:
+        """The holder, if it is alive."""
+        holder = cls.read(store)
+        return holder if holder is not None and holder.alive(now) else None
+
     def alive(self, now: float) -> bool:
         """Whether it beat recently and, on this machine, its process still runs."""
         if now - self.beat > DEAD_SECONDS:
@@ -87,8 +93,8 @@ class Lease:
         Raises:
             ClusterError: a living driver holds it, or the store cannot be written.
         """
-        holder = Holder.read(self._store)
-        if holder is not None and holder.alive(self._clock()):
+        holder = Holder.living(self._store, self._clock())
+        if holder is not None:
             raise ClusterError(
                 f"{self._store.url} is being rendered by {holder} (seen "
                 f"{max(0.0, self._clock() - holder.beat):.0f} s ago); wanted a store nobody "

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from cluster.commands import options
 from cluster.commands.film import film, frames
 from cluster.commands.map import map_
 from cluster.commands.pages import ADDRESS, of_a_page, page_style, report, spread_over
@@ -25,7 +26,7 @@ export.add_command(relief)
 
 
 @export.command()
-@click.argument("run", type=click.Path())
+@options.RUN
 @click.argument("out", type=click.Path())
 @of_a_page
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cluster.commands import options
 from cluster.commands.counter import Counter
 from cluster.commands.pages import LIMITS, PALETTE, SPLIT, palette_from, size_from
 from cluster.commands.places import place_of
@@ -20,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _of_a_reel(command: F) -> F:
-    options = (
+    chosen = (
         click.option("--size", metavar="WxH", help="In pixels; default: 1920x1080."),
         click.option("--frames", metavar="A:B", help="Only these frames, as Python counts them."),
         click.option(
@@ -59,15 +60,15 @@ def _of_a_reel(command: F) -> F:
             help="Pictures painted at once; default: one a core.",
         ),
         click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        options.JSON,
     )
-    for option in reversed(options):
+    for option in reversed(chosen):
         command = option(command)
     return command
 
 
 @click.command()
-@click.argument("run", type=click.Path())
+@options.RUN
 @click.argument("folder", type=click.Path())
 @_of_a_reel
 def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> None:
@@ -101,7 +102,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
 
 
 @click.command()
-@click.argument("run", type=click.Path())
+@options.RUN
 @click.argument("out", type=click.Path())
 @click.option("--fps", type=float, default=30.0, show_default=True, help="Pictures a second.")
 @click.option(
@@ -202,12 +203,12 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         click.echo("few frames for a film: --interpolate 29 adds smooth ones in between")
 
 
-def _flight(options: dict[str, Any]) -> Flight | None:
-    """Take the options of --relief out of `options`, as the flight they mean."""
+def _flight(how: dict[str, Any]) -> Flight | None:
+    """Take the options of --relief out of `how`, as the flight they mean."""
     from cluster.errors import ClusterError
 
-    asked = {name: options.pop(name) for name in ("camera", "orbit", "path")}
-    rise, in_the_round = options.pop("rise"), options.pop("relief")
+    asked = {name: how.pop(name) for name in ("camera", "orbit", "path")}
+    rise, in_the_round = how.pop("rise"), how.pop("relief")
     given = [name for name, value in asked.items() if value is not None]
     if not in_the_round:
         if given:
@@ -228,19 +229,19 @@ def _flight(options: dict[str, Any]) -> Flight | None:
     return flight_from(cameras, asked["orbit"], rise)
 
 
-def _how(options: dict[str, Any]) -> dict[str, Any]:
+def _how(given: dict[str, Any]) -> dict[str, Any]:
     """The options as the exports take them."""
-    how = {k: v for k, v in options.items() if k not in ("size", "frames", "limits")}
-    if options["size"] is not None:
-        how["size"] = size_from(options["size"])
-    if options["palette"] is not None:
-        how["palette"] = palette_from(options["palette"])
-    if options["limits"] is not None:
-        how["limits"] = options["limits"]
-    if options["frames"] is not None:
+    how = {k: v for k, v in given.items() if k not in ("size", "frames", "limits")}
+    if given["size"] is not None:
+        how["size"] = size_from(given["size"])
+    if given["palette"] is not None:
+        how["palette"] = palette_from(given["palette"])
+    if given["limits"] is not None:
+        how["limits"] = given["limits"]
+    if given["frames"] is not None:
         from cluster.selection import parse
 
-        chosen = parse(options["frames"])
+        chosen = parse(given["frames"])
         how["first"] = chosen.first
         how["last"] = None if chosen.last is None else chosen.last - 1
     return how

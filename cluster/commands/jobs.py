@@ -119,18 +119,19 @@ def connected(address: str | None) -> Jobs:
 def follow_to_the_end(jobs: Jobs, id_: str) -> int:
     """Show a job's log until it ends; returns its exit code."""
     try:
-        job = jobs.follow(id_, lambda text: click.echo(text, nl=False), _warn)
+        job = jobs.follow(id_, lambda text: click.echo(text, nl=False), warn)
     except KeyboardInterrupt:
-        _warn(f"{id_} goes on; stop it with lossatlas stop {id_} --address {jobs.address}")
+        warn(f"{id_} goes on; stop it with lossatlas stop {id_} --address {jobs.address}")
         raise
     if job.status != "SUCCEEDED":
         unknown = job.status == "FAILED" and job.code is None
         why = f": {job.message[:300]}" if unknown and job.message else ""
-        _warn(f"{job.id} is {job.state}{why}")
+        warn(f"{job.id} is {job.state}{why}")
     return job.exit_code
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
+    """A line for the user, on stderr: stdout is for scripts."""
     click.echo(f"lossatlas: {text}", err=True)
 
 

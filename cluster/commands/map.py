@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from cluster.commands import options
 from cluster.commands.pages import ADDRESS, PALETTE, palette_from, spread_over
 from cluster.commands.places import place_of
 
 
 @click.command("map")
-@click.argument("run", type=click.Path())
+@options.RUN
 @click.argument("folder", type=click.Path())
 @click.option("--width", type=int, help="Of the deepest level, pixels; default: by the grid.")
 @click.option("--quantity", "quantities", multiple=True, help="Default: loss and error.")
@@ -41,7 +42,7 @@ from cluster.commands.places import place_of
 @ADDRESS
 @click.option("--offline", is_flag=True, help="Never call npm for the page's library.")
 @click.option("--yes", is_flag=True, help="Go on even when the map is absurdly large.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options.JSON
 def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any) -> None:
     """Write a web page that zooms to the last pixel and reads out the numbers.
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cluster.commands import options
+
 if TYPE_CHECKING:
     from renders.spread import Spread
 
@@ -36,7 +38,7 @@ ADDRESS = click.option(
 
 def of_a_page(command: F) -> F:
     """Give a command the options of a page; `page_style` makes of them what the exports take."""
-    options = (
+    chosen = (
         click.option("--width", type=int, help="Of the page, pixels; 3000 without a --paper."),
         click.option("--size", metavar="WxH", help="Instead: of the page, pixels."),
         click.option("--paper", help="Instead of --width: A0 … B5, letter, 24x36in, 60x90cm."),
@@ -90,20 +92,20 @@ def of_a_page(command: F) -> F:
         click.option("--title", help="Instead of the run's name; '' leaves it out."),
         click.option("--subtitle", help="Instead of what the store says; '' leaves it out."),
         click.option("--yes", is_flag=True, help="Go on even when the picture is absurdly large."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        options.JSON,
     )
-    for option in reversed(options):
+    for option in reversed(chosen):
         command = option(command)
     return command
 
 
-def page_style(options: dict[str, Any]) -> dict[str, Any]:
+def page_style(asked: dict[str, Any]) -> dict[str, Any]:
     """The options as the exports take them.
 
     Raises:
         ClusterError: a size that is none.
     """
-    style = dict(options)
+    style = dict(asked)
     style["format_"] = style.pop("kind")
     if style["limits"] is None:
         del style["limits"]

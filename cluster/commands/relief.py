@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from cluster.commands import options
 from cluster.commands.pages import of_a_page, page_style, report
 from cluster.commands.places import place_of
 
 
 @click.command()
-@click.argument("run", type=click.Path())
+@options.RUN
 @click.argument("out", type=click.Path())
 @click.option(
     "--camera",

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cluster.commands import options
-from cluster.commands.places import place_of
+from cluster.commands.places import place_of, spec_at
 
 if TYPE_CHECKING:
     from cluster.team import DeviceChoice
-    from pipeline.spec import RenderSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,7 +67,7 @@ def plan(
     from pipeline import plan as plans
     from pipeline import prepare
 
-    prepared = prepare.prepare(_read(spec, store))
+    prepared = prepare.prepare(spec_at(spec, store))
     crew = team.choose(workers, device)
     seconds = plans.measure(prepared, crew.device.name)
     grid = plans.resolve_grid(prepared, seconds, crew.workers)
@@ -107,7 +106,7 @@ def render(spec: str, store: str | None, **how: Any) -> int:
             f"--address {chosen.address} is a Jobs API; wanted the HOST:PORT of a Ray head that "
             "this process joins. For a job there, use lossatlas submit"
         )
-    return drive.render(_read(spec, store), chosen, click.echo)
+    return drive.render(spec_at(spec, store), chosen, click.echo)
 
 
 @click.command()
@@ -139,13 +138,6 @@ def resume(run: str, python: str, **how: Any) -> int:
 def _is_jobs_api(address: str | None) -> bool:
     """`http://HOST:8265`, against the `HOST:6379` of the cluster itself."""
     return (address or "").startswith(("http://", "https://"))
-
-
-def _read(spec: str, store: str | None) -> RenderSpec:
-    from pipeline.spec import read
-
-    found = read(spec)
-    return found if store is None else found.model_copy(update={"store": place_of(store)})
 
 
 COMMANDS = (plan, render, resume)

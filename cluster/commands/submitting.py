@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.commands import options
-from cluster.commands.places import place_of
+from cluster.commands.jobs import connected, follow_to_the_end, warn
+from cluster.commands.places import place_of, spec_at
 
 if TYPE_CHECKING:
     from cluster.jobs import Jobs
@@ -44,15 +45,11 @@ def submit(
       lossatlas submit bowl.yaml --address http://127.0.0.1:8265 --workers 8 --device cuda
       lossatlas submit bowl.yaml --store s3://bucket/bowl.zarr --follow
     """
-    from cluster.commands.jobs import connected, follow_to_the_end
     from cluster.selection import parse
     from pipeline import prepare
-    from pipeline.spec import read
     from pipeline.store import Store
 
-    asked = read(spec)
-    if store is not None:
-        asked = asked.model_copy(update={"store": place_of(store)})
+    asked = spec_at(spec, store)
     selection = parse(how["frames"] or "0:")
     jobs = connected(address)
     if Store.exists(asked.store):
@@ -72,7 +69,6 @@ def resume_as_job(run: str, address: str, how: dict[str, Any]) -> int:
     Raises:
         LossatlasError: no such store, or somebody is at it.
     """
-    from cluster.commands.jobs import connected
     from cluster.selection import parse
     from pipeline.store import Store
 
@@ -144,8 +140,8 @@ def _refuse_if_driven(jobs: Jobs, store: Store) -> None:
             f"{place} is being rendered by the job {alive.id} ({alive.state}); wanted a store "
             f"nobody works on. Wait for it, or lossatlas stop {place}"
         )
-    holder = Holder.read(store)
-    if holder is not None and holder.alive(time.time()):
+    holder = Holder.living(store, time.time())
+    if holder is not None:
         raise ClusterError(
             f"{place} is being rendered by {holder}; wanted a store nobody works on. Wait for it "
             "or stop it"
@@ -161,7 +157,7 @@ def _start(jobs: Jobs, store: Store, how: dict[str, Any], quiet: bool) -> str | 
     if not store.pending():
         if not quiet:
             tiles = phrases.plural(store.grid.tile_count, "tile")
-            click.echo(f"lossatlas: {place}: all {tiles} are done; nothing to do", err=True)
+            warn(f"{place}: all {tiles} are done; nothing to do")
         return None
     kept = {name: how[name] for name in ("workers", "device", "frames", "every", "log")}
     run = str(store.attrs["spec"]["name"])
@@ -171,10 +167,7 @@ def _start(jobs: Jobs, store: Store, how: dict[str, Any], quiet: bool) -> str | 
     click.echo(id_)
     Note(id_, jobs.address, time.time()).write(store)
     if not quiet:
-        click.echo(
-            f"lossatlas: started; see lossatlas logs -f {place}, lossatlas status --watch {place}",
-            err=True,
-        )
+        warn(f"started; see lossatlas logs -f {place}, lossatlas status --watch {place}")
     return id_
 
 
@@ -189,10 +182,9 @@ def _warn_of_local(spec: RenderSpec) -> None:
     local = [name for name in (*names, spec.store) if not is_url(name)]
     if local:
         more = f" and {len(local) - 1:,} more are paths" if local[1:] else " is a path"
-        click.echo(
-            f"lossatlas: {local[0]}{more} on this machine: every machine of the cluster "
-            "must see the same files there. If not, use s3://…",
-            err=True,
+        warn(
+            f"{local[0]}{more} on this machine: every machine of the cluster must see the same "
+            "files there. If not, use s3://…"
         )
 
 

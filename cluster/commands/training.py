@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cluster.commands import options
 from cluster.commands.counter import Counter
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _STEPS_BETWEEN_LINES = 20
 
-_SPEC = click.argument("spec", type=click.Path(dir_okay=False))
 _TRAINING_DEVICE = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
@@ -32,14 +32,13 @@ _ADDRESS = click.option(
     metavar="HOST:PORT",
     help="Train on the Ray cluster there; `out` is then a folder of the machine that trains.",
 )
-_QUIET = click.option("--quiet", "-q", is_flag=True, help="Say nothing but warnings and errors.")
 
 
 @click.command()
-@_SPEC
+@options.SPEC
 @_TRAINING_DEVICE
 @_ADDRESS
-@_QUIET
+@options.QUIET
 def fit(spec: str, device: str, address: str | None, quiet: bool) -> int:
     """Train one mode from scratch, for those who have no checkpoints yet.
 
@@ -59,10 +58,10 @@ def fit(spec: str, device: str, address: str | None, quiet: bool) -> int:
 
 
 @click.command()
-@_SPEC
+@options.SPEC
 @_TRAINING_DEVICE
 @_ADDRESS
-@_QUIET
+@options.QUIET
 def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
     """Find a curve of low loss between two modes, keeping the way there as frames.
 
@@ -85,14 +84,14 @@ def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
 
 
 @click.command()
-@_SPEC
+@options.SPEC
 @click.option("--points", type=click.IntRange(min=2), default=61, show_default=True)
 @click.option("--frame", type=click.IntRange(min=0), help="A frame on the way, not the end.")
 @click.option("--picture", type=click.Path(), metavar="OUT.png", help="Draw the report too.")
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @_TRAINING_DEVICE
-@_QUIET
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options.QUIET
+@options.JSON
 def curve(
     spec: str,
     points: int,
