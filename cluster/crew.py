@@ -13,7 +13,7 @@ from cluster import actor, packages, phrases
 from cluster.errors import ClusterError
 from cluster.loop import Done, Failed, Joined, Lost, News, Unwritable
 from pipeline.errors import LossatlasError
-from pipeline.grid import Tile
+from pipeline.grid import Work
 
 _MACHINE_GONE = "its machine is gone"
 
@@ -73,8 +73,8 @@ class RayCrew:
         self._actors[worker] = handle
         self._await(handle.report.remote(), worker, "report")
 
-    def render(self, worker: int, tile: Tile) -> None:
-        self._await(self._actors[worker].render.remote(tile), worker, "tile")
+    def render(self, worker: int, work: Work) -> None:
+        self._await(self._actors[worker].render.remote(work), worker, "tile")
 
     def kill(self, worker: int) -> None:
         handle = self._actors.pop(worker, None)

@@ -13,21 +13,30 @@ from typing import Any
 
 from cluster import local, phrases, team
 from cluster.choices import Choices
+from cluster.errors import ClusterError
 from cluster.interrupts import EXIT_CODE, Interrupts
 from cluster.progress import teller
 from cluster.run import Run
+from cluster.selection import Selection
+from cluster.steps import Steps
 from cluster.team import Team
+from cluster.todo import Tiles, Todo
 from pipeline.grid import Grid
-from pipeline.spec import RenderSpec
+from pipeline.spec import RefineSpec, RenderSpec
 from pipeline.store import Store
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One render to drive: its inputs, and how to get at its store once the team is known."""
+    """One render to drive: its inputs, and how to get at its store once the team is known.
+
+    `refine` is what its spec says now; `going_on` leaves it at what was decided.
+    """
 
     inputs: Any
     store_of: Callable[[Team], tuple[Store, bool]]
+    refine: RefineSpec | None
+    going_on: bool
 
 
 def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> int:
@@ -58,7 +67,7 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
 
                 return prepare.create_or_match(prepared, make_grid)
 
-            job = _Job(prepared.inputs, store_of)
+            job = _Job(prepared.inputs, store_of, spec.evaluate.refine, going_on=False)
             return _drive(job, choices, interrupts, say)
         except KeyboardInterrupt:
             written = Store.exists(spec.store)
@@ -85,7 +94,8 @@ def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
             from pipeline import prepare
 
             prepared = prepare.prepare_resume(store)
-            job = _Job(prepared.inputs, lambda _: (store, True))
+            refine = prepared.spec.evaluate.refine
+            job = _Job(prepared.inputs, lambda _: (store, True), refine, going_on=True)
             return _drive(job, choices, interrupts, say)
         except KeyboardInterrupt:
             say(f"stopped; go on with: lossatlas resume {phrases.place(url)}")
@@ -100,9 +110,10 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
             workers = Team(1, workers.device, workers.gpus)
         store, was_there = job.store_of(workers)
         place = phrases.place(store.url)
-        run = Run(store, was_there, choices, interrupts)
-        if not run.pending:
+        todo = _todo(store, job, choices)
+        if todo.complete:
             return _nothing_to_do(store, say)
+        run = Run(store, todo, was_there, choices, interrupts)
         try:
             run.drive(job.inputs, workers, ray)
         except KeyboardInterrupt:
@@ -115,6 +126,18 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
         )
         return EXIT_CODE
     return run.conclude(place, say)
+
+
+def _todo(store: Store, job: _Job, choices: Choices) -> Todo:
+    choices.selection.check(store.frames)
+    if not store.refined:
+        return Tiles(store, choices.selection)
+    if choices.selection != Selection():
+        raise ClusterError(
+            "--frames or --every with evaluate.refine, which audits all frames together; wanted "
+            "one of them. Leave the options out, or refine out of a spec of its own"
+        )
+    return Steps(store, job.refine, job.going_on)
 
 
 def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.scheduler import Kill, Quarantine, Render, Scheduler, Stalled, Start, Warn
-from pipeline.grid import Tile
+from pipeline.grid import Work
 
 TICK_SECONDS = 0.25
 
@@ -68,8 +68,8 @@ class Crew(Protocol):
     def start(self, worker: int) -> None:
         """Bring up a worker; `Joined` or `Lost` follows."""
 
-    def render(self, worker: int, tile: Tile) -> None:
-        """Give an idle worker a tile; `Done`, `Failed`, `Unwritable` or `Lost` follows."""
+    def render(self, worker: int, work: Work) -> None:
+        """Give an idle worker something; `Done`, `Failed`, `Unwritable` or `Lost` follows."""
 
     def kill(self, worker: int) -> None:
         """End a worker; no news of it follows."""
@@ -87,9 +87,9 @@ class Crew(Protocol):
 class Observer(Protocol):
     """Who watches a render: the progress display and the notes in the store."""
 
-    def rendered(self, tile: Tile, done: Done) -> None: ...
+    def rendered(self, work: Work, done: Done) -> None: ...
 
-    def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None: ...
+    def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None: ...
 
     def warned(self, text: str) -> None: ...
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from cluster.loop import Done
 from cluster.scheduler import Scheduler
-from pipeline.grid import Tile
+from pipeline.grid import Work
 
 _SECONDS = [0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800]
 _WRITE_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
@@ -42,7 +42,7 @@ class Metrics:
         )
         self._told = (0, 0)
 
-    def rendered(self, tile: Tile, done: Done) -> None:
+    def rendered(self, work: Work, done: Done) -> None:
         self._tiles.inc()
         self._points.inc(done.points)
         self._tile.observe(done.seconds)

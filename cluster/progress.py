@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from cluster import phrases
 from cluster.loop import Done
 from cluster.scheduler import Scheduler
-from pipeline.grid import Tile
+from pipeline.grid import Work
 
 _LINE_SECONDS = 10.0
 _LINE_FRACTION = 0.1
@@ -32,6 +32,7 @@ class ProgressView:
         points_left: int,
         quiet: bool,
         as_json: bool = False,
+        noun: str = "tile",
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -41,11 +42,12 @@ class ProgressView:
         self._points_left = points_left
         self._quiet = quiet
         self._as_json = as_json
+        self._noun = noun
         self._stream = stream or sys.stderr
         self._clock = clock
         self._working_since: float | None = None
         self._said_at = clock()
-        self._said_fraction = tiles_done / tiles_total
+        self._said_fraction = tiles_done / max(1, tiles_total)
         self.points = 0
         self.tiles = 0
         self._retries = self._quarantined = self._workers = self._starting = 0
@@ -78,18 +80,25 @@ class ProgressView:
 
     # Observer
 
-    def rendered(self, tile: Tile, done: Done) -> None:
+    def rendered(self, work: Work, done: Done) -> None:
         self._tiles_done += 1
         self.tiles += 1
         self.points += done.points
         self._points_left -= done.points
 
-    def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None:
+    def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None:
         self._quarantined += 1
         if self._as_json:
-            self._event("quarantined", tile=str(tile), reasons=list(reasons))
+            self._event("quarantined", tile=str(work), reasons=list(reasons))
             return
-        self.warned(f"tile {tile} given up after {len(reasons)} tries: {reasons[-1]}")
+        self.warned(f"{self._noun} {work} given up after {len(reasons)} tries: {reasons[-1]}")
+
+    def total(self, tiles: int) -> None:
+        """How many there are in all, where that turned out to be another number."""
+        if tiles != self._tiles_total:
+            self._tiles_total = tiles
+            if self._bar is not None:
+                self._bar.update(self._task, total=tiles)
 
     def warned(self, text: str) -> None:
         """One line a user should read, above the bar; also when quiet."""
@@ -126,7 +135,7 @@ class ProgressView:
 
     @property
     def _fraction(self) -> float:
-        return self._tiles_done / self._tiles_total
+        return self._tiles_done / max(1, self._tiles_total)
 
     def seconds(self) -> float:
         """Since the first worker was ready."""
@@ -138,13 +147,12 @@ class ProgressView:
         return self.points / seconds if self.points and seconds > 0 else 0.0
 
     def _facts(self, now: float) -> str:
-        parts = [
-            f"{self._tiles_done:,}/{self._tiles_total:,} tiles {phrases.percent(self._fraction)}"
-        ]
+        count = f"{self._tiles_done:,}/{self._tiles_total:,} {self._noun}s"
+        parts = [f"{count} {phrases.percent(self._fraction)}"]
         speed = self.points_per_second()
         if speed:
             parts.append(phrases.rate(speed))
-            if self._points_left:
+            if self._points_left > 0:
                 parts.append(f"ETA {phrases.duration(self._points_left / speed)}")
         parts.append(
             phrases.plural(self._workers, "worker") if self._workers else "starting workers"

@@ -14,7 +14,7 @@ from cluster import phrases
 from cluster.jobs import ID_VARIABLE
 from cluster.loop import Done
 from cluster.scheduler import Scheduler
-from pipeline.grid import Tile
+from pipeline.grid import Work
 from pipeline.store import Store
 
 NOTE = "report.json"
@@ -44,13 +44,13 @@ class Report:
         self._lost = self._retries = self._quarantined = 0
         self._earlier: list[dict[str, Any]] | None = None
 
-    def rendered(self, tile: Tile, done: Done) -> None:
+    def rendered(self, work: Work, done: Done) -> None:
         counts = self._workers.setdefault(done.worker, [0, 0, 0.0])
         counts[0] += 1
         counts[1] += done.points
         counts[2] += done.seconds
         self._write_seconds += done.write_seconds
-        entry = (done.seconds, str(tile), done.worker)
+        entry = (done.seconds, str(work), done.worker)
         (heapq.heappush if len(self._slowest) < _SLOWEST else heapq.heappushpop)(
             self._slowest, entry
         )

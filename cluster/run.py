@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import pickle
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from cluster import local, loop, phrases, quarantine, report, team
 from cluster.choices import Choices
@@ -21,49 +21,45 @@ from cluster.report import Report
 from cluster.scheduler import Rules, Scheduler
 from cluster.serial import SerialCrew
 from cluster.team import Team
-from pipeline.grid import Tile
+from cluster.todo import Todo
+from pipeline.grid import Work
 from pipeline.store import Store
 
 _RELISTINGS = 3
-_SAMPLE_TILES = 20
 _TEAM_SECONDS = 10.0
 _REPORT_SECONDS = 60.0
-_PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0)
 # Nodes of an autoscaling cluster may take many minutes to come.
 _CLUSTER_RULES = Rules(start_deadline=1800.0)
-
-T = TypeVar("T")
 
 
 class Run:
     """One driver's time on one store."""
 
     def __init__(
-        self, store: Store, was_there: bool, choices: Choices, interrupts: Interrupts
+        self, store: Store, todo: Todo, was_there: bool, choices: Choices, interrupts: Interrupts
     ) -> None:
         self._store = store
         self._choices = choices
         self._interrupts = interrupts
-        choices.selection.check(store.frames)
-        self.pending = self._selected(store.pending())
+        self._todo = todo
         self.complete = False
-        total = len(self._selected(store.grid.tiles()))
         self._name: str = store.attrs.get("spec", {}).get("name", phrases.place(store.url))
         self._view = ProgressView(
             self._name,
-            total - len(self.pending),
-            total,
-            sum(store.grid.size(tile) for tile in self.pending),
+            todo.done,
+            todo.total,
+            todo.points,
             choices.quiet,
             choices.log == "json",
+            todo.noun,
         )
-        if was_there and not choices.quiet and self.pending:
+        if was_there and not choices.quiet and not todo.complete:
             self._view.warned(
-                f"going on with {phrases.place(store.url)}: {total - len(self.pending):,} of "
-                f"{phrases.plural(total, 'tile')} are done"
+                f"going on with {phrases.place(store.url)}: {todo.done:,} of "
+                f"{phrases.plural(todo.total, todo.noun)} are done"
             )
         self._noted = set(quarantine.listed(store))
-        self._given_up: dict[Tile, tuple[str, ...]] = {}
+        self._given_up: dict[Work, tuple[str, ...]] = {}
         self._speed = 0.0
         self._seconds = 0.0
         self._stopped: str | None = None
@@ -89,12 +85,13 @@ class Run:
             self._interrupts.raising = self._choices.executor == "serial"
             if self._interrupts.requested:
                 return
-            scheduler = Scheduler(
-                self.pending,
+            self._scheduler = scheduler = Scheduler(
+                self._todo.begin(),
                 workers.workers,
                 Rules() if ray is None else _CLUSTER_RULES,
-                expected_seconds=_measured_seconds(self._store),
+                expected_seconds=self._todo.expected_seconds,
             )
+            self._view.total(self._todo.total)
             try:
                 self._loop(scheduler, crew, lease)
             finally:
@@ -116,12 +113,12 @@ class Run:
             if not scheduler.finished:
                 return
             # The store is the truth: what is not listed there is not done.
-            pending = self._selected(_patiently(self._store.pending))
-            missing = [tile for tile in pending if tile not in self._given_up]
+            missing = [work for work in self._todo.missing() if work not in self._given_up]
             self.complete = not missing
             if self.complete:
                 return
-            self.warned(f"{phrases.plural(len(missing), 'tile')} not in the store; once more")
+            noun = self._todo.noun
+            self.warned(f"{phrases.plural(len(missing), noun)} not in the store; once more")
             scheduler.add(missing)
         self._stopped = "tiles that were committed are not in the store's listing"
 
@@ -139,13 +136,13 @@ class Run:
             f"{self._view.points:,} points in {phrases.duration(self._seconds)}, "
             f"{phrases.rate(self._speed)}"
         )
-        total = self._store.grid.tile_count
-        left = len(self._store.pending()) - len(self._given_up)
+        total, left = self._store.grid.tile_count, self._todo.elsewhere
         if self._given_up:
-            say(f"{place}: {total - len(self._given_up):,} of {total:,} tiles done ({rendered})")
-            say(f"{phrases.plural(len(self._given_up), 'tile')} quarantined:")
-            for tile, reasons in sorted(self._given_up.items()):
-                say(f"  {tile}: {reasons[-1]}")
+            done = len(self._store.committed())
+            say(f"{place}: {done:,} of {total:,} tiles done ({rendered})")
+            say(f"{phrases.plural(len(self._given_up), self._todo.noun)} quarantined:")
+            for work, reasons in sorted(self._given_up.items()):
+                say(f"  {work}: {reasons[-1]}")
             say(f"try them again: lossatlas resume {place}")
             self._say_cost(say)
             return 3
@@ -170,21 +167,24 @@ class Run:
 
     # Observer
 
-    def rendered(self, tile: Tile, done: Done) -> None:
-        self._view.rendered(tile, done)
+    def rendered(self, work: Work, done: Done) -> None:
+        self._view.rendered(work, done)
         for watcher in self._watchers:
-            watcher.rendered(tile, done)
-        if tile in self._noted:
+            watcher.rendered(work, done)
+        if work in self._noted:
             with contextlib.suppress(OSError):  # status ignores the notes of committed tiles
-                quarantine.lift(self._store, tile)
+                quarantine.lift(self._store, work)
+        self._scheduler.add(self._todo.after(work, done))
+        self._scheduler.expect(self._todo.expected_seconds)
+        self._view.total(self._todo.total)
 
-    def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None:
-        self._given_up[tile] = reasons
-        self._view.quarantined(tile, reasons)
+    def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None:
+        self._given_up[work] = reasons
+        self._view.quarantined(work, reasons)
         try:
-            quarantine.put(self._store, tile, reasons)
+            quarantine.put(self._store, work, reasons)
         except OSError as error:
-            self.warned(f"the quarantine of tile {tile} could not be noted: {error}")
+            self.warned(f"the quarantine of {self._todo.noun} {work} could not be noted: {error}")
 
     def warned(self, text: str) -> None:
         self._view.warned(text)
@@ -216,24 +216,22 @@ class Run:
         with contextlib.suppress(OSError):
             self._report.write(self._store)
 
-    def _selected(self, tiles: Iterable[Tile]) -> list[Tile]:
-        return self._choices.selection.of(tiles)
-
     @contextlib.contextmanager
     def _crew(self, inputs: Any, workers: Team, ray: Any) -> Any:
-        from pipeline.task import TileRenderer
+        from pipeline.task import StepRenderer, TileRenderer
 
         crew: loop.Crew
+        renderer = StepRenderer if self._store.refined else TileRenderer
         with contextlib.ExitStack() as stack:
             url = self._store.url
             if self._choices.executor == "serial":
-                crew = SerialCrew(TileRenderer, inputs, url, workers.device.name)
+                crew = SerialCrew(renderer, inputs, url, workers.device.name)
             else:
                 if ray is None:
                     ray = stack.enter_context(
                         local.private(workers.workers, workers.gpus, _bytes(inputs))
                     )
-                crew = RayCrew(ray, TileRenderer, inputs, url, workers.device)
+                crew = RayCrew(ray, renderer, inputs, url, workers.device)
             stack.callback(crew.close)
             yield crew
 
@@ -244,33 +242,7 @@ class Run:
                 self._store.sweep()
 
 
-def _measured_seconds(store: Store) -> float | None:
-    """The longest of a sample of tiles committed before; None where there are none."""
-    tiles = sorted(store.committed())
-    sample = tiles[:: max(1, len(tiles) // _SAMPLE_TILES)]
-    return max((store.tile_facts(tile)[0] for tile in sample), default=None)
-
-
 def _bytes(inputs: Any) -> int:
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(inputs, protocol=5, buffer_callback=buffers.append)
     return len(head) + sum(buffer.raw().nbytes for buffer in buffers)
-
-
-def _patiently(ask: Callable[[], T]) -> T:
-    """What `ask` answers, after a few more tries where the store cannot be reached.
-
-    Raises:
-        ClusterError: it cannot be reached for half a minute.
-    """
-    for wait in _PATIENCE:
-        with contextlib.suppress(OSError):
-            return ask()
-        time.sleep(wait)
-    try:
-        return ask()
-    except OSError as error:
-        raise ClusterError(
-            f"the store cannot be listed: {error.strerror or error}. Everything committed is "
-            "kept; lossatlas resume goes on"
-        ) from None

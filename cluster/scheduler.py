@@ -3,7 +3,7 @@
 The scheduler is told what happened (`joined`, `done`, `failed`, `unwritable`, `lost`) and asked
 what to do (`decide`). Each event costs O(log n) at most in workers and tiles. A tile is always in
 exactly one place: fresh, waiting for another try, in the hands of one or more workers, or settled
-(done or quarantined).
+(done or quarantined). In a render that is refined, what is called a tile here is a step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.grid import Tile
+from pipeline.grid import Work
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Render:
     """Hand `tile` to an idle worker."""
 
     worker: int
-    tile: Tile
+    tile: Work
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Kill:
 class Quarantine:
     """Note that `tile` is given up for this run."""
 
-    tile: Tile
+    tile: Work
     reasons: tuple[str, ...]
 
 
@@ -88,7 +88,7 @@ Action = Start | Render | Kill | Quarantine | Warn | Stalled
 
 @dataclass
 class _Attempt:
-    tile: Tile
+    tile: Work
     started: float
     redundant: bool = False
 
@@ -98,7 +98,7 @@ class Scheduler:
 
     def __init__(
         self,
-        tiles: Iterable[Tile],
+        tiles: Iterable[Work],
         workers: int,
         rules: Rules | None = None,
         expected_seconds: float | None = None,
@@ -119,13 +119,13 @@ class Scheduler:
         self.retries = 0
         self.lost_count = 0
         self.stopped: str | None = None
-        self.quarantined: dict[Tile, tuple[str, ...]] = {}
+        self.quarantined: dict[Work, tuple[str, ...]] = {}
         self._fresh = deque(tiles)
         self.total = len(self._fresh)
-        self._waiting: list[tuple[float, int, Tile]] = []
-        self._hands: dict[Tile, set[int]] = {}
-        self._single: dict[Tile, float] = {}
-        self._strikes: dict[Tile, list[str]] = {}
+        self._waiting: list[tuple[float, int, Work]] = []
+        self._hands: dict[Work, set[int]] = {}
+        self._single: dict[Work, float] = {}
+        self._strikes: dict[Work, list[str]] = {}
         self._starting: dict[int, float] = {}
         self._idle: dict[int, None] = {}
         self._busy: dict[int, _Attempt] = {}
@@ -181,7 +181,7 @@ class Scheduler:
         self._idle[worker] = None
         self._moved = now
 
-    def done(self, worker: int, now: float) -> Tile | None:
+    def done(self, worker: int, now: float) -> Work | None:
         """A worker committed its tile; returns the tile if this is the first time it is done."""
         attempt = self._release(worker)
         if attempt is None:
@@ -253,11 +253,15 @@ class Scheduler:
             self._spawn_at = now + self._respawn_delay()
             self._count_failure(reason)
 
-    def add(self, tiles: Iterable[Tile]) -> None:
+    def add(self, tiles: Iterable[Work]) -> None:
         """Take charge of more tiles, or again of tiles that turned out not to be done."""
         before = len(self._fresh)
         self._fresh.extend(tiles)
         self.total += len(self._fresh) - before
+
+    def expect(self, seconds: float | None) -> None:
+        """Be told how long a tile may take, where that is known better than from those before."""
+        self._expected = seconds if seconds is not None else self._expected
 
     # Decisions
 
@@ -275,7 +279,7 @@ class Scheduler:
         actions, self._announced = self._announced, []
         return actions
 
-    def deadline_seconds(self, tile: Tile) -> float:
+    def deadline_seconds(self, tile: Work) -> float:
         """How long one try of `tile` may take, from what tiles took so far."""
         rules = self.rules
         typical = max(self._expected or 0.0, self._mean)
@@ -391,7 +395,7 @@ class Scheduler:
             del self._single[tile]
             self._hand(tile, now)
 
-    def _hand(self, tile: Tile, now: float) -> None:
+    def _hand(self, tile: Work, now: float) -> None:
         worker = next(iter(self._idle))
         del self._idle[worker]
         self._busy[worker] = _Attempt(tile, now)

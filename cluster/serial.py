@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.crew import describe
 from cluster.loop import Done, Failed, Joined, News, Unwritable
-from pipeline.grid import Tile
+from pipeline.grid import Work
 
 
 class SerialCrew:
@@ -22,7 +22,7 @@ class SerialCrew:
         self._build = functools.partial(renderer, inputs, store_url, device)
         self._renderer: Any = None
         self._news: deque[News] = deque()
-        self._task: tuple[int, Tile] | None = None
+        self._task: tuple[int, Work] | None = None
 
     def start(self, worker: int) -> None:
         """Build the network, the data and the planes here.
@@ -33,17 +33,17 @@ class SerialCrew:
         self._renderer = self._build(worker, threads=1)
         self._news.append(Joined(worker))
 
-    def render(self, worker: int, tile: Tile) -> None:
-        self._task = (worker, tile)
+    def render(self, worker: int, work: Work) -> None:
+        self._task = (worker, work)
 
     def kill(self, worker: int) -> None:
         self._task = None
 
     def wait(self, seconds: float) -> list[News]:
         if self._task is not None:
-            worker, tile = self._task
+            worker, work = self._task
             self._task = None
-            self._news.append(self._evaluate(worker, tile))
+            self._news.append(self._evaluate(worker, work))
         if not self._news:
             time.sleep(seconds)
         news = list(self._news)
@@ -56,9 +56,9 @@ class SerialCrew:
     def close(self) -> None:
         self._renderer = None
 
-    def _evaluate(self, worker: int, tile: Tile) -> News:
+    def _evaluate(self, worker: int, work: Work) -> News:
         try:
-            facts = self._renderer(tile)
+            facts = self._renderer(work)
         except OSError as error:
             return Unwritable(worker, describe(error))
         except Exception as error:

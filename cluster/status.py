@@ -11,7 +11,7 @@ from typing import Any
 from cluster import phrases, quarantine, report
 from cluster.jobs import Note
 from cluster.lease import Holder
-from pipeline.grid import Tile
+from pipeline.grid import Tile, Work
 from pipeline.store import Store, StoreError
 
 _SAMPLE_TILES = 200
@@ -34,7 +34,7 @@ class Status:
     points: int
     points_done: int
     frames_done: tuple[int, ...]
-    quarantined: dict[Tile, tuple[str, ...]]
+    quarantined: dict[Work, tuple[str, ...]]
     driver: Holder | None
     seconds_per_point: float
     sessions: tuple[dict[str, Any], ...] = ()

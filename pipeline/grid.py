@@ -25,6 +25,25 @@ class Tile(NamedTuple):
         return f"{self.frame}/{self.row}/{self.column}"
 
 
+class Step(NamedTuple):
+    """One pass over one tile: the unit of work of a render that is refined."""
+
+    number: int
+    frame: int
+    row: int
+    column: int
+
+    @property
+    def tile(self) -> Tile:
+        return Tile(self.frame, self.row, self.column)
+
+    def __str__(self) -> str:
+        return f"{self.tile}, pass {self.number}"
+
+
+Work = Tile | Step
+
+
 @dataclass(frozen=True)
 class Extent:
     """The rectangle of plane coordinates that a grid covers, end points included."""

@@ -56,6 +56,79 @@ def create_arrays(
         )
 
 
+PASSES = 256
+"""How many passes a refined render may have; more than any takes that ends."""
+
+
+def create_refined_arrays(
+    group: zarr.Group, grid: Grid, splits: Sequence[str], quantities: Sequence[str]
+) -> None:
+    """What a render that is refined has besides: which points are predicted, and its records."""
+    tile, fields = grid.tile, len(splits) * len(quantities)
+    packed = [BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()]
+    group.create_array(
+        "level",
+        shape=(grid.frames, grid.height, grid.width),
+        chunks=(1, tile, tile),
+        dtype="int16",
+        fill_value=-2,
+        serializer=BytesCodec(),
+        compressors=packed,
+        dimension_names=("frame", "y", "x"),
+        attributes={
+            "long_name": "pass of the refinement that evaluated the point",
+            "flag_values": [-2, -1],
+            "flag_meanings": "unfinished predicted",
+        },
+    )
+    group.create_array(
+        "predicted_error",
+        shape=(len(quantities), len(splits), grid.frames, grid.height, grid.width),
+        chunks=(len(quantities), len(splits), 1, tile, tile),
+        dtype="float32",
+        fill_value=float("nan"),
+        serializer=BytesCodec(),
+        compressors=packed,
+        dimension_names=("quantity", "split", "frame", "y", "x"),
+        attributes={
+            "long_name": "error to expect where a quantity is predicted, in its unit; 0 elsewhere"
+        },
+    )
+    group.create_array(
+        "quantity",
+        data=np.array(quantities, dtype=np.dtypes.StringDType()),
+        dimension_names=("quantity",),
+        attributes={"long_name": "quantity that the predicted error is of"},
+    )
+    records: tuple[tuple[str, str, tuple[int, ...], tuple[int, ...], float], ...] = (
+        ("points", "uint8", (PASSES, grid.frames, grid.height, grid.width), (1, 1, tile, tile), 0),
+        (
+            "values",
+            "float32",
+            (PASSES, grid.frames, fields, grid.height, grid.width),
+            (1, 1, fields, tile, tile),
+            float("nan"),
+        ),
+        (
+            "steps",
+            "float64",
+            (3, PASSES, grid.frames, grid.tile_rows, grid.tile_columns),
+            (3, 1, 1, 1, 1),
+            float("nan"),
+        ),
+    )
+    for name, dtype, shape, chunks, fill in records:
+        group.create_array(
+            f"evaluated/{name}",
+            shape=shape,
+            chunks=chunks,
+            dtype=dtype,
+            fill_value=fill,
+            serializer=BytesCodec(),
+            compressors=packed,
+        )
+
+
 def create_coordinates(
     group: zarr.Group, grid: Grid, splits: Sequence[str], frames: Sequence[FrameFacts]
 ) -> None:

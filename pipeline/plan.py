@@ -21,6 +21,8 @@ from pipeline.task import evaluator
 # One tile should cost about this long: little is lost with a dead worker, little to overhead.
 _TILE_SECONDS = 10.0
 _TILES_A_WORKER = 8
+# A pass of a refinement evaluates about one point in so many, and should cost about as long.
+_REFINED_SHARE = 32
 _LARGEST_TILE = 512
 # More would make a listing of the commits a matter of minutes (docs/scale.md).
 _MOST_TILES = 1_000_000
@@ -89,7 +91,8 @@ def resolve_grid(prepared: Prepared, seconds_a_point: float, workers: int) -> Gr
             asked.width, asked.height, min(asked.tile, max(asked.width, asked.height)), frames
         )
     share = frames * asked.width * asked.height / (workers * _TILES_A_WORKER)
-    points = max(1.0, min(_TILE_SECONDS / seconds_a_point, share))
+    seconds = _TILE_SECONDS * (_REFINED_SHARE if prepared.spec.evaluate.refine else 1)
+    points = max(1.0, min(seconds / seconds_a_point, share))
     edge = int(points if asked.height == 1 else math.sqrt(points))
     largest = min(_LARGEST_TILE, max(asked.width, asked.height))
     grid = Grid(asked.width, asked.height, max(1, min(largest, edge)), frames)

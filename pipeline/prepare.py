@@ -157,8 +157,10 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
     url = prepared.spec.store
     if not Store.exists(url):
         quantities, splits = prepared.inputs.quantities, tuple(prepared.inputs.splits)
+        refined = prepared.spec.evaluate.refine is not None
+        grid, frames = make_grid(), prepared.frames
         return (
-            Store.create(url, make_grid(), splits, quantities, prepared.frames, prepared.facts),
+            Store.create(url, grid, splits, quantities, frames, prepared.facts, refined),
             False,
         )
     store = Store.open(url, writable=True)

@@ -137,6 +137,48 @@ class DataSpec(SpecModel):
     normalise: NormaliseSpec | None = None
 
 
+class RefineSpec(SpecModel):
+    """Which points need not be evaluated, and how sure that has to be.
+
+    Attributes:
+        tolerance: the error a predicted loss may have, as a share of the colour range; 0.002 where
+            nothing is said. Half a step of an 8-bit picture.
+        nats: the same as an absolute error, instead.
+        error: tolerated in the fraction misclassified.
+        scale: the space that predictions are made and compared in, as the picture is coloured.
+        audit: how many predicted points are evaluated in the end, to see how far they were off.
+        beyond: the share of predicted points that may be off by more, for the audit to pass.
+        confidence: of what the audit says.
+        seed: of the audit's sample.
+    """
+
+    tolerance: float | None = Field(default=None, gt=0, lt=1)
+    nats: float | None = Field(default=None, gt=0)
+    error: float = Field(default=0.02, gt=0, le=1)
+    scale: Literal["log", "linear"] | None = None
+    audit: int = Field(default=3000, ge=1)
+    beyond: float = Field(default=0.001, gt=0, lt=1)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.nats is not None and self.tolerance is not None:
+            raise ValueError("refine has both tolerance and nats; wanted one of them")
+        if self.nats is not None and self.scale == "log":
+            raise ValueError("refine has nats with scale: log; wanted scale: linear, or tolerance")
+        return self
+
+    @property
+    def space(self) -> Literal["log", "linear"]:
+        return self.scale or ("linear" if self.nats is not None else "log")
+
+    @property
+    def share(self) -> float | None:
+        """The tolerance as a share of the colour range, or None where it is in nats."""
+        return None if self.nats is not None else self.tolerance or 0.002
+
+
 class EvaluateSpec(SpecModel):
     """What is computed at every grid point."""
 
@@ -145,6 +187,7 @@ class EvaluateSpec(SpecModel):
     batch_norm: Literal["recompute", "frozen"] = "recompute"
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     tolerance: float | None = Field(default=None, gt=0)
+    refine: RefineSpec | None = None
 
     @field_validator("quantities")
     @classmethod

@@ -16,6 +16,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
@@ -29,7 +30,7 @@ from zarr.core.sync import sync
 from pipeline import remote
 from pipeline.errors import LossatlasError
 from pipeline.grid import Extent, Grid, Tile
-from pipeline.layout import create_arrays, create_coordinates
+from pipeline.layout import create_arrays, create_coordinates, create_refined_arrays
 from pipeline.place import UnreachableError, is_url
 from pipeline.plane import Anchor, FrameFacts
 
@@ -42,12 +43,25 @@ class StoreError(LossatlasError):
     """The store is missing, is something else, or holds damaged chunks."""
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """Which points of a tile are predicted.
+
+    Attributes:
+        level: the pass that evaluated each point, −1 for none: int16 (height, width).
+        error: to expect, in each quantity's unit: float32 (quantity, split, height, width).
+    """
+
+    level: NDArray[np.int16]
+    error: NDArray[np.float32]
+
+
 class Store:
     """One render's arrays, opened for reading or for committing tiles."""
 
     def __init__(self, group: zarr.Group, url: str) -> None:
         self.url = url
-        self._group = group
+        self.group = group
         attributes: dict[str, Any] = dict(group.attrs)
         if attributes.get("lossatlas") != FORMAT:
             raise StoreError(
@@ -57,6 +71,7 @@ class Store:
         self.attrs = attributes
         self.splits: tuple[str, ...] = tuple(attributes["splits"])
         self.quantities: tuple[str, ...] = tuple(attributes["quantities"])
+        self.refined = bool(attributes.get("refined"))
         self.grid = Grid(**attributes["grid"])
 
     @classmethod
@@ -68,6 +83,7 @@ class Store:
         quantities: Sequence[str],
         frames: Sequence[FrameFacts],
         facts: Mapping[str, Any],
+        refined: bool = False,
     ) -> Self:
         """Make an empty store; its metadata is complete only when everything else is in place.
 
@@ -79,6 +95,7 @@ class Store:
             quantities: names of the arrays, among loss, error and loss_stderr.
             frames: one a frame of the grid.
             facts: JSON attributes: spec, fingerprint, plane, versions and so on.
+            refined: whether some points will be predicted (`pipeline.evaluations`).
 
         Raises:
             StoreError: something is already there, or the place cannot be written.
@@ -92,6 +109,8 @@ class Store:
                 warnings.filterwarnings("ignore", message=".*onsolidated metadata.*")
                 group = remote.open_group(url, "w", attributes={"lossatlas": "creating"})
                 create_arrays(group, grid, splits, quantities)
+                if refined:
+                    create_refined_arrays(group, grid, splits, quantities)
                 create_coordinates(group, grid, splits, frames)
                 group.attrs.put(
                     {
@@ -99,6 +118,7 @@ class Store:
                         "lossatlas": "creating",
                         "splits": list(splits),
                         "quantities": list(quantities),
+                        "refined": refined,
                         "grid": {
                             "width": grid.width,
                             "height": grid.height,
@@ -165,10 +185,18 @@ class Store:
     # What is finished
 
     def commit(
-        self, tile: Tile, values: Mapping[str, NDArray[np.float32]], seconds: float, worker: int
+        self,
+        tile: Tile,
+        values: Mapping[str, NDArray[np.float32]],
+        seconds: float,
+        worker: int,
+        predictions: Predictions | None = None,
     ) -> None:
         """Write one tile's values, float32 (split, height, width) a quantity, and commit it."""
         rows, columns = self.grid.window(tile)
+        if predictions is not None:
+            self._array("level")[tile.frame, rows, columns] = predictions.level
+            self._array("predicted_error")[:, :, tile.frame, rows, columns] = predictions.error
         for quantity in self.quantities:
             self._array(quantity)[:, tile.frame, rows, columns] = values[quantity]
         place = (tile.frame, tile.row, tile.column)
@@ -179,7 +207,7 @@ class Store:
     def committed(self) -> set[Tile]:
         """The finished tiles, by one listing of the commits."""
         tiles: set[Tile] = set()
-        for folder, names in remote.folders(self._group.store, self._commit_folders()):
+        for folder, names in remote.folders(self.group.store, self._commit_folders()):
             frame, row = folder.split("/")[-3:-1]
             if not (frame.isdigit() and row.isdigit()):
                 continue
@@ -205,12 +233,15 @@ class Store:
     def withdraw(self, tile: Tile) -> None:
         """Put a tile back to pending: its commit goes first, then its chunks."""
         place = f"{tile.frame}/{tile.row}/{tile.column}"
-        self._delete(f"done/c/{place}")
+        self.delete(f"done/c/{place}")
         for name in ("seconds", "worker"):
-            self._delete(f"{name}/c/{place}")
+            self.delete(f"{name}/c/{place}")
         for quantity in self.quantities:
             for split in range(len(self.splits)):
-                self._delete(f"{quantity}/c/{split}/{place}")
+                self.delete(f"{quantity}/c/{split}/{place}")
+        if self.refined:
+            self.delete(f"level/c/{place}")
+            self.delete(f"predicted_error/c/0/0/{place}")
 
     # Reading
 
@@ -240,7 +271,7 @@ class Store:
         place = f"{tile.frame}/{tile.row}/{tile.column}"
         for split in range(len(self.splits)):
             key = f"{quantity}/c/{split}/{place}"
-            if not sync(self._group.store.exists(self._key(key))):
+            if not sync(self.group.store.exists(self._key(key))):
                 raise StoreError(f"{key} is missing")
         rows, columns = self.grid.window(tile)
         try:
@@ -280,7 +311,7 @@ class Store:
 
     def curve(self, frame: int = 0) -> NDArray[np.float64] | None:
         """The projected curve, float64 (points, 3): x, y, distance off the plane; or None."""
-        if "curve" not in self._group:
+        if "curve" not in self.group:
             return None
         return cast("NDArray[np.float64]", self._array("curve")[frame])
 
@@ -289,7 +320,7 @@ class Store:
     def read_note(self, name: str) -> dict[str, Any] | None:
         """The JSON object `name`, or None where there is none (or only half of one)."""
         found = sync(
-            self._group.store.get(self._key(f"{_NOTES}/{name}"), default_buffer_prototype())
+            self.group.store.get(self._key(f"{_NOTES}/{name}"), default_buffer_prototype())
         )
         if found is None:
             return None
@@ -300,10 +331,10 @@ class Store:
 
     def write_note(self, name: str, content: Mapping[str, Any]) -> None:
         data = json.dumps(content, indent=1).encode()
-        sync(self._group.store.set(self._key(f"{_NOTES}/{name}"), cpu.Buffer.from_bytes(data)))
+        sync(self.group.store.set(self._key(f"{_NOTES}/{name}"), cpu.Buffer.from_bytes(data)))
 
     def delete_note(self, name: str) -> None:
-        self._delete(f"{_NOTES}/{name}")
+        self.delete(f"{_NOTES}/{name}")
 
     def notes(self, folder: str) -> list[str]:
         """The names of the notes under `folder`, sorted."""
@@ -324,6 +355,15 @@ class Store:
             path.unlink(missing_ok=True)
         return len(stale)
 
+    # For what else is kept beside the arrays
+
+    def listing(self, prefix: str) -> Iterator[tuple[str, list[str]]]:
+        """The keys under `prefix`, folder by folder: each with the names in it."""
+        return remote.folders(self.group.store, [self._key(prefix)])
+
+    def delete(self, key: str) -> None:
+        sync(self.group.store.delete(self._key(key)))
+
     # Inside
 
     def _commit_folders(self) -> list[str]:
@@ -338,7 +378,7 @@ class Store:
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array[Any]]:
         with zarr.config.set({"array.write_empty_chunks": True}):
-            return dict(self._group.arrays())
+            return dict(self.group.arrays())
 
     def _array(self, name: str) -> Any:
         return self._arrays[name]
@@ -357,14 +397,11 @@ class Store:
         return self.splits.index(split)
 
     def _key(self, key: str) -> str:
-        path = self._group.path
+        path = self.group.path
         return f"{path}/{key}" if path else key
 
     def _keys(self, prefix: str) -> Iterator[str]:
-        return remote.keys(self._group.store, self._key(prefix))
-
-    def _delete(self, key: str) -> None:
-        sync(self._group.store.delete(self._key(key)))
+        return remote.keys(self.group.store, self._key(prefix))
 
 
 def _kind(url: str) -> str:

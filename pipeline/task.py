@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline import network, usercode
+from pipeline.course import Course
 from pipeline.evaluate import Evaluator, room_on
+from pipeline.evaluations import Points
 from pipeline.frames import Planes
-from pipeline.grid import Tile
+from pipeline.grid import Step, Tile
 from pipeline.losses import LossFunction, loss_function
 from pipeline.plane import Plane
 from pipeline.precision import DEFAULT_TOLERANCE, Fidelity, Precision, compare, spread
-from pipeline.store import Store
+from pipeline.refined import Refined
+from pipeline.store import Store, StoreError
 from pipeline.usercode import UserCode
 
 _CHECKED_POINTS = 16
@@ -146,9 +149,7 @@ class TileRenderer:
         """
         began = time.perf_counter()
         grid = self._store.grid
-        values = self._evaluator.evaluate(
-            self._plane(tile.frame), grid.coordinates(tile, self._store.extent(tile.frame))
-        )
+        values = self._evaluate(tile.frame, grid.coordinates(tile, self._store.extent(tile.frame)))
         evaluated = time.perf_counter()
         shape = (len(self._store.splits), *grid.shape(tile))
         self._store.commit(
@@ -159,6 +160,12 @@ class TileRenderer:
         )
         ended = time.perf_counter()
         return TileFacts(tile, grid.size(tile), ended - began, ended - evaluated, self._worker)
+
+    def _evaluate(
+        self, frame: int, coordinates: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Every quantity at points (n, 2) of a frame: float32 (splits, n) each."""
+        return self._evaluator.evaluate(self._plane(frame), coordinates)
 
     def _fidelity(self, inputs: RenderInputs, device: str) -> Fidelity:
         """How far the render's precision is from float32 on this device, over a spread of points.
@@ -181,6 +188,66 @@ class TileRenderer:
 
     def _load_plane(self, frame: int) -> Plane:
         return self._planes.of_frame(frame, self._network)
+
+
+class StepRenderer(TileRenderer):
+    """The same for a render that is refined: it renders steps, which are passes over tiles."""
+
+    def __init__(
+        self,
+        inputs: RenderInputs,
+        store_url: str,
+        device: str = "cpu",
+        worker: int = 0,
+        threads: int | None = 1,
+    ) -> None:
+        super().__init__(inputs, store_url, device, worker, threads)
+        self._refined = Refined(self._store)
+        self._course: Course | None = None
+
+    def __call__(self, step: Step) -> TileFacts:  # type: ignore[override]
+        """Evaluate what a step wants, and commit it; or compose its tile.
+
+        Raises:
+            OSError: the store cannot be written.
+            StoreError: what the step needs is damaged.
+        """
+        began = time.perf_counter()
+        course = self._course_of(step)
+        y, x = self._refined.wanted(course, step)
+        evaluated = self._at(step.frame, y, x)
+        worked = time.perf_counter()
+        kind = course.passes[step.number].kind
+        if kind == "audit" and len(y):
+            self._refined.note_audit(course, step, y, x, evaluated)
+        if kind == "compose":
+            values, predictions = self._refined.composed(course, step)
+            seconds = self._refined.seconds(step)
+            self._store.commit(step.tile, values, seconds, self._worker, predictions)
+        self._refined.evaluations.commit(
+            step, Points(y, x, evaluated), worked - began, self._worker
+        )
+        ended = time.perf_counter()
+        return TileFacts(step.tile, len(y), ended - began, ended - worked, self._worker)
+
+    def _at(self, frame: int, y: NDArray[np.intp], x: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Every field at points of the grid, float32 (fields, n)."""
+        shape = len(self._store.quantities), len(self._store.splits), len(y)
+        if not len(y):
+            return np.empty((shape[0] * shape[1], 0), "f4")
+        columns, rows = self._store.grid.axes(self._store.extent(frame))
+        found = self._evaluate(frame, np.stack([columns[x], rows[y]], axis=1))
+        values = np.stack([found[quantity] for quantity in self._store.quantities])
+        return values.reshape(shape[0] * shape[1], len(y))
+
+    def _course_of(self, step: Step) -> Course:
+        """The course, as it was when the step's pass began or later: it only grows."""
+        known = self._course
+        if known is None or known.last < step.number or (step.number and not known.ranges):
+            self._course = Course.read(self._store)
+        if self._course is None:
+            raise StoreError(f"{self._store.url} has no course of a refinement; resume it")
+        return self._course
 
 
 def _custom_loss(inputs: RenderInputs) -> LossFunction | None:

@@ -1,0 +1,114 @@
+"""What there is to do in a store, in the order it can be taken up."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from cluster.errors import ClusterError
+from cluster.loop import Done
+from cluster.selection import Selection
+from pipeline.grid import Work
+from pipeline.store import Store
+
+_PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0)
+_SAMPLE_TILES = 20
+
+T = TypeVar("T")
+
+
+class Todo(Protocol):
+    """The work of one render: tiles (`Tiles`), or the steps of a refinement (`cluster.steps`)."""
+
+    noun: str
+
+    @property
+    def total(self) -> int:
+        """How many there are, as far as that is known."""
+
+    @property
+    def done(self) -> int:
+        """How many of them were committed at the first look."""
+
+    @property
+    def points(self) -> int:
+        """How many grid points were left at the first look; 0 where that is not known."""
+
+    @property
+    def elsewhere(self) -> int:
+        """How many tiles are not done and not asked for."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing to do, by the first look."""
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """How long one may take, from what was measured so far; None where nothing was."""
+
+    def begin(self) -> list[Work]:
+        """Take charge, under the lease; what can be rendered at once."""
+
+    def after(self, work: Work, done: Done) -> list[Work]:
+        """What can be rendered now that `work` is committed."""
+
+    def missing(self) -> list[Work]:
+        """What was handed out and is not in a fresh listing of the store."""
+
+
+class Tiles:
+    """Every tile once, in the grid's order."""
+
+    noun = "tile"
+
+    def __init__(self, store: Store, selection: Selection) -> None:
+        self._store = store
+        self._selection = selection
+        committed = store.committed()
+        selected = selection.of(store.grid.tiles())
+        self._pending = [tile for tile in selected if tile not in committed]
+        self.total = len(selected)
+        self.done = self.total - len(self._pending)
+        self.points = sum(store.grid.size(tile) for tile in self._pending)
+        self.elsewhere = store.grid.tile_count - len(committed) - len(self._pending)
+        some = sorted(committed)
+        self._sample = some[:: max(1, len(some) // _SAMPLE_TILES)]
+
+    @property
+    def complete(self) -> bool:
+        return not self._pending
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """The longest of a sample of tiles committed before."""
+        return max((self._store.tile_facts(tile)[0] for tile in self._sample), default=None)
+
+    def begin(self) -> list[Work]:
+        return [*self._pending]
+
+    def after(self, work: Work, done: Done) -> list[Work]:
+        return []
+
+    def missing(self) -> list[Work]:
+        return [*self._selection.of(patiently(self._store.pending))]
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """What `ask` answers, after a few more tries where the store cannot be reached.
+
+    Raises:
+        ClusterError: it cannot be reached for half a minute.
+    """
+    for wait in _PATIENCE:
+        with contextlib.suppress(OSError):
+            return ask()
+        time.sleep(wait)
+    try:
+        return ask()
+    except OSError as error:
+        raise ClusterError(
+            f"the store cannot be reached: {error.strerror or error}. Everything committed is "
+            "kept; lossatlas resume goes on"
+        ) from None

@@ -1,0 +1,167 @@
+"""The course of a refinement: its passes, what they compare by, and what their audits found.
+
+It is a note in the store that only the driver writes and that only grows: whoever renders a step,
+now or after a mishap, finds what was decided when the step's pass began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from pipeline.audit import Certificate
+from pipeline.grid import Grid
+from pipeline.lattice import Lattice, coarsest_step
+from pipeline.scale import Range, Scale, scales
+from pipeline.spec import RefineSpec
+from pipeline.store import Store
+
+_NOTE = "refine.json"
+# An audit that finds errors far beyond what was expected has found what the lattice does not see.
+UNSEEN = 4.0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over all tiles.
+
+    Attributes:
+        kind: `lattice` evaluates the coarsest lattice, `refine` what cannot be predicted, `audit`
+            the sample, and `compose` writes what is left as predicted.
+        asked: which of the course's `asked` it works for.
+        level: refine: the last level whose points may be evaluated.
+        base: refine: the last level all of whose points are.
+        strict: refine: by how much less than usual predictions are trusted.
+    """
+
+    kind: Literal["lattice", "refine", "audit", "compose"]
+    asked: int = 0
+    level: int = 0
+    base: int = 0
+    strict: float = 1.0
+
+
+@dataclass(frozen=True)
+class Course:
+    """Everything decided so far; immutable.
+
+    Attributes:
+        step: of the coarsest lattice.
+        asked: what was asked for, the last one counts; None is a full evaluation.
+        ranges: of quantities and splits, known after the first pass.
+        passes: in order; a pass's number is its place.
+        certificates: one an audit that is finished, in order.
+    """
+
+    step: int
+    asked: tuple[RefineSpec | None, ...]
+    ranges: tuple[Range, ...]
+    passes: tuple[Pass, ...]
+    certificates: tuple[Certificate, ...]
+
+    @classmethod
+    def begin(cls, grid: Grid, asked: RefineSpec) -> Course:
+        step = coarsest_step(grid.height, grid.width)
+        begun = cls(step, (asked,), (), (Pass("lattice"),), ())
+        return begun._with_round(1.0, 0)
+
+    @classmethod
+    def read(cls, store: Store) -> Course | None:
+        """The course of a store; None where it is not refined, or not begun."""
+        plain = store.read_note(_NOTE)
+        if plain is None:
+            return None
+        return cls(
+            step=plain["step"],
+            asked=tuple(a and RefineSpec.model_validate(a) for a in plain["asked"]),
+            ranges=tuple(map(Range.from_dict, plain["ranges"])),
+            passes=tuple(Pass(**each) for each in plain["passes"]),
+            certificates=tuple(map(Certificate.from_dict, plain["certificates"])),
+        )
+
+    def write(self, store: Store) -> None:
+        store.write_note(
+            _NOTE,
+            {
+                "step": self.step,
+                "asked": [each and each.model_dump(mode="json") for each in self.asked],
+                "ranges": [each.as_dict() for each in self.ranges],
+                "passes": [asdict(each) for each in self.passes],
+                "certificates": [each.as_dict() for each in self.certificates],
+            },
+        )
+
+    @property
+    def last(self) -> int:
+        """The number of the last pass."""
+        return len(self.passes) - 1
+
+    def lattice(self, grid: Grid) -> Lattice:
+        return Lattice(grid.height, grid.width, self.step)
+
+    def scales(self, number: int) -> tuple[Scale, ...]:
+        """What pass `number` compares by, one a quantity and split."""
+        asked = self.asked[self.passes[number].asked]
+        asked = asked or next(each for each in reversed(self.asked) if each)
+        ranges = [
+            r if r.quantity == "error" else replace(r, space=asked.space) for r in self.ranges
+        ]
+        return scales(ranges, asked.share, asked.nats, asked.error)
+
+    def with_ranges(self, ranges: Sequence[Range]) -> Course:
+        return replace(self, ranges=tuple(ranges))
+
+    def audited(self, certificate: Certificate, worst: int) -> Course:
+        """What follows an audit: composing where it passed, and another round where not.
+
+        Args:
+            certificate: of the last pass.
+            worst: how many audited points were off by more than four tolerances. Where few are,
+                predictions are trusted less; where many are, something lies between the points of
+                the lattice, and a finer one is evaluated as a whole.
+        """
+        then = replace(self, certificates=(*self.certificates, certificate))
+        if certificate.passed:
+            return then._with(Pass("compose", self.passes[-1].asked))
+        before = next(each for each in reversed(self.passes) if each.kind == "refine")
+        share = worst / max(1, certificate.audited)
+        if share > certificate.allowed:
+            return then._with_round(before.strict, before.base + 1)
+        return then._with_round(2 * before.strict, before.base)
+
+    def satisfies(self, asked: RefineSpec | None) -> bool:
+        """Whether what is asked for already now is at least as strict."""
+        last = self.asked[-1]
+        if last is None or asked is None:
+            return last is None
+        return (
+            last.space == asked.space
+            and (last.share is None) == (asked.share is None)
+            and (last.share or 0.0) <= (asked.share or 0.0)
+            and (last.nats or 0.0) <= (asked.nats or 0.0)
+            and last.error <= asked.error
+            and last.beyond <= asked.beyond
+            and last.confidence >= asked.confidence
+            and last.audit >= asked.audit
+        )
+
+    def asking(self, asked: RefineSpec | None) -> Course:
+        """What follows where something tighter is asked for, or None: everything."""
+        then = replace(self, asked=(*self.asked, asked))
+        if asked is None:
+            last = self.step.bit_length() - 1
+            number = len(then.asked) - 1
+            return then._with(Pass("refine", number, last, base=last), Pass("compose", number))
+        return then._with_round(1.0, 0)
+
+    def _with(self, *passes: Pass) -> Course:
+        return replace(self, passes=(*self.passes, *passes))
+
+    def _with_round(self, strict: float, base: int) -> Course:
+        """Level by level, once more for what the last level showed, and an audit."""
+        asked, last = len(self.asked) - 1, self.step.bit_length() - 1
+        base = min(base, last)
+        levels = [*range(max(1, base), last + 1), last] if last else []
+        made = [Pass("refine", asked, level, base, strict) for level in levels]
+        return self._with(*made, Pass("audit", asked))

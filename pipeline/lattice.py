@@ -1,0 +1,211 @@
+"""Nested lattices over a grid, and what the points between them are predicted to be.
+
+The coarsest lattice has every `step`-th point of each axis and the last one; each level halves the
+step. A point that a level adds is predicted from the four nearest points of the level before, by
+the cubic through them (Deslauriers and Dubuc, 1989: interpolating subdivision). Where a point is
+known, what is known counts. All of it is arithmetic on single elements in one fixed order: a
+prediction is the same to the bit in a part of the grid as in the whole, as long as its ancestors
+are in that part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+_TAPS = 4
+# Points of the coarser lattice to each side of a point's own two: one for the cubic, and one for
+# the doubts of neighbours.
+_MARGIN = 2
+# The coarsest lattice has about so many points along the shorter side of the grid.
+_COARSE_POINTS = 16
+
+
+@dataclass(frozen=True)
+class Between:
+    """The points a level adds along one axis, as places among the points of that level.
+
+    Attributes:
+        old, new: where the points of the level before, and those added, stand among all; the
+            number of old ones is n, that of new ones m.
+        parents: which old points each new one is predicted from, (m, taps).
+        weights: how much of each, (m, taps).
+        left: the old point before each new one, (m,); the one after it is the next.
+    """
+
+    old: Indices
+    new: Indices
+    parents: Indices
+    weights: Floats
+    left: Indices
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Points `start` to `stop` of one axis of `count` points, and the lattices' shares of them."""
+
+    count: int
+    step: int
+    start: int
+    stop: int
+
+    def nodes(self, level: int) -> Indices:
+        """The lattice's points in this part, counted from `start`, rising."""
+        places = self._places(level)
+        return places[(places >= self.start) & (places < self.stop)] - self.start
+
+    def reach(self) -> slice:
+        """The points of the whole axis that predictions in this part, and their doubts, rest on."""
+        low, high = self.start, self.stop - 1
+        for level in range(self.step.bit_length() - 2, -1, -1):
+            places = self._places(level)
+            first = int(np.searchsorted(places, low, "right")) - 1 - _MARGIN
+            last = int(np.searchsorted(places, high, "left")) + _MARGIN
+            # At the border the nearest points lie all on one side.
+            first = max(0, min(first, len(places) - _TAPS))
+            last = min(len(places) - 1, max(last, _TAPS - 1))
+            low, high = min(low, int(places[first])), max(high, int(places[last]))
+        return slice(low, high + 1)
+
+    def _places(self, level: int) -> Indices:
+        places = np.arange(0, self.count, self.step >> level)
+        return places if places[-1] == self.count - 1 else np.append(places, self.count - 1)
+
+    def between(self, level: int) -> Between:
+        """How `level` (1 or more) follows from the one before it."""
+        before, after = self.nodes(level - 1), self.nodes(level)
+        is_old = np.isin(after, before)
+        new = after[~is_old]
+        left = np.clip(np.searchsorted(before, new) - 1, 0, max(0, len(before) - 2))
+        taps = min(_TAPS, len(before))
+        first = np.clip(left - (taps // 2 - 1), 0, len(before) - taps)
+        parents = first[:, None] + np.arange(taps)
+        weights = _lagrange(before[parents].astype("f8"), new.astype("f8"))
+        return Between(np.flatnonzero(is_old), np.flatnonzero(~is_old), parents, weights, left)
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The nested lattices of a grid, or of the part of it that `rows` and `columns` cut out.
+
+    Attributes:
+        height, width: of the whole grid.
+        step: of the coarsest lattice, a power of two.
+        rows, columns: the part, in points of the grid; None for all.
+    """
+
+    height: int
+    width: int
+    step: int
+    rows: slice | None = None
+    columns: slice | None = None
+
+    @property
+    def levels(self) -> int:
+        """How many lattices there are; the last one is the whole grid."""
+        return self.step.bit_length()
+
+    @cached_property
+    def y(self) -> Axis:
+        rows = self.rows or slice(0, self.height)
+        return Axis(self.height, self.step, rows.start, rows.stop)
+
+    @cached_property
+    def x(self) -> Axis:
+        columns = self.columns or slice(0, self.width)
+        return Axis(self.width, self.step, columns.start, columns.stop)
+
+    @property
+    def part_rows(self) -> slice:
+        return slice(self.y.start, self.y.stop)
+
+    @property
+    def part_columns(self) -> slice:
+        return slice(self.x.start, self.x.stop)
+
+    def part(self, rows: slice, columns: slice) -> Lattice:
+        """The lattices of one part of this grid."""
+        return Lattice(self.height, self.width, self.step, rows, columns)
+
+    def around(self, rows: slice, columns: slice) -> Lattice:
+        """The part that everything in `rows` and `columns` rests on, them included."""
+        part = self.part(rows, columns)
+        return self.part(part.y.reach(), part.x.reach())
+
+    def at(self, level: int) -> tuple[Indices, Indices]:
+        """An index of the lattice's points in an array (…, height, width) of this part."""
+        rows, columns = np.ix_(self.y.nodes(level), self.x.nodes(level))
+        return rows, columns
+
+    def is_new(self, level: int) -> NDArray[np.bool_]:
+        """Which points of the lattice of `level` the one before it lacks, (n', m')."""
+        y, x = self.y.between(level), self.x.between(level)
+        new = np.ones((len(y.old) + len(y.new), len(x.old) + len(x.new)), dtype=bool)
+        new[np.ix_(y.old, x.old)] = False
+        return new
+
+    def predict(
+        self, coarse: Floats, level: int, known: Floats, is_known: NDArray[np.bool_]
+    ) -> Floats:
+        """The lattice of `level` from the one before it, using what is known on the way.
+
+        Args:
+            coarse: values (…, n, m) on the lattice of level − 1.
+            level: 1 or more.
+            known: values (…, n', m') on the lattice of `level`.
+            is_known: which of them count, (n', m'): along the rows of the coarser lattice, they
+                help to predict between them.
+
+        Returns:
+            (…, n', m'): `coarse` at its own points, predictions elsewhere.
+        """
+        y, x = self.y.between(level), self.x.between(level)
+        out = np.empty((*coarse.shape[:-2], *known.shape[-2:]))
+        rows = np.empty((*coarse.shape[:-1], known.shape[-1]))
+        rows[..., x.old] = coarse
+        rows[..., x.new] = _weighted(coarse, x)
+        out[..., y.old, :] = rows
+        helped = np.where(is_known[y.old], known[..., y.old, :], rows)
+        out[..., y.new, :] = np.swapaxes(_weighted(np.swapaxes(helped, -1, -2), y), -1, -2)
+        return out
+
+    def spread(self, coarse: Floats, level: int) -> Floats:
+        """The largest of the nearest: values (…, n, m) of level − 1 on the lattice of `level`."""
+        for axis, between in ((-1, self.x.between(level)), (-2, self.y.between(level))):
+            lines = np.swapaxes(coarse, axis, -1)
+            out = np.empty((*lines.shape[:-1], len(between.old) + len(between.new)))
+            out[..., between.old] = lines
+            right = np.minimum(between.left + 1, lines.shape[-1] - 1)
+            out[..., between.new] = np.maximum(lines[..., between.left], lines[..., right])
+            coarse = np.swapaxes(out, axis, -1)
+        return coarse
+
+
+def coarsest_step(height: int, width: int) -> int:
+    """The step of the coarsest lattice for a grid: a power of two, 1 for a tiny grid."""
+    sides = [side for side in (height, width) if side > 1] or [1]
+    return 1 << max(0, (min(sides) // _COARSE_POINTS).bit_length() - 1)
+
+
+def _weighted(values: Floats, between: Between) -> Floats:
+    """What `between` predicts along the last axis."""
+    out = np.zeros((*values.shape[:-1], len(between.new)))
+    for tap in range(between.parents.shape[1]):
+        out += between.weights[:, tap] * values[..., between.parents[:, tap]]
+    return out
+
+
+def _lagrange(places: Floats, at: Floats) -> Floats:
+    """The weights (m, taps) of the polynomial through `places` (m, taps), at `at` (m,)."""
+    weights = np.ones_like(places)
+    for i in range(places.shape[1]):
+        for j in range(places.shape[1]):
+            if i != j:
+                weights[:, i] *= (at - places[:, j]) / (places[:, i] - places[:, j])
+    return weights

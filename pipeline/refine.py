@@ -1,0 +1,116 @@
+"""Where a point need not be evaluated: what it is predicted to be, and how far that may be off.
+
+Everything is in units of the tolerance: an error of 1 is as large as was asked for. The error that
+a prediction makes at an evaluated point is its detail. Details shrink from level to level where
+the surface is smooth, so those of one level, taken over a neighbourhood, tell what to expect of
+the next (the thresholded interpolating wavelets of Donoho, 1992, and Holmström, 1999).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.lattice import Floats, Lattice
+
+# What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth,
+# loss surfaces of ReLU networks, with their kinks, about a fourth (docs/refinement.md).
+_DECAY = 0.35
+# Beyond that share of the tolerance a point is evaluated: errors of several levels add up.
+_TRUSTED = 0.5
+# How much of a detail is feared right beside it, on the same level.
+_BESIDE = 0.7
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is known of a part of a grid after some passes.
+
+    Attributes:
+        values: (fields, height, width), evaluated or predicted, in units of the tolerance; NaN
+            where nothing can be predicted, and off the lattices looked at.
+        expected: the error to expect of them, as far: 0 where evaluated, inf where nothing can be
+            predicted.
+    """
+
+    values: Floats
+    expected: Floats
+
+
+def estimate(
+    values: Floats, known: NDArray[np.bool_], lattice: Lattice, level: int | None = None
+) -> Estimate:
+    """Predict what is not known, level by level.
+
+    Args:
+        values: (fields, height, width) in units of the tolerance, NaN where not finite.
+        known: where they were evaluated, (height, width); all of level 0 is.
+        lattice: of the same part of the grid.
+        level: the last one to look at; None for all.
+    """
+    last = lattice.levels - 1 if level is None else level
+    found = np.full(values.shape, np.nan)
+    expected = np.full(values.shape, np.inf)
+    at = (..., *lattice.at(0))
+    coarse = found[at] = values[at]
+    expected[at] = 0.0
+    doubts = np.full(coarse.shape, np.inf)
+    for current in range(1, last + 1):
+        at = (..., *lattice.at(current))
+        here, is_known = values[at], known[at[1:]]
+        predicted = lattice.predict(coarse, current, here, is_known)
+        is_new = lattice.is_new(current)
+        details = _or_inf(np.abs(here - predicted))
+        seen = np.where(is_known & is_new, details, 0.0)
+        feared = np.maximum(
+            _DECAY * lattice.spread(_highest_nearby(doubts), current),
+            _BESIDE * _highest_nearby(seen),
+        )
+        feared = np.where(np.isnan(predicted), np.inf, feared)
+        coarse = np.where(is_known, here, predicted)
+        doubts = np.where(is_new, np.where(is_known, details, feared), 0.0)
+        found[at] = coarse
+        expected[at] = np.where(is_known, 0.0, np.where(is_new, feared, expected[at]))
+    return Estimate(found, expected)
+
+
+def wanted(
+    found: Estimate,
+    known: NDArray[np.bool_],
+    lattice: Lattice,
+    level: int,
+    base: int,
+    strict: float,
+) -> NDArray[np.bool_]:
+    """Which points (height, width) have to be evaluated, of those that are not known.
+
+    Args:
+        found: from `estimate` up to `level`.
+        known: where values were evaluated.
+        lattice: of the same part.
+        level: the last one whose points are asked for.
+        base: the last level all of whose points are.
+        strict: by how much less than usual a prediction is trusted; 1 is usual.
+    """
+    points = np.zeros(known.shape, dtype=bool)
+    points[lattice.at(level)] = True
+    points &= (found.expected > _TRUSTED / strict).any(axis=0)
+    points[lattice.at(base)] = True
+    return points & ~known
+
+
+def _highest_nearby(values: Floats) -> Floats:
+    """The highest of each value (…, n, m) and its eight neighbours."""
+    for axis in (-1, -2):
+        lines = np.swapaxes(values, axis, -1)
+        highest = lines.copy()
+        np.maximum(highest[..., 1:], lines[..., :-1], out=highest[..., 1:])
+        np.maximum(highest[..., :-1], lines[..., 1:], out=highest[..., :-1])
+        values = np.swapaxes(highest, axis, -1)
+    return values
+
+
+def _or_inf(errors: Floats) -> Floats:
+    return np.where(np.isnan(errors), np.inf, errors)

@@ -1,0 +1,282 @@
+"""A refined render: what each step has to evaluate, what is predicted, and what audits find.
+
+Between the records of the steps (`evaluations`) and the arithmetic of predictions (`refine`).
+Everything follows from the course and from what was committed before a step's pass, so that it does
+not matter who asks, or when.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import audit, refine
+from pipeline.audit import Certificate
+from pipeline.course import UNSEEN, Course
+from pipeline.evaluations import Evaluations
+from pipeline.grid import Step, Tile
+from pipeline.lattice import Lattice
+from pipeline.scale import Range
+from pipeline.store import Predictions, Store
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A part of a frame as some passes left it.
+
+    Attributes:
+        values: evaluated, or predicted where they can be: float32 (fields, height, width).
+        level: the pass that evaluated each point, −1 for none: int16 (height, width).
+        error: to expect, in each field's own unit; 0 where evaluated: float32, as `values`.
+        units: as `values`, float64 in units of the tolerance.
+    """
+
+    values: NDArray[np.float32]
+    level: NDArray[np.int16]
+    error: NDArray[np.float32]
+    units: NDArray[np.float64]
+
+
+class Refined:
+    """The refinement of one store's render."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.grid = store.grid
+        self.evaluations = Evaluations(store)
+        self.fields = [(q, split) for q in store.quantities for split in store.splits]
+        self._sample = functools.lru_cache(maxsize=1)(self.drawn)
+
+    # For workers
+
+    def wanted(self, course: Course, step: Step) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The points that a step evaluates: rows and columns of the grid, (n,) each.
+
+        All steps it needs have to be committed (`needed`).
+        """
+        rows, columns = self.grid.window(step.tile)
+        the_pass = course.passes[step.number]
+        match the_pass.kind:
+            case "lattice":
+                chosen = np.zeros((self.grid.height, self.grid.width), dtype=bool)
+                chosen[course.lattice(self.grid).at(0)] = True
+                mask = chosen[rows, columns]
+            case "refine":
+                lattice, _, levels, found = self._estimate(
+                    course, step.number, step.frame, rows, columns, the_pass.level
+                )
+                every = refine.wanted(
+                    found, levels >= 0, lattice, the_pass.level, the_pass.base, the_pass.strict
+                )
+                mask = every[_inside(lattice, rows, columns)]
+            case "audit":
+                _, levels = self.evaluations.known(step.frame, rows, columns, step.number)
+                ranks = (self._sample(step.number) or {}).get(step.tile, [])
+                places = np.flatnonzero(levels < 0)[ranks]
+                mask = np.zeros(levels.shape, dtype=bool)
+                mask.flat[places] = True
+            case "compose":
+                mask = np.zeros(self.grid.shape(step.tile), dtype=bool)
+        y, x = np.nonzero(mask)
+        return y + rows.start, x + columns.start
+
+    def needed(self, course: Course, tile: Tile) -> tuple[slice, slice]:
+        """The part of the frame whose records a step over `tile` may look at."""
+        around = course.lattice(self.grid).around(*self.grid.window(tile))
+        return around.part_rows, around.part_columns
+
+    def seen(
+        self,
+        course: Course,
+        number: int,
+        frame: int,
+        rows: slice,
+        columns: slice,
+        committed: Container[Step] | None = None,
+    ) -> Seen:
+        """One part of a frame, as the passes before `number` left it.
+
+        Args:
+            course: with ranges.
+            number: of the pass; its tolerance is the unit.
+            frame: which.
+            rows, columns: the part.
+            committed: the steps that count, where not all are committed.
+        """
+        lattice, values, levels, found = self._estimate(
+            course, number, frame, rows, columns, None, committed
+        )
+        inside = _inside(lattice, rows, columns)
+        known = levels[inside] >= 0
+        shown, errors = [], []
+        for scale, exact, unit, feared in zip(
+            course.scales(number), values, found.values, found.expected, strict=True
+        ):
+            value = np.where(known, exact[inside], scale.values(unit[inside]))
+            shown.append(value)
+            errors.append(np.where(known, 0, scale.errors(value, feared[inside])))
+        return Seen(
+            np.stack(shown),
+            levels[inside],
+            np.stack(errors).astype("f4"),
+            found.values[:, *inside],
+        )
+
+    def composed(
+        self, course: Course, step: Step
+    ) -> tuple[dict[str, NDArray[np.float32]], Predictions]:
+        """A finished tile: quantity → float32 (split, height, width), and what is predicted."""
+        seen = self.seen(course, step.number, step.frame, *self.grid.window(step.tile))
+        shape = len(self.store.quantities), len(self.store.splits), *seen.level.shape
+        values = seen.values.reshape(shape)
+        return (
+            dict(zip(self.store.quantities, values, strict=True)),
+            Predictions(seen.level, seen.error.reshape(shape)),
+        )
+
+    def seconds(self, step: Step) -> float:
+        """What the passes over a tile before this step took together."""
+        before = (step._replace(number=number) for number in range(step.number))
+        return sum(self.evaluations.facts(each).seconds for each in before)
+
+    def note_audit(
+        self,
+        course: Course,
+        step: Step,
+        y: NDArray[np.intp],
+        x: NDArray[np.intp],
+        values: NDArray[np.float32],
+    ) -> None:
+        """Note how far the predictions of an audit's step were off.
+
+        Args:
+            course, step: of the audit.
+            y, x: the points, (n,) each.
+            values: evaluated there, float32 (fields, n).
+        """
+        rows, columns = self.grid.window(step.tile)
+        seen = self.seen(course, step.number, step.frame, rows, columns)
+        predicted = seen.units[:, y - rows.start, x - columns.start]
+        exact = [s.units(v) for s, v in zip(course.scales(step.number), values, strict=True)]
+        errors = np.abs(predicted - np.stack(exact))
+        # Two results that are both no number agree; one of them alone does not.
+        off = np.where(np.isnan(errors), np.inf, errors)
+        self.store.write_note(_audit_note(step), {"errors": off.tolist()})
+
+    # For the driver
+
+    def ranges(self, course: Course, tiles: Sequence[Tile]) -> list[Range]:
+        """The colour ranges, from what the first pass evaluated."""
+        asked = next(each for each in course.asked if each is not None)
+        found = [self.evaluations.points(Step(0, *tile)).values for tile in tiles]
+        together = np.concatenate(found, axis=1)
+        return [
+            Range.of(quantity, split, "linear" if quantity == "error" else asked.space, values)
+            for (quantity, split), values in zip(self.fields, together, strict=True)
+        ]
+
+    def draw(self, course: Course, number: int) -> None:
+        """Draw the sample of an audit, and note it for the workers."""
+        asked = course.asked[course.passes[number].asked]
+        tiles = list(self.grid.tiles())
+        counts = self._left(number)
+        assert asked is not None  # a full evaluation is not audited
+        ranks = audit.draw(counts, asked.audit, (asked.seed, number))
+        drawn = {str(t): r.tolist() for t, r in zip(tiles, ranks, strict=True) if len(r)}
+        self.store.write_note(f"refine/audit-{number}.json", {"left": sum(counts), "ranks": drawn})
+
+    def drawn(self, number: int) -> dict[Tile, list[int]] | None:
+        """The ranks of an audit's points among their tile's unknown ones; None before the draw."""
+        note = self.store.read_note(f"refine/audit-{number}.json")
+        if note is None:
+            return None
+        return {Tile(*map(int, tile.split("/"))): ranks for tile, ranks in note["ranks"].items()}
+
+    def certify(self, course: Course, number: int) -> Course:
+        """The course after the audit of pass `number`, all of whose steps are committed."""
+        asked = course.asked[course.passes[number].asked]
+        note = self.store.read_note(f"refine/audit-{number}.json") or {}
+        drawn = self.drawn(number) or {}
+        assert asked is not None
+        errors = np.empty((len(self.fields), 0))
+        for tile in sorted(drawn):
+            found = self.store.read_note(_audit_note(Step(number, *tile))) or {"errors": []}
+            errors = np.concatenate([errors, np.array(found["errors"])], axis=1)
+        worst = errors.max(axis=0, initial=0.0)
+        audited, beyond = errors.shape[1], int((worst > 1).sum())
+        certificate = Certificate(
+            predicted=int(note["left"]),
+            audited=audited,
+            beyond=beyond,
+            bound=audit.bound(beyond, audited, int(note["left"]), asked.confidence),
+            allowed=asked.beyond,
+            confidence=asked.confidence,
+            tolerance={
+                q: asked.error if q == "error" else asked.nats or asked.share or 0.0
+                for q in self.store.quantities
+            },
+            quantiles=self._quantiles(course, number, errors),
+        )
+        return course.audited(certificate, int((worst > UNSEEN).sum()))
+
+    def evaluated(self) -> int:
+        """How many points of all frames were evaluated, by what is committed."""
+        return sum(self.evaluations.counts(self.evaluations.committed()))
+
+    # Inside
+
+    def _left(self, before: int) -> list[int]:
+        """How many points of each tile the passes before `before` left, in the grid's order."""
+        tiles = list(self.grid.tiles())
+        steps = [Step(number, *tile) for tile in tiles for number in range(before)]
+        counts = np.array(self.evaluations.counts(steps)).reshape(len(tiles), before)
+        return [
+            self.grid.size(tile) - int(row.sum()) for tile, row in zip(tiles, counts, strict=True)
+        ]
+
+    def _estimate(
+        self,
+        course: Course,
+        number: int,
+        frame: int,
+        rows: slice,
+        columns: slice,
+        level: int | None = None,
+        committed: Container[Step] | None = None,
+    ) -> tuple[Lattice, NDArray[np.float32], NDArray[np.int16], refine.Estimate]:
+        """What a part rests on: lattices, values, the passes they are from, and the estimate."""
+        lattice = course.lattice(self.grid).around(rows, columns)
+        part = lattice.part_rows, lattice.part_columns
+        values, levels = self.evaluations.known(frame, *part, number, committed)
+        scales = course.scales(number)
+        units = np.stack([s.units(v) for s, v in zip(scales, values, strict=True)])
+        return lattice, values, levels, refine.estimate(units, levels >= 0, lattice, level)
+
+    def _quantiles(
+        self, course: Course, number: int, errors: NDArray[np.float64]
+    ) -> dict[str, dict[str, dict[str, float]]]:
+        """In the unit of the tolerance that the spec states."""
+        asked = course.asked[course.passes[number].asked]
+        table: dict[str, dict[str, dict[str, float]]] = {}
+        for (quantity, split), scale, own in zip(
+            self.fields, course.scales(number), errors, strict=True
+        ):
+            width = scale.range.width or 1.0
+            relative = quantity != "error" and asked is not None and asked.nats is None
+            unit = scale.tolerance / width if relative else scale.tolerance
+            table.setdefault(quantity, {})[split] = audit.quantiles(own * unit)
+        return table
+
+
+def _inside(lattice: Lattice, rows: slice, columns: slice) -> tuple[slice, slice]:
+    """Where a part of the grid lies in the larger one of `lattice`."""
+    y, x = lattice.y.start, lattice.x.start
+    return slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x)
+
+
+def _audit_note(step: Step) -> str:
+    return f"refine/audit-{step.number}/{step.frame}-{step.row}-{step.column}.json"

@@ -1,0 +1,119 @@
+"""How far apart two values are, in the space they are coloured in and in units of a tolerance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Space = Literal["linear", "log"]
+
+# What the ends of the palette are set to by default (renders/tone.py).
+_CLIP = 0.0, 99.0
+
+
+@dataclass(frozen=True)
+class Range:
+    """The colour range of one quantity of one split, from its values on the coarsest lattices.
+
+    Attributes:
+        quantity, split: of what.
+        space: linear or log.
+        low, high: the ends, as values.
+        floor: the smallest value above zero, which logarithms of smaller ones are taken of.
+    """
+
+    quantity: str
+    split: str
+    space: Space
+    low: float
+    high: float
+    floor: float
+
+    @classmethod
+    def of(
+        cls, quantity: str, split: str, space: Space, values: NDArray[np.floating[Any]]
+    ) -> Range:
+        """The range of `values`, of any shape; what is not finite is passed over."""
+        finite = np.asarray(values, "f8")[np.isfinite(values)]
+        floor = float(finite[finite > 0].min(initial=math.inf))
+        floor = floor if math.isfinite(floor) else 1.0
+        if not finite.size:
+            return cls(quantity, split, space, floor, floor, floor)
+        low, high = (float(end) for end in np.percentile(finite, _CLIP))
+        return cls(quantity, split, space, low, high, floor)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Range:
+        return cls(**plain)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def width(self) -> float:
+        """Of the range, in its space: nats, or the logarithm of a ratio."""
+        low, high = self.to_space(np.array([self.low, self.high]))
+        return float(high - low)
+
+    def to_space(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Values as float64 in the range's space, NaN where they are not finite."""
+        wide = np.asarray(values, "f8")
+        wide = np.where(np.isfinite(wide), wide, np.nan)
+        return np.log(np.maximum(wide, self.floor)) if self.space == "log" else wide
+
+    def from_space(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.exp(values) if self.space == "log" else values
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A range with the error that is tolerated in it: `tolerance` is in the range's space."""
+
+    range: Range
+    tolerance: float
+
+    def units(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Values in units of the tolerance, float64 of the same shape, NaN where not finite."""
+        return self.range.to_space(values) / self.tolerance
+
+    def values(self, units: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The inverse of `units`."""
+        return self.range.from_space(units * self.tolerance).astype("f4")
+
+    def errors(
+        self, values: NDArray[np.floating[Any]], units: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """An error in units of the tolerance beside `values`, in the quantity's own unit."""
+        spaced = units * self.tolerance
+        wide = np.asarray(values, "f8") * np.expm1(spaced) if self.range.space == "log" else spaced
+        return np.asarray(wide, "f4")
+
+
+def scales(
+    ranges: Sequence[Range], tolerance: float | None, nats: float | None, error: float
+) -> tuple[Scale, ...]:
+    """One a range.
+
+    Args:
+        ranges: of all quantities and splits.
+        tolerance: a share of the width of each range, or None for `nats`.
+        nats: tolerated in loss and in its standard error.
+        error: tolerated in the fraction misclassified.
+    """
+    made = []
+    for each in ranges:
+        if each.quantity == "error":
+            allowed = error
+        elif nats is not None:
+            allowed = nats
+        else:
+            allowed = (tolerance or 0.0) * each.width
+        # Where all values are one, rounding is no error.
+        smallest = 1e-6 * max(1e-30, float(np.abs(each.to_space(np.array(each.low)))))
+        made.append(Scale(each, max(allowed, smallest)))
+    return tuple(made)
