@@ -19,9 +19,11 @@ from pipeline.audit import Certificate
 from pipeline.course import UNSEEN, Course
 from pipeline.evaluations import Evaluations
 from pipeline.grid import Step, Tile
-from pipeline.lattice import Lattice
+from pipeline.lattice import Floats, Lattice
 from pipeline.scale import Range
 from pipeline.store import Predictions, Store
+
+_KEPT_BYTES = 256 << 20  # of frames that others are predicted from
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Refined:
         self.grid = store.grid
         self.evaluations = Evaluations(store)
         self.fields = [(q, split) for q in store.quantities for split in store.splits]
+        # Frames that others are predicted from, and many steps have in common.
+        self._kept: dict[tuple[int, int], Floats] = {}
         self._sample = functools.lru_cache(maxsize=1)(self.drawn)
 
     # For workers
@@ -86,7 +90,7 @@ class Refined:
 
     def needed(self, course: Course, tile: Tile) -> tuple[slice, slice]:
         """The part of the frame whose records a step over `tile` may look at."""
-        around = course.lattice(self.grid).around(*self.grid.window(tile))
+        around = self._around(course, *self.grid.window(tile))
         return around.part_rows, around.part_columns
 
     def seen(
@@ -249,12 +253,44 @@ class Refined:
         committed: Container[Step] | None = None,
     ) -> tuple[Lattice, NDArray[np.float32], NDArray[np.int16], refine.Estimate]:
         """What a part rests on: lattices, values, the passes they are from, and the estimate."""
-        lattice = course.lattice(self.grid).around(rows, columns)
+        lattice = self._around(course, rows, columns)
         part = lattice.part_rows, lattice.part_columns
         values, levels = self.evaluations.known(frame, *part, number, committed)
         scales = course.scales(number)
         units = np.stack([s.units(v) for s, v in zip(scales, values, strict=True)])
-        return lattice, values, levels, refine.estimate(units, levels >= 0, lattice, level)
+        # A preview has no settled frames yet.
+        base = self._base(course, number, frame) if committed is None else None
+        return lattice, values, levels, refine.estimate(units, levels >= 0, lattice, level, base)
+
+    def _around(self, course: Course, rows: slice, columns: slice) -> Lattice:
+        """The part that a step looks at: in films that predict across frames, all of a frame."""
+        lattice = course.lattice(self.grid)
+        if course.stride > 1:
+            return lattice.part(slice(0, self.grid.height), slice(0, self.grid.width))
+        return lattice.around(rows, columns)
+
+    def _base(self, course: Course, number: int, frame: int) -> Floats | None:
+        """What other frames lead to expect of `frame`, (fields, height, width) in units."""
+        parents = course.parents(frame, self.grid.frames)
+        if not parents:
+            return None
+        settled = course.settled(number)
+        # In a fixed order, and without a product of matrices: the same to the bit everywhere.
+        base = np.zeros((len(self.fields), self.grid.height, self.grid.width))
+        for parent, weight in sorted(parents.items()):
+            base += weight * self._settled(course, settled, parent)
+        return base
+
+    def _settled(self, course: Course, before: int, frame: int) -> Floats:
+        """A whole frame as the passes before `before` left it, in that pass's units."""
+        key = before, frame
+        if key not in self._kept:
+            whole = slice(0, self.grid.height), slice(0, self.grid.width)
+            made = self._estimate(course, before, frame, *whole)[3].values
+            while self._kept and len(self._kept) * made.nbytes > _KEPT_BYTES:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = made
+        return self._kept[key]
 
     def _quantiles(
         self, course: Course, number: int, errors: NDArray[np.float64]
