@@ -36,6 +36,10 @@ def choose(how: dict[str, Any]) -> Choices:
                     f"--{option} {how[option]} with --executor serial, which renders in this "
                     f"process alone; wanted one of them. Leave out --{option}"
                 )
-    how = dict(how)
-    selection = replace(parse(how.pop("frames") or "0:"), every=how.pop("every"))
-    return Choices(**how, selection=selection)
+    chosen = {name: value for name, value in how.items() if name not in ("frames", "every")}
+    return Choices(**chosen, selection=selected(how))
+
+
+def selected(how: dict[str, Any]) -> Selection:
+    """What --frames and --every say."""
+    return replace(parse(how["frames"] or "0:"), every=how["every"])

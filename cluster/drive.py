@@ -11,14 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import local, phrases, team
+from cluster import local, phrases, steps, team
 from cluster.choices import Choices
-from cluster.errors import ClusterError
 from cluster.interrupts import EXIT_CODE, Interrupts
 from cluster.progress import teller
 from cluster.run import Run
-from cluster.selection import Selection
-from cluster.steps import Steps
 from cluster.team import Team
 from cluster.todo import Tiles, Todo
 from pipeline.grid import Grid
@@ -56,6 +53,8 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
             from pipeline import plan, prepare
 
             prepared = prepare.prepare(spec)
+            if spec.evaluate.refine and not Store.exists(spec.store):
+                steps.check(choices.selection)  # before there is anything
 
             def store_of(workers: Team) -> tuple[Store, bool]:
                 def make_grid() -> Grid:
@@ -89,7 +88,7 @@ def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
         try:
             store = Store.open(url, writable=True)
             say = teller(say, store.attrs["spec"]["name"], choices.log == "json")
-            if not store.pending():
+            if steps.finished(store):
                 return _nothing_to_do(store, say)
             from pipeline import prepare
 
@@ -119,10 +118,10 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
         except KeyboardInterrupt:
             interrupts.requested = True
     if interrupts.requested and not run.complete:
-        done = len(store.committed())
+        now = _todo(store, job, choices)
         say(
-            f"stopped; {done:,} of {phrases.plural(store.grid.tile_count, 'tile')} are done and "
-            f"kept. Go on with: lossatlas resume {place}"
+            f"stopped; {now.done:,} of {phrases.plural(now.total, now.noun)} are done and kept. "
+            f"Go on with: lossatlas resume {place}"
         )
         return EXIT_CODE
     return run.conclude(place, say)
@@ -132,12 +131,8 @@ def _todo(store: Store, job: _Job, choices: Choices) -> Todo:
     choices.selection.check(store.frames)
     if not store.refined:
         return Tiles(store, choices.selection)
-    if choices.selection != Selection():
-        raise ClusterError(
-            "--frames or --every with evaluate.refine, which audits all frames together; wanted "
-            "one of them. Leave the options out, or refine out of a spec of its own"
-        )
-    return Steps(store, job.refine, job.going_on)
+    steps.check(choices.selection)
+    return steps.Steps(store, job.refine, job.going_on)
 
 
 def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:

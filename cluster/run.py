@@ -114,13 +114,25 @@ class Run:
                 return
             # The store is the truth: what is not listed there is not done.
             missing = [work for work in self._todo.missing() if work not in self._given_up]
-            self.complete = not missing
-            if self.complete:
+            if not missing:
+                self._conclude_todo()
                 return
             noun = self._todo.noun
             self.warned(f"{phrases.plural(len(missing), noun)} not in the store; once more")
             scheduler.add(missing)
         self._stopped = "tiles that were committed are not in the store's listing"
+
+    def _conclude_todo(self) -> None:
+        """Nothing can be rendered: that is the end, unless something waits for what failed."""
+        self.complete = True
+        waiting = self._todo.waiting(self._given_up)
+        if not waiting:
+            return
+        left = phrases.plural(waiting, self._todo.noun)
+        if self._given_up:
+            self.warned(f"{left} more, as far as is known, wait for what was given up")
+        else:
+            self._stopped = f"{left} are left, and the store does not say which can be rendered"
 
     def conclude(self, place: str, say: Callable[[str], None]) -> int:
         """Say how it ended; returns the exit code.

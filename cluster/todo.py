@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol, TypeVar
 
 from cluster.errors import ClusterError
@@ -55,7 +55,10 @@ class Todo(Protocol):
         """What can be rendered now that `work` is committed."""
 
     def missing(self) -> list[Work]:
-        """What was handed out and is not in a fresh listing of the store."""
+        """What can be rendered by a fresh listing of the store."""
+
+    def waiting(self, given_up: Collection[Work]) -> int:
+        """How many are not done besides `given_up`, though nothing can be rendered."""
 
 
 class Tiles:
@@ -93,6 +96,9 @@ class Tiles:
 
     def missing(self) -> list[Work]:
         return [*self._selection.of(patiently(self._store.pending))]
+
+    def waiting(self, given_up: Collection[Work]) -> int:
+        return 0
 
 
 def patiently(ask: Callable[[], T]) -> T:

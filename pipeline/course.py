@@ -1,14 +1,17 @@
 """The course of a refinement: its passes, what they compare by, and what their audits found.
 
 It is a note in the store that only the driver writes and that only grows: whoever renders a step,
-now or after a mishap, finds what was decided when the step's pass began.
+now or after a mishap, finds what was decided when the step's pass began. Steps mean nothing without
+it, so that it has a copy, written first, and both a digest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.audit import Certificate
 from pipeline.grid import Grid
@@ -17,7 +20,10 @@ from pipeline.scale import Range, Scale, scales
 from pipeline.spec import RefineSpec
 from pipeline.store import Store
 
-_NOTE = "refine.json"
+_NOTE, _COPY = "refine.json", "refine/copy.json"
+# Steps look at what lies within five of the coarsest lattice's steps around their tile. From here
+# on a wider one would save less than a thousandth of the points, and grow what every step reads.
+_WIDEST = 64
 # An audit that finds errors far beyond what was expected has found what the lattice does not see.
 UNSEEN = 4.0
 
@@ -72,15 +78,15 @@ class Course:
             same_extent: whether all frames show the same part of the plane's coordinates, so that
                 one may be predicted from its neighbours.
         """
-        step = coarsest_step(grid.height, grid.width)
+        step = min(_WIDEST, coarsest_step(grid.height, grid.width))
         stride = frame_stride(grid.frames) if same_extent else 1
         begun = cls(step, stride, (asked,), (), (Pass("lattice"),), ())
         return begun._with_round(1.0, 0)
 
     @classmethod
     def read(cls, store: Store) -> Course | None:
-        """The course of a store; None where it is not refined, or not begun."""
-        plain = store.read_note(_NOTE)
+        """The course of a store; None where it is not refined, not begun, or lost."""
+        plain = _sound(store.read_note(_NOTE)) or _sound(store.read_note(_COPY))
         if plain is None:
             return None
         return cls(
@@ -93,17 +99,17 @@ class Course:
         )
 
     def write(self, store: Store) -> None:
-        store.write_note(
-            _NOTE,
-            {
-                "step": self.step,
-                "stride": self.stride,
-                "asked": [each and each.model_dump(mode="json") for each in self.asked],
-                "ranges": [each.as_dict() for each in self.ranges],
-                "passes": [asdict(each) for each in self.passes],
-                "certificates": [each.as_dict() for each in self.certificates],
-            },
-        )
+        plain: dict[str, Any] = {
+            "step": self.step,
+            "stride": self.stride,
+            "asked": [each and each.model_dump(mode="json") for each in self.asked],
+            "ranges": [each.as_dict() for each in self.ranges],
+            "passes": [asdict(each) for each in self.passes],
+            "certificates": [each.as_dict() for each in self.certificates],
+        }
+        plain["digest"] = _digest(plain)
+        for name in (_COPY, _NOTE):
+            store.write_note(name, plain)
 
     @property
     def last(self) -> int:
@@ -191,3 +197,13 @@ class Course:
         levels = [*range(max(1, base), last + 1), last] if last else []
         made = [Pass("refine", asked, level, base, strict) for level in levels]
         return self._with(*made, Pass("audit", asked))
+
+
+def _sound(note: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The note, if it is whole; one without a digest is from before there were digests."""
+    return note if note and note.get("digest") in (None, _digest(note)) else None
+
+
+def _digest(note: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in note.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -10,9 +10,10 @@ the bit whoever does: a straggler or a duplicate cannot undo what a later pass h
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Container, Iterable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +27,10 @@ from pipeline.grid import Grid, Step, Tile
 from pipeline.place import UnreachableError
 from pipeline.store import Store, StoreError
 
-_KEPT_STEPS = 1 << 16
 _READERS = 8
+# What is kept of records that were read: 28 bytes a point, and a record itself weighs so much.
+_KEPT_POINTS = 6_000_000
+_RECORD_POINTS = 25
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Evaluations:
             self._arrays: dict[str, Any] = {
                 name: store.group[f"evaluated/{name}"] for name in ("points", "values", "steps")
             }
-        self.points = functools.lru_cache(_KEPT_STEPS)(self._points)
+        self._kept = _Recent(self._read_points)
+        self._counts: dict[Step, int] = {}
         self._readers = ThreadPoolExecutor(_READERS)
 
     def commit(self, step: Step, points: Points, seconds: float, worker: int) -> None:
@@ -102,9 +106,33 @@ class Evaluations:
             raise StoreError(f"step {step}: its commit is missing")
         return StepFacts(int(count), float(seconds), int(worker))
 
+    def counted(self, step: Step, points: int) -> None:
+        """Take somebody's word for how many points a committed step evaluated."""
+        self._counts[step] = points
+
     def counts(self, steps: Iterable[Step]) -> list[int]:
-        """How many points each of these committed steps evaluated."""
-        return [facts.points for facts in self._readers.map(self.facts, steps)]
+        """How many points each of these committed steps evaluated.
+
+        Raises:
+            StoreError: a commit is damaged.
+        """
+        steps = list(steps)
+        unread = [step for step in steps if step not in self._counts]
+        for step, facts in zip(unread, self._readers.map(self.facts, unread), strict=True):
+            self._counts[step] = facts.points
+        return [self._counts[step] for step in steps]
+
+    def points(self, step: Step) -> Points:
+        """What a committed step evaluated.
+
+        Raises:
+            StoreError: a chunk is missing or damaged.
+        """
+        return self._kept(step)
+
+    def of(self, steps: Iterable[Step]) -> list[Points]:
+        """What each of these committed steps evaluated, several read at once."""
+        return list(self._readers.map(self.points, steps))
 
     def known(
         self,
@@ -136,7 +164,7 @@ class Evaluations:
         ]
         if committed is not None:
             steps = [step for step in steps if step in committed]
-        for step, points in zip(steps, self._readers.map(self.points, steps), strict=True):
+        for step, points in zip(steps, self.of(steps), strict=True):
             y, x = points.y - rows.start, points.x - columns.start
             inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
             here = y[inside], x[inside]
@@ -144,25 +172,20 @@ class Evaluations:
             passes[here] = step.number
         return values, passes
 
-    def withdraw(self, tile: Tile) -> None:
-        """Put every step of a tile back to pending: commits first, then what they wrote."""
-        place = f"{tile.frame}/{tile.row}/{tile.column}"
-        numbers = [step.number for step in self.committed() if step.tile == tile]
-        for number in numbers:
-            self._store.delete(f"evaluated/steps/c/0/{number}/{place}")
-        for number in numbers:
-            self._store.delete(f"evaluated/points/c/{number}/{place}")
-            self._store.delete(
-                f"evaluated/values/c/{number}/{tile.frame}/0/{tile.row}/{tile.column}"
-            )
-        self.points.cache_clear()
+    def withdraw(self, steps: Iterable[Step]) -> None:
+        """Put steps back to pending: their commits first, then what they wrote."""
+        steps = list(steps)
+        for step in steps:
+            self._store.delete(f"evaluated/steps/c/0/{step.number}/{step.tile}")
+        for step in steps:
+            self._store.delete(f"evaluated/points/c/{step.number}/{step.tile}")
+            self._store.delete(self._values_folder(step) + str(step.column))
+        self._kept.clear()
+        self._counts.clear()
 
-    def _points(self, step: Step) -> Points:
-        """What a committed step evaluated.
+    # Inside
 
-        Raises:
-            StoreError: a chunk is missing or damaged.
-        """
+    def _read_points(self, step: Step) -> Points:
         facts = self.facts(step)
         if not facts.points:
             none = np.empty(0, np.intp)
@@ -175,7 +198,18 @@ class Evaluations:
                 f"step {step}: evaluated/points has {len(y)} points, its commit {facts.points}"
             )
         values = self._read(step, "values", (step.number, step.frame, slice(None), rows, columns))
-        return Points(y + rows.start, x + columns.start, values[:, y, x])
+        found = values[:, y, x]
+        # Zarr reads a chunk that is gone as NaN, which may as well be what was found.
+        if np.isnan(found).all() and not self._has_values(step):
+            raise StoreError(f"step {step}: evaluated/values is missing")
+        return Points(y + rows.start, x + columns.start, found)
+
+    def _has_values(self, step: Step) -> bool:
+        folder = self._values_folder(step)
+        return any(str(step.column) in names for _, names in self._store.listing(folder))
+
+    def _values_folder(self, step: Step) -> str:
+        return f"evaluated/values/c/{step.number}/{step.frame}/0/{step.row}/"
 
     def _read(self, step: Step, name: str, at: tuple[Any, ...]) -> NDArray[Any]:
         try:
@@ -184,6 +218,39 @@ class Evaluations:
             raise
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(f"step {step}: evaluated/{name}: {one_line(error)}") from None
+
+
+class _Recent:
+    """The records read last, up to so many points of them in all."""
+
+    def __init__(self, read: Callable[[Step], Points]) -> None:
+        self._read = read
+        self._kept: OrderedDict[Step, Points] = OrderedDict()
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, step: Step) -> Points:
+        with self._lock:
+            if step in self._kept:
+                self._kept.move_to_end(step)
+                return self._kept[step]
+        points = self._read(step)
+        with self._lock:
+            if step not in self._kept:
+                self._kept[step] = points
+                self._held += _weight(points)
+            while self._held > _KEPT_POINTS:
+                self._held -= _weight(self._kept.popitem(last=False)[1])
+        return points
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._held = 0
+
+
+def _weight(points: Points) -> int:
+    return len(points.y) + _RECORD_POINTS
 
 
 def tiles_in(grid: Grid, frame: int, rows: slice, columns: slice) -> list[Tile]:

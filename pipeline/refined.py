@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 from pipeline import audit, refine
 from pipeline.audit import Certificate
 from pipeline.course import UNSEEN, Course
-from pipeline.evaluations import Evaluations
+from pipeline.evaluations import Evaluations, Points
 from pipeline.grid import Step, Tile
 from pipeline.lattice import Floats, Lattice
 from pipeline.scale import Range
-from pipeline.store import Predictions, Store
+from pipeline.store import Predictions, Store, StoreError
 
 _KEPT_BYTES = 256 << 20  # of frames that others are predicted from
 
@@ -53,7 +54,7 @@ class Refined:
         self.fields = [(q, split) for q in store.quantities for split in store.splits]
         # Frames that others are predicted from, and many steps have in common.
         self._kept: dict[tuple[int, int], Floats] = {}
-        self._sample = functools.lru_cache(maxsize=1)(self.drawn)
+        self._sample = functools.lru_cache(maxsize=1)(self._drawn)
 
     # For workers
 
@@ -66,9 +67,8 @@ class Refined:
         the_pass = course.passes[step.number]
         match the_pass.kind:
             case "lattice":
-                chosen = np.zeros((self.grid.height, self.grid.width), dtype=bool)
-                chosen[course.lattice(self.grid).at(0)] = True
-                mask = chosen[rows, columns]
+                mask = np.zeros(self.grid.shape(step.tile), dtype=bool)
+                mask[course.lattice(self.grid).part(rows, columns).at(0)] = True
             case "refine":
                 lattice, _, levels, found = self._estimate(
                     course, step.number, step.frame, rows, columns, the_pass.level
@@ -79,7 +79,7 @@ class Refined:
                 mask = every[_inside(lattice, rows, columns)]
             case "audit":
                 _, levels = self.evaluations.known(step.frame, rows, columns, step.number)
-                ranks = (self._sample(step.number) or {}).get(step.tile, [])
+                ranks = self._sample(step.number).get(step.tile, [])
                 places = np.flatnonzero(levels < 0)[ranks]
                 mask = np.zeros(levels.shape, dtype=bool)
                 mask.flat[places] = True
@@ -162,13 +162,7 @@ class Refined:
             y, x: the points, (n,) each.
             values: evaluated there, float32 (fields, n).
         """
-        rows, columns = self.grid.window(step.tile)
-        seen = self.seen(course, step.number, step.frame, rows, columns)
-        predicted = seen.units[:, y - rows.start, x - columns.start]
-        exact = [s.units(v) for s, v in zip(course.scales(step.number), values, strict=True)]
-        errors = np.abs(predicted - np.stack(exact))
-        # Two results that are both no number agree; one of them alone does not.
-        off = np.where(np.isnan(errors), np.inf, errors)
+        off = self._off(course, step, Points(y, x, values))
         self.store.write_note(_audit_note(step), {"errors": off.tolist()})
 
     # For the driver
@@ -176,8 +170,8 @@ class Refined:
     def ranges(self, course: Course, tiles: Sequence[Tile]) -> list[Range]:
         """The colour ranges, from what the first pass evaluated."""
         asked = next(each for each in course.asked if each is not None)
-        found = [self.evaluations.points(Step(0, *tile)).values for tile in tiles]
-        together = np.concatenate(found, axis=1)
+        found = self.evaluations.of(Step(0, *tile) for tile in tiles)
+        together = np.concatenate([points.values for points in found], axis=1)
         return [
             Range.of(quantity, split, "linear" if quantity == "error" else asked.space, values)
             for (quantity, split), values in zip(self.fields, together, strict=True)
@@ -195,21 +189,30 @@ class Refined:
 
     def drawn(self, number: int) -> dict[Tile, list[int]] | None:
         """The ranks of an audit's points among their tile's unknown ones; None before the draw."""
-        note = self.store.read_note(f"refine/audit-{number}.json")
+        note = self._draw_note(number)
         if note is None:
             return None
         return {Tile(*map(int, tile.split("/"))): ranks for tile, ranks in note["ranks"].items()}
 
     def certify(self, course: Course, number: int) -> Course:
-        """The course after the audit of pass `number`, all of whose steps are committed."""
+        """The course after the audit of pass `number`, all of whose steps are committed.
+
+        Raises:
+            StoreError: the sample, or the record of one of its steps, is missing or damaged.
+        """
         asked = course.asked[course.passes[number].asked]
-        note = self.store.read_note(f"refine/audit-{number}.json") or {}
-        drawn = self.drawn(number) or {}
+        drawn, note = self._drawn(number), self._draw_note(number) or {}
         assert asked is not None
-        errors = np.empty((len(self.fields), 0))
-        for tile in sorted(drawn):
-            found = self.store.read_note(_audit_note(Step(number, *tile))) or {"errors": []}
-            errors = np.concatenate([errors, np.array(found["errors"])], axis=1)
+        errors = np.concatenate(
+            [
+                np.empty((len(self.fields), 0)),
+                *(
+                    self._audited(course, Step(number, *tile), len(ranks))
+                    for tile, ranks in sorted(drawn.items())
+                ),
+            ],
+            axis=1,
+        )
         worst = errors.max(axis=0, initial=0.0)
         audited, beyond = errors.shape[1], int((worst > 1).sum())
         certificate = Certificate(
@@ -232,6 +235,41 @@ class Refined:
         return sum(self.evaluations.counts(self.evaluations.committed()))
 
     # Inside
+
+    def _draw_note(self, number: int) -> dict[str, Any] | None:
+        note = self.store.read_note(f"refine/audit-{number}.json")
+        return note if note and note.keys() == {"left", "ranks"} else None
+
+    def _drawn(self, number: int) -> dict[Tile, list[int]]:
+        drawn = self.drawn(number)
+        if drawn is None:
+            raise StoreError(f"the sample of the audit in pass {number} is missing or damaged")
+        return drawn
+
+    def _audited(self, course: Course, step: Step, count: int) -> NDArray[np.float64]:
+        """How far predictions were off at the `count` points of an audit's step, (fields, count).
+
+        As it was noted by whoever rendered the step; where the note is lost, from its record.
+        """
+        note = self.store.read_note(_audit_note(step)) or {}
+        errors = np.array(note.get("errors", ()))
+        if errors.shape == (len(self.fields), count):
+            return errors
+        points = self.evaluations.points(step)
+        if len(points.y) != count:
+            raise StoreError(f"step {step}: its record has {len(points.y)} points, {count} drawn")
+        return self._off(course, step, points)
+
+    def _off(self, course: Course, step: Step, points: Points) -> NDArray[np.float64]:
+        """How far what was predicted is from evaluated points, in units: (fields, n)."""
+        rows, columns = self.grid.window(step.tile)
+        seen = self.seen(course, step.number, step.frame, rows, columns)
+        predicted = seen.units[:, points.y - rows.start, points.x - columns.start]
+        scales = course.scales(step.number)
+        exact = [s.units(v) for s, v in zip(scales, points.values, strict=True)]
+        errors = np.abs(predicted - np.stack(exact))
+        # Two results that are both no number agree; one of them alone does not.
+        return np.where(np.isnan(errors), np.inf, errors)
 
     def _left(self, before: int) -> list[int]:
         """How many points of each tile the passes before `before` left, in the grid's order."""

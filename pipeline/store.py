@@ -268,18 +268,22 @@ class Store:
         Raises:
             StoreError: a chunk is missing or damaged; the message says which.
         """
-        place = f"{tile.frame}/{tile.row}/{tile.column}"
-        for split in range(len(self.splits)):
-            key = f"{quantity}/c/{split}/{place}"
-            if not sync(self.group.store.exists(self._key(key))):
-                raise StoreError(f"{key} is missing")
         rows, columns = self.grid.window(tile)
-        try:
-            return cast("NDArray[np.float32]", self._array(quantity)[:, tile.frame, rows, columns])
-        except UnreachableError:
-            raise
-        except (ValueError, RuntimeError, OSError) as error:
-            raise StoreError(f"{quantity}/c/*/{place}: {one_line(error)}") from None
+        keys = [f"{quantity}/c/{split}/{tile}" for split in range(len(self.splits))]
+        found = self._read_chunks(quantity, keys, (slice(None), tile.frame, rows, columns))
+        return cast("NDArray[np.float32]", found)
+
+    def read_predictions(self, tile: Tile) -> Predictions:
+        """Which points of a tile of a render that is refined are predicted.
+
+        Raises:
+            StoreError: a chunk is missing or damaged; the message says which.
+        """
+        window = self.grid.window(tile)
+        level = self._read_chunks("level", [f"level/c/{tile}"], (tile.frame, *window))
+        keys = [f"predicted_error/c/0/0/{tile}"]
+        whole = slice(None), slice(None), tile.frame, *window
+        return Predictions(level, self._read_chunks("predicted_error", keys, whole))
 
     def tile_facts(self, tile: Tile) -> tuple[float, int]:
         """Seconds a committed tile took, and the id of the worker that made it.
@@ -365,6 +369,18 @@ class Store:
         sync(self.group.store.delete(self._key(key)))
 
     # Inside
+
+    def _read_chunks(self, name: str, keys: Sequence[str], at: tuple[Any, ...]) -> Any:
+        """A part of an array, all of whose chunks, `keys`, have to be there."""
+        for key in keys:
+            if not sync(self.group.store.exists(self._key(key))):
+                raise StoreError(f"{key} is missing")
+        try:
+            return self._array(name)[at]
+        except UnreachableError:
+            raise
+        except (ValueError, RuntimeError, OSError) as error:
+            raise StoreError(f"{' or '.join(keys)}: {one_line(error)}") from None
 
     def _commit_folders(self) -> list[str]:
         """What to list for all commits: one folder, or many where each fills an answer."""

@@ -20,6 +20,7 @@ from pipeline.evaluations import Points
 from pipeline.frames import Planes
 from pipeline.grid import Step, Tile
 from pipeline.losses import LossFunction, loss_function
+from pipeline.place import UnreachableError
 from pipeline.plane import Plane
 from pipeline.precision import DEFAULT_TOLERANCE, Fidelity, Precision, compare, spread
 from pipeline.refined import Refined
@@ -212,6 +213,15 @@ class StepRenderer(TileRenderer):
             OSError: the store cannot be written.
             StoreError: what the step needs is damaged.
         """
+        try:
+            return self._render(step)
+        except UnreachableError:
+            raise
+        except StoreError as error:
+            # Not the fault of this step: what it reads belongs to others, around it.
+            raise StoreError(f"{error}. Run lossatlas verify, then resume") from None
+
+    def _render(self, step: Step) -> TileFacts:
         began = time.perf_counter()
         course = self._course_of(step)
         y, x = self._refined.wanted(course, step)
@@ -245,8 +255,8 @@ class StepRenderer(TileRenderer):
         known = self._course
         if known is None or known.last < step.number or (step.number and not known.ranges):
             self._course = Course.read(self._store)
-        if self._course is None:
-            raise StoreError(f"{self._store.url} has no course of a refinement; resume it")
+        if self._course is None or self._course.last < step.number:
+            raise StoreError(f"what was decided for pass {step.number} is missing or damaged")
         return self._course
 
 

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.grid import Tile
+import numpy as np
+
+from pipeline.course import Course
+from pipeline.evaluations import Evaluations
+from pipeline.grid import Step, Tile
 from pipeline.place import UnreachableError
 from pipeline.store import Store, StoreError
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A committed tile whose chunks cannot be trusted, and why."""
+    """A tile that cannot be trusted, and why.
+
+    Attributes:
+        steps: of a render that is refined: those to render again before the tile.
+    """
 
     tile: Tile
     reason: str
+    steps: tuple[Step, ...] = ()
 
 
 def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
-    """Read every chunk of every committed tile and check its checksum.
+    """Read every chunk of every committed tile, and of every committed step, and check them.
 
     Args:
         store: opened; nothing is changed.
         progress: called with tiles checked and tiles to check.
     """
     damages = []
-    committed = sorted(store.committed())
-    for number, tile in enumerate(committed, start=1):
-        reason = _damage(store, tile)
-        if reason is not None:
-            damages.append(Damage(tile, reason))
+    # In this order, which is against that of a driver that may be at work.
+    committed = store.committed()
+    records = _Records(store) if store.refined else None
+    begun = sorted(committed.union(records.steps) if records else committed)
+    for number, tile in enumerate(begun, start=1):
+        damage = records.damage(tile) if records else None
+        if damage is None and tile in committed:
+            damage = _damage(store, tile, records)
+        if damage is not None:
+            damages.append(damage)
         if progress is not None:
-            progress(number, len(committed))
+            progress(number, len(begun))
     return damages
 
 
@@ -46,6 +61,8 @@ def withdraw(store: Store, damages: list[Damage]) -> None:
     try:
         for damage in damages:
             store.withdraw(damage.tile)
+        if store.refined:
+            Evaluations(store).withdraw(step for damage in damages for step in damage.steps)
     except UnreachableError:
         raise
     except OSError as error:
@@ -56,11 +73,61 @@ def withdraw(store: Store, damages: list[Damage]) -> None:
         ) from None
 
 
-def _damage(store: Store, tile: Tile) -> str | None:
+class _Records:
+    """The records of a refinement's steps; `steps` has those of each tile that has any."""
+
+    def __init__(self, store: Store) -> None:
+        self._evaluations = Evaluations(store)
+        self._shape = len(store.quantities), len(store.splits)
+        self.steps: dict[Tile, list[Step]] = defaultdict(list)
+        for step in sorted(self._evaluations.committed()):
+            self.steps[step.tile].append(step)
+        self._course = Course.read(store)
+
+    def damage(self, tile: Tile) -> Damage | None:
+        """What is wrong with the steps of a tile."""
+        steps = tuple(self.steps.get(tile, ()))
+        if steps and self._course is None:
+            reason = "what was decided for its steps, .lossatlas/refine.json, is missing or damaged"
+            return Damage(tile, reason, steps)
+        for step in steps:
+            try:
+                self._evaluations.points(step)
+            except StoreError as error:
+                return Damage(tile, str(error), steps)
+        return None
+
+    def require_composed(self, store: Store, tile: Tile) -> None:
+        """Hold a composed tile to its steps, whose records are sound.
+
+        Raises:
+            StoreError: it is damaged, or does not show what they evaluated.
+        """
+        predictions = store.read_predictions(tile)
+        window = store.grid.window(tile)
+        values, level = self._evaluations.known(
+            tile.frame,
+            *window,
+            before=self._course.last + 1 if self._course else 0,
+            committed=self.steps.get(tile, ()),
+        )
+        if not np.array_equal(level, predictions.level):
+            raise StoreError(f"level/c/{tile} is not what its steps evaluated")
+        fields = values.reshape(*self._shape, *level.shape)
+        for quantity, own in zip(store.quantities, fields, strict=True):
+            found = store.read_tile(quantity, tile)
+            if not np.array_equal(own[:, level >= 0], found[:, level >= 0], equal_nan=True):
+                raise StoreError(f"{quantity}/c/*/{tile} is not what its steps evaluated")
+
+
+def _damage(store: Store, tile: Tile, records: _Records | None) -> Damage | None:
+    """What is wrong with a committed tile whose steps, if it has any, are sound."""
     try:
         store.tile_facts(tile)
         for quantity in store.quantities:
             store.read_tile(quantity, tile)
+        if records is not None:
+            records.require_composed(store, tile)
     except StoreError as error:
-        return str(error)
+        return Damage(tile, str(error))
     return None

@@ -80,6 +80,7 @@ def info(run: str, as_json: bool) -> None:
 def verify(run: str, dry_run: bool, as_json: bool) -> int:
     """Read every finished tile and check it; put damaged ones back to pending.
 
+    Of a render that is refined also what each step evaluated, before there are finished tiles.
     Exits with 1 when something is damaged, naming the tiles and what is wrong with them;
     `lossatlas resume RUN` then renders them again.
 
@@ -90,10 +91,12 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     """
     from cluster import phrases
     from pipeline import verify as checks
+    from pipeline.evaluations import Evaluations
     from pipeline.store import Store
 
     store = Store.open(place_of(run), writable=not dry_run)
     checked = len(store.committed())
+    steps = len(Evaluations(store).committed()) if store.refined else 0
     damages = checks.verify(store)
     if damages and not dry_run:
         checks.withdraw(store, damages)
@@ -103,6 +106,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
                 {
                     "store": store.url,
                     "checked": checked,
+                    **({"steps": steps} if store.refined else {}),
                     "damaged": {str(damage.tile): damage.reason for damage in damages},
                     "put_back": not dry_run and bool(damages),
                 },
@@ -110,11 +114,18 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
             )
         )
         return 1 if damages else 0
-    place = phrases.place(store.url)
+    place, what = phrases.place(store.url), phrases.plural(checked, "finished tile")
+    if store.refined:
+        what += f" and {phrases.plural(steps, 'step')}"
     if not damages:
-        click.echo(f"{place}: {phrases.plural(checked, 'finished tile')} sound")
+        click.echo(f"{place}: {what} sound")
         return 0
-    click.echo(f"{place}: {len(damages):,} of {phrases.plural(checked, 'finished tile')} damaged")
+    found = f"damage in {phrases.plural(len(damages), 'tile')}"
+    click.echo(
+        f"{place}: {found}, of {what}"
+        if store.refined
+        else f"{place}: {len(damages):,} of {what} damaged"
+    )
     for damage in damages:
         click.echo(f"  tile {damage.tile}: {damage.reason}")
     click.echo(

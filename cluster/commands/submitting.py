@@ -45,18 +45,23 @@ def submit(
       lossatlas submit bowl.yaml --address http://127.0.0.1:8265 --workers 8 --device cuda
       lossatlas submit bowl.yaml --store s3://bucket/bowl.zarr --follow
     """
-    from cluster.selection import parse
+    from cluster import choices, steps
     from pipeline import prepare
     from pipeline.store import Store
 
     asked = spec_at(spec, store)
-    selection = parse(how["frames"] or "0:")
+    selection = choices.selected(how)
+    if asked.evaluate.refine is not None:
+        steps.check(selection)
     jobs = connected(address)
     if Store.exists(asked.store):
         _refuse_if_driven(jobs, Store.open(asked.store))
     prepared = prepare.prepare(asked)
     made, _ = prepare.create_or_match(prepared, lambda: _grid(prepared, how["workers"] or 1))
     selection.check(made.frames)
+    if made.refined:
+        steps.check(selection)
+        steps.decide(made, asked.evaluate.refine)  # the job goes on as it was decided
     if not quiet:
         _warn_of_local(asked)
     id_ = _start(jobs, made, how, quiet)
@@ -69,11 +74,14 @@ def resume_as_job(run: str, address: str, how: dict[str, Any]) -> int:
     Raises:
         LossatlasError: no such store, or somebody is at it.
     """
-    from cluster.selection import parse
+    from cluster import choices, steps
     from pipeline.store import Store
 
     store = Store.open(run, writable=True)
-    parse(how["frames"] or "0:").check(store.frames)
+    selection = choices.selected(how)
+    selection.check(store.frames)
+    if store.refined:
+        steps.check(selection)
     jobs = connected(address)
     _refuse_if_driven(jobs, store)
     _start(jobs, store, how, how["quiet"])
@@ -150,11 +158,11 @@ def _refuse_if_driven(jobs: Jobs, store: Store) -> None:
 
 def _start(jobs: Jobs, store: Store, how: dict[str, Any], quiet: bool) -> str | None:
     """Start the job that drives `store` and print its id; None where nothing is left to do."""
-    from cluster import phrases
+    from cluster import phrases, steps
     from cluster.jobs import Note, entrypoint
 
     place = phrases.place(store.url)
-    if not store.pending():
+    if steps.finished(store):
         if not quiet:
             tiles = phrases.plural(store.grid.tile_count, "tile")
             warn(f"{place}: all {tiles} are done; nothing to do")
