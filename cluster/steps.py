@@ -95,6 +95,8 @@ class Steps:
         self._look()  # another driver may have been here before the lease was taken
         if self._course is None:
             self._decide(self._begun())
+        else:
+            self._ask(functools.partial(self._now.write, self._store))  # the copy, or its original
         if self._asks:
             for tile in sorted(self._store.committed()):
                 self._ask(functools.partial(self._store.withdraw, tile))
@@ -161,7 +163,8 @@ class Steps:
             )
         same = len({self._store.extent(frame) for frame in range(self._store.frames)}) == 1
         course = Course.begin(self._store.grid, first, same)
-        return course if course.satisfies(self._asked) else course.asking(self._asked)
+        is_all = self._going_on or course.satisfies(self._asked)
+        return course if is_all else course.asking(self._asked)
 
     def _decide(self, course: Course) -> None:
         """Write what is decided, as long as nobody else did meanwhile."""

@@ -1,0 +1,353 @@
+"""Which steps of a refinement may be taken when, with simulated workers."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cluster.errors import ClusterError
+from cluster.loop import Done
+from cluster.steps import Steps, decide, finished
+from pipeline.course import Course
+from pipeline.evaluations import Evaluations
+from pipeline.grid import Grid, Step, Tile
+from pipeline.refined import Refined
+from pipeline.store import Store
+from pipeline.verify import verify, withdraw
+from tests.cluster.hills import ASKED, GRID, HillCrew, HillRenderer, content, create, hills, refine
+from tests.cluster.test_loop import SimulatedCrew
+
+TIGHTER = ASKED.model_copy(update={"tolerance": 0.001})
+
+
+# Tiles that do not all look at each other.
+NINE = Grid(width=65, height=65, tile=22)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """What one worker makes of the hills, step by step."""
+    store = create(tmp_path_factory.mktemp("done") / "a.zarr")
+    refine(store, HillCrew(store), workers=1)
+    assert finished(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def undisturbed(done: Store) -> dict[str, bytes]:
+    return content(done)
+
+
+@pytest.fixture
+def store(done: Store, tmp_path: Path) -> Store:
+    """A copy of it."""
+    shutil.copytree(done.url, tmp_path / "copy.zarr")
+    return Store.open(str(tmp_path / "copy.zarr"), writable=True)
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Store:
+    """A store in which about half of the steps are done."""
+    store = create(tmp_path / "begun.zarr")
+    refine(store, HillCrew(store), stop=lambda observer: len(observer.tiles) > 11)
+    return store
+
+
+def test_a_refinement_predicts_some_points_and_evaluates_others(store: Store) -> None:
+    assert verify(store) == []
+    level = store.group["level"][0]
+    assert 0.05 < (level >= 0).mean() < 0.95
+    exact = exactly(store)
+    found = store.read("loss", "train")
+    np.testing.assert_array_equal(found[level >= 0], exact[level >= 0])
+    assert np.abs(np.log(found / exact)).max() < 0.1
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
+def test_neither_order_nor_accidents_change_a_bit(tmp_path: Path, seed: int) -> None:
+    """Workers die before and after their commits, stragglers come late, drivers are replaced."""
+    alone, store = (create(tmp_path / f"{name}.zarr", NINE) for name in "ab")
+    refine(alone, HillCrew(alone), workers=1)
+    for goal in (7, 20):
+        crew = HillCrew(store, seed, accidents=0.1)
+        refine(store, crew, workers=2 + seed, stop=lambda o, goal=goal: len(o.tiles) >= goal)  # type: ignore[misc]
+    refine(store, HillCrew(store, seed + 10, accidents=0.1), going_on=True)
+    assert content(store) == content(alone)
+
+
+def test_a_straggler_undoes_nothing(store: Store, undisturbed: dict[str, bytes]) -> None:
+    late = HillRenderer(store)
+    for number in range(6):
+        late(Step(number, 0, 1, 0))
+    assert content(store) == undisturbed
+
+
+def test_a_lost_commit_is_made_up_for_before_anybody_needs_it(
+    begun: Store, undisturbed: dict[str, bytes]
+) -> None:
+    """Others are further on already, and would read what is not there."""
+    holes = [Step(0, 0, 1, 1), Step(1, 0, 0, 0)]
+    Evaluations(begun).withdraw(holes)
+    observer = refine(begun, HillCrew(begun), going_on=True)
+    assert observer.tiles[:1] == holes[:1]
+    assert set(holes) < set(observer.tiles)
+    assert not observer.given_up
+    assert content(begun) == undisturbed
+
+
+def test_a_killed_driver_is_made_up_for_wherever_it_was(
+    tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies at each write of its own: of what was decided, twice each, and of the sample."""
+    store = create(tmp_path / "a.zarr")
+    write, left, died = Store.write_note, [0], []
+
+    def write_or_die(store: Store, name: str, note: dict[str, object]) -> None:
+        if name.startswith("refine") and "/0-" not in name:
+            left[0] -= 1
+            if not left[0]:
+                died.append(name)
+                raise KeyboardInterrupt
+        write(store, name, note)
+
+    monkeypatch.setattr(Store, "write_note", write_or_die)
+    # Each one that goes on writes twice what it found.
+    for nth in (1, 2, 3, 4, 5, 4, 4):
+        left[0] = nth
+        with pytest.raises(KeyboardInterrupt):
+            refine(store, HillCrew(store))
+        assert not finished(store)
+    note, copy, sample = "refine.json", "refine/copy.json", "refine/audit-4.json"
+    assert died == [copy, note, copy, note, sample, copy, note]
+    refine(store, HillCrew(store))
+    assert content(store) == undisturbed
+
+
+def test_what_is_decided_is_read_from_its_copy(begun: Store, undisturbed: dict[str, bytes]) -> None:
+    note = Path(begun.url, ".lossatlas", "refine.json")
+    note.write_bytes(note.read_bytes()[:100])
+    refine(begun, HillCrew(begun), going_on=True)
+    assert content(begun) == undisturbed
+
+
+def test_steps_without_what_was_decided_for_them_are_refused_until_verify_puts_them_back(
+    begun: Store, undisturbed: dict[str, bytes]
+) -> None:
+    for name in ("refine.json", "refine/copy.json"):
+        Path(begun.url, ".lossatlas", name).write_text("{")
+    with pytest.raises(ClusterError, match=r"has 1\d steps .* lossatlas verify, then resume"):
+        Steps(begun, ASKED, going_on=True).begin()
+    damages = verify(begun)
+    assert len(damages) == 4
+    assert "refine.json, is missing or damaged" in damages[0].reason
+    withdraw(begun, damages)
+    refine(begun, HillCrew(begun))
+    assert content(begun) == undisturbed
+
+
+def test_a_store_that_was_never_begun_goes_by_its_own_spec(tmp_path: Path) -> None:
+    store = create(tmp_path / "a.zarr")
+    assert not finished(store)
+    with pytest.raises(ClusterError, match="was not begun; wanted the spec"):
+        Steps(store, None, going_on=True).begin()
+    store.attrs["spec"] = {"evaluate": {"refine": ASKED.model_dump()}}
+    assert len(Steps(store, None, going_on=True).begin()) == 4
+    assert Course.read(store).asked == (ASKED,)  # type: ignore[union-attr]
+    other = create(tmp_path / "b.zarr")
+    other.attrs["spec"] = store.attrs["spec"]
+    Steps(other, None, going_on=False).begin()
+    assert Course.read(other).asked == (ASKED, None)  # type: ignore[union-attr]
+
+
+# Asking for more
+
+
+def test_a_tighter_tolerance_adds_points_and_keeps_all_there_were(
+    store: Store, undisturbed: dict[str, bytes]
+) -> None:
+    course, evaluated = Course.read(store), Refined(store).evaluated()
+    assert course is not None
+    observer = refine(store, HillCrew(store), TIGHTER)
+    assert min(step.number for step in observer.tiles) == course.last + 1  # type: ignore[attr-defined]
+    after = content(store)
+    records = [key for key in undisturbed if key.startswith("evaluated/")]
+    assert {key: after[key] for key in records} == {key: undisturbed[key] for key in records}
+    points, again = Refined(store).evaluated(), Course.read(store)
+    assert again is not None
+    assert evaluated < points == int((store.group["level"][:] >= 0).sum())
+    assert len(again.certificates) > len(course.certificates)
+    assert again.certificates[-1].tolerance["loss"] == 0.001
+    assert verify(store) == []
+    # What was asked for before, or less, has nothing to do.
+    for asked in (TIGHTER, ASKED, ASKED.model_copy(update={"tolerance": 0.1})):
+        assert Steps(store, asked, going_on=False).complete
+
+
+def test_everything_is_evaluated_where_nothing_may_be_predicted_any_more(store: Store) -> None:
+    refine(store, HillCrew(store), None)
+    assert finished(store)
+    np.testing.assert_array_equal(store.read("loss", "train"), exactly(store))
+    assert Refined(store).evaluated() == GRID.points
+    assert (store.group["predicted_error"][:] == 0).all()
+    assert Steps(store, ASKED, going_on=False).complete
+    assert verify(store) == []
+
+
+@pytest.mark.parametrize("done", [2, 22])
+def test_more_may_be_asked_for_at_any_time(tmp_path: Path, done: int) -> None:
+    """In the first pass, and while composing, which is then given up."""
+    store = create(tmp_path / "a.zarr")
+    refine(store, HillCrew(store), stop=lambda observer: len(observer.tiles) >= done)
+    composed = len(store.committed())
+    observer = refine(store, HillCrew(store), TIGHTER)
+    assert not observer.given_up
+    assert finished(store)
+    assert verify(store) == []
+    if composed:
+        assert not [s for s in observer.tiles if s.number == 5]  # type: ignore[attr-defined]
+        facts = [Evaluations(store).facts(Step(5, *tile)) for tile in GRID.tiles()]
+        assert [each.points for each in facts] == [0] * 4
+
+
+def test_tiles_are_withdrawn_before_more_is_asked_for(
+    store: Store, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that dies in between leaves what was decided, and tiles to compose again."""
+    taken = itertools.count()
+    put_back = Store.withdraw
+
+    def put_back_or_die(store: Store, tile: Tile) -> None:
+        if next(taken) == 3:
+            raise KeyboardInterrupt
+        put_back(store, tile)
+
+    monkeypatch.setattr(Store, "withdraw", put_back_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        Steps(store, TIGHTER, going_on=False).begin()
+    assert not finished(store)
+    observer = refine(store, HillCrew(store), going_on=True)
+    assert len(observer.tiles) == 3
+    assert content(store) == undisturbed
+
+
+def test_what_is_asked_for_is_noted_for_whoever_goes_on(store: Store) -> None:
+    decide(store, ASKED)
+    assert finished(store)
+    decide(store, TIGHTER)
+    assert Course.read(store).asked == (ASKED, TIGHTER)  # type: ignore[union-attr]
+    assert store.committed() == set()
+    refine(store, HillCrew(store), going_on=True)
+    assert Course.read(store).certificates[-1].tolerance["loss"] == 0.001  # type: ignore[union-attr]
+
+
+def test_two_drivers_do_not_decide_at_once(tmp_path: Path) -> None:
+    store = create(tmp_path / "a.zarr")
+    steps = Steps(store, ASKED, going_on=False)
+    steps.begin()
+    decide(store, TIGHTER)
+    for step in map(Step._make, itertools.product([0], [0], range(2), range(2))):
+        facts = HillRenderer(store)(step)
+        if step != Step(0, 0, 1, 1):
+            steps.after(step, Done(0, facts.points, 1.0))
+    with pytest.raises(ClusterError, match="another driver has gone on"):
+        steps.after(step, Done(0, facts.points, 1.0))
+
+
+# Who may go ahead
+
+
+class _Hasty(SimulatedCrew):
+    """Workers that only say that they have done it; one step takes ages."""
+
+    def __init__(self, slow: Step) -> None:
+        super().__init__([])
+        self._slow = slow
+        self.begun: list[tuple[float, Step]] = []
+
+    def render(self, worker: int, step: Step) -> None:  # type: ignore[override]
+        seconds = 100_000.0 if step == self._slow else 1.0
+        self.begun.append((self.now, step))
+        self._at(seconds, Done(worker, 1, seconds))
+
+
+def test_nobody_is_idle_while_a_tile_is_slow_except_near_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One tile of 625 hangs in the first pass that refines; elsewhere passes go on."""
+    monkeypatch.setattr(Refined, "ranges", lambda *_: [])
+    grid = Grid(400, 400, 16)
+    store = create(tmp_path / "a.zarr", grid)
+    crew = _Hasty(slow=Step(1, 0, 0, 0))
+    observer = refine(store, crew, workers=4, stop=lambda _: crew.now > 5_000)
+    course = Course.read(store)
+    assert course is not None
+    reach = Refined(store).needed(course, Tile(0, 0, 0))[0].stop // 16
+    last = course.last - 1
+    assert [each.kind for each in course.passes] == ["lattice", *["refine"] * last, "audit"]
+    # With each pass the tiles that have to wait grow by as much as one looks around.
+    held = {
+        Step(number, 0, row, column)
+        for number in range(1, last + 1)
+        for row in range((number - 1) * reach + 1)
+        for column in range((number - 1) * reach + 1)
+    }
+    free = {Step(number, *tile) for number in range(last + 1) for tile in grid.tiles()} - held
+    assert len(free) > 0.7 * 625 * (last + 1)
+    assert set(observer.tiles) >= free  # type: ignore[operator]
+    assert max(when for when, step in crew.begun if step in free) < 1.05 * len(free) / 3 + 10
+
+
+def test_frames_wait_for_those_they_are_predicted_from(tmp_path: Path) -> None:
+    grid = Grid(32, 32, 32, frames=8)
+    store = create(tmp_path / "a.zarr", grid)
+    crew = HillCrew(store)
+    observer = refine(store, crew, ASKED, workers=3)
+    assert not observer.given_up
+    assert finished(store)
+    course = Course.read(store)
+    assert course is not None
+    assert course.stride > 1
+    place = {step: at for at, step in enumerate(observer.tiles)}
+    for step in observer.tiles:
+        assert isinstance(step, Step)
+        if course.passes[step.number].kind != "refine":
+            continue
+        before = course.settled(step.number) - 1
+        for parent in course.parents(step.frame, 8):
+            assert place[Step(before, parent, 0, 0)] < place[step]  # type: ignore[index]
+    # And where a driver takes over.
+    other = create(tmp_path / "c.zarr", grid)
+    for goal in (12, 10):
+        refine(other, HillCrew(other), stop=lambda o, goal=goal: len(o.tiles) > goal)  # type: ignore[misc]
+    refine(other, HillCrew(other))
+    assert content(other) == content(store)
+
+
+def test_what_a_step_costs_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each tile of ten thousand waits for a hundred around it: no two milliseconds."""
+    monkeypatch.setattr(Refined, "ranges", lambda *_: [])
+    store = create(tmp_path / "a.zarr", Grid(6400, 6400, 64))
+    steps = Steps(store, ASKED, going_on=False)
+    ready = deque(steps.begin())
+    assert len(ready) == 10_000
+    for _ in range(10_000):
+        ready += steps.after(ready.popleft(), Done(0, 1, 1.0))
+    began = time.process_time()
+    for _ in range(4_000):
+        ready += steps.after(ready.popleft(), Done(0, 1, 1.0))
+    cost = (time.process_time() - began) / 4_000
+    assert len(ready) > 6_000  # the next pass has begun
+    assert cost < 0.002
+
+
+def exactly(store: Store) -> NDArray[np.float32]:
+    """The hills at every point of the grid."""
+    columns, rows = GRID.axes(store.extent())
+    return hills(0, columns[None], rows[:, None]).astype("f4")
