@@ -22,8 +22,11 @@ from pipeline.place import PlaceError, UnreachableError, check, reached
 from pipeline.plane import Anchor, FrameFacts
 from pipeline.store import Store
 from tests.cluster import landscape
+from tests.cluster.hills import content
 from tests.cluster.landscape import lay_out, numbers
 from tests.cluster.objects import BUCKET, SECRET, ObjectServer, remote_numbers, serving
+from tests.cluster.test_refined import SERIAL, stop_after
+from tests.cluster.test_refined import lay_out as lay_out_refined
 
 STORE = f"s3://{BUCKET}/runs/tiny.zarr"
 
@@ -174,6 +177,30 @@ def test_a_store_that_never_answers_is_not_waited_for(
     monkeypatch.undo()
     store.write_note("x.json", {"now": 1})
     assert store.read_note("x.json") == {"now": 1}
+
+
+def test_a_refined_render_on_objects_is_the_local_one(
+    objects: ObjectServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped, damaged and mended there."""
+    spec = lay_out_refined(tmp_path)
+    assert cli.run(["render", str(spec), *SERIAL]) == 0
+    place, key = f"s3://{BUCKET}/runs/refined.zarr", "runs/refined.zarr/"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 10)
+        assert cli.run(["render", str(spec), "--store", place, *SERIAL]) == 130
+    damaged = f"{key}evaluated/values/c/0/0/0/1/0"
+    objects.client().put_object(Bucket=BUCKET, Key=damaged, Body=b"no record")
+    capsys.readouterr()
+    assert cli.run(["verify", place]) == 1
+    assert "step 0/1/0, pass 0: evaluated/values" in capsys.readouterr().out
+    assert cli.run(["resume", place, *SERIAL]) == 0
+    assert cli.run(["verify", place]) == 0
+    found = {name.removeprefix(key): data for name, data in objects.objects(key).items()}
+    local = content(Store.open(str(tmp_path / "tiny.zarr")))
+    for name in ("counts", "course"):
+        del local[name]
+    assert {name: found[name] for name in local} == local
 
 
 @pytest.mark.ray

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -415,3 +418,44 @@ def test_a_full_disk_stops_a_refinement_that_then_goes_on(
         assert "cannot be written (Read-only file system)" in capsys.readouterr().err
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+
+
+# On Ray
+
+
+def wait_for_steps(store: Path, count: int, seconds: float = 120.0) -> None:
+    """Wait until `count` steps are committed."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        names = (path.name for path in (store / "evaluated/steps/c").rglob("*") if path.is_file())
+        if sum(name.isdigit() for name in names) >= count:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"fewer than {count} steps after {seconds} s")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_workers_and_drivers_change_no_bit_of_a_refined_render(tmp_path: Path) -> None:
+    """kill −9 of a worker and of the driver, in the passes of nine tiles and while composing."""
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    assert cli.run(["render", str(lay_out(calm, tile=22, call_seconds=1e-9)), *SERIAL]) == 0
+    lay_out(wild, tile=22, call_seconds=0.01)
+    store = wild / "tiny.zarr"
+    for wanted in (4, 16, 30, 47):
+        arguments = ("render", "spec.yaml", "--workers", 2)
+        driver = landscape.start(*arguments, folder=wild)
+        try:
+            wait_for_steps(store, wanted)
+            os.kill(landscape.workers(driver.pid)[0], signal.SIGKILL)
+            wait_for_steps(store, wanted + 2)
+        finally:
+            driver.kill()
+            driver.communicate(timeout=30)
+    driver = landscape.start("resume", "tiny.zarr", "--workers", 2, folder=wild)
+    out, err = driver.communicate(timeout=300)
+    assert driver.returncode == 0, out + err
+    assert "quarantined" not in out
+    assert content(Store.open(str(store))) == content(Store.open(str(calm / "tiny.zarr")))
+    assert cli.run(["verify", str(store)]) == 0

@@ -1,0 +1,174 @@
+"""The records of a refinement's steps: written once, read whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import evaluations
+from pipeline.evaluations import Evaluations, Points
+from pipeline.grid import Extent, Grid, Step, Tile
+from pipeline.plane import Anchor, FrameFacts
+from pipeline.store import Store, StoreError
+
+GRID = Grid(width=10, height=7, tile=4, frames=2)
+FRAME = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("θ", 0, 0, 0),), None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    where = str(tmp_path / "a.zarr")
+    return Store.create(where, GRID, ["train"], ["loss", "error"], [FRAME] * 2, {}, True)
+
+
+def some_points(step: Step, share: float = 0.4) -> Points:
+    """Points in the tile of a step, with two values each."""
+    generator = np.random.default_rng(step)
+    rows, columns = GRID.window(step.tile)
+    y, x = np.nonzero(generator.random(GRID.shape(step.tile)) < share)
+    return Points(y + rows.start, x + columns.start, generator.random((2, len(y)), "f4"))
+
+
+def same(one: Points, other: Points) -> None:
+    for name in ("y", "x", "values"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_records_read_back_exactly(store: Store) -> None:
+    steps = [Step(n, *tile) for n, tile in enumerate(GRID.tiles())]
+    written = Evaluations(store)
+    for step in steps:
+        written.commit(step, some_points(step), seconds=2.5, worker=7)
+    read = Evaluations(Store.open(store.url))
+    assert read.committed() == set(steps)
+    for step, points in zip(steps, read.of(steps), strict=True):
+        same(points, some_points(step))
+        assert read.facts(step) == evaluations.StepFacts(len(points.y), 2.5, 7)
+    assert read.counts(steps) == [len(some_points(step).y) for step in steps]
+
+
+def test_a_part_of_a_frame_is_what_the_passes_before_left(store: Store) -> None:
+    kept = Evaluations(store)
+    steps = [Step(number, 1, row, 1) for number in range(3) for row in range(2)]
+    for step in steps:
+        kept.commit(step, some_points(step), 1.0, 0)
+    rows, columns = slice(2, 6), slice(5, 8)
+    values, passes = kept.known(1, rows, columns, before=2, committed=steps)
+    expected = np.full((7, 10), -1)
+    for step in steps[:4]:
+        points = some_points(step)
+        expected[points.y, points.x] = step.number
+    np.testing.assert_array_equal(passes, expected[rows, columns])
+    assert (np.isnan(values) == (passes < 0)).all()
+    # Where nobody says what counts, everything has to be there.
+    kept.withdraw([Step(2, 1, 0, 1)])
+    with pytest.raises(StoreError, match=r"step 1/0/1, pass 2.*its commit is missing"):
+        Evaluations(store).known(1, rows, columns, before=3)
+
+
+def test_passes_that_found_nothing_and_results_that_are_no_number(store: Store) -> None:
+    kept = Evaluations(store)
+    nothing, nan = Step(0, 0, 0, 0), Step(1, 0, 0, 0)
+    kept.commit(nothing, some_points(nothing, share=0), 1.0, 0)
+    points = some_points(nan)
+    diverged = Points(points.y, points.x, np.full_like(points.values, np.nan))
+    kept.commit(nan, diverged, 1.0, 0)
+    read = Evaluations(store)
+    assert len(read.points(nothing).y) == 0
+    same(read.points(nan), diverged)
+    # Zarr reads what is gone as NaN: that is no result.
+    chunk(store, "values", nan).unlink()
+    with pytest.raises(StoreError, match=r"step 0/0/0, pass 1: evaluated/values is missing"):
+        Evaluations(store).points(nan)
+
+
+def chunk(store: Store, name: str, step: Step) -> Path:
+    number, frame, row, column = step
+    place = {
+        "points": f"{number}/{frame}/{row}/{column}",
+        "values": f"{number}/{frame}/0/{row}/{column}",
+        "steps": f"0/{number}/{frame}/{row}/{column}",
+    }[name]
+    return Path(store.url, "evaluated", name, "c", place)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 0x10
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+@pytest.mark.parametrize("name", ["points", "values", "steps"])
+@pytest.mark.parametrize("harm", [flip, cut, Path.unlink])
+def test_no_damage_is_read(store: Store, name: str, harm: Callable[[Path], None]) -> None:
+    """At the tiles of a grid's edge, whose chunks reach beyond it, as elsewhere."""
+    for step in (Step(3, 1, 0, 1), Step(3, 1, 1, 2)):
+        Evaluations(store).commit(step, some_points(step), 1.0, 0)
+        harm(chunk(store, name, step))
+        with pytest.raises(StoreError, match=f"step {step}"):
+            Evaluations(store).points(step)
+        # What is there is no reason not to write it anew.
+        Evaluations(store).commit(step, some_points(step), 1.0, 0)
+        same(Evaluations(store).points(step), some_points(step))
+
+
+def test_a_commit_that_says_more_than_its_record_is_refused(store: Store) -> None:
+    step = Step(0, 0, 1, 1)
+    kept = Evaluations(store)
+    kept.commit(step, some_points(step), 1.0, 0)
+    count = len(some_points(step).y)
+    store.group["evaluated/steps"][0, 0, 0, 1, 1] = count + 1
+    with pytest.raises(StoreError, match=f"has {count} points, its commit {count + 1}"):
+        Evaluations(store).points(step)
+
+
+def test_withdrawn_steps_are_gone_with_all_they_wrote(store: Store) -> None:
+    kept = Evaluations(store)
+    step, other = Step(0, 0, 1, 1), Step(1, 0, 1, 1)
+    for each in (step, other):
+        kept.commit(each, some_points(each), 1.0, 0)
+    assert len(kept.points(step).y)
+    kept.withdraw([step])
+    assert kept.committed() == {other}
+    assert not any(chunk(store, name, step).exists() for name in ("points", "values", "steps"))
+    with pytest.raises(StoreError, match="its commit is missing"):
+        kept.points(step)
+    with pytest.raises(StoreError, match="its commit is missing"):
+        kept.counts([step])
+    kept.withdraw([step])  # once more does no harm
+
+
+def test_half_written_commits_are_none(store: Store) -> None:
+    step = Step(0, 0, 1, 1)
+    Evaluations(store).commit(step, some_points(step), 1.0, 0)
+    path = chunk(store, "steps", step)
+    path.with_name("2.0123456789abcdef.partial").touch()
+    assert Evaluations(store).committed() == {step}
+
+
+def test_what_was_read_is_kept_up_to_so_many_points(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = list(GRID.tiles())
+    steps = [Step(0, *tile) for tile in tiles]
+    kept = Evaluations(store)
+    for step in steps:
+        kept.commit(step, some_points(step, share=1), 1.0, 0)
+    monkeypatch.setattr(evaluations, "_KEPT_POINTS", 2 * (16 + evaluations._RECORD_POINTS))
+    first, second = kept.points(steps[0]), kept.points(steps[3])
+    assert kept.points(steps[0]) is first
+    kept.points(steps[6])
+    assert kept.points(steps[0]) is first
+    assert kept.points(steps[3]) is not second
+
+
+def test_the_tiles_of_a_part() -> None:
+    found = evaluations.tiles_in(GRID, 1, slice(3, 5), slice(4, 9))
+    assert found == [Tile(1, row, column) for row in (0, 1) for column in (1, 2)]
