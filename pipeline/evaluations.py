@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
@@ -31,6 +31,8 @@ _READERS = 8
 # What is kept of records that were read: 28 bytes a point, and a record itself weighs so much.
 _KEPT_POINTS = 6_000_000
 _RECORD_POINTS = 25
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Evaluations:
         """
         steps = list(steps)
         unread = [step for step in steps if step not in self._counts]
-        for step, facts in zip(unread, self._readers.map(self.facts, unread), strict=True):
+        for step, facts in zip(unread, self.several(self.facts, unread), strict=True):
             self._counts[step] = facts.points
         return [self._counts[step] for step in steps]
 
@@ -132,7 +134,11 @@ class Evaluations:
 
     def of(self, steps: Iterable[Step]) -> list[Points]:
         """What each of these committed steps evaluated, several read at once."""
-        return list(self._readers.map(self.points, steps))
+        return self.several(self.points, steps)
+
+    def several(self, ask: Callable[[Step], T], steps: Iterable[Step]) -> list[T]:
+        """What `ask` answers for each step, several asked at once: stores may be far away."""
+        return list(self._readers.map(ask, steps))
 
     def known(
         self,

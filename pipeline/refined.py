@@ -8,7 +8,7 @@ not matter who asks, or when.
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,16 +203,15 @@ class Refined:
         asked = course.asked[course.passes[number].asked]
         drawn, note = self._drawn(number), self._draw_note(number) or {}
         assert asked is not None
-        errors = np.concatenate(
-            [
-                np.empty((len(self.fields), 0)),
-                *(
-                    self._audited(course, Step(number, *tile), len(ranks))
-                    for tile, ranks in sorted(drawn.items())
-                ),
-            ],
-            axis=1,
+        steps = [Step(number, *tile) for tile in sorted(drawn)]
+        notes = self.evaluations.several(
+            lambda each: self.store.read_note(_audit_note(each)), steps
         )
+        found = [
+            self._audited(course, step, noted or {}, len(drawn[step.tile]))
+            for step, noted in zip(steps, notes, strict=True)
+        ]
+        errors = np.concatenate([np.empty((len(self.fields), 0)), *found], axis=1)
         worst = errors.max(axis=0, initial=0.0)
         audited, beyond = errors.shape[1], int((worst > 1).sum())
         certificate = Certificate(
@@ -246,12 +245,13 @@ class Refined:
             raise StoreError(f"the sample of the audit in pass {number} is missing or damaged")
         return drawn
 
-    def _audited(self, course: Course, step: Step, count: int) -> NDArray[np.float64]:
+    def _audited(
+        self, course: Course, step: Step, note: Mapping[str, Any], count: int
+    ) -> NDArray[np.float64]:
         """How far predictions were off at the `count` points of an audit's step, (fields, count).
 
         As it was noted by whoever rendered the step; where the note is lost, from its record.
         """
-        note = self.store.read_note(_audit_note(step)) or {}
         errors = np.array(note.get("errors", ()))
         if errors.shape == (len(self.fields), count):
             return errors
