@@ -59,6 +59,12 @@ def lattices(values: NDArray[np.float32], space: Space) -> list[dict[str, float]
     return rows
 
 
+def passes(lattice: Lattice) -> list[tuple[int, bool]]:
+    """The level of each pass of a round, and whether it asks for centres only."""
+    last = lattice.levels - 1
+    return [(level, c) for level in range(1, last + 1) for c in (True, False)] + [(last, False)]
+
+
 def refined(
     surfaces: dict[str, NDArray[np.float32]],
     quantities: Sequence[str],
@@ -78,10 +84,9 @@ def refined(
     lattice = Lattice(height, width, coarsest_step(height, width))
     known = np.zeros((height, width), dtype=bool)
     known[lattice.at(0)] = True
-    last = lattice.levels - 1
-    for level in [*range(1, last + 1), last]:
+    for level, centres in passes(lattice):
         found = refine.estimate(units, known, lattice, level)
-        known |= refine.wanted(found, known, lattice, level, 0, 1.0)
+        known |= refine.wanted(found, known, lattice, level, 0, 1.0, centres)
     found = refine.estimate(units, known, lattice)
     errors = np.where(known, 0, np.abs(found.values - units)).max(axis=0)
     return {
@@ -93,7 +98,8 @@ def refined(
         "beyond_of_predicted": float((errors > 1).sum() / max(1, (~known).sum())),
         "q99.9": float(np.quantile(errors, 0.999)) * tolerance,
         "worst": float(errors.max()) * tolerance,
-        "underestimated": float((errors > found.expected.max(axis=0))[~known].mean()),
+        "underestimated": float((errors > found.expected.max(axis=0))[~known].sum())
+        / max(1, int((~known).sum())),
     }
 
 

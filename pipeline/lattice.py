@@ -162,6 +162,13 @@ class Lattice:
         new[np.ix_(y.old, x.old)] = False
         return new
 
+    def is_centre(self, level: int) -> NDArray[np.bool_]:
+        """Which points of the lattice of `level` are new along both axes, (n', m')."""
+        y, x = self.y.between(level), self.x.between(level)
+        centre = np.zeros((len(y.old) + len(y.new), len(x.old) + len(x.new)), dtype=bool)
+        centre[np.ix_(y.new, x.new)] = True
+        return centre
+
     def predict(
         self, coarse: Floats, level: int, known: Floats, is_known: NDArray[np.bool_]
     ) -> Floats:

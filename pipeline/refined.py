@@ -74,7 +74,13 @@ class Refined:
                     course, step.number, step.frame, rows, columns, the_pass.level
                 )
                 every = refine.wanted(
-                    found, levels >= 0, lattice, the_pass.level, the_pass.base, the_pass.strict
+                    found,
+                    levels >= 0,
+                    lattice,
+                    the_pass.level,
+                    the_pass.base,
+                    the_pass.strict,
+                    the_pass.centres,
                 )
                 mask = every[_inside(lattice, rows, columns)]
             case "audit":
