@@ -212,6 +212,13 @@ def coarsest_step(height: int, width: int) -> int:
     return 1 << max(0, (min(sides) // _COARSE_POINTS).bit_length() - 1)
 
 
+def first_points(height: int, width: int) -> int:
+    """How many points the first two lattices of a grid have together."""
+    lattice = Lattice(height, width, coarsest_step(height, width))
+    rows, columns = lattice.at(min(1, lattice.levels - 1))
+    return int(rows.size * columns.size)
+
+
 def frame_stride(frames: int) -> int:
     """Every how-manieth frame of a film is a key frame: a power of two, 1 where all are."""
     return 1 << min(_LONGEST_STRIDE, max(0, (frames // _KEY_FRAMES).bit_length() - 1))
