@@ -69,6 +69,9 @@ class Refined:
                 chosen = np.zeros((self.grid.height, self.grid.width), dtype=bool)
                 chosen[course.lattice(self.grid).at(0)] = True
                 mask = chosen[rows, columns]
+            case "refine" if the_pass.base == course.lattice(self.grid).levels - 1:
+                _, levels = self.evaluations.known(step.frame, rows, columns, step.number)
+                mask = levels < 0
             case "refine":
                 lattice, _, levels, found = self._estimate(
                     course, step.number, step.frame, rows, columns, the_pass.level
