@@ -11,7 +11,7 @@ from benchmarks import refinement
 
 DATA = Path(__file__).parent / "data"
 
-# Tolerance, and the share of 65 × 65 points that it may take. Neighbours are four times as far apart
+# Tolerance, and the share of 65 × 65 points it may take. Neighbours are four times as far apart
 # here as on the grid the points are from: these are no shares of a picture.
 CURVE = [(0.004, 0.45), (0.008, 0.30), (0.016, 0.18)]
 RANDOM = [(0.008, 0.35), (0.016, 0.20)]
