@@ -39,6 +39,7 @@ class Pass:
         level: refine: the last level whose points may be evaluated.
         base: refine: the last level all of whose points are.
         strict: refine: by how much less than usual predictions are trusted.
+        centres: refine: of the last level, only the centres of cells.
     """
 
     kind: Literal["lattice", "refine", "audit", "compose"]
@@ -46,6 +47,7 @@ class Pass:
     level: int = 0
     base: int = 0
     strict: float = 1.0
+    centres: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,12 +193,16 @@ class Course:
         return replace(self, passes=(*self.passes, *passes))
 
     def _with_round(self, strict: float, base: int) -> Course:
-        """Level by level, once more for what the last level showed, and an audit."""
+        """Level by level, centres first, once more for what the last level showed, and an audit."""
         asked, last = len(self.asked) - 1, self.step.bit_length() - 1
         base = min(base, last)
-        levels = [*range(max(1, base), last + 1), last] if last else []
-        made = [Pass("refine", asked, level, base, strict) for level in levels]
-        return self._with(*made, Pass("audit", asked))
+        made = [
+            Pass("refine", asked, level, base, strict, centres)
+            for level in range(max(1, base), last + 1)
+            for centres in (True, False)
+        ]
+        again = [Pass("refine", asked, last, base, strict)] if last else []
+        return self._with(*made, *again, Pass("audit", asked))
 
 
 def _sound(note: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

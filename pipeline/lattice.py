@@ -162,6 +162,13 @@ class Lattice:
         new[np.ix_(y.old, x.old)] = False
         return new
 
+    def is_centre(self, level: int) -> NDArray[np.bool_]:
+        """Which points of the lattice of `level` are new along both axes, (n', m')."""
+        y, x = self.y.between(level), self.x.between(level)
+        centre = np.zeros((len(y.old) + len(y.new), len(x.old) + len(x.new)), dtype=bool)
+        centre[np.ix_(y.new, x.new)] = True
+        return centre
+
     def predict(
         self, coarse: Floats, level: int, known: Floats, is_known: NDArray[np.bool_]
     ) -> Floats:
@@ -203,6 +210,13 @@ def coarsest_step(height: int, width: int) -> int:
     """The step of the coarsest lattice for a grid: a power of two, 1 for a tiny grid."""
     sides = [side for side in (height, width) if side > 1] or [1]
     return 1 << max(0, (min(sides) // _COARSE_POINTS).bit_length() - 1)
+
+
+def first_points(height: int, width: int) -> int:
+    """How many points the first two lattices of a grid have together."""
+    lattice = Lattice(height, width, coarsest_step(height, width))
+    rows, columns = lattice.at(min(1, lattice.levels - 1))
+    return int(rows.size * columns.size)
 
 
 def frame_stride(frames: int) -> int:

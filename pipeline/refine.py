@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from pipeline.lattice import Floats, Lattice
 
-# What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth,
-# loss surfaces of ReLU networks, with their kinks, about a fourth (docs/refinement.md).
-_DECAY = 0.35
+# What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth; a
+# kink, which ReLU networks have, leaves half. Chosen with the next two on real grids (docs/log.md).
+_DECAY = 0.5
 # Beyond that share of the tolerance a point is evaluated: errors of several levels add up.
-_TRUSTED = 0.5
+_TRUSTED = 0.4
 # How much of a detail is feared right beside it, on the same level.
-_BESIDE = 0.7
+_BESIDE = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,10 @@ def estimate(
         predicted = lattice.predict(coarse, current, here, is_known)
         is_new = lattice.is_new(current)
         details = _or_inf(np.abs(here - predicted))
-        seen = np.where(is_known & is_new, details, 0.0)
-        feared = np.maximum(
-            _DECAY * lattice.spread(_highest_nearby(doubts), current),
-            _BESIDE * _highest_nearby(seen),
-        )
+        beside = _BESIDE * _highest_nearby(np.where(is_known & is_new, details, 0.0))
+        before = _DECAY * lattice.spread(_highest_nearby(doubts), current)
+        between = _between_known(lattice.is_centre(current), is_known)
+        feared = np.where(between, beside, np.maximum(before, beside))
         feared = np.where(np.isnan(predicted), np.inf, feared)
         coarse = np.where(is_known, here, predicted)
         doubts = np.where(is_new, np.where(is_known, details, feared), 0.0)
@@ -104,6 +103,7 @@ def wanted(
     level: int,
     base: int,
     strict: float,
+    centres: bool = False,
 ) -> NDArray[np.bool_]:
     """Which points (height, width) have to be evaluated, of those that are not known.
 
@@ -114,12 +114,35 @@ def wanted(
         level: the last one whose points are asked for.
         base: the last level all of whose points are.
         strict: by how much less than usual a prediction is trusted; 1 is usual.
+        centres: of `level`, ask only for the centres of the cells before it.
     """
     points = np.zeros(known.shape, dtype=bool)
     points[lattice.at(level)] = True
+    if centres:
+        points[lattice.at(level)] = lattice.is_centre(level) | ~lattice.is_new(level)
     points &= (found.expected > _TRUSTED / strict).any(axis=0)
     points[lattice.at(base)] = True
     return points & ~known
+
+
+def _between_known(is_centre: NDArray[np.bool_], is_known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which points beside centres of cells have all of those evaluated.
+
+    Centres are the hardest to predict. Whoever lies between two of them, half as far from each as
+    from what the level before knew, is told by them alone how well it is predicted.
+    """
+    some = _beside(is_centre & is_known)
+    return some & ~_beside(is_centre & ~is_known) & ~is_centre
+
+
+def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which points have one of `mask` right above, below, left or right of them."""
+    found = np.zeros_like(mask)
+    found[1:] |= mask[:-1]
+    found[:-1] |= mask[1:]
+    found[:, 1:] |= mask[:, :-1]
+    found[:, :-1] |= mask[:, 1:]
+    return found
 
 
 def _highest_nearby(values: Floats) -> Floats:

@@ -69,12 +69,21 @@ class Refined:
             case "lattice":
                 mask = np.zeros(self.grid.shape(step.tile), dtype=bool)
                 mask[course.lattice(self.grid).part(rows, columns).at(0)] = True
+            case "refine" if the_pass.base == course.lattice(self.grid).levels - 1:
+                _, levels = self.evaluations.known(step.frame, rows, columns, step.number)
+                mask = levels < 0
             case "refine":
                 lattice, _, levels, found = self._estimate(
                     course, step.number, step.frame, rows, columns, the_pass.level
                 )
                 every = refine.wanted(
-                    found, levels >= 0, lattice, the_pass.level, the_pass.base, the_pass.strict
+                    found,
+                    levels >= 0,
+                    lattice,
+                    the_pass.level,
+                    the_pass.base,
+                    the_pass.strict,
+                    the_pass.centres,
                 )
                 mask = every[_inside(lattice, rows, columns)]
             case "audit":

@@ -25,6 +25,9 @@ from tests.cluster.watcher import Watcher
 
 GRID = Grid(width=65, height=65, tile=33)
 ASKED = RefineSpec(tolerance=0.01, audit=60, beyond=0.1)
+# The numbers of the first audit, and of composing after it, on such a grid.
+AUDIT = Course.begin(GRID, ASKED).last
+COMPOSE = AUDIT + 1
 
 
 def create(path: Path, grid: Grid = GRID) -> Store:

@@ -21,7 +21,18 @@ from pipeline.grid import Grid, Step, Tile
 from pipeline.refined import Refined
 from pipeline.store import Store
 from pipeline.verify import verify, withdraw
-from tests.cluster.hills import ASKED, GRID, HillCrew, HillRenderer, content, create, hills, refine
+from tests.cluster.hills import (
+    ASKED,
+    AUDIT,
+    COMPOSE,
+    GRID,
+    HillCrew,
+    HillRenderer,
+    content,
+    create,
+    hills,
+    refine,
+)
 from tests.cluster.test_loop import SimulatedCrew
 
 TIGHTER = ASKED.model_copy(update={"tolerance": 0.001})
@@ -84,7 +95,7 @@ def test_neither_order_nor_accidents_change_a_bit(tmp_path: Path, seed: int) -> 
 
 def test_a_straggler_undoes_nothing(store: Store, undisturbed: dict[str, bytes]) -> None:
     late = HillRenderer(store)
-    for number in range(6):
+    for number in range(COMPOSE + 1):
         late(Step(number, 0, 1, 0))
     assert content(store) == undisturbed
 
@@ -124,7 +135,7 @@ def test_a_killed_driver_is_made_up_for_wherever_it_was(
         with pytest.raises(KeyboardInterrupt):
             refine(store, HillCrew(store))
         assert not finished(store)
-    note, copy, sample = "refine.json", "refine/copy.json", "refine/audit-4.json"
+    note, copy, sample = "refine.json", "refine/copy.json", f"refine/audit-{AUDIT}.json"
     assert died == [copy, note, copy, note, sample, copy, note]
     refine(store, HillCrew(store))
     assert content(store) == undisturbed
@@ -200,7 +211,7 @@ def test_everything_is_evaluated_where_nothing_may_be_predicted_any_more(store: 
     assert verify(store) == []
 
 
-@pytest.mark.parametrize("done", [2, 22])
+@pytest.mark.parametrize("done", [pytest.param(2, marks=pytest.mark.slow), 4 * COMPOSE + 2])
 def test_more_may_be_asked_for_at_any_time(tmp_path: Path, done: int) -> None:
     """In the first pass, and while composing, which is then given up."""
     store = create(tmp_path / "a.zarr")
@@ -211,8 +222,8 @@ def test_more_may_be_asked_for_at_any_time(tmp_path: Path, done: int) -> None:
     assert finished(store)
     assert verify(store) == []
     if composed:
-        assert not [s for s in observer.tiles if s.number == 5]  # type: ignore[attr-defined]
-        facts = [Evaluations(store).facts(Step(5, *tile)) for tile in GRID.tiles()]
+        assert not [s for s in observer.tiles if s.number == COMPOSE]  # type: ignore[attr-defined]
+        facts = [Evaluations(store).facts(Step(COMPOSE, *tile)) for tile in GRID.tiles()]
         assert [each.points for each in facts] == [0] * 4
 
 
@@ -299,7 +310,7 @@ def test_nobody_is_idle_while_a_tile_is_slow_except_near_it(
         for column in range((number - 1) * reach + 1)
     }
     free = {Step(number, *tile) for number in range(last + 1) for tile in grid.tiles()} - held
-    assert len(free) > 0.7 * 625 * (last + 1)
+    assert len(free) > 0.4 * 625 * (last + 1)
     assert set(observer.tiles) >= free  # type: ignore[operator]
     assert max(when for when, step in crew.begun if step in free) < 1.05 * len(free) / 3 + 10
 
@@ -322,8 +333,13 @@ def test_frames_wait_for_those_they_are_predicted_from(tmp_path: Path) -> None:
         before = course.settled(step.number) - 1
         for parent in course.parents(step.frame, 8):
             assert place[Step(before, parent, 0, 0)] < place[step]  # type: ignore[index]
-    # And where a driver takes over.
-    other = create(tmp_path / "c.zarr", grid)
+
+
+@pytest.mark.slow
+def test_a_driver_takes_over_a_film(tmp_path: Path) -> None:
+    grid = Grid(32, 32, 32, frames=8)
+    store, other = (create(tmp_path / f"{name}.zarr", grid) for name in "ab")
+    refine(store, HillCrew(store))
     for goal in (12, 10):
         refine(other, HillCrew(other), stop=lambda o, goal=goal: len(o.tiles) > goal)  # type: ignore[misc]
     refine(other, HillCrew(other))

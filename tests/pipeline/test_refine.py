@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.refinement import passes
 from pipeline import refine
 from pipeline.lattice import Floats, Lattice, coarsest_step
 
@@ -22,10 +23,9 @@ def _refined(surface: Floats, base: Floats | None = None) -> tuple[np.ndarray, r
     lattice = Lattice(*surface.shape, coarsest_step(*surface.shape))
     known = np.zeros(surface.shape, dtype=bool)
     known[lattice.at(0)] = True
-    last = lattice.levels - 1
-    for level in [*range(1, last + 1), last]:
+    for level, centres in passes(lattice):
         found = refine.estimate(units, known, lattice, level, below)
-        known |= refine.wanted(found, known, lattice, level, 0, 1.0)
+        known |= refine.wanted(found, known, lattice, level, 0, 1.0, centres)
     return known, refine.estimate(units, known, lattice, None, below)
 
 
