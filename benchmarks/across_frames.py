@@ -3,8 +3,8 @@
     python -m benchmarks.across_frames FILM.yaml [--every 16] [--keep VALUES.npz]
 
 Evaluates every n-th point of every frame, one thread. For each frame between key frames: how far
-its neighbours in time predict it alone; how far every second of the points predicts the others; and
-how far that goes for the difference from what the neighbours predict, which is what refinement does.
+its neighbours in time predict it alone; how far every second of the points predicts the others; how
+far that goes for the difference from what the neighbours predict, which is what refinement does.
 Mean and 99 % of the errors, as shares of the colour range of the film.
 """
 
