@@ -179,6 +179,7 @@ def test_a_store_that_never_answers_is_not_waited_for(
     assert store.read_note("x.json") == {"now": 1}
 
 
+@pytest.mark.slow
 def test_a_refined_render_on_objects_is_the_local_one(
     objects: ObjectServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -248,6 +248,7 @@ def test_tiles_are_withdrawn_before_more_is_asked_for(
     assert content(store) == undisturbed
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_noted_for_whoever_goes_on(store: Store) -> None:
     decide(store, ASKED)
     assert finished(store)
@@ -315,6 +316,7 @@ def test_nobody_is_idle_while_a_tile_is_slow_except_near_it(
     assert max(when for when, step in crew.begun if step in free) < 1.05 * len(free) / 3 + 10
 
 
+@pytest.mark.slow
 def test_frames_wait_for_those_they_are_predicted_from(tmp_path: Path) -> None:
     grid = Grid(32, 32, 32, frames=8)
     store = create(tmp_path / "a.zarr", grid)
