@@ -215,6 +215,9 @@ def _opened(path: Path, reel: Reel) -> _Manifest:
         "inks": [scene.inks.pen.tolist(), scene.inks.casing.tolist()],
         "sides": dict(scene.sides),
     }
+    if scene.facts.refinement:
+        # A preview goes on, and so may what was finished: to a tighter tolerance.
+        made_of["refinement"] = scene.facts.refinement
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     frames: dict[str, dict[str, Any]] = {}
     try:

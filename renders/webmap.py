@@ -28,6 +28,7 @@ from renders.surface import (
     Provenance,
     Surface,
     finished_values,
+    opened,
     provenance,
     read_surface,
     sample_stride,
@@ -134,9 +135,7 @@ def export_map(
     style = Style(look_theme, title=title, subtitle=subtitle, contours=contours, light=light)
     if palette is not None:
         palette_colours(palette)
-    from pipeline.store import Store
-
-    store = Store.open(store_url)
+    store = opened(store_url)
     layers = _layers(store, quantities, splits, frames)
     if store.height == 1:
         raise WebMapError(

@@ -1,0 +1,120 @@
+"""A render whose refinement is under way, read as what can be predicted of it by now.
+
+Composing comes last, so that the arrays of such a store are empty until its end. The records of its
+steps say more: from the first pass on they predict the whole picture, better with each pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.course import Course
+from pipeline.grid import Step
+from pipeline.layout import UNFINISHED
+from pipeline.refined import Refined, Seen
+from pipeline.store import Store, StoreError
+
+# Predicted at once, so that memory does not grow with the grid; larger, less is read twice.
+_BLOCK = 1024
+# All layers of one frame are read one after another.
+_KEPT_FRAMES = 2
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One frame: values and errors float32 (fields, height, width), level int16 (height, width)."""
+
+    values: NDArray[np.float32]
+    errors: NDArray[np.float32]
+    level: NDArray[np.int16]
+    finished: NDArray[np.bool_]
+
+
+class Preview(Store):
+    """A store as its committed steps show it; for reading, by one listing when it is made.
+
+    Points that cannot be predicted yet count as unfinished.
+    """
+
+    def __init__(self, store: Store, course: Course, committed: set[Step]) -> None:
+        super().__init__(store.group, store.url)
+        self._refined = Refined(store)
+        self._course = course
+        self._steps = committed
+        self._frame = functools.lru_cache(_KEPT_FRAMES)(self._predicted)
+
+    @classmethod
+    def of(cls, store: Store) -> Store:
+        """A preview of `store`, or `store` itself: where it is not refined, is composed as a
+        whole, or has nothing to show yet, which is before its first pass is through."""
+        if not store.refined or not store.pending():
+            return store
+        # The course first: what it speaks of is committed already.
+        course = Course.read(store)
+        if course is None or not course.ranges:
+            return store
+        return cls(store, course, Refined(store).evaluations.committed())
+
+    def finished(self, frame: int) -> NDArray[np.bool_]:
+        return self._frame(frame).finished
+
+    def finished_frames(self) -> dict[int, NDArray[np.bool_]]:
+        masks = ((frame, self.finished(frame)) for frame in range(self.frames))
+        return {frame: mask for frame, mask in masks if mask.any()}
+
+    def read(self, quantity: str, split: str, frame: int = 0) -> NDArray[np.float32]:
+        found = self._frame(frame).values[self._field(quantity, split, frame)]
+        return cast("NDArray[np.float32]", found)
+
+    def level(self, frame: int = 0) -> NDArray[np.int16]:
+        return self._frame(frame).level
+
+    def predicted_error(self, quantity: str, split: str, frame: int = 0) -> NDArray[np.float32]:
+        found = self._frame(frame).errors[self._field(quantity, split, frame)]
+        return cast("NDArray[np.float32]", found)
+
+    # Inside
+
+    def _field(self, quantity: str, split: str, frame: int) -> int:
+        self._split_index(quantity, split, frame)
+        return self._refined.fields.index((quantity, split))
+
+    def _predicted(self, frame: int) -> _Frame:
+        shape = self.height, self.width
+        fields = len(self._refined.fields)
+        values, errors = (np.empty((fields, *shape), "f4") for _ in range(2))
+        level = np.empty(shape, "i2")
+        for y, x in itertools.product(range(0, shape[0], _BLOCK), range(0, shape[1], _BLOCK)):
+            rows = slice(y, min(y + _BLOCK, shape[0]))
+            columns = slice(x, min(x + _BLOCK, shape[1]))
+            seen = self._seen(frame, rows, columns)
+            values[:, rows, columns] = seen.values
+            errors[:, rows, columns] = seen.error
+            level[rows, columns] = seen.level
+        evaluated = level >= 0
+        # NaN and inf are results where they were evaluated, and no prediction where they were not.
+        finished = evaluated | np.isfinite(values).all(axis=0)
+        values[:, ~finished] = np.nan
+        level[~finished] = UNFINISHED
+        errors[np.isnan(errors)] = np.inf
+        return _Frame(values, errors, level, finished)
+
+    def _seen(self, frame: int, rows: slice, columns: slice) -> Seen:
+        """A part of a frame, by what the last pass that was decided on goes by.
+
+        Raises:
+            StoreError: a record of a step is missing or damaged.
+        """
+        course = self._course
+        try:
+            # Predictions far outside of what is known may be beyond all numbers.
+            with np.errstate(over="ignore", invalid="ignore"):
+                return self._refined.seen(course, course.last, frame, rows, columns, self._steps)
+        except StoreError as error:
+            raise StoreError(f"{self.url}: {error}. Run lossatlas verify, then resume") from None
