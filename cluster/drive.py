@@ -16,6 +16,7 @@ from cluster.choices import Choices
 from cluster.errors import ClusterError
 from cluster.interrupts import EXIT_CODE, Interrupts
 from cluster.progress import teller
+from cluster.refinement import Lookout, account_lines, kept
 from cluster.run import Run
 from cluster.selection import Selection
 from cluster.steps import Steps
@@ -119,11 +120,7 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
         except KeyboardInterrupt:
             interrupts.requested = True
     if interrupts.requested and not run.complete:
-        done = len(store.committed())
-        say(
-            f"stopped; {done:,} of {phrases.plural(store.grid.tile_count, 'tile')} are done and "
-            f"kept. Go on with: lossatlas resume {place}"
-        )
+        say(f"stopped; {kept(store)} are done and kept. Go on with: lossatlas resume {place}")
         return EXIT_CODE
     return run.conclude(place, say)
 
@@ -146,5 +143,8 @@ def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:
         say(f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}")
         return 0
     say(f"{place}: all {phrases.plural(store.grid.tile_count, 'tile')} are done; nothing to do")
+    if store.refined:
+        for line in account_lines(Lookout(store).look(store.committed()).account):
+            say(line)
     say(phrases.next_step(place))
     return 0

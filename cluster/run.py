@@ -16,7 +16,8 @@ from cluster.interrupts import Interrupts
 from cluster.lease import Lease
 from cluster.loop import Done
 from cluster.metrics import Metrics
-from cluster.progress import ProgressView
+from cluster.progress import ProgressView, Refining
+from cluster.refinement import Lookout, Refinement, account_lines, kept
 from cluster.report import Report
 from cluster.scheduler import Rules, Scheduler
 from cluster.serial import SerialCrew
@@ -76,6 +77,7 @@ class Run:
             stack.callback(self._sweep, lease)
             self._report = Report(workers.device.gpus)
             stack.callback(self._note_report)
+            self._evaluated = self._look().account.evaluated if self._store.refined else 0
             self._ray = ray
             self._device: team.DeviceChoice = "cpu" if workers.device.name == "cpu" else "cuda"
             self._watchers = [self._report, *([Metrics(self._name)] if ray else [])]
@@ -91,7 +93,7 @@ class Run:
                 Rules() if ray is None else _CLUSTER_RULES,
                 expected_seconds=self._todo.expected_seconds,
             )
-            self._view.total(self._todo.total)
+            self._follow_todo()
             try:
                 self._loop(scheduler, crew, lease)
             finally:
@@ -138,8 +140,7 @@ class Run:
         )
         total, left = self._store.grid.tile_count, self._todo.elsewhere
         if self._given_up:
-            done = len(self._store.committed())
-            say(f"{place}: {done:,} of {total:,} tiles done ({rendered})")
+            say(f"{place}: {kept(self._store)} done ({rendered})")
             say(f"{phrases.plural(len(self._given_up), self._todo.noun)} quarantined:")
             for work, reasons in sorted(self._given_up.items()):
                 say(f"  {work}: {reasons[-1]}")
@@ -151,9 +152,21 @@ class Run:
             say(f"the frames asked for are finished; the rest: lossatlas resume {place}")
         elif not self._choices.quiet:
             say(f"{place}: {phrases.plural(total, 'tile')} done ({rendered})")
+            self._say_account(say)
             self._say_cost(say)
             say(phrases.next_step(place))
         return 0
+
+    def _say_account(self, say: Callable[[str], None]) -> None:
+        """Where points were predicted: how many, and what the audit found."""
+        if not self._store.refined:
+            return
+        account = self._look().account
+        if self._choices.log == "json":
+            self._view.refined(account.as_dict())
+            return
+        for line in account_lines(account):
+            say(line)
 
     def _say_cost(self, say: Callable[[str], None]) -> None:
         """The final report, where machines are shared; elsewhere `status` has it for who asks."""
@@ -176,7 +189,8 @@ class Run:
                 quarantine.lift(self._store, work)
         self._scheduler.add(self._todo.after(work, done))
         self._scheduler.expect(self._todo.expected_seconds)
-        self._view.total(self._todo.total)
+        self._evaluated += done.points
+        self._follow_todo()
 
     def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None:
         self._given_up[work] = reasons
@@ -199,6 +213,16 @@ class Run:
         self._speed, self._seconds = self._view.points_per_second(), self._view.seconds()
 
     # Inside
+
+    def _look(self) -> Refinement:
+        return Lookout(self._store).look(self._store.committed())
+
+    def _follow_todo(self) -> None:
+        """Tell the user what the work has turned out to be."""
+        self._view.total(self._todo.total)
+        if self._store.refined:
+            points = self._store.grid.points
+            self._view.refining(Refining(self._todo.phase, self._evaluated, points))
 
     def _follow_cluster(self, scheduler: Scheduler) -> None:
         """Where the user left the number open, have as many workers as the cluster has room for."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from cluster.errors import ClusterError
 from cluster.loop import Done
+from cluster.refinement import phase
 from cluster.todo import patiently
 from pipeline.course import Course
 from pipeline.grid import Step, Tile, Work
@@ -64,6 +65,12 @@ class Steps:
             and course.passes[-1].kind == "compose"
             and len(self._committed) == self.total
         )
+
+    @property
+    def phase(self) -> str:
+        """The first pass that is not through."""
+        number = next((n for n, left in self._left.items() if left), len(self._left))
+        return phase(self._course, number)
 
     @property
     def expected_seconds(self) -> float | None:

@@ -54,24 +54,20 @@ class Account:
             return f"{self.asked.nats:g} nats"
         return f"{100 * (self.asked.share or 0.0):g} % of the colour range"
 
-    def lines(self) -> list[str]:
-        """For people: the share, and what the audit found."""
+    def rows(self) -> list[tuple[str, str]]:
+        """For people, each line with its name: the share, and what the audit found."""
         if self.evaluated == self.points:
-            return [f"all {self.points:,} points evaluated, none predicted"]
-        out = [
-            f"{self.evaluated:,} of {self.points:,} points evaluated ({percent(self.share)})"
-            + (", the rest predicted" if self.final else " so far")
-        ]
+            return [("points", f"all {self.points:,} evaluated, none predicted")]
+        share = f"{self.evaluated:,} of {self.points:,} evaluated, {percent(self.share)}"
+        out = [("points", f"{share}; the rest is predicted" if self.final else f"{share} so far")]
         if self.certificate is not None:
-            out.append(self.audit(self.certificate))
-        elif self.final:
-            out.append("the predictions were not audited")
+            out.append(("audit", self.audit(self.certificate)))
         return out
 
     def audit(self, found: Certificate) -> str:
         """What an audit found, in one sentence."""
         if not found.audited:
-            return "audit: nothing was predicted"
+            return "nothing was predicted"
         told = (
             f"at {100 * found.confidence:g} % confidence at most {at_most(found.bound)} of the "
             f"predicted points are off by more than {self._allowed(found)}; worst of "

@@ -14,6 +14,7 @@ import torch
 
 from pipeline.errors import LossatlasError
 from pipeline.grid import Grid
+from pipeline.lattice import coarsest_step
 from pipeline.place import is_url
 from pipeline.prepare import Prepared
 from pipeline.task import evaluator
@@ -27,6 +28,7 @@ _LARGEST_TILE = 512
 # More would make a listing of the commits a matter of minutes (docs/scale.md).
 _MOST_TILES = 1_000_000
 _FACTS_A_TILE = 3  # done, seconds and worker have a chunk each
+_FILES_A_STEP = 3  # its points, their values and its commit
 _BLOCK_BYTES = 4096  # of a file system: what the smallest file takes
 _MEASURING_SECONDS = 0.5
 _ABSURD_POINTS = 10**10
@@ -39,7 +41,10 @@ class PlanError(LossatlasError):
 
 @dataclass(frozen=True)
 class Plan:
-    """Points, tiles and costs. Sizes in bytes, times in seconds."""
+    """Points, tiles and costs. Sizes in bytes, times in seconds.
+
+    Where the render is `refined`, points and seconds are the most it can take.
+    """
 
     name: str
     width: int
@@ -59,6 +64,7 @@ class Plan:
     disk_bytes: int
     memory_bytes: int
     store: str
+    refined: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -109,6 +115,8 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
     """
     arrays = len(prepared.inputs.quantities) * len(prepared.inputs.splits)
     block = 1 if is_url(prepared.spec.store) else _BLOCK_BYTES
+    of_a_tile = arrays * _stored(4 * grid.tile**2, block) + _FACTS_A_TILE * _stored(1, block)
+    refined = prepared.spec.evaluate.refine is not None
     made = Plan(
         name=prepared.spec.name,
         width=grid.width,
@@ -126,12 +134,21 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         seconds_a_point=seconds_a_point,
         seconds=grid.points * seconds_a_point / workers,
         disk_bytes=grid.tile_count
-        * (arrays * _stored(4 * grid.tile**2, block) + _FACTS_A_TILE * _stored(1, block)),
+        * (of_a_tile + (_records(grid, arrays, block) if refined else 0)),
         memory_bytes=_BYTES_A_TILE * grid.tile_count + 4 * arrays * grid.tile**2 * workers,
         store=prepared.spec.store,
+        refined=refined,
     )
     _refuse_absurd(made)
     return made
+
+
+def _records(grid: Grid, arrays: int, block: int) -> int:
+    """Of one tile, what a refinement writes besides, if its first audit passes."""
+    points, passes = grid.tile**2, coarsest_step(grid.height, grid.width).bit_length() + 3
+    predictions = _stored(2 * points, block) + _stored(4 * arrays * points, block)
+    # Each point is in the records of one pass; what compresses to nothing is a block nevertheless.
+    return predictions + 4 * arrays * points + passes * _FILES_A_STEP * _stored(1, block)
 
 
 def _stored(bytes_: int, block: int) -> int:
