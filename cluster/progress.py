@@ -47,9 +47,9 @@ class ProgressView:
         points_left: int,
         quiet: bool,
         as_json: bool = False,
-        noun: str = "tile",
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        noun: str = "tile",
     ) -> None:
         self._name = name
         self._tiles_done = tiles_done

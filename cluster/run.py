@@ -52,7 +52,7 @@ class Run:
             todo.points,
             choices.quiet,
             choices.log == "json",
-            todo.noun,
+            noun=todo.noun,
         )
         if was_there and not choices.quiet and not todo.complete:
             self._view.warned(
