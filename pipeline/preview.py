@@ -22,8 +22,8 @@ from pipeline.store import Store, StoreError
 
 # Predicted at once, so that memory does not grow with the grid; larger, less is read twice.
 _BLOCK = 1024
-# All layers of one frame are read one after another.
-_KEPT_FRAMES = 2
+# Whoever shows frames looks at each several times: layer by layer, and for the colours of all.
+_KEPT_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Preview(Store):
         self._refined = Refined(store)
         self._course = course
         self._steps = committed
-        self._frame = functools.lru_cache(_KEPT_FRAMES)(self._predicted)
+        self._shares: dict[int, float] = {}
+        a_frame = self.height * self.width * (8 * len(self._refined.fields) + 3)
+        self._frame = functools.lru_cache(max(2, _KEPT_BYTES // a_frame))(self._predicted)
 
     @classmethod
     def of(cls, store: Store) -> Store:
@@ -71,6 +73,12 @@ class Preview(Store):
     def read(self, quantity: str, split: str, frame: int = 0) -> NDArray[np.float32]:
         found = self._frame(frame).values[self._field(quantity, split, frame)]
         return cast("NDArray[np.float32]", found)
+
+    def evaluated_share(self, frame: int) -> float:
+        """Which part of a frame is evaluated, in [0, 1]."""
+        if frame not in self._shares:
+            self._frame(frame)
+        return self._shares[frame]
 
     def level(self, frame: int = 0) -> NDArray[np.int16]:
         return self._frame(frame).level
@@ -98,6 +106,7 @@ class Preview(Store):
             errors[:, rows, columns] = seen.error
             level[rows, columns] = seen.level
         evaluated = level >= 0
+        self._shares[frame] = float(evaluated.mean())
         # NaN and inf are results where they were evaluated, and no prediction where they were not.
         finished = evaluated | np.isfinite(values).all(axis=0)
         values[:, ~finished] = np.nan

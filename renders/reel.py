@@ -15,8 +15,8 @@ from renders.page import Style
 from renders.stage import stage_for
 from renders.surface import (
     Surface,
-    evaluated_share,
     finished_values,
+    lasting_share,
     opened,
     provenance,
     read_surface,
@@ -163,7 +163,7 @@ def open_reel(
             f"{store_url} has no finished tile in any frame: wanted at least one frame to show; "
             f"run `lossatlas resume {store_url}` first"
         )
-    shares = {frame: evaluated_share(store, frame, mask) for frame, mask in finished.items()}
+    shares = {frame: lasting_share(store, frame, mask) for frame, mask in finished.items()}
     frames = tuple(f for f in range(span[0], span[1] + 1) if shares.get(f, 0.0) >= least)
     if not frames:
         what = "finished frame" if least >= 1 else "frame with anything finished"

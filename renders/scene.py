@@ -416,7 +416,7 @@ def _note(scene: Scene, moment: Moment) -> str:
         shown = "shown" if scene.facts.preview else "computed"
         notes.append(f"{math.floor(100 * share)} % of the points {shown}")
     if scene.facts.preview:
-        notes.append("preview")
+        notes.append("preview, not audited yet")
     return ", ".join(notes)
 
 

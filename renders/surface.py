@@ -21,6 +21,7 @@ from pipeline.plane import Anchor
 from renders.tone import SAMPLE
 
 if TYPE_CHECKING:
+    from pipeline.preview import Preview
     from pipeline.store import Store
 
 _SPLITS = ("train", "test", "val", "valid", "validation", "data")
@@ -180,17 +181,21 @@ def provenance(store: Store, frame: int) -> Provenance:
 
 def is_preview(store: Store) -> bool:
     """Whether the store is shown as far as its refinement has come."""
+    return _previewed(store) is not None
+
+
+def lasting_share(store: Store, frame: int, finished: npt.NDArray[np.bool_]) -> float:
+    """Which part of a frame is as it will stay, in [0, 1]: finished, in a preview evaluated."""
+    preview = _previewed(store)
+    return float(finished.mean()) if preview is None else preview.evaluated_share(frame)
+
+
+def _previewed(store: Store) -> Preview | None:
     if not store.refined:
-        return False
+        return None
     from pipeline.preview import Preview
 
-    return isinstance(store, Preview)
-
-
-def evaluated_share(store: Store, frame: int, finished: npt.NDArray[np.bool_]) -> float:
-    """Which part of a frame is as it will stay, in [0, 1]: finished, in a preview evaluated."""
-    level = store.level(frame) if is_preview(store) else None
-    return float(finished.mean() if level is None else (level >= 0).mean())
+    return store if isinstance(store, Preview) else None
 
 
 def _refinement(store: Store, frame: int) -> str:
