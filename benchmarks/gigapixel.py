@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -34,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks import host
 
 GRID = 1_000
 FRAMES = 90
@@ -68,7 +69,7 @@ def run(folder: Path, side: int) -> Result:
     result: Result = {
         "benchmark": "gigapixel",
         "date": date.today().isoformat(),
-        "machine": _machine(),
+        "machine": host.name(),
         "side": side,
         "cases": cases,
         "tiff_to_bare": cases["tiff"]["cpu"] / bare,
@@ -97,16 +98,10 @@ def _case(case: str, folder: Path, side: int) -> Result:
 
 def _measured(case: Callable[[Path, int], Callable[[], Result]], folder: Path, side: int) -> Result:
     work = case(folder, side)
-    wall, cpu = time.perf_counter(), _cpu()
+    wall, cpu = time.perf_counter(), host.cpu_seconds()
     more = work()
-    wall, cpu = time.perf_counter() - wall, _cpu() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"wall": wall, "cpu": cpu, "peak_gb": peak, **more}
-
-
-def _cpu() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    wall, cpu = time.perf_counter() - wall, host.cpu_seconds() - cpu
+    return {"wall": wall, "cpu": cpu, "peak_gb": host.peak_gb(), **more}
 
 
 def _write_store(folder: Path) -> None:
@@ -291,17 +286,11 @@ def _start(export: str, folder: Path) -> float:
     for _ in range(2):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        before = _cpu()
+        before = host.cpu_seconds()
         command = [sys.executable, "-m", "cluster.cli", "export", kind, str(folder / "run.zarr")]
         subprocess.run([*command, str(out / name), *options], check=True, capture_output=True)
-        seconds.append(_cpu() - before)
+        seconds.append(host.cpu_seconds() - before)
     return min(seconds)
-
-
-def _machine() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-    return f"{os.cpu_count()} cores, {names[0] if names else 'unknown'}, shared"
 
 
 def show(result: Result) -> None:

@@ -6,14 +6,14 @@ several, since whatever disturbs a measurement makes it longer. torch alone.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from benchmarks import host
 
 _SIDES = {"cpu": 1024, "cuda": 8192}
 _COPIED_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30}
@@ -32,12 +32,7 @@ def facts(device: str = "cpu") -> dict[str, Any]:
 def name(device: str = "cpu") -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return host.processor()
 
 
 def best_seconds(call: Callable[[], object], device: str = "cpu", repeats: int = 5) -> float:

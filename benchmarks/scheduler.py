@@ -28,7 +28,6 @@ import contextlib
 import itertools
 import json
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -41,7 +40,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gigapixel import _cpu, _machine
+from benchmarks import host
 from cluster import local, packages
 from cluster.choices import Choices
 from cluster.crew import Device, RayCrew
@@ -182,9 +181,9 @@ def dispatch(ray: Any, folder: Path, workers: int, rounds: int, seconds: float) 
     with Interrupts() as interrupts:
         crew = SharedCrew(ray, store, mark, seconds, workers)
         run = SimulatedRun(store, workers, interrupts, crew)
-        cpu = _cpu()
+        cpu = host.cpu_seconds()
         run.drive(None, Team(workers, Device("cpu")), ray)
-        cpu = _cpu() - cpu
+        cpu = host.cpu_seconds() - cpu
         spans = crew.spans()
     tiles = workers * rounds
     if not run.complete or len(store.committed()) != tiles:
@@ -204,7 +203,7 @@ def dispatch(ray: Any, folder: Path, workers: int, rounds: int, seconds: float) 
 
 def first_tile(store_of: Callable[[], Store], workers: int) -> Result:
     """From `store_of()` to the first tile in the hands of a worker."""
-    wall, cpu = time.perf_counter(), _cpu()
+    wall, cpu = time.perf_counter(), host.cpu_seconds()
     store = store_of()
     with Interrupts() as interrupts:
         crew = FirstTileCrew(interrupts)
@@ -213,13 +212,12 @@ def first_tile(store_of: Callable[[], Store], workers: int) -> Result:
         run.drive(None, Team(workers, Device("cpu")), None)
     if not crew.at:
         raise RuntimeError("no tile was handed out")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return {
         "tiles": store.grid.tile_count,
         "pending": pending,
         "wall": crew.at - wall,
-        "cpu": _cpu() - cpu,
-        "peak_gb": peak,
+        "cpu": host.cpu_seconds() - cpu,
+        "peak_gb": host.peak_gb(),
     }
 
 
@@ -273,8 +271,7 @@ def bucket(tiles: int) -> Result:
         server.wait()
     if found != side * side:
         raise RuntimeError(f"{found} of {side * side} commits are listed")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"tiles": found, "wall": wall, "cpu": cpu, "peak_gb": peak}
+    return {"tiles": found, "wall": wall, "cpu": cpu, "peak_gb": host.peak_gb()}
 
 
 def main() -> None:
@@ -307,7 +304,7 @@ def main() -> None:
     result: Result = {
         "benchmark": "scheduler",
         "date": date.today().isoformat(),
-        "machine": _machine(),
+        "machine": host.name(),
         "cases": {case: _alone(case) for case in cases},
     }
     if not asked.json:

@@ -58,7 +58,7 @@ for _command in (
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code. Errors become one line on stderr."""
-    from pipeline.errors import LossatlasError
+    from pipeline.errors import LossatlasError, described
 
     try:
         code = cli.main(list(arguments), prog_name="lossatlas", standalone_mode=False)
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except Exception as error:
         return _fail(
-            f"internal error: {type(error).__name__}: {_one_line(error)}. "
+            f"internal error: {described(error)}. "
             f"The details are in {_saved_traceback()}; please report it",
             1,
         )
@@ -98,10 +98,6 @@ def main() -> None:
 def _fail(message: str, code: int) -> int:
     print(f"lossatlas: {message}", file=sys.stderr)
     return code
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _saved_traceback() -> str:

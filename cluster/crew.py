@@ -12,7 +12,7 @@ from typing import Any
 from cluster import actor, packages, phrases
 from cluster.errors import ClusterError
 from cluster.loop import Done, Failed, Joined, Lost, News, Unwritable
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, described, one_line
 from pipeline.grid import Work
 
 _MACHINE_GONE = "its machine is gone"
@@ -213,17 +213,16 @@ def check_same(theirs: packages.Running, ours: packages.Running) -> None:
 
 def describe(error: BaseException) -> str:
     """One line: the error's type and message, and the last line of code it came from."""
-    message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {message[:300]}{place}"
+    return f"{described(error, 300)}{place}"
 
 
 def _how_it_died(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if "running low on memory" in text:
         return "its process was killed because the machine ran low on memory"
     if getattr(error, "preempted", False):

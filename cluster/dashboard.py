@@ -16,6 +16,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
+from pipeline.errors import one_line
 
 _CONNECT_SECONDS = 5.0
 _CURE = "wanted the dashboard of a running Ray head. Check the address, the tunnel and the head"
@@ -118,7 +119,7 @@ def asking(address: str, job: str = "") -> Iterator[None]:
         what = type(error).__name__ if response is None else f"HTTP {response.status_code}"
         raise DashboardError(f"{address} cannot be reached ({what}); {_CURE}", "silent") from None
     except RuntimeError as error:
-        raise _refused(address, " ".join(str(error).split()), job) from None
+        raise _refused(address, one_line(error), job) from None
 
 
 def _locked(address: str) -> DashboardError:

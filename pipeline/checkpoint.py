@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, one_line
 from pipeline.place import UnreachableError, reached
 
 State = Mapping[str, torch.Tensor]
@@ -240,8 +240,9 @@ def _open(path: str) -> IO[bytes]:
             f"{path}: no such file; wanted a checkpoint. Check the path"
         ) from None
     except (OSError, ImportError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise CheckpointError(f"{path} cannot be read ({line}); wanted a checkpoint") from None
+        raise CheckpointError(
+            f"{path} cannot be read ({one_line(error)}); wanted a checkpoint"
+        ) from None
 
 
 def _read_safetensors(content: bytes, path: str) -> Any:

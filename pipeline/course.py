@@ -12,7 +12,7 @@ from typing import Literal
 
 from pipeline.audit import Certificate
 from pipeline.grid import Grid
-from pipeline.lattice import Lattice, coarsest_step
+from pipeline.lattice import Lattice, coarsest_step, frame_stride, parents
 from pipeline.scale import Range, Scale, scales
 from pipeline.spec import RefineSpec
 from pipeline.store import Store
@@ -33,6 +33,7 @@ class Pass:
         level: refine: the last level whose points may be evaluated.
         base: refine: the last level all of whose points are.
         strict: refine: by how much less than usual predictions are trusted.
+        centres: refine: of the last level, only the centres of cells.
     """
 
     kind: Literal["lattice", "refine", "audit", "compose"]
@@ -40,6 +41,7 @@ class Pass:
     level: int = 0
     base: int = 0
     strict: float = 1.0
+    centres: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Course:
 
     Attributes:
         step: of the coarsest lattice.
+        stride: of the frames that are predicted from nothing but themselves; 1 where all are.
         asked: what was asked for, the last one counts; None is a full evaluation.
         ranges: of quantities and splits, known after the first pass.
         passes: in order; a pass's number is its place.
@@ -55,15 +58,25 @@ class Course:
     """
 
     step: int
+    stride: int
     asked: tuple[RefineSpec | None, ...]
     ranges: tuple[Range, ...]
     passes: tuple[Pass, ...]
     certificates: tuple[Certificate, ...]
 
     @classmethod
-    def begin(cls, grid: Grid, asked: RefineSpec) -> Course:
+    def begin(cls, grid: Grid, asked: RefineSpec, same_extent: bool = True) -> Course:
+        """A course of which nothing is done.
+
+        Args:
+            grid: of the render.
+            asked: how it is to be refined.
+            same_extent: whether all frames show the same part of the plane's coordinates, so that
+                one may be predicted from its neighbours.
+        """
         step = coarsest_step(grid.height, grid.width)
-        begun = cls(step, (asked,), (), (Pass("lattice"),), ())
+        stride = frame_stride(grid.frames) if same_extent else 1
+        begun = cls(step, stride, (asked,), (), (Pass("lattice"),), ())
         return begun._with_round(1.0, 0)
 
     @classmethod
@@ -74,6 +87,7 @@ class Course:
             return None
         return cls(
             step=plain["step"],
+            stride=plain["stride"],
             asked=tuple(a and RefineSpec.model_validate(a) for a in plain["asked"]),
             ranges=tuple(map(Range.from_dict, plain["ranges"])),
             passes=tuple(Pass(**each) for each in plain["passes"]),
@@ -85,6 +99,7 @@ class Course:
             _NOTE,
             {
                 "step": self.step,
+                "stride": self.stride,
                 "asked": [each and each.model_dump(mode="json") for each in self.asked],
                 "ranges": [each.as_dict() for each in self.ranges],
                 "passes": [asdict(each) for each in self.passes],
@@ -108,6 +123,19 @@ class Course:
             r if r.quantity == "error" else replace(r, space=asked.space) for r in self.ranges
         ]
         return scales(ranges, asked.share, asked.nats, asked.error)
+
+    def parents(self, frame: int, frames: int) -> dict[int, float]:
+        """The frames that `frame` is predicted from, and how much of each; none for a key frame."""
+        return parents(frames, self.stride).get(frame, {})
+
+    def settled(self, number: int) -> int:
+        """The pass before which a frame's parents have to be done, for a step of pass `number`.
+
+        A round of refining begins, in a frame, when its parents have finished theirs.
+        """
+        while self.passes[number].kind in ("lattice", "refine"):
+            number += 1
+        return number
 
     def with_ranges(self, ranges: Sequence[Range]) -> Course:
         return replace(self, ranges=tuple(ranges))
@@ -159,9 +187,13 @@ class Course:
         return replace(self, passes=(*self.passes, *passes))
 
     def _with_round(self, strict: float, base: int) -> Course:
-        """Level by level, once more for what the last level showed, and an audit."""
+        """Level by level, centres first, once more for what the last level showed, and an audit."""
         asked, last = len(self.asked) - 1, self.step.bit_length() - 1
         base = min(base, last)
-        levels = [*range(max(1, base), last + 1), last] if last else []
-        made = [Pass("refine", asked, level, base, strict) for level in levels]
-        return self._with(*made, Pass("audit", asked))
+        made = [
+            Pass("refine", asked, level, base, strict, centres)
+            for level in range(max(1, base), last + 1)
+            for centres in (True, False)
+        ]
+        again = [Pass("refine", asked, last, base, strict)] if last else []
+        return self._with(*made, *again, Pass("audit", asked))

@@ -7,3 +7,19 @@ class LossatlasError(Exception):
     Each module raises its own subclass; only the command line catches this type, prints the line
     and exits with code 2.
     """
+
+
+def one_line(error: BaseException, longest: int | None = None) -> str:
+    """An error's message on one line, to be told in ours; its type's name where it has none.
+
+    Args:
+        error: anyone's; libraries' messages may have line breaks.
+        longest: characters to keep, where a message may be pages long; None keeps all.
+    """
+    return " ".join(str(error).split())[:longest] or type(error).__name__
+
+
+def described(error: BaseException, longest: int | None = None) -> str:
+    """`one_line` behind the error's type: `KeyError: 'weight'`."""
+    name, line = type(error).__name__, one_line(error, longest)
+    return name if line == name else f"{name}: {line}"

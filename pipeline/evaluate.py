@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.batch_norm import Statistics, has_batch_norm, replace_batch_norm
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, one_line
 from pipeline.lockstep import Meet, lockstep
 from pipeline.losses import LossFunction, cross_entropy, misclassified
 from pipeline.plane import Plane
@@ -153,7 +153,7 @@ class Evaluator:
             try:
                 return self._measure()
             except torch.OutOfMemoryError as error:
-                told = _one_line(error)
+                told = one_line(error, 300)
             # Not in the handler: the error's traceback holds what fills the memory.
             largest = max(len(chunk.inputs) for chunks in self._chunks for chunk in chunks)
             if largest == 1:
@@ -230,7 +230,7 @@ class Evaluator:
         except Exception as error:
             raise EvaluateError(
                 f"the network or the loss does not take the data (inputs {_shape(tried.inputs)}, "
-                f"targets {_shape(tried.targets)}): {_one_line(error)}. "
+                f"targets {_shape(tried.targets)}): {one_line(error, 300)}. "
                 "Check network, data and evaluate.loss"
             ) from error
         finally:
@@ -307,7 +307,7 @@ def room_on(device: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise NoRoomError(
-            f"{device} has no room for the network and the data ({_one_line(error)}); wanted "
+            f"{device} has no room for the network and the data ({one_line(error, 300)}); wanted "
             "memory for both. Use a larger device, or fewer examples in data.splits"
         ) from None
 
@@ -348,10 +348,6 @@ def _bytes(output: object) -> int:
     if isinstance(output, Tensor) and output.ndim:
         return output.nbytes // len(output)
     return 0
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _shape(tensor: Tensor) -> str:

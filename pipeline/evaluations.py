@@ -21,6 +21,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from pipeline.errors import one_line
 from pipeline.grid import Grid, Step, Tile
 from pipeline.place import UnreachableError
 from pipeline.store import Store, StoreError
@@ -182,8 +183,7 @@ class Evaluations:
         except UnreachableError:
             raise
         except (ValueError, RuntimeError, OSError) as error:
-            told = " ".join(str(error).split()) or type(error).__name__
-            raise StoreError(f"step {step}: evaluated/{name}: {told}") from None
+            raise StoreError(f"step {step}: evaluated/{name}: {one_line(error)}") from None
 
 
 def tiles_in(grid: Grid, frame: int, rows: slice, columns: slice) -> list[Tile]:

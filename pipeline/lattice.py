@@ -10,8 +10,8 @@ are in that part.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ _TAPS = 4
 _MARGIN = 2
 # The coarsest lattice has about so many points along the shorter side of the grid.
 _COARSE_POINTS = 16
+# A film has at least so many key frames; its stride is at most two to the power of this.
+_KEY_FRAMES = 4
+_LONGEST_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,12 @@ class Lattice:
         """How many lattices there are; the last one is the whole grid."""
         return self.step.bit_length()
 
-    @cached_property
+    @functools.cached_property
     def y(self) -> Axis:
         rows = self.rows or slice(0, self.height)
         return Axis(self.height, self.step, rows.start, rows.stop)
 
-    @cached_property
+    @functools.cached_property
     def x(self) -> Axis:
         columns = self.columns or slice(0, self.width)
         return Axis(self.width, self.step, columns.start, columns.stop)
@@ -132,6 +135,15 @@ class Lattice:
     def part(self, rows: slice, columns: slice) -> Lattice:
         """The lattices of one part of this grid."""
         return Lattice(self.height, self.width, self.step, rows, columns)
+
+    def coarser(self) -> Lattice:
+        """The lattices of the same part with one more before them, of twice the step."""
+        return Lattice(self.height, self.width, 2 * self.step, self.rows, self.columns)
+
+    def among_next(self) -> tuple[Indices, Indices]:
+        """An index of the points of level 0 in an array (…, n, m) over level 1."""
+        rows, columns = np.ix_(self.y.between(1).old, self.x.between(1).old)
+        return rows, columns
 
     def around(self, rows: slice, columns: slice) -> Lattice:
         """The part that everything in `rows` and `columns` rests on, them included."""
@@ -149,6 +161,13 @@ class Lattice:
         new = np.ones((len(y.old) + len(y.new), len(x.old) + len(x.new)), dtype=bool)
         new[np.ix_(y.old, x.old)] = False
         return new
+
+    def is_centre(self, level: int) -> NDArray[np.bool_]:
+        """Which points of the lattice of `level` are new along both axes, (n', m')."""
+        y, x = self.y.between(level), self.x.between(level)
+        centre = np.zeros((len(y.old) + len(y.new), len(x.old) + len(x.new)), dtype=bool)
+        centre[np.ix_(y.new, x.new)] = True
+        return centre
 
     def predict(
         self, coarse: Floats, level: int, known: Floats, is_known: NDArray[np.bool_]
@@ -191,6 +210,34 @@ def coarsest_step(height: int, width: int) -> int:
     """The step of the coarsest lattice for a grid: a power of two, 1 for a tiny grid."""
     sides = [side for side in (height, width) if side > 1] or [1]
     return 1 << max(0, (min(sides) // _COARSE_POINTS).bit_length() - 1)
+
+
+def first_points(height: int, width: int) -> int:
+    """How many points the first two lattices of a grid have together."""
+    lattice = Lattice(height, width, coarsest_step(height, width))
+    rows, columns = lattice.at(min(1, lattice.levels - 1))
+    return int(rows.size * columns.size)
+
+
+def frame_stride(frames: int) -> int:
+    """Every how-manieth frame of a film is a key frame: a power of two, 1 where all are."""
+    return 1 << min(_LONGEST_STRIDE, max(0, (frames // _KEY_FRAMES).bit_length() - 1))
+
+
+@functools.cache
+def parents(frames: int, stride: int) -> dict[int, dict[int, float]]:
+    """The frames that each frame between key frames is predicted from, with their weights.
+
+    The levels of time: between key frames those in the middle, then those between all of these.
+    """
+    axis = Axis(frames, stride, 0, frames)
+    found: dict[int, dict[int, float]] = {}
+    for level in range(1, stride.bit_length()):
+        before, after = axis.nodes(level - 1), axis.nodes(level)
+        between = axis.between(level)
+        for new, own, weights in zip(between.new, between.parents, between.weights, strict=True):
+            found[int(after[new])] = dict(zip(before[own].tolist(), weights.tolist(), strict=True))
+    return found
 
 
 def _weighted(values: Floats, between: Between) -> Floats:

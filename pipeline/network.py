@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pipeline import usercode
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, described
 from pipeline.networks.preresnet import PreResNet
 from pipeline.networks.resnet import ResNet
 from pipeline.networks.small import CNN, MLP
@@ -69,7 +69,7 @@ def build(factory: str, kwargs: Mapping[str, Any], code: UserCode | None = None)
     except Exception as error:
         where = usercode.place(error)
         raise NetworkError(
-            f"network.factory {factory} raised {usercode.describe(error)}"
+            f"network.factory {factory} raised {described(error)}"
             f"{f' ({where})' if where else ''}; wanted a network. Check network.kwargs"
         ) from error
     if not isinstance(network, nn.Module):
@@ -91,7 +91,7 @@ def _callable(factory: str, code: UserCode | None) -> Callable[..., Any]:
         value: Any = importlib.import_module(place)
     except Exception as error:
         raise NetworkError(
-            f"network.factory {factory}: importing {place} raised {usercode.describe(error)}; "
+            f"network.factory {factory}: importing {place} raised {described(error)}; "
             "wanted an installed module, or path/file.py:callable. Install it, or check its name"
         ) from error
     for part in name.split("."):

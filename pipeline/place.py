@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, one_line
 
 # What says that content is wrong, not that a place cannot be reached.
 _NOT_THE_PLACE = (LossatlasError, FileNotFoundError, ValueError, RuntimeError, TypeError, KeyError)
@@ -61,8 +61,7 @@ def reached(where: str) -> Iterator[None]:
     except Exception as error:
         if not is_url(where):
             raise
-        line = " ".join(str(error).split())[:300] or type(error).__name__
         raise UnreachableError(
-            f"{where} cannot be reached ({line}); wanted a place that answers and lets us in. "
-            "Check the network, the endpoint and the credentials"
+            f"{where} cannot be reached ({one_line(error, 300)}); wanted a place that answers "
+            "and lets us in. Check the network, the endpoint and the credentials"
         ) from error

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.course import Course
 from pipeline.errors import LossatlasError
 from pipeline.grid import Grid
-from pipeline.lattice import coarsest_step
+from pipeline.lattice import first_points
 from pipeline.place import is_url
 from pipeline.prepare import Prepared
 from pipeline.task import evaluator
@@ -22,13 +23,10 @@ from pipeline.task import evaluator
 # One tile should cost about this long: little is lost with a dead worker, little to overhead.
 _TILE_SECONDS = 10.0
 _TILES_A_WORKER = 8
-# A pass of a refinement evaluates about one point in so many, and should cost about as long.
-_REFINED_SHARE = 32
 _LARGEST_TILE = 512
 # More would make a listing of the commits a matter of minutes (docs/scale.md).
 _MOST_TILES = 1_000_000
 _FACTS_A_TILE = 3  # done, seconds and worker have a chunk each
-_FILES_A_STEP = 3  # its points, their values and its commit
 _BLOCK_BYTES = 4096  # of a file system: what the smallest file takes
 _MEASURING_SECONDS = 0.5
 _ABSURD_POINTS = 10**10
@@ -96,9 +94,14 @@ def resolve_grid(prepared: Prepared, seconds_a_point: float, workers: int) -> Gr
         return Grid(
             asked.width, asked.height, min(asked.tile, max(asked.width, asked.height)), frames
         )
-    share = frames * asked.width * asked.height / (workers * _TILES_A_WORKER)
-    seconds = _TILE_SECONDS * (_REFINED_SHARE if prepared.spec.evaluate.refine else 1)
-    points = max(1.0, min(seconds / seconds_a_point, share))
+    every = frames * asked.width * asked.height
+    share = every / (workers * _TILES_A_WORKER)
+    fitting = _TILE_SECONDS / seconds_a_point
+    if prepared.spec.evaluate.refine:
+        # How many points a refined render takes hardly depends on how many there are. Its first
+        # passes tell the scale.
+        fitting *= every / (frames * first_points(asked.height, asked.width))
+    points = max(1.0, min(fitting, share))
     edge = int(points if asked.height == 1 else math.sqrt(points))
     largest = min(_LARGEST_TILE, max(asked.width, asked.height))
     grid = Grid(asked.width, asked.height, max(1, min(largest, edge)), frames)
@@ -115,8 +118,6 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
     """
     arrays = len(prepared.inputs.quantities) * len(prepared.inputs.splits)
     block = 1 if is_url(prepared.spec.store) else _BLOCK_BYTES
-    of_a_tile = arrays * _stored(4 * grid.tile**2, block) + _FACTS_A_TILE * _stored(1, block)
-    refined = prepared.spec.evaluate.refine is not None
     made = Plan(
         name=prepared.spec.name,
         width=grid.width,
@@ -134,21 +135,28 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         seconds_a_point=seconds_a_point,
         seconds=grid.points * seconds_a_point / workers,
         disk_bytes=grid.tile_count
-        * (of_a_tile + (_records(grid, arrays, block) if refined else 0)),
+        * (
+            arrays * _stored(4 * grid.tile**2, block)
+            + _FACTS_A_TILE * _stored(1, block)
+            + _refined_bytes(prepared, grid, arrays, block)
+        ),
         memory_bytes=_BYTES_A_TILE * grid.tile_count + 4 * arrays * grid.tile**2 * workers,
         store=prepared.spec.store,
-        refined=refined,
+        refined=prepared.spec.evaluate.refine is not None,
     )
     _refuse_absurd(made)
     return made
 
 
-def _records(grid: Grid, arrays: int, block: int) -> int:
-    """Of one tile, what a refinement writes besides, if its first audit passes."""
-    points, passes = grid.tile**2, coarsest_step(grid.height, grid.width).bit_length() + 3
-    predictions = _stored(2 * points, block) + _stored(4 * arrays * points, block)
-    # Each point is in the records of one pass; what compresses to nothing is a block nevertheless.
-    return predictions + 4 * arrays * points + passes * _FILES_A_STEP * _stored(1, block)
+def _refined_bytes(prepared: Prepared, grid: Grid, arrays: int, block: int) -> int:
+    """What a tile of a refined render takes besides: its records, and what is predicted."""
+    refine = prepared.spec.evaluate.refine
+    if refine is None:
+        return 0
+    # A record is three files, and in one round most of them are small.
+    passes = len(Course.begin(grid, refine).passes) + 1
+    predicted = _stored(2 * grid.tile**2, block) + _stored(4 * arrays * grid.tile**2, block)
+    return passes * 3 * _stored(1, block) + _stored(4 * arrays * grid.tile**2, block) + predicted
 
 
 def _stored(bytes_: int, block: int) -> int:

@@ -44,7 +44,7 @@ class Preview(Store):
 
     def __init__(self, store: Store, course: Course, committed: set[Step]) -> None:
         super().__init__(store.group, store.url)
-        self._refined = Refined(store)
+        self._refined = Refined(store, committed)
         self._course = course
         self._steps = committed
         self._shares: dict[int, float] = {}
@@ -98,9 +98,11 @@ class Preview(Store):
         fields = len(self._refined.fields)
         values, errors = (np.empty((fields, *shape), "f4") for _ in range(2))
         level = np.empty(shape, "i2")
-        for y, x in itertools.product(range(0, shape[0], _BLOCK), range(0, shape[1], _BLOCK)):
-            rows = slice(y, min(y + _BLOCK, shape[0]))
-            columns = slice(x, min(x + _BLOCK, shape[1]))
+        # Whoever predicts across frames looks at whole ones anyway.
+        block = _BLOCK if self._course.stride == 1 else max(shape)
+        for y, x in itertools.product(range(0, shape[0], block), range(0, shape[1], block)):
+            rows = slice(y, min(y + block, shape[0]))
+            columns = slice(x, min(x + block, shape[1]))
             seen = self._seen(frame, rows, columns)
             values[:, rows, columns] = seen.values
             errors[:, rows, columns] = seen.error
@@ -111,8 +113,25 @@ class Preview(Store):
         finished = evaluated | np.isfinite(values).all(axis=0)
         values[:, ~finished] = np.nan
         level[~finished] = UNFINISHED
+        if not self._are_settled(self._ancestors(frame)):
+            errors[:, ~evaluated] = np.inf
         errors[np.isnan(errors)] = np.inf
         return _Frame(values, errors, level, finished)
+
+    def _ancestors(self, frame: int) -> set[int]:
+        """The frames that a frame is predicted from, and those that they are."""
+        parents = set(self._course.parents(frame, self.frames))
+        return parents.union(*(self._ancestors(parent) for parent in parents))
+
+    def _are_settled(self, frames: set[int]) -> bool:
+        """Whether nothing is left to do in them; else nobody knows what they are worth."""
+        steps = (
+            Step(number, *tile)
+            for tile in self.grid.tiles()
+            if tile.frame in frames
+            for number in range(self._course.last)
+        )
+        return all(step in self._steps for step in steps)
 
     def _seen(self, frame: int, rows: slice, columns: slice) -> Seen:
         """A part of a frame, by what the last pass that was decided on goes by.
@@ -124,6 +143,6 @@ class Preview(Store):
         try:
             # Predictions far outside of what is known may be beyond all numbers.
             with np.errstate(over="ignore", invalid="ignore"):
-                return self._refined.seen(course, course.last, frame, rows, columns, self._steps)
+                return self._refined.seen(course, course.last, frame, rows, columns)
         except StoreError as error:
             raise StoreError(f"{self.url}: {error}. Run lossatlas verify, then resume") from None

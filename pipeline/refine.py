@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from pipeline.lattice import Floats, Lattice
 
-# What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth,
-# loss surfaces of ReLU networks, with their kinks, about a fourth (docs/refinement.md).
-_DECAY = 0.35
+# What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth; a
+# kink, which ReLU networks have, leaves half. Chosen with the next two on real grids (docs/log.md).
+_DECAY = 0.5
 # Beyond that share of the tolerance a point is evaluated: errors of several levels add up.
-_TRUSTED = 0.5
+_TRUSTED = 0.4
 # How much of a detail is feared right beside it, on the same level.
-_BESIDE = 0.7
+_BESIDE = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,11 @@ class Estimate:
 
 
 def estimate(
-    values: Floats, known: NDArray[np.bool_], lattice: Lattice, level: int | None = None
+    values: Floats,
+    known: NDArray[np.bool_],
+    lattice: Lattice,
+    level: int | None = None,
+    base: Floats | None = None,
 ) -> Estimate:
     """Predict what is not known, level by level.
 
@@ -49,31 +53,47 @@ def estimate(
         known: where they were evaluated, (height, width); all of level 0 is.
         lattice: of the same part of the grid.
         level: the last one to look at; None for all.
+        base: what other frames lead to expect, as `values`: what is predicted is the difference.
+            Without one nothing is known of how well level 0 predicts, and all of level 1 is wanted.
     """
     last = lattice.levels - 1 if level is None else level
+    if base is not None:
+        values = values - base
     found = np.full(values.shape, np.nan)
     expected = np.full(values.shape, np.inf)
     at = (..., *lattice.at(0))
     coarse = found[at] = values[at]
     expected[at] = 0.0
-    doubts = np.full(coarse.shape, np.inf)
+    doubts = np.full(coarse.shape, np.inf) if base is None else _first_doubts(coarse, lattice)
     for current in range(1, last + 1):
         at = (..., *lattice.at(current))
         here, is_known = values[at], known[at[1:]]
         predicted = lattice.predict(coarse, current, here, is_known)
         is_new = lattice.is_new(current)
         details = _or_inf(np.abs(here - predicted))
-        seen = np.where(is_known & is_new, details, 0.0)
-        feared = np.maximum(
-            _DECAY * lattice.spread(_highest_nearby(doubts), current),
-            _BESIDE * _highest_nearby(seen),
-        )
+        beside = _BESIDE * _highest_nearby(np.where(is_known & is_new, details, 0.0))
+        before = _DECAY * lattice.spread(_highest_nearby(doubts), current)
+        between = _between_known(lattice.is_centre(current), is_known)
+        feared = np.where(between, beside, np.maximum(before, beside))
         feared = np.where(np.isnan(predicted), np.inf, feared)
         coarse = np.where(is_known, here, predicted)
         doubts = np.where(is_new, np.where(is_known, details, feared), 0.0)
         found[at] = coarse
         expected[at] = np.where(is_known, 0.0, np.where(is_new, feared, expected[at]))
-    return Estimate(found, expected)
+    return Estimate(found if base is None else found + base, expected)
+
+
+def _first_doubts(rest: Floats, lattice: Lattice) -> Floats:
+    """How far level 0 predicts what is left of it beyond the base, from level 0 itself.
+
+    A prediction from every second point is off by its detail, and one of nothing by what there is.
+    """
+    coarser = lattice.coarser()
+    is_known = np.zeros(rest.shape[-2:], dtype=bool)
+    predicted = coarser.predict(rest[(..., *coarser.among_next())], 1, rest, is_known)
+    details = _or_inf(np.abs(rest - predicted))
+    # Old points have no detail; their neighbours' counts for them.
+    return np.minimum(_highest_nearby(details), _highest_nearby(_or_inf(np.abs(rest))))
 
 
 def wanted(
@@ -83,6 +103,7 @@ def wanted(
     level: int,
     base: int,
     strict: float,
+    centres: bool = False,
 ) -> NDArray[np.bool_]:
     """Which points (height, width) have to be evaluated, of those that are not known.
 
@@ -93,12 +114,35 @@ def wanted(
         level: the last one whose points are asked for.
         base: the last level all of whose points are.
         strict: by how much less than usual a prediction is trusted; 1 is usual.
+        centres: of `level`, ask only for the centres of the cells before it.
     """
     points = np.zeros(known.shape, dtype=bool)
     points[lattice.at(level)] = True
+    if centres:
+        points[lattice.at(level)] = lattice.is_centre(level) | ~lattice.is_new(level)
     points &= (found.expected > _TRUSTED / strict).any(axis=0)
     points[lattice.at(base)] = True
     return points & ~known
+
+
+def _between_known(is_centre: NDArray[np.bool_], is_known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which points beside centres of cells have all of those evaluated.
+
+    Centres are the hardest to predict. Whoever lies between two of them, half as far from each as
+    from what the level before knew, is told by them alone how well it is predicted.
+    """
+    some = _beside(is_centre & is_known)
+    return some & ~_beside(is_centre & ~is_known) & ~is_centre
+
+
+def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which points have one of `mask` right above, below, left or right of them."""
+    found = np.zeros_like(mask)
+    found[1:] |= mask[:-1]
+    found[:-1] |= mask[1:]
+    found[:, 1:] |= mask[:, :-1]
+    found[:, :-1] |= mask[:, 1:]
+    return found
 
 
 def _highest_nearby(values: Floats) -> Floats:

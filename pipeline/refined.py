@@ -19,9 +19,11 @@ from pipeline.audit import Certificate
 from pipeline.course import UNSEEN, Course
 from pipeline.evaluations import Evaluations
 from pipeline.grid import Step, Tile
-from pipeline.lattice import Lattice
+from pipeline.lattice import Floats, Lattice
 from pipeline.scale import Range
 from pipeline.store import Predictions, Store
+
+_KEPT_BYTES = 256 << 20  # of frames that others are predicted from
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,20 @@ class Seen:
 class Refined:
     """The refinement of one store's render."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, committed: Container[Step] | None = None) -> None:
+        """Look at a store; nothing is read.
+
+        Args:
+            store: of a render that is refined.
+            committed: the steps that count for `seen`, where not all before a pass are committed.
+        """
         self.store = store
+        self._committed = committed
         self.grid = store.grid
         self.evaluations = Evaluations(store)
         self.fields = [(q, split) for q in store.quantities for split in store.splits]
+        # Frames that others are predicted from, and many steps have in common.
+        self._kept: dict[tuple[int, int], Floats] = {}
         self._sample = functools.lru_cache(maxsize=1)(self.drawn)
 
     # For workers
@@ -65,12 +76,21 @@ class Refined:
                 chosen = np.zeros((self.grid.height, self.grid.width), dtype=bool)
                 chosen[course.lattice(self.grid).at(0)] = True
                 mask = chosen[rows, columns]
+            case "refine" if the_pass.base == course.lattice(self.grid).levels - 1:
+                _, levels = self.evaluations.known(step.frame, rows, columns, step.number)
+                mask = levels < 0
             case "refine":
                 lattice, _, levels, found = self._estimate(
                     course, step.number, step.frame, rows, columns, the_pass.level
                 )
                 every = refine.wanted(
-                    found, levels >= 0, lattice, the_pass.level, the_pass.base, the_pass.strict
+                    found,
+                    levels >= 0,
+                    lattice,
+                    the_pass.level,
+                    the_pass.base,
+                    the_pass.strict,
+                    the_pass.centres,
                 )
                 mask = every[_inside(lattice, rows, columns)]
             case "audit":
@@ -86,7 +106,7 @@ class Refined:
 
     def needed(self, course: Course, tile: Tile) -> tuple[slice, slice]:
         """The part of the frame whose records a step over `tile` may look at."""
-        around = course.lattice(self.grid).around(*self.grid.window(tile))
+        around = self._around(course, *self.grid.window(tile))
         return around.part_rows, around.part_columns
 
     def seen(
@@ -96,7 +116,6 @@ class Refined:
         frame: int,
         rows: slice,
         columns: slice,
-        committed: Container[Step] | None = None,
     ) -> Seen:
         """One part of a frame, as the passes before `number` left it.
 
@@ -105,11 +124,8 @@ class Refined:
             number: of the pass; its tolerance is the unit.
             frame: which.
             rows, columns: the part.
-            committed: the steps that count, where not all are committed.
         """
-        lattice, values, levels, found = self._estimate(
-            course, number, frame, rows, columns, None, committed
-        )
+        lattice, values, levels, found = self._estimate(course, number, frame, rows, columns)
         inside = _inside(lattice, rows, columns)
         known = levels[inside] >= 0
         shown, errors = [], []
@@ -246,15 +262,45 @@ class Refined:
         rows: slice,
         columns: slice,
         level: int | None = None,
-        committed: Container[Step] | None = None,
     ) -> tuple[Lattice, NDArray[np.float32], NDArray[np.int16], refine.Estimate]:
         """What a part rests on: lattices, values, the passes they are from, and the estimate."""
-        lattice = course.lattice(self.grid).around(rows, columns)
+        lattice = self._around(course, rows, columns)
         part = lattice.part_rows, lattice.part_columns
-        values, levels = self.evaluations.known(frame, *part, number, committed)
+        values, levels = self.evaluations.known(frame, *part, number, self._committed)
         scales = course.scales(number)
         units = np.stack([s.units(v) for s, v in zip(scales, values, strict=True)])
-        return lattice, values, levels, refine.estimate(units, levels >= 0, lattice, level)
+        base = self._base(course, number, frame)
+        return lattice, values, levels, refine.estimate(units, levels >= 0, lattice, level, base)
+
+    def _around(self, course: Course, rows: slice, columns: slice) -> Lattice:
+        """The part that a step looks at: in films that predict across frames, all of a frame."""
+        lattice = course.lattice(self.grid)
+        if course.stride > 1:
+            return lattice.part(slice(0, self.grid.height), slice(0, self.grid.width))
+        return lattice.around(rows, columns)
+
+    def _base(self, course: Course, number: int, frame: int) -> Floats | None:
+        """What other frames lead to expect of `frame`, (fields, height, width) in units."""
+        parents = course.parents(frame, self.grid.frames)
+        if not parents:
+            return None
+        settled = course.settled(number)
+        # In a fixed order, and without a product of matrices: the same to the bit everywhere.
+        base = np.zeros((len(self.fields), self.grid.height, self.grid.width))
+        for parent, weight in sorted(parents.items()):
+            base += weight * self._settled(course, settled, parent)
+        return base
+
+    def _settled(self, course: Course, before: int, frame: int) -> Floats:
+        """A whole frame as the passes before `before` left it, in that pass's units."""
+        key = before, frame
+        if key not in self._kept:
+            whole = slice(0, self.grid.height), slice(0, self.grid.width)
+            made = self._estimate(course, before, frame, *whole)[3].values
+            while self._kept and len(self._kept) * made.nbytes > _KEPT_BYTES:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = made
+        return self._kept[key]
 
     def _quantiles(
         self, course: Course, number: int, errors: NDArray[np.float64]

@@ -17,6 +17,7 @@ import zarr
 from zarr.core.sync import collect_aiterator, sync
 from zarr.storage import FsspecStore, LocalStore
 
+from pipeline.errors import one_line
 from pipeline.place import PlaceError, check, is_url, reached
 
 _LISTINGS_AT_ONCE = 32
@@ -46,7 +47,7 @@ class RemoteStore(FsspecStore):
                 return cls.from_url(check(url), options, read_only)  # type: ignore[return-value]
         except (ImportError, ValueError) as error:
             raise PlaceError(
-                f"{url}: {' '.join(str(error).split())}; wanted a local path or a URL that fsspec "
+                f"{url}: {one_line(error)}; wanted a local path or a URL that fsspec "
                 "knows, such as s3://bucket/run.zarr"
             ) from None
 

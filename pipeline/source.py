@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pipeline import usercode
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, described, one_line
 from pipeline.place import reached
 from pipeline.usercode import UserCode
 
@@ -56,8 +56,7 @@ def _called(make: Callable[..., Any], split: str, source: str) -> Split:
     except Exception as error:
         place = usercode.place(error)
         raise DataError(
-            f"{where} raised {usercode.describe(error)}{f' ({place})' if place else ''}; wanted "
-            "arrays x, y"
+            f"{where} raised {described(error)}{f' ({place})' if place else ''}; wanted arrays x, y"
         ) from error
     if not isinstance(result, tuple | list) or len(result) != 2:
         raise DataError(f"{where} returned {type(result).__name__}; wanted two arrays x, y")
@@ -105,8 +104,7 @@ class _Folder:
                     )
                 entries = [] if self.is_file else self.files.ls(self.root, detail=True)
         except (OSError, ImportError, ValueError) as error:
-            line = " ".join(str(error).split())
-            raise DataError(f"data.source {source} cannot be read ({line})") from None
+            raise DataError(f"data.source {source} cannot be read ({one_line(error)})") from None
         kept = [e for e in entries if posixpath.basename(e["name"].rstrip("/"))[:1] not in "._"]
         self.entries = {
             posixpath.basename(e["name"].rstrip("/")): e["type"] == "directory"
@@ -186,7 +184,7 @@ def _npz(where: str, content: bytes, split: str, alone: bool) -> Split:
         names = list(archive.files)
     except Exception as error:  # a zip file can be broken in many ways
         raise DataError(
-            f"{where} is not a whole .npz file ({usercode.describe(error)}); wanted one with "
+            f"{where} is not a whole .npz file ({described(error)}); wanted one with "
             "arrays x and y. Save it again with numpy.savez"
         ) from None
     choices = [(f"{split}_x", f"{split}_y"), (f"x_{split}", f"y_{split}")]
@@ -204,7 +202,7 @@ def _npz(where: str, content: bytes, split: str, alone: bool) -> Split:
             array: np.ndarray = archive[name]
         except Exception as error:
             raise DataError(
-                f"{where}: {name} cannot be read ({usercode.describe(error)}); wanted a plain "
+                f"{where}: {name} cannot be read ({described(error)}); wanted a plain "
                 "numeric array. Save it again without objects"
             ) from None
         return array
@@ -264,9 +262,9 @@ class Parquet:
             with self.files.open(path, "rb") as file:
                 yield where, pyarrow.parquet.ParquetFile(file)
         except (pyarrow.ArrowException, OSError) as error:
-            line = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{where} is not a whole parquet file ({line}); wanted one. Copy it again"
+                f"{where} is not a whole parquet file ({one_line(error, 200)}); wanted one. "
+                "Copy it again"
             ) from None
 
 
@@ -359,8 +357,7 @@ def _decode(content: Any, where: str) -> np.ndarray:
             pixels = np.asarray(image.convert("L" if grey else "RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{where} cannot be decoded ({usercode.describe(error)[:120]}); wanted an image. "
-            "Replace it"
+            f"{where} cannot be decoded ({described(error)[:120]}); wanted an image. Replace it"
         ) from None
     return pixels.reshape(*pixels.shape[:2], -1)
 

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, one_line
 from pipeline.place import check
 from pipeline.place import is_url as is_url
 
@@ -288,8 +288,7 @@ def read_yaml(path: Path, keys: str) -> dict[str, Any]:
     try:
         content = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
-        line = " ".join(str(error).split())
-        raise SpecError(f"{path} is not YAML: {line}") from None
+        raise SpecError(f"{path} is not YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise SpecError(f"{path} holds {type(content).__name__}; wanted keys such as {keys}")
     return content

@@ -28,7 +28,7 @@ from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 
 from pipeline import remote
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, one_line
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.layout import create_arrays, create_coordinates, create_refined_arrays
 from pipeline.place import UnreachableError, is_url
@@ -162,7 +162,7 @@ class Store:
         except UnreachableError:
             raise
         except (OSError, ValueError, KeyError) as error:
-            raise StoreError(f"{url} cannot be opened: {_one_line(error)}") from None
+            raise StoreError(f"{url} cannot be opened: {one_line(error)}") from None
         return cls(group, url)
 
     @staticmethod
@@ -309,7 +309,7 @@ class Store:
         except UnreachableError:
             raise
         except (ValueError, RuntimeError, OSError) as error:
-            raise StoreError(f"{quantity}/c/*/{place}: {_one_line(error)}") from None
+            raise StoreError(f"{quantity}/c/*/{place}: {one_line(error)}") from None
 
     def tile_facts(self, tile: Tile) -> tuple[float, int]:
         """Seconds a committed tile took, and the id of the worker that made it.
@@ -326,7 +326,7 @@ class Store:
         except UnreachableError:
             raise
         except (ValueError, RuntimeError, OSError) as error:
-            raise StoreError(f"the facts of tile {tile}: {_one_line(error)}") from None
+            raise StoreError(f"the facts of tile {tile}: {one_line(error)}") from None
         return seconds, worker
 
     def extent(self, frame: int = 0) -> Extent:
@@ -412,7 +412,7 @@ class Store:
             raise
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(
-                f"{self.url}: {name} of frame {frame} cannot be read ({_one_line(error)}). "
+                f"{self.url}: {name} of frame {frame} cannot be read ({one_line(error)}). "
                 "Run lossatlas verify, then resume"
             ) from None
 
@@ -458,14 +458,10 @@ def _kind(url: str) -> str:
     except (FileNotFoundError, KeyError):
         return "nothing" if remote.is_empty(url) else "other"
     except ValueError as error:
-        raise StoreError(f"{url} has damaged metadata: {_one_line(error)}") from None
+        raise StoreError(f"{url} has damaged metadata: {one_line(error)}") from None
     match attributes.get("lossatlas"):
         case "creating":
             return "unfinished"
         case int():
             return "store"
     return "other"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

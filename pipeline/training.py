@@ -35,6 +35,7 @@ from pipeline.descent import (
     private_random_numbers,
     seed_torch,
 )
+from pipeline.errors import one_line
 from pipeline.folder import TrainingError, write, write_tensors
 from pipeline.material import Material
 
@@ -337,8 +338,7 @@ def _load(job: Job, path: Path) -> State | None:
             losses=facts["losses"],
         )
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        line = " ".join(str(error).split())
         raise TrainingError(
-            f"{path} is not a whole checkpoint ({line}); wanted one. Delete it to train from the "
-            "beginning"
+            f"{path} is not a whole checkpoint ({one_line(error)}); wanted one. Delete it to train "
+            "from the beginning"
         ) from None

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, described
 
 _PREFIX = "_lossatlas_user_"
 
@@ -94,7 +94,7 @@ def load(code: UserCode) -> ModuleType:
     except (Exception, SystemExit) as error:
         _forget(finder)
         raise UserCodeError(
-            f"{place(error) or code.entry}: importing it raised {describe(error)}; wanted a file "
+            f"{place(error) or code.entry}: importing it raised {described(error)}; wanted a file "
             "that imports cleanly. Mend it, or install what it needs where the render runs"
         ) from error
 
@@ -132,12 +132,6 @@ def place(error: BaseException) -> str | None:
     if isinstance(error, SyntaxError) and (error.filename or "").startswith(f"<{_PREFIX}"):
         return f"{str(error.filename).partition('>/')[2]} line {error.lineno}"
     return None
-
-
-def describe(error: BaseException) -> str:
-    """The type and message of an error on one line."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):

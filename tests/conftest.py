@@ -58,7 +58,7 @@ def refined_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="session")
 def begun_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """The same after 16 of 60 steps: its first pass is through, its second is not. For reading."""
+    """The same after 16 steps: its first pass is through, its second is not. For reading."""
     from tests.refining import refined_in  # torch: not for those who need none
 
     return refined_in(tmp_path_factory.mktemp("begun"), steps=16)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -57,6 +61,19 @@ def test_pictures_need_no_torch() -> None:
         assert "torch" not in {i.partition(".")[0] for i in imported}, name
         front |= {i for i in imported if i in modules} - seen
     assert "pipeline.store" in seen
+
+
+def test_whatever_is_imported_is_declared() -> None:
+    """By name, not only brought along by something else; and not for the tests alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["s3"]
+    declared = {re.split(r"[\[<>=]", line)[0] for line in wanted}
+    brought_by = packages_distributions()
+    for package in FORBIDDEN:
+        for name, path in sources(package).items():
+            tops = {imported.partition(".")[0] for imported in imports(path)}
+            for top in tops - sys.stdlib_module_names - set(FORBIDDEN):
+                assert {one.lower() for one in brought_by.get(top, [])} & declared, (name, top)
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)

@@ -148,6 +148,18 @@ def test_auto_tiles_cost_about_ten_seconds_but_keep_all_workers_busy(bowl: MakeS
     assert plan.resolve_grid(small, 1e-3, 2).tile == 2
 
 
+def test_tiles_of_a_refined_render_are_larger_and_take_more_room(bowl: MakeSpec) -> None:
+    grid = {"width": 1000, "height": 1000}
+    full = prepare.prepare(bowl(grid=grid))
+    refined = prepare.prepare(bowl(grid=grid, evaluate={"loss": "mse", "refine": {}}))
+    # 4,096 points on the first two lattices at 0.1 s each: ten seconds are one tile of 41.
+    assert plan.resolve_grid(refined, 0.1, 2).tile == pytest.approx(1000 / 41**0.5, abs=1)
+    assert plan.resolve_grid(refined, 1e-6, 2).tile == 250, "all workers have something to do"
+    own = plan.resolve_grid(full, 0.1, 2)
+    costs = [plan.plan(each, own, 0.1, 2, "cpu").disk_bytes for each in (full, refined)]
+    assert costs[1] > 2 * costs[0]
+
+
 def test_an_absurd_grid_is_refused_with_its_cost(bowl: MakeSpec) -> None:
     prepared = prepare.prepare(bowl(grid={"width": 10**6, "height": 10**6}))
     grid = plan.resolve_grid(prepared, 0.5, 2)

@@ -1,0 +1,101 @@
+"""Nested lattices: nesting, exactness for cubics, and parts that are the same as the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.lattice import Lattice, coarsest_step, frame_stride, parents
+
+SIDES = st.integers(1, 90)
+STEPS = st.sampled_from([1, 2, 4, 8])
+
+
+def _interpolated(lattice: Lattice, values: np.ndarray) -> np.ndarray:
+    """From level 0 alone to the whole part."""
+    found = values[lattice.at(0)]
+    for level in range(1, lattice.levels):
+        shape = values[lattice.at(level)].shape
+        found = lattice.predict(found, level, np.zeros(shape), np.zeros(shape, dtype=bool))
+    return found
+
+
+@given(SIDES, SIDES, STEPS)
+def test_lattices_are_nested_and_the_last_is_the_grid(height: int, width: int, step: int) -> None:
+    lattice = Lattice(height, width, step)
+    seen = np.zeros((height, width), dtype=int)
+    for level in range(lattice.levels):
+        seen[lattice.at(level)] += 1
+    assert seen.min() >= 1
+    assert (seen[lattice.at(0)] == lattice.levels).all()
+    assert {seen[0, 0], seen[-1, -1]} == {lattice.levels}, "the corners belong to the coarsest"
+
+
+@given(st.integers(25, 90), st.integers(25, 90), STEPS)
+def test_cubics_are_predicted_exactly(height: int, width: int, step: int) -> None:
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    cubic = 1 + x - 2 * y + x * y + x**3 - 3 * x**2 * y**3
+    found = _interpolated(Lattice(height, width, step), cubic)
+    np.testing.assert_allclose(found, cubic, atol=1e-11)
+
+
+def test_a_line_of_points_is_a_grid_too() -> None:
+    x = np.linspace(0, 1, 33)[None]
+    np.testing.assert_allclose(_interpolated(Lattice(1, 33, 8), x**3), x**3, atol=1e-14)
+
+
+@given(st.data())
+def test_a_part_is_predicted_as_in_the_whole(data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(20, 120)), data.draw(st.integers(20, 120))
+    whole = Lattice(height, width, data.draw(STEPS))
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    rows = slice(top, data.draw(st.integers(top + 1, height)))
+    columns = slice(left, data.draw(st.integers(left + 1, width)))
+    values = np.random.default_rng(0).standard_normal((height, width))
+    part = whole.around(rows, columns)
+    inside = (
+        slice(rows.start - part.part_rows.start, rows.stop - part.part_rows.start),
+        slice(columns.start - part.part_columns.start, columns.stop - part.part_columns.start),
+    )
+    found = _interpolated(part, values[part.part_rows, part.part_columns])[inside]
+    assert (found == _interpolated(whole, values)[rows, columns]).all()
+
+
+def test_what_is_known_helps_to_predict_what_lies_beside_it() -> None:
+    lattice = Lattice(5, 5, 2)
+    known = np.zeros((5, 5))
+    is_known = np.zeros((5, 5), dtype=bool)
+    known[2, 1], is_known[2, 1] = 16.0, True
+    found = lattice.predict(np.zeros((3, 3)), 1, known, is_known)
+    assert found[2, 1] == 0, "a point is not predicted from itself"
+    assert found[1, 1] > 0
+    assert found[3, 1] > 0
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "step"),
+    [(257, 257, 16), (1000, 1000, 32), (9, 9, 1), (1, 500, 16), (1, 1, 1)],
+)
+def test_the_coarsest_lattice_fits_the_grid(height: int, width: int, step: int) -> None:
+    assert coarsest_step(height, width) == step
+
+
+def test_a_film_has_key_frames_and_every_other_frame_parents_that_come_first() -> None:
+    assert [frame_stride(frames) for frames in (1, 7, 10, 600)] == [1, 1, 2, 16]
+    found = parents(600, 16)
+    assert set(range(600)) - set(found) == {*range(0, 600, 16), 599}
+    times = np.arange(600.0)
+    for frame, weights in found.items():
+        cubic = sum(weight * times[parent] ** 3 for parent, weight in weights.items())
+        assert cubic == pytest.approx(frame**3)
+        assert frame not in weights
+    ranks: dict[int, int] = {}
+
+    def rank(frame: int) -> int:
+        if frame not in ranks:
+            ranks[frame] = 1 + max((rank(parent) for parent in found.get(frame, ())), default=-1)
+        return ranks[frame]
+
+    assert max(map(rank, range(600))) == 4, "four levels between sixteen frames, and no circle"
