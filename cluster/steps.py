@@ -69,7 +69,8 @@ class Steps:
     @property
     def phase(self) -> str:
         """The first pass that is not through."""
-        number = next((n for n, left in self._left.items() if left), len(self._left))
+        passes = self._course.last + 1 if self._course else 1
+        number = next((n for n in range(passes) if self._left[n]), passes)
         return phase(self._course, number)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,25 +35,15 @@ class Account:
         """The account of a store's course; `final` where every tile of it is composed."""
         if course is None:
             return cls(points, evaluated, None, None, False)
-        audits = [each.asked for each in course.passes if each.kind == "audit"]
-        held = list(zip(course.certificates, audits, strict=False))
-        last = len(course.asked) - 1
-        certificate = held[-1][0] if held and held[-1][1] == last else None
+        audits = _audits(course)
+        now = len(course.asked) - 1
+        certificate = audits[-1][1] if audits and audits[-1][0] == now else None
         return cls(points, evaluated, course.asked[-1], certificate, final)
 
     @property
     def share(self) -> float:
         """Evaluated, of all points."""
         return self.evaluated / self.points
-
-    @property
-    def tolerance(self) -> str:
-        """Of a loss, in words: `0.2 % of the colour range` or `0.01 nats`."""
-        if self.asked is None:
-            return ""
-        if self.asked.nats is not None:
-            return f"{self.asked.nats:g} nats"
-        return f"{100 * (self.asked.share or 0.0):g} % of the colour range"
 
     def rows(self) -> list[tuple[str, str]]:
         """For people, each line with its name: the share, and what the audit found."""
@@ -61,21 +52,8 @@ class Account:
         share = f"{self.evaluated:,} of {self.points:,} evaluated, {percent(self.share)}"
         out = [("points", f"{share}; the rest is predicted" if self.final else f"{share} so far")]
         if self.certificate is not None:
-            out.append(("audit", self.audit(self.certificate)))
+            out.append(("audit", sentence(self.asked, self.certificate)))
         return out
-
-    def audit(self, found: Certificate) -> str:
-        """What an audit found, in one sentence."""
-        if not found.audited:
-            return "nothing was predicted"
-        told = (
-            f"at {100 * found.confidence:g} % confidence at most {at_most(found.bound)} of the "
-            f"predicted points are off by more than {self._allowed(found)}; worst of "
-            f"{found.audited:,} audited {self._worst(found)}"
-        )
-        if found.passed:
-            return told
-        return f"{told}. At most {100 * found.allowed:g} % was asked for: refined further"
 
     def small_print(self) -> str:
         """One phrase for the foot of a picture; empty where all of it was evaluated."""
@@ -89,7 +67,7 @@ class Account:
         found = self.certificate
         sound = math.floor(1e4 * (1 - found.bound)) / 100
         return (
-            f"{share}, the rest predicted: {sound:g} % of them within {self.tolerance} "
+            f"{share}, the rest predicted: {sound:g} % of them within {tolerated(self.asked)} "
             f"(audited, {100 * found.confidence:g} % confidence)"
         )
 
@@ -104,31 +82,71 @@ class Account:
             "final": self.final,
         }
 
-    # Inside
 
-    def _allowed(self, found: Certificate) -> str:
-        losses = [quantity for quantity in found.tolerance if quantity != "error"]
-        error = found.tolerance.get("error")
-        if not losses:
-            return f"{error:g}"
-        return self.tolerance + ("" if error is None else f" (error: {error:g})")
+def tolerated(asked: RefineSpec | None) -> str:
+    """Of a loss: `0.2 % of the colour range` or `0.01 nats`; empty where nothing is predicted."""
+    if asked is None:
+        return ""
+    if asked.nats is not None:
+        return f"{asked.nats:g} nats"
+    return f"{100 * (asked.share or 0.0):g} % of the colour range"
 
-    def _worst(self, found: Certificate) -> str:
-        def worst(of_error: bool) -> float:
-            return max(
-                own["1"]
-                for quantity, splits in found.quantiles.items()
-                for own in splits.values()
-                if (quantity == "error") == of_error
-            )
 
-        error = f"{worst(True):.2g}" if "error" in found.tolerance else ""
-        if set(found.tolerance) == {"error"}:
-            return error
-        loss = worst(False)
-        nats = self.asked is not None and self.asked.nats is not None
-        told = f"{loss:.2g} nats" if nats else at_most(loss)
-        return told + (f" (error: {error})" if error else "")
+def sentences(course: Course) -> list[str]:
+    """What each finished audit found: who needed several had several chances to pass."""
+    return [sentence(course.asked[asked], found) for asked, found in _audits(course)]
+
+
+def _audits(course: Course) -> list[tuple[int, Certificate]]:
+    """The finished audits, each with the place of what it was made for.
+
+    What follows an audit that finished is for the same; one that something tighter came in between
+    of never does.
+    """
+    finished = [
+        this.asked
+        for this, following in itertools.pairwise(course.passes)
+        if this.kind == "audit" and following.asked == this.asked
+    ]
+    return list(zip(finished, course.certificates, strict=False))
+
+
+def sentence(asked: RefineSpec | None, found: Certificate) -> str:
+    """What one audit found."""
+    if not found.audited:
+        return "nothing was predicted"
+    told = (
+        f"at {100 * found.confidence:g} % confidence at most {at_most(found.bound)} of the "
+        f"predicted points are off by more than {_allowed(asked, found)}; worst of "
+        f"{found.audited:,} audited {_worst(asked, found)}"
+    )
+    if found.passed:
+        return told
+    return f"{told}. At most {100 * found.allowed:g} % was asked for: refined further"
+
+
+def _allowed(asked: RefineSpec | None, found: Certificate) -> str:
+    error = found.tolerance.get("error")
+    if set(found.tolerance) == {"error"}:
+        return f"{error:g}"
+    return tolerated(asked) + ("" if error is None else f" (error: {error:g})")
+
+
+def _worst(asked: RefineSpec | None, found: Certificate) -> str:
+    def worst(of_error: bool) -> float:
+        return max(
+            own["1"]
+            for quantity, splits in found.quantiles.items()
+            for own in splits.values()
+            if (quantity == "error") == of_error
+        )
+
+    error = f"{worst(True):.2g}" if "error" in found.tolerance else ""
+    if set(found.tolerance) == {"error"}:
+        return error
+    nats = asked is not None and asked.nats is not None
+    told = f"{worst(False):.2g} nats" if nats else at_most(worst(False))
+    return told + (f" (error: {error})" if error else "")
 
 
 def percent(share: float) -> str:

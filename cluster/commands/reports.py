@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import phrases, report
 from cluster.refinement import Lookout
+from pipeline.account import sentences, tolerated
+from pipeline.course import Course
 from pipeline.grid import Extent
 from pipeline.spec import RefineSpec
 from pipeline.store import Store
@@ -40,8 +42,9 @@ def info_facts(store: Store) -> dict[str, Any]:
     """What a store holds, as JSON."""
     if not store.refined:
         return store.attrs
-    account = Lookout(store).look(store.committed()).account
-    return store.attrs | {"refinement": account.as_dict()}
+    account, course = Lookout(store).look(store.committed()).account, Course.read(store)
+    audits = [found.as_dict() for found in (course.certificates if course else ())]
+    return store.attrs | {"refinement": account.as_dict() | {"audits": audits}}
 
 
 def info_lines(store: Store) -> list[str]:
@@ -98,10 +101,13 @@ def _refined(store: Store) -> dict[str, str]:
     if asked is not None:
         error = f" (error: {asked.error:g})" if "error" in store.quantities else ""
         rows["refine"] = (
-            f"predicted within {account.tolerance}{error}, compared on a {asked.space} scale; at "
+            f"predicted within {tolerated(asked)}{error}, compared on a {asked.space} scale; at "
             f"most {100 * asked.beyond:g} % beyond, at {100 * asked.confidence:g} % confidence"
         )
     rows |= dict(account.rows())
+    course = Course.read(store)
+    for number, told in enumerate(sentences(course)[:-1] if course else [], start=1):
+        rows[f"audit {number}"] = told
     for quantity, splits in (found.quantiles if found else {}).items():
         for split, errors in splits.items():
             if errors:

@@ -20,7 +20,7 @@ from pipeline.course import Course
 from pipeline.grid import Grid, Step, Tile
 from pipeline.spec import RefineSpec
 from pipeline.store import Store
-from tests.refining import GRID, refined_in, spec_in
+from tests.refining import GRID, forget_course, refined_in, spec_in
 
 POINTS = GRID["width"] * GRID["height"]
 
@@ -83,8 +83,7 @@ def test_status_before_the_first_pass_is_through(tmp_path: Path) -> None:
     out = "\n".join(status.lines(status.look(store)))
     assert f"steps, pass 1 of {passes_of(store)}: coarsest points" in out
     assert "preview" not in out
-    # A driver that died between making the store and deciding anything.
-    store.delete_note("refine.json")
+    forget_course(store)
     shutil.rmtree(Path(store.url) / "evaluated" / "steps" / "c")
     found = status.look(store)
     assert (found.state, found.as_dict()["refinement"]["steps"]) == ("stopped", 12)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.account import Account, at_most, percent
+from pipeline.account import Account, at_most, percent, sentences
 from pipeline.audit import Certificate, quantiles
 from pipeline.course import Course, Pass
 from pipeline.grid import Grid
@@ -72,6 +72,14 @@ def test_an_audit_counts_for_what_it_was_made_for() -> None:
     tighter = course.asking(RefineSpec(tolerance=0.001))
     assert tighter.passes[-1] == Pass("audit", 1)
     assert Account.of(tighter, 9, 3, False).certificate is None
+    done = tighter.audited(certificate(bound=0.0005), 0)
+    assert Account.of(done, 9, 3, True).certificate == certificate(bound=0.0005)
+    assert [told.split("than ")[1][:5] for told in sentences(done)] == ["1 % o", "0.1 %"]
+    # Something tighter was asked for before the first audit was through.
+    early = Course.begin(grid, asked).asking(RefineSpec(tolerance=0.001))
+    done = early.audited(certificate(), 0)
+    assert Account.of(done, 9, 3, True).certificate == certificate()
+    assert [told.split("than ")[1][:5] for told in sentences(done)] == ["0.1 %"]
     assert Account.of(None, 9, 0, False).as_dict()["asked"] is None
 
 

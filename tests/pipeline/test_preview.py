@@ -13,7 +13,7 @@ from pipeline.grid import Step, Tile
 from pipeline.preview import Preview
 from pipeline.refined import Refined
 from pipeline.store import Store, StoreError
-from tests.refining import refined_in
+from tests.refining import forget_course, refined_in
 
 
 def seen_by(store: Store, committed: set[Step]) -> Preview:
@@ -100,7 +100,7 @@ def test_there_is_none_of_what_is_whole_or_was_not_begun(
     assert Preview.of(early) is early
     assert not early.finished(0).any()
     never = refined_in(tmp_path / "never", steps=0)
-    never.delete_note("refine.json")
+    forget_course(never)
     assert Preview.of(never) is never
 
 

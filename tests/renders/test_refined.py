@@ -48,7 +48,7 @@ def test_a_poster_of_a_refinement_under_way_is_a_preview(
     with Image.open(tmp_path / "p.png") as image:
         words = image.text["Description"]  # type: ignore[attr-defined]
         shown = np.asarray(image.convert("RGB"), dtype=float)
-    assert re.search(r"preview: \d+ % of points evaluated so far, the rest predicted", words)
+    assert re.search(r"preview: [\d.]+ % of points evaluated so far, the rest predicted", words)
     export_poster(refined_store.url, tmp_path / "q.png", width=600)
     with Image.open(tmp_path / "q.png") as image:
         whole = np.asarray(image.convert("RGB"), dtype=float)
