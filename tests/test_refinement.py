@@ -17,6 +17,7 @@ from pipeline.course import Course
 from pipeline.grid import Grid, Tile
 from pipeline.prepare import prepare
 from pipeline.store import Store
+from pipeline.task import build_network
 
 SIDE = 65
 SURFACES = '''
@@ -31,6 +32,20 @@ class Here(torch.nn.Module):
 
     def forward(self, inputs):
         return self.place.expand(len(inputs), 2)
+
+class There(Here):
+    """The same in space."""
+
+    def __init__(self):
+        super().__init__()
+        self.place = torch.nn.Parameter(torch.zeros(3))
+
+    def forward(self, inputs):
+        return self.place.expand(len(inputs), 3)
+
+def drift(outputs, targets):
+    x, y, z = outputs.unbind(1)
+    return 2 + torch.sin(3 * x + z) * torch.cos(4 * y + x) + 0.3 * torch.abs(x - 0.3 * y - z)
 
 def smooth(outputs, targets):
     x, y = outputs.unbind(1)
@@ -133,3 +148,49 @@ def test_predictions_hold_what_the_certificate_says(tmp_path: Path, surface: str
     if surface == "hole":
         assert evaluated[np.isnan(truth)].all()
         assert np.isfinite(found[~evaluated]).all()
+
+
+FRAMES = 17
+
+
+def _film(folder: Path) -> specs.RenderSpec:
+    """A film whose bend moves a little from frame to frame, and the surface with it."""
+    spec = _spec(folder, "drift", "film", tolerance=0.004, audit=300, beyond=0.01)
+    (folder / "frames").mkdir()
+    for frame in range(FRAMES):
+        bend = torch.tensor([0.5, 1.0, 0.02 * frame])
+        save_file({"place": bend}, folder / "frames" / f"bend-{frame}.safetensors")
+    for name, place in (("a", [0.0, 0.0, 0.0]), ("b", [1.0, 0.0, 0.0])):
+        save_file({"place": torch.tensor(place)}, folder / f"{name}.safetensors")
+    content = spec.model_dump(mode="json")
+    content["network"] = {"factory": f"{folder}/surfaces.py:There"}
+    content["plane"] = {
+        "kind": "curve",
+        "weights": [f"{folder}/{name}.safetensors" for name in "ab"],
+        "frames": f"{folder}/frames",
+        "extent": [0.0, 1.0, 0.0, 1.0],
+    }
+    return specs.parse(content)
+
+
+def test_a_film_is_predicted_across_its_frames(tmp_path: Path) -> None:
+    spec = _film(tmp_path)
+    store = _rendered(spec)
+    course = Course.read(store)
+    assert course is not None
+    assert course.stride == 4
+    assert course.certificates[-1].passed
+    shares = [(np.asarray(store.group["level"][f]) >= 0).mean() for f in range(FRAMES)]  # type: ignore[index]
+    keys = [f for f in range(FRAMES) if not course.parents(f, FRAMES)]
+    between = [f for f in range(FRAMES) if f not in keys]
+    assert np.mean([shares[f] for f in between]) < 0.5 * np.mean([shares[f] for f in keys])
+    prepared = prepare(spec)
+    points = Grid(SIDE, SIDE, SIDE).coordinates(Tile(0, 0, 0), prepared.frames[0].extent)
+    width = course.ranges[0].high - course.ranges[0].low
+    for frame in (3, 8):
+        plane = prepared.inputs.planes.of_frame(frame, build_network(prepared.inputs))
+        truth = prepared.evaluator.evaluate(plane, points)["loss"].reshape(SIDE, SIDE)
+        found = store.read("loss", "train", frame)
+        evaluated = np.asarray(store.group["level"][frame]) >= 0  # type: ignore[index]
+        np.testing.assert_array_equal(found[evaluated], truth[evaluated])
+        assert (np.abs(found - truth) > 0.004 * width).mean() <= 0.02
