@@ -70,3 +70,14 @@ def begun_film(tmp_path_factory: pytest.TempPathFactory) -> Store:
     from tests.refining import refined_in  # torch: not for those who need none
 
     return refined_in(tmp_path_factory.mktemp("film"), steps=26, frames=2)
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Grows by one whenever keys of a store are listed folder by folder."""
+    from pipeline import remote
+
+    listed: list[object] = []
+    folders = remote.folders
+    monkeypatch.setattr(remote, "folders", lambda *asked: listed.append(asked) or folders(*asked))
+    return listed

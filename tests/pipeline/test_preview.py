@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import preview, remote
+from pipeline import preview
 from pipeline.course import Course
 from pipeline.grid import Step, Tile
 from pipeline.preview import Preview
@@ -78,18 +78,15 @@ def test_blocks_leave_no_seam(begun_store: Store, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_steps_are_listed_once_for_all_frames(
-    begun_film: Store, monkeypatch: pytest.MonkeyPatch
+    begun_film: Store, listings: list[object]
 ) -> None:
-    listed = []
-    folders = remote.folders
-    monkeypatch.setattr(remote, "folders", lambda *a: listed.append(a) or folders(*a))
     shown = Preview.of(begun_film)
-    opened = len(listed)
+    opened = len(listings)
     assert sorted(shown.finished_frames()) == [0, 1]
     for frame in (0, 1):
         shown.read("loss", "train", frame)
         shown.read("loss_stderr", "train", frame)
-    assert len(listed) == opened == 2
+    assert len(listings) == opened == 2
 
 
 def test_there_is_none_of_what_is_whole_or_was_not_begun(

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import remote
 from pipeline.errors import LossatlasError
 from pipeline.store import Store
 from renders.frames import export_frames
@@ -94,16 +93,13 @@ def test_frames_are_kept_until_the_render_is_refined_further(
 
 
 def test_a_film_of_a_preview_lists_its_store_once(
-    begun_film: Store, monkeypatch: pytest.MonkeyPatch
+    begun_film: Store, listings: list[object]
 ) -> None:
-    listed = []
-    folders = remote.folders
-    monkeypatch.setattr(remote, "folders", lambda *a: listed.append(a) or folders(*a))
     shown = open_reel(begun_film.url, (320, 240))
     assert shown.frames == (0, 1)
     assert [surface.finished.all() for surface in shown.surfaces()] == [True, True]
     assert 0 < shown.share(1) < 0.5
-    assert len(listed) == 2
+    assert len(listings) == 2
 
 
 def test_before_the_first_pass_there_is_nothing_to_show(tmp_path: Path) -> None:
