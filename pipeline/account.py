@@ -116,9 +116,9 @@ def sentence(asked: RefineSpec | None, found: Certificate) -> str:
     if not found.audited:
         return "nothing was predicted"
     told = (
-        f"at {100 * found.confidence:g} % confidence at most {at_most(found.bound)} of the "
-        f"predicted points are off by more than {_allowed(asked, found)}; worst of "
-        f"{found.audited:,} audited {_worst(asked, found)}"
+        f"{'passed' if found.passed else 'failed'}; at {100 * found.confidence:g} % confidence at "
+        f"most {at_most(found.bound)} of the predicted points are off by more than "
+        f"{_allowed(asked, found)}; worst of {found.audited:,} audited {_worst(asked, found)}"
     )
     if found.passed:
         return told

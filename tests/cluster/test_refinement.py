@@ -61,7 +61,7 @@ def test_status_of_a_render_that_was_refined(
     out = "\n".join(status.lines(found))
     steps = 12 * passes_of(refined_store)
     assert f"100 %  {steps}/{steps} steps\n" in out
-    assert "the rest is predicted\n  audit    at 95 % confidence at most " in out
+    assert "the rest is predicted\n  audit    passed; at 95 % confidence at most " in out
     assert "preview" not in out
     made = found.as_dict()["refinement"]
     assert made["certificate"]["passed"]
@@ -168,7 +168,9 @@ def test_the_last_lines_of_a_render_and_of_a_plan(
     _, points, audit, following = capsys.readouterr().out.splitlines()
     assert points.startswith("points: ")
     assert points.endswith("the rest is predicted")
-    assert audit.startswith("audit: at 95 % confidence at most 5.9 % of the predicted points are ")
+    assert audit.startswith(
+        "audit: passed; at 95 % confidence at most 5.9 % of the predicted points are "
+    )
     assert following.startswith("next: ")
     store = str(tmp_path / "bowl.zarr")
     assert cli.run(["resume", store]) == 0

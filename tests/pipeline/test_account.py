@@ -31,8 +31,8 @@ def test_a_render_whose_audit_passed() -> None:
         ("points", "4,029 of 66,049 evaluated, 6.1 %; the rest is predicted"),
         (
             "audit",
-            "at 95 % confidence at most 0.10 % of the predicted points are off by more than 0.2 % "
-            "of the colour range; worst of 3,000 audited 0.12 %",
+            "passed; at 95 % confidence at most 0.10 % of the predicted points are off by more "
+            "than 0.2 % of the colour range; worst of 3,000 audited 0.12 %",
         ),
     ]
     assert made.small_print() == (
@@ -54,6 +54,7 @@ def test_a_failed_audit_says_what_follows() -> None:
     made = account(certificate(beyond=9, bound=0.0053), final=False)
     (_, points), (_, audit) = made.rows()
     assert points == "4,029 of 66,049 evaluated, 6.1 % so far"
+    assert audit.startswith("failed; at 95 % confidence at most 0.53 % of the predicted points ")
     assert audit.endswith("0.12 %. At most 0.1 % was asked for: refined further")
     assert made.small_print().startswith("preview: 6.1 % of points evaluated so far")
 
