@@ -17,7 +17,7 @@ from pipeline.grid import Step, Tile
 from pipeline.refined import Refined
 from pipeline.store import Store, StoreError
 
-_READERS = 8
+_READERS = 32
 
 
 @dataclass(frozen=True)

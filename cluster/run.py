@@ -61,6 +61,7 @@ class Run:
             )
         self._noted = set(quarantine.listed(store))
         self._given_up: dict[Work, tuple[str, ...]] = {}
+        self._evaluated = 0
         self._speed = 0.0
         self._seconds = 0.0
         self._stopped: str | None = None
@@ -77,7 +78,7 @@ class Run:
             stack.callback(self._sweep, lease)
             self._report = Report(workers.device.gpus)
             stack.callback(self._note_report)
-            self._evaluated = self._look().account.evaluated if self._store.refined else 0
+            self._count_evaluated()
             self._ray = ray
             self._device: team.DeviceChoice = "cpu" if workers.device.name == "cpu" else "cuda"
             self._watchers = [self._report, *([Metrics(self._name)] if ray else [])]
@@ -161,7 +162,10 @@ class Run:
         """Where points were predicted: how many, and what the audit found."""
         if not self._store.refined:
             return
-        account = self._look().account
+        try:
+            account = self._look().account
+        except OSError:  # all is done; what there is to say of it, status says
+            return
         if self._choices.log == "json":
             self._view.refined(account.as_dict())
             return
@@ -216,6 +220,12 @@ class Run:
 
     def _look(self) -> Refinement:
         return Lookout(self._store).look(self._store.committed())
+
+    def _count_evaluated(self) -> None:
+        """What earlier drivers evaluated, for the user to see."""
+        if self._store.refined:
+            with contextlib.suppress(OSError):
+                self._evaluated = self._look().account.evaluated
 
     def _follow_todo(self) -> None:
         """Tell the user what the work has turned out to be."""

@@ -66,8 +66,9 @@ class Account:
             return f"{share}, the rest predicted and not audited"
         found = self.certificate
         sound = math.floor(1e4 * (1 - found.bound)) / 100
+        within = _allowed(self.asked, found)
         return (
-            f"{share}, the rest predicted: {sound:g} % of them within {tolerated(self.asked)} "
+            f"{share}, the rest predicted: {sound:g} % of them within {within} "
             f"(audited, {100 * found.confidence:g} % confidence)"
         )
 

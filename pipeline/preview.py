@@ -131,7 +131,7 @@ class Preview(Store):
             if tile.frame in frames
             for number in range(self._course.last)
         )
-        return all(step in self._steps for step in steps)
+        return not frames or all(step in self._steps for step in steps)
 
     def _seen(self, frame: int, rows: slice, columns: slice) -> Seen:
         """A part of a frame, by what the last pass that was decided on goes by.

@@ -46,6 +46,7 @@ def test_a_tolerance_in_nats_and_an_error_rate() -> None:
     _, (_, said) = made.rows()
     assert "more than 0.01 nats (error: 0.02); worst of 3,000 audited 0.0011 nats" in said
     assert said.endswith("(error: 0.0011)")
+    assert "of them within 0.01 nats (error: 0.02) (audited" in made.small_print()
     only = Certificate(9, 3, 0, 0.01, 0.1, 0.9, {"error": 0.02}, {"error": {"a": {"1": 0.5}}})
     assert "off by more than 0.02; worst of 3 audited 0.5" in account(only).rows()[1][1]
 
