@@ -121,3 +121,36 @@ def test_strictness_and_a_base_add_points(strict: float) -> None:
     assert not (few & ~more).any()
     assert more.sum() > few.sum()
     assert refine.wanted(found, known, lattice, last, last, strict).sum() == (~known).sum()
+
+
+@pytest.mark.parametrize("side", [129, 150])
+def test_a_part_is_estimated_as_in_the_whole(side: int) -> None:
+    """To the bit: whoever renders a step sees only what is around its tile."""
+    generator = np.random.default_rng(side)
+    step = coarsest_step(side, side)
+    whole = Lattice(side, side, step)
+    values = generator.standard_normal((2, side, side)).cumsum(1).cumsum(2) / 50
+    values[0, 40:44, 60:70] = np.nan
+    known = generator.random((side, side)) < 0.2
+    known[whole.at(0)] = True
+    last = whole.levels - 1
+    every = refine.estimate(values, known, whole, last)
+    asked = refine.wanted(every, known, whole, last, 0, 1.0)
+    assert 0.05 < asked.mean() < 0.95
+    for _ in range(12):
+        top, left = generator.integers(0, side - 8, 2)
+        rows = slice(int(top), int(top + generator.integers(1, 40)))
+        columns = slice(int(left), int(left + generator.integers(1, 40)))
+        rows, columns = (
+            slice(rows.start, min(side, rows.stop)),
+            slice(columns.start, min(side, columns.stop)),
+        )
+        part = whole.around(rows, columns)
+        there = part.part_rows, part.part_columns
+        found = refine.estimate(values[:, *there], known[there], part, last)
+        own = refine.wanted(found, known[there], part, last, 0, 1.0)
+        y, x = there[0].start, there[1].start
+        inside = slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x)
+        np.testing.assert_array_equal(found.values[:, *inside], every.values[:, rows, columns])
+        np.testing.assert_array_equal(found.expected[:, *inside], every.expected[:, rows, columns])
+        np.testing.assert_array_equal(own[inside], asked[rows, columns])
