@@ -15,6 +15,7 @@ from cluster import local, phrases, steps, team
 from cluster.choices import Choices
 from cluster.interrupts import EXIT_CODE, Interrupts
 from cluster.progress import teller
+from cluster.refinement import Lookout, account_lines, kept
 from cluster.run import Run
 from cluster.team import Team
 from cluster.todo import Tiles, Todo
@@ -118,11 +119,7 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
         except KeyboardInterrupt:
             interrupts.requested = True
     if interrupts.requested and not run.complete:
-        now = _todo(store, job, choices)
-        say(
-            f"stopped; {now.done:,} of {phrases.plural(now.total, now.noun)} are done and kept. "
-            f"Go on with: lossatlas resume {place}"
-        )
+        say(f"stopped; {kept(store)} are done and kept. Go on with: lossatlas resume {place}")
         return EXIT_CODE
     return run.conclude(place, say)
 
@@ -141,5 +138,8 @@ def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:
         say(f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}")
         return 0
     say(f"{place}: all {phrases.plural(store.grid.tile_count, 'tile')} are done; nothing to do")
+    if store.refined:
+        for line in account_lines(Lookout(store).look(store.committed()).account):
+            say(line)
     say(phrases.next_step(place))
     return 0

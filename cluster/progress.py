@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -14,11 +15,25 @@ from rich.progress import BarColumn, Progress, TextColumn
 from cluster import phrases
 from cluster.loop import Done
 from cluster.scheduler import Scheduler
+from pipeline.account import percent
 from pipeline.grid import Work
 
 _LINE_SECONDS = 10.0
 _LINE_FRACTION = 0.1
 _LINE_AT_LEAST_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Refining:
+    """How far a refinement is: the pass it is at, and points evaluated, of all."""
+
+    phase: str
+    evaluated: int
+    points: int
+
+    def __str__(self) -> str:
+        share = f"{percent(self.evaluated / self.points)} evaluated"
+        return f"{self.phase}, {share}" if self.phase else share
 
 
 class ProgressView:
@@ -32,9 +47,9 @@ class ProgressView:
         points_left: int,
         quiet: bool,
         as_json: bool = False,
-        noun: str = "tile",
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        noun: str = "tile",
     ) -> None:
         self._name = name
         self._tiles_done = tiles_done
@@ -51,6 +66,7 @@ class ProgressView:
         self.points = 0
         self.tiles = 0
         self._retries = self._quarantined = self._workers = self._starting = 0
+        self._refining: Refining | None = None
         self._bar: Progress | None = None
 
     def __enter__(self) -> ProgressView:
@@ -100,6 +116,10 @@ class ProgressView:
             if self._bar is not None:
                 self._bar.update(self._task, total=tiles)
 
+    def refining(self, now: Refining) -> None:
+        """How far a refinement is."""
+        self._refining = now
+
     def warned(self, text: str) -> None:
         """One line a user should read, above the bar; also when quiet."""
         if self._as_json:
@@ -126,6 +146,10 @@ class ProgressView:
         """What the render cost in the end, for who reads the log by machine."""
         self._event("report", **facts)
 
+    def refined(self, facts: dict[str, Any]) -> None:
+        """What was evaluated and what the audit found, for who reads the log by machine."""
+        self._event("refined", **facts)
+
     def stopping(self) -> None:
         """Answer the user's ^C at once; taking the workers down takes a moment."""
         if self._bar is not None:
@@ -149,6 +173,8 @@ class ProgressView:
     def _facts(self, now: float) -> str:
         count = f"{self._tiles_done:,}/{self._tiles_total:,} {self._noun}s"
         parts = [f"{count} {phrases.percent(self._fraction)}"]
+        if self._refining is not None:
+            parts.append(str(self._refining))
         speed = self.points_per_second()
         if speed:
             parts.append(phrases.rate(speed))
@@ -173,16 +199,20 @@ class ProgressView:
         self._said_at, self._said_fraction = now, self._fraction
         if self._as_json:
             speed = self.points_per_second()
+            at = self._refining
+            known = at is None and speed > 0
+            refining = {} if at is None else {"phase": at.phase, "points_evaluated": at.evaluated}
             self._event(
                 "progress",
                 tiles_done=self._tiles_done,
                 tiles=self._tiles_total,
                 points_per_second=round(speed, 3),
-                eta_seconds=round(self._points_left / speed, 1) if speed else None,
+                eta_seconds=round(self._points_left / speed, 1) if known else None,
                 workers=self._workers,
                 workers_starting=self._starting,
                 retries=self._retries,
                 quarantined=self._quarantined,
+                **refining,
             )
             return
         print(f"{self._name}: {self._facts(now)}", file=self._stream, flush=True)

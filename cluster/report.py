@@ -137,9 +137,16 @@ def lines(sessions: list[dict[str, Any]]) -> list[str]:
         reverse=True,
     )[:3]
     if slow_tiles:
-        told = ", ".join(f"{tile} {phrases.duration(took)}" for took, tile in slow_tiles)
-        out.append(f"slowest tiles: {told}")
+        noun = "steps" if "pass" in slow_tiles[0][1] else "tiles"
+        told = ", ".join(f"{_named(tile)} {phrases.duration(took)}" for took, tile in slow_tiles)
+        out.append(f"slowest {noun}: {told}")
     return out
+
+
+def _named(work: str) -> str:
+    """`0/1/2` as it is, `0/1/2, pass 3` as `0/1/2 (pass 3)`, which may stand in a list."""
+    tile, _, its_pass = work.partition(", ")
+    return f"{tile} ({its_pass})" if its_pass else tile
 
 
 def _hours(hours: float) -> str:

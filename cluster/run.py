@@ -16,7 +16,8 @@ from cluster.interrupts import Interrupts
 from cluster.lease import Lease
 from cluster.loop import Done
 from cluster.metrics import Metrics
-from cluster.progress import ProgressView
+from cluster.progress import ProgressView, Refining
+from cluster.refinement import Lookout, Refinement, account_lines, kept
 from cluster.report import Report
 from cluster.scheduler import Rules, Scheduler
 from cluster.serial import SerialCrew
@@ -51,7 +52,7 @@ class Run:
             todo.points,
             choices.quiet,
             choices.log == "json",
-            todo.noun,
+            noun=todo.noun,
         )
         if was_there and not choices.quiet and not todo.complete:
             self._view.warned(
@@ -60,6 +61,7 @@ class Run:
             )
         self._noted = set(quarantine.listed(store))
         self._given_up: dict[Work, tuple[str, ...]] = {}
+        self._evaluated = 0
         self._speed = 0.0
         self._seconds = 0.0
         self._stopped: str | None = None
@@ -76,6 +78,7 @@ class Run:
             stack.callback(self._sweep, lease)
             self._report = Report(workers.device.gpus)
             stack.callback(self._note_report)
+            self._count_evaluated()
             self._ray = ray
             self._device: team.DeviceChoice = "cpu" if workers.device.name == "cpu" else "cuda"
             self._watchers = [self._report, *([Metrics(self._name)] if ray else [])]
@@ -91,7 +94,7 @@ class Run:
                 Rules() if ray is None else _CLUSTER_RULES,
                 expected_seconds=self._todo.expected_seconds,
             )
-            self._view.total(self._todo.total)
+            self._follow_todo()
             try:
                 self._loop(scheduler, crew, lease)
             finally:
@@ -150,8 +153,7 @@ class Run:
         )
         total, left = self._store.grid.tile_count, self._todo.elsewhere
         if self._given_up:
-            done = len(self._store.committed())
-            say(f"{place}: {done:,} of {total:,} tiles done ({rendered})")
+            say(f"{place}: {kept(self._store)} done ({rendered})")
             say(f"{phrases.plural(len(self._given_up), self._todo.noun)} quarantined:")
             for work, reasons in sorted(self._given_up.items()):
                 say(f"  {work}: {reasons[-1]}")
@@ -163,9 +165,24 @@ class Run:
             say(f"the frames asked for are finished; the rest: lossatlas resume {place}")
         elif not self._choices.quiet:
             say(f"{place}: {phrases.plural(total, 'tile')} done ({rendered})")
+            self._say_account(say)
             self._say_cost(say)
             say(phrases.next_step(place))
         return 0
+
+    def _say_account(self, say: Callable[[str], None]) -> None:
+        """Where points were predicted: how many, and what the audit found."""
+        if not self._store.refined:
+            return
+        try:
+            account = self._look().account
+        except OSError:  # all is done; what there is to say of it, status says
+            return
+        if self._choices.log == "json":
+            self._view.refined(account.as_dict())
+            return
+        for line in account_lines(account):
+            say(line)
 
     def _say_cost(self, say: Callable[[str], None]) -> None:
         """The final report, where machines are shared; elsewhere `status` has it for who asks."""
@@ -188,7 +205,8 @@ class Run:
                 quarantine.lift(self._store, work)
         self._scheduler.add(self._todo.after(work, done))
         self._scheduler.expect(self._todo.expected_seconds)
-        self._view.total(self._todo.total)
+        self._evaluated += done.points
+        self._follow_todo()
 
     def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None:
         self._given_up[work] = reasons
@@ -211,6 +229,22 @@ class Run:
         self._speed, self._seconds = self._view.points_per_second(), self._view.seconds()
 
     # Inside
+
+    def _look(self) -> Refinement:
+        return Lookout(self._store).look(self._store.committed())
+
+    def _count_evaluated(self) -> None:
+        """What earlier drivers evaluated, for the user to see."""
+        if self._store.refined:
+            with contextlib.suppress(OSError):
+                self._evaluated = self._look().account.evaluated
+
+    def _follow_todo(self) -> None:
+        """Tell the user what the work has turned out to be."""
+        self._view.total(self._todo.total)
+        if self._store.refined:
+            points = self._store.grid.points
+            self._view.refining(Refining(self._todo.phase, self._evaluated, points))
 
     def _follow_cluster(self, scheduler: Scheduler) -> None:
         """Where the user left the number open, have as many workers as the cluster has room for."""

@@ -11,6 +11,7 @@ from typing import Any
 from cluster import phrases, quarantine, report
 from cluster.jobs import Note
 from cluster.lease import Holder
+from cluster.refinement import Lookout, Refinement
 from pipeline.grid import Tile, Work
 from pipeline.store import Store, StoreError
 
@@ -40,13 +41,14 @@ class Status:
     sessions: tuple[dict[str, Any], ...] = ()
     job: Note | None = None
     looked: float = 0.0
+    refinement: Refinement | None = None
 
     @property
     def state(self) -> str:
         """`running`, `done`, `stopped`, or `submitted`: a job whose driver has not come yet."""
         if self.driver is not None:
             return "running"
-        if self.tiles_done == self.tiles:
+        if self.tiles_done == self.tiles and (self.refinement is None or self.refinement.done):
             return "done"
         return "submitted" if self._is_coming() else "stopped"
 
@@ -66,7 +68,18 @@ class Status:
 
     @property
     def eta_seconds(self) -> float:
+        """NaN for a refinement, which does not know beforehand how many points it wants."""
+        if self.refinement is not None:
+            return math.nan
         return (self.points - self.points_done) / self.points_per_second
+
+    @property
+    def pass_eta_seconds(self) -> float:
+        """Of a refinement's present pass, if what is left of it is as what is done of it."""
+        if self.refinement is None or self.driver is None:
+            return math.nan
+        left = self.refinement.pass_steps_left * self.refinement.seconds_a_step
+        return left / max(1, self.driver.workers)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`; what is unknown is null."""
@@ -93,16 +106,26 @@ class Status:
             "eta_seconds": _known(self.eta_seconds) if self.driver else None,
             "job": None if self.job is None else {"id": self.job.id, "address": self.job.address},
             "report": list(self.sessions),
+            "refinement": None
+            if self.refinement is None
+            else self.refinement.as_dict() | {"pass_eta_seconds": _known(self.pass_eta_seconds)},
         }
 
 
-def look(store: Store, now: float | None = None) -> Status:
-    """Read how far the render in `store` is; `now` in seconds since the epoch."""
+def look(store: Store, now: float | None = None, lookout: Lookout | None = None) -> Status:
+    """Read how far the render in `store` is.
+
+    Args:
+        store: of the render.
+        now: seconds since the epoch.
+        lookout: what looks at its refinement, where it is looked at again and again.
+    """
     grid = store.grid
     now = time.time() if now is None else now
     # The notes before the tiles: a driver that ends in between has then left no tile uncounted.
     holder, sessions, job = Holder.read(store), report.read(store), Note.read(store)
     committed = store.committed()
+    refinement = (lookout or Lookout(store)).look(committed) if store.refined else None
     alive = holder is not None and holder.alive(now)
     per_frame = Counter(tile.frame for tile in committed)
     return Status(
@@ -115,25 +138,21 @@ def look(store: Store, now: float | None = None) -> Status:
         frames_done=tuple(per_frame[frame] for frame in range(grid.frames)),
         quarantined={t: why for t, why in quarantine.listed(store).items() if t not in committed},
         driver=holder if alive else None,
-        seconds_per_point=_seconds_per_point(store, committed),
+        seconds_per_point=refinement.seconds_per_point
+        if refinement is not None
+        else _seconds_per_point(store, committed),
         sessions=tuple(sessions),
         job=job,
         looked=now,
+        refinement=refinement,
     )
 
 
 def lines(status: Status) -> list[str]:
     """The status for people."""
     place = phrases.place(status.url)
-    fraction = status.tiles_done / status.tiles
-    out = [
-        f"{status.name}  {place}",
-        f"  {phrases.bar(fraction)} {phrases.percent(fraction)}  "
-        f"{status.tiles_done:,}/{phrases.plural(status.tiles, 'tile')}, "
-        f"{status.points_done:,}/{phrases.plural(status.points, 'point')}",
-    ]
-    if len(status.frames_done) > 1:
-        out.append(f"  frames   {_frames(status)}")
+    out = [f"{status.name}  {place}"]
+    out += _tiles(status) if status.refinement is None else _steps(status.refinement)
     match status.state:
         case "running":
             out.append(
@@ -141,10 +160,7 @@ def lines(status: Status) -> list[str]:
                 f"{phrases.plural(status.driver.workers if status.driver else 0, 'worker')}"
             )
             if not math.isnan(status.points_per_second):
-                out.append(
-                    f"  speed    {phrases.rate(status.points_per_second)}, "
-                    f"ETA {phrases.duration(status.eta_seconds)}"
-                )
+                out.append(f"  speed    {phrases.rate(status.points_per_second)}{_eta(status)}")
         case "done":
             out.append("  done")
         case "submitted":
@@ -154,6 +170,9 @@ def lines(status: Status) -> list[str]:
             out.append(f"  not running; go on with: lossatlas resume {place}")
             if not math.isnan(status.eta_seconds):
                 out.append(f"  left     {phrases.duration(status.eta_seconds)} of one worker")
+    if status.refinement is not None and status.refinement.shown and status.state != "done":
+        picture = f"{status.name}-preview.png"
+        out.append(f"  preview  lossatlas export poster {place} {picture}")
     if status.job is not None:
         out.append(
             f"  job      {status.job.id} of {status.job.address}; its log: lossatlas logs {place}"
@@ -168,6 +187,37 @@ def lines(status: Status) -> list[str]:
             for tile, why in sorted(status.quarantined.items())
         ]
     return out
+
+
+def _tiles(status: Status) -> list[str]:
+    fraction = status.tiles_done / status.tiles
+    out = [
+        f"  {phrases.bar(fraction)} {phrases.percent(fraction)}  "
+        f"{status.tiles_done:,}/{phrases.plural(status.tiles, 'tile')}, "
+        f"{status.points_done:,}/{phrases.plural(status.points, 'point')}"
+    ]
+    if len(status.frames_done) > 1:
+        out.append(f"  frames   {_frames(status)}")
+    return out
+
+
+def _steps(refinement: Refinement) -> list[str]:
+    fraction = refinement.steps_done / refinement.steps
+    passes = f", pass {refinement.number + 1} of {refinement.passes}: {refinement.now}"
+    return [
+        f"  {phrases.bar(fraction)} {phrases.percent(fraction)}  "
+        f"{refinement.steps_done:,}/{phrases.plural(refinement.steps, 'step')}"
+        + (passes if refinement.now else ""),
+        *(f"  {name:<8} {line}" for name, line in refinement.account.rows()),
+    ]
+
+
+def _eta(status: Status) -> str:
+    if status.refinement is None:
+        return f", ETA {phrases.duration(status.eta_seconds)}"
+    if math.isnan(status.pass_eta_seconds):
+        return ""
+    return f", this pass ends in about {phrases.duration(status.pass_eta_seconds)}"
 
 
 def _frames(status: Status) -> str:

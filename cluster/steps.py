@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cluster.errors import ClusterError
 from cluster.lease import Lease
 from cluster.loop import Done
+from cluster.refinement import phase
 from cluster.selection import Selection
 from cluster.todo import patiently
 from pipeline.course import Course
@@ -73,6 +74,13 @@ class Steps:
             and course.passes[-1].kind == "compose"
             and not any(self._left)
         )
+
+    @property
+    def phase(self) -> str:
+        """The first pass that is not through."""
+        passes = self._course.last + 1 if self._course else 1
+        number = next((n for n in range(passes) if self._left[n]), passes)
+        return phase(self._course, number)
 
     @property
     def expected_seconds(self) -> float | None:

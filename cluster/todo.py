@@ -45,6 +45,10 @@ class Todo(Protocol):
         """Whether there is nothing to do, by the first look."""
 
     @property
+    def phase(self) -> str:
+        """What is being done now, in words; empty where there is one thing to do alone."""
+
+    @property
     def expected_seconds(self) -> float | None:
         """How long one may take, from what was measured so far; None where nothing was."""
 
@@ -65,6 +69,7 @@ class Tiles:
     """Every tile once, in the grid's order."""
 
     noun = "tile"
+    phase = ""
 
     def __init__(self, store: Store, selection: Selection) -> None:
         self._store = store

@@ -56,6 +56,8 @@ def create_arrays(
         )
 
 
+PREDICTED, UNFINISHED = -1, -2
+"""The levels of points that no pass has evaluated."""
 PASSES = 256
 """How many passes a refined render may have; more than any takes that ends."""
 
@@ -71,13 +73,13 @@ def create_refined_arrays(
         shape=(grid.frames, grid.height, grid.width),
         chunks=(1, tile, tile),
         dtype="int16",
-        fill_value=-2,
+        fill_value=UNFINISHED,
         serializer=BytesCodec(),
         compressors=packed,
         dimension_names=("frame", "y", "x"),
         attributes={
             "long_name": "pass of the refinement that evaluated the point",
-            "flag_values": [-2, -1],
+            "flag_values": [UNFINISHED, PREDICTED],
             "flag_meanings": "unfinished predicted",
         },
     )

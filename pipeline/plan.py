@@ -39,7 +39,10 @@ class PlanError(LossatlasError):
 
 @dataclass(frozen=True)
 class Plan:
-    """Points, tiles and costs. Sizes in bytes, times in seconds."""
+    """Points, tiles and costs. Sizes in bytes, times in seconds.
+
+    Where the render is `refined`, points and seconds are the most it can take.
+    """
 
     name: str
     width: int
@@ -59,6 +62,7 @@ class Plan:
     disk_bytes: int
     memory_bytes: int
     store: str
+    refined: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -138,6 +142,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         ),
         memory_bytes=_BYTES_A_TILE * grid.tile_count + 4 * arrays * grid.tile**2 * workers,
         store=prepared.spec.store,
+        refined=prepared.spec.evaluate.refine is not None,
     )
     _refuse_absurd(made)
     return made

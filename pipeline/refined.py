@@ -47,8 +47,15 @@ class Seen:
 class Refined:
     """The refinement of one store's render."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, committed: Container[Step] | None = None) -> None:
+        """Look at a store; nothing is read.
+
+        Args:
+            store: of a render that is refined.
+            committed: the steps that count for `seen`, where not all before a pass are committed.
+        """
         self.store = store
+        self._committed = committed
         self.grid = store.grid
         self.evaluations = Evaluations(store)
         self.fields = [(q, split) for q in store.quantities for split in store.splits]
@@ -109,7 +116,6 @@ class Refined:
         frame: int,
         rows: slice,
         columns: slice,
-        committed: Container[Step] | None = None,
     ) -> Seen:
         """One part of a frame, as the passes before `number` left it.
 
@@ -118,11 +124,8 @@ class Refined:
             number: of the pass; its tolerance is the unit.
             frame: which.
             rows, columns: the part.
-            committed: the steps that count, where not all are committed.
         """
-        lattice, values, levels, found = self._estimate(
-            course, number, frame, rows, columns, None, committed
-        )
+        lattice, values, levels, found = self._estimate(course, number, frame, rows, columns)
         inside = _inside(lattice, rows, columns)
         known = levels[inside] >= 0
         shown, errors = [], []
@@ -297,16 +300,14 @@ class Refined:
         rows: slice,
         columns: slice,
         level: int | None = None,
-        committed: Container[Step] | None = None,
     ) -> tuple[Lattice, NDArray[np.float32], NDArray[np.int16], refine.Estimate]:
         """What a part rests on: lattices, values, the passes they are from, and the estimate."""
         lattice = self._around(course, rows, columns)
         part = lattice.part_rows, lattice.part_columns
-        values, levels = self.evaluations.known(frame, *part, number, committed)
+        values, levels = self.evaluations.known(frame, *part, number, self._committed)
         scales = course.scales(number)
         units = np.stack([s.units(v) for s, v in zip(scales, values, strict=True)])
-        # A preview has no settled frames yet.
-        base = self._base(course, number, frame) if committed is None else None
+        base = self._base(course, number, frame)
         return lattice, values, levels, refine.estimate(units, levels >= 0, lattice, level, base)
 
     def _around(self, course: Course, rows: slice, columns: slice) -> Lattice:

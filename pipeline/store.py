@@ -230,6 +230,15 @@ class Store:
                 mask[self.grid.window(tile)] = True
         return mask
 
+    def finished_frames(self) -> dict[int, NDArray[np.bool_]]:
+        """The same of every frame that has any such point, by one listing."""
+        masks: dict[int, NDArray[np.bool_]] = {}
+        for tile in self.committed():
+            if tile.frame not in masks:
+                masks[tile.frame] = np.zeros((self.height, self.width), dtype=bool)
+            masks[tile.frame][self.grid.window(tile)] = True
+        return masks
+
     def withdraw(self, tile: Tile) -> None:
         """Put a tile back to pending: its commit goes first, then its chunks."""
         place = f"{tile.frame}/{tile.row}/{tile.column}"
@@ -252,15 +261,36 @@ class Store:
             StoreError: no such quantity, split or frame, or a damaged chunk.
         """
         index = self._split_index(quantity, split, frame)
-        try:
-            return cast("NDArray[np.float32]", self._array(quantity)[index, frame])
-        except UnreachableError:
-            raise
-        except (ValueError, RuntimeError, OSError) as error:
-            raise StoreError(
-                f"{self.url}: {quantity} of frame {frame} cannot be read ({one_line(error)}). "
-                "Run lossatlas verify, then resume"
-            ) from None
+        return cast("NDArray[np.float32]", self._of_frame(quantity, frame, (index, frame)))
+
+    def level(self, frame: int = 0) -> NDArray[np.int16] | None:
+        """Which pass evaluated each point of a frame that is refined, int16 (height, width).
+
+        It is −1 where a point is predicted, and −2 where it is unfinished. None where every point
+        is evaluated, because the render is not refined.
+
+        Raises:
+            StoreError: a damaged chunk.
+        """
+        if not self.refined:
+            return None
+        return cast("NDArray[np.int16]", self._of_frame("level", frame, (frame,)))
+
+    def predicted_error(
+        self, quantity: str, split: str, frame: int = 0
+    ) -> NDArray[np.float32] | None:
+        """The error to expect of one frame of one quantity, in its unit, float32 (height, width).
+
+        It is 0 where a point is evaluated, inf where nobody knows. None as for `level`.
+
+        Raises:
+            StoreError: no such quantity, split or frame, or a damaged chunk.
+        """
+        split_ = self._split_index(quantity, split, frame)
+        if not self.refined:
+            return None
+        index = (self.quantities.index(quantity), split_, frame)
+        return cast("NDArray[np.float32]", self._of_frame("predicted_error", frame, index))
 
     def read_tile(self, quantity: str, tile: Tile) -> NDArray[np.float32]:
         """One tile of one quantity, float32 (split, height, width).
@@ -390,6 +420,17 @@ class Store:
         if grid.tile_columns >= _FOLDER_TILES:
             paths = [f"{path}{row}/" for path in paths for row in range(grid.tile_rows)]
         return [self._key(path) for path in paths]
+
+    def _of_frame(self, name: str, frame: int, index: tuple[int, ...]) -> Any:
+        try:
+            return self._array(name)[index]
+        except UnreachableError:
+            raise
+        except (ValueError, RuntimeError, OSError) as error:
+            raise StoreError(
+                f"{self.url}: {name} of frame {frame} cannot be read ({one_line(error)}). "
+                "Run lossatlas verify, then resume"
+            ) from None
 
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array[Any]]:

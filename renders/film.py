@@ -52,6 +52,7 @@ class FilmFacts:
         bytes_: of the file.
         seconds: it took.
         tone: of all of it.
+        preview: whether frames are predicted that will change while a refinement goes on.
     """
 
     path: str
@@ -68,6 +69,7 @@ class FilmFacts:
     bytes_: int
     seconds: float
     tone: dict[str, Any]
+    preview: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def export_film(
         path.stat().st_size,
         time.monotonic() - start,
         reel.tone.to_dict(),
+        reel.scene.facts.preview,
     )
 
 

@@ -47,6 +47,7 @@ class FramesFacts:
         left_out: frames in the span that are not shown.
         seconds: it took.
         tone: of all of them.
+        preview: whether frames are predicted that will change while a refinement goes on.
     """
 
     folder: str
@@ -59,6 +60,7 @@ class FramesFacts:
     left_out: int
     seconds: float
     tone: dict[str, Any]
+    preview: bool = False
 
 
 @dataclass
@@ -163,6 +165,7 @@ def export_frames(
         reel.asked - len(names),
         time.monotonic() - start,
         reel.tone.to_dict(),
+        reel.scene.facts.preview,
     )
 
 
@@ -215,6 +218,9 @@ def _opened(path: Path, reel: Reel) -> _Manifest:
         "inks": [scene.inks.pen.tolist(), scene.inks.casing.tolist()],
         "sides": dict(scene.sides),
     }
+    if scene.facts.refinement:
+        # A preview goes on, and so may what was finished: to a tighter tolerance.
+        made_of["refinement"] = scene.facts.refinement
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     frames: dict[str, dict[str, Any]] = {}
     try:

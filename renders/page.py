@@ -123,6 +123,7 @@ def small_print(
 ) -> tuple[list[str], str]:
     """The provenance as phrases, and the signature."""
     how = {"log": "logarithmic", "equalised": "equalised", "linear": "linear"}[tone.how]
+    shown = "shown" if facts.preview else "computed"
     phrases = [
         facts.network,
         facts.data,
@@ -135,7 +136,8 @@ def small_print(
             "filter-normalised": "axes: filter-normalised, dimensionless",
         }.get(facts.units, ""),
         "" if equal else "axes not to one scale",
-        "" if facts.share >= 1 else f"{100 * facts.share:.0f} % computed",
+        facts.refinement,
+        "" if facts.share >= 1 else f"{100 * facts.share:.0f} % {shown}",
     ]
     signature = " · ".join(p for p in (f"lossatlas {facts.version}", facts.date) if p)
     return [p for p in phrases if p], signature

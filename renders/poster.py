@@ -19,6 +19,7 @@ from renders.surface import (
     Provenance,
     Surface,
     finished_values,
+    opened,
     provenance,
     read_surface,
     sample_stride,
@@ -42,7 +43,11 @@ class PosterError(LossatlasError):
 
 @dataclass(frozen=True)
 class PosterFacts:
-    """What was made: the file, its size, and the tone that others can reuse."""
+    """What was made: the file, its size, and the tone that others can reuse.
+
+    `share` is what is computed of the frame; `preview` says that some of that is predicted, and
+    will change while the store's refinement goes on.
+    """
 
     path: str
     width: int
@@ -52,6 +57,7 @@ class PosterFacts:
     share: float
     seconds: float
     tone: dict[str, Any]
+    preview: bool = False
 
 
 def export_poster(
@@ -129,10 +135,7 @@ def export_poster(
     layout_for(layout, sheet[0], 1.0, sheet[1])
     if palette is not None:
         palette_colours(palette)
-    # Zarr takes most of a second to import; a misspelt option need not wait for it.
-    from pipeline.store import Store
-
-    store = Store.open(store_url)
+    store = opened(store_url)
     surface = read_surface(store, quantity, split, frame)
     line = min(store.height, store.width) == 1
     if relief is not None and line:
@@ -183,6 +186,7 @@ def export_poster(
         facts.share,
         seconds,
         fitted.to_dict(),
+        facts.preview,
     )
 
 

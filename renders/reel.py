@@ -15,8 +15,9 @@ from renders.page import Style
 from renders.stage import stage_for
 from renders.surface import (
     Surface,
-    finished_frames,
     finished_values,
+    lasting_share,
+    opened,
     provenance,
     read_surface,
     sample_stride,
@@ -68,6 +69,7 @@ class Reel:
     Attributes:
         store: where the frames are.
         finished: of the frames with anything finished, which points are, bool (height, width).
+        shares: of the same frames, which part of each is as it will stay, in [0, 1].
         frames: the ones to show, ascending.
         asked: how many were asked for, those left out included.
         tone: fitted over the whole store, whatever is shown of it.
@@ -77,6 +79,7 @@ class Reel:
 
     store: Store
     finished: dict[int, npt.NDArray[np.bool_]]
+    shares: dict[int, float]
     frames: tuple[int, ...]
     asked: int
     tone: Tone
@@ -100,9 +103,8 @@ class Reel:
             yield self.surface(frame)
 
     def share(self, frame: int) -> float:
-        """Which part of the frame is finished, in [0, 1]."""
-        mask = self.finished.get(frame)
-        return 0.0 if mask is None else float(mask.mean())
+        """Which part of the frame is finished, in [0, 1]; in a preview, what is evaluated."""
+        return self.shares.get(frame, 0.0)
 
 
 def open_reel(
@@ -149,21 +151,19 @@ def open_reel(
     stage_for(size, 0.5, (100, 100, 100))
     palette = look.get("palette") or style.theme.palette
     palette_colours(palette)
-    # Zarr takes most of a second to import; a misspelt option need not wait for it.
-    from pipeline.store import Store
     from renders.scene import labels_for, scene_for
 
-    store = Store.open(store_url)
+    store = opened(store_url)
     if store.height == 1 or store.width == 1:
         raise ReelError(f"{store_url} is a line, not a plane: wanted a film; export its poster")
     span = _span(store, first, last)
-    finished = finished_frames(store)
+    finished = store.finished_frames()
     if not finished:
         raise ReelError(
             f"{store_url} has no finished tile in any frame: wanted at least one frame to show; "
             f"run `lossatlas resume {store_url}` first"
         )
-    shares = {frame: float(mask.mean()) for frame, mask in finished.items()}
+    shares = {frame: lasting_share(store, frame, mask) for frame, mask in finished.items()}
     frames = tuple(f for f in range(span[0], span[1] + 1) if shares.get(f, 0.0) >= least)
     if not frames:
         what = "finished frame" if least >= 1 else "frame with anything finished"
@@ -200,7 +200,7 @@ def open_reel(
         flat,
     )
     asked = span[1] - span[0] + 1
-    return Reel(store, finished, frames, asked, tone, scene, _fingerprint(store.attrs))
+    return Reel(store, finished, shares, frames, asked, tone, scene, _fingerprint(store.attrs))
 
 
 def _span(store: Store, first: int | None, last: int | None) -> tuple[int, int]:

@@ -409,11 +409,14 @@ def _note(scene: Scene, moment: Moment) -> str:
     names = scene.labels.names
     if not moment.computed:
         notes.append(f"interpolated between {names[moment.before]} and {names[moment.after]}")
-    elif scene.blends:
+    elif scene.blends and not scene.facts.preview:
         notes.append("computed")
     share = float(moment.surface.finished.mean())
     if share < 1:
-        notes.append(f"{math.floor(100 * share)} % of the points computed")
+        shown = "shown" if scene.facts.preview else "computed"
+        notes.append(f"{math.floor(100 * share)} % of the points {shown}")
+    if scene.facts.preview:
+        notes.append("preview, not audited yet")
     return ", ".join(notes)
 
 

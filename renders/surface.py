@@ -21,6 +21,7 @@ from pipeline.plane import Anchor
 from renders.tone import SAMPLE
 
 if TYPE_CHECKING:
+    from pipeline.preview import Preview
     from pipeline.store import Store
 
 _SPLITS = ("train", "test", "val", "valid", "validation", "data")
@@ -38,7 +39,8 @@ class Surface:
 
     Attributes:
         values: float32 (height, width), row 0 at the lowest y; NaN and inf are results.
-        finished: bool, same shape: whether a cell's tile is committed.
+        finished: bool, same shape: whether a cell's tile is committed, or in a preview whether the
+            cell is evaluated or predicted.
         extent: x0, x1, y0, y1 of the outermost cell centres.
         anchors: named points of the plane.
         curve: float64 (points, 3): x, y, distance off the plane; None where there is none.
@@ -56,7 +58,10 @@ class Surface:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a picture's small print says; empty strings where the store does not know."""
+    """What a picture's small print says; empty strings where the store does not know.
+
+    `share` is what is shown of the frame; `preview` says that predictions will still change.
+    """
 
     name: str = ""
     network: str = ""
@@ -68,7 +73,26 @@ class Provenance:
     date: str = ""
     version: str = ""
     share: float = 1.0
+    refinement: str = ""
+    preview: bool = False
     splits: Mapping[str, int] = field(default_factory=dict)
+
+
+def opened(url: str) -> Store:
+    """The store at `url`; a preview of it where it is being refined.
+
+    Raises:
+        LossatlasError: there is no store, or it cannot be read.
+    """
+    # Zarr takes most of a second to import; a misspelt option need not wait for it.
+    from pipeline.store import Store
+
+    store = Store.open(url)
+    if not store.refined:
+        return store
+    from pipeline.preview import Preview
+
+    return Preview.of(store)
 
 
 def read_surface(
@@ -82,9 +106,9 @@ def read_surface(
 
     Args:
         store, quantity, split, frame: what is read.
-        finished: the frame's own of `finished_frames`, where it is known, bool (height, width); it
-            may be False everywhere. None lists the store's commits, which films of many frames
-            cannot afford once a frame.
+        finished: the frame's own of `store.finished_frames`, where it is known, bool (height,
+            width); it may be False everywhere. None lists the store's commits, which films of many
+            frames cannot afford once a frame.
 
     Raises:
         SurfaceError: no such quantity, split or frame, or no tile of the frame is finished.
@@ -116,24 +140,11 @@ def read_surface(
     )
 
 
-def finished_frames(store: Store) -> dict[int, npt.NDArray[np.bool_]]:
-    """Which points of each frame are finished, bool (height, width), by one listing.
-
-    Frames without any are left out.
-    """
-    masks: dict[int, npt.NDArray[np.bool_]] = {}
-    for tile in store.committed():
-        if tile.frame not in masks:
-            masks[tile.frame] = np.zeros((store.height, store.width), dtype=bool)
-        masks[tile.frame][store.grid.window(tile)] = True
-    return masks
-
-
 def finished_values(
     store: Store, quantity: str, splits: Sequence[str]
 ) -> Iterator[npt.NDArray[np.float32]]:
     """The finished values of every frame, one flat float32 array a frame and split."""
-    for frame, finished in sorted(finished_frames(store).items()):
+    for frame, finished in sorted(store.finished_frames().items()):
         for split in splits:
             yield store.read(quantity, split, frame)[finished]
 
@@ -162,8 +173,41 @@ def provenance(store: Store, frame: int) -> Provenance:
         date=str(store.attrs.get("created") or "")[:10],
         version=_version(),
         share=float(store.finished(frame).mean()),
+        refinement=_refinement(store, frame),
+        preview=is_preview(store),
         splits={str(k): int(v) for k, v in (data.get("splits") or {}).items()},
     )
+
+
+def is_preview(store: Store) -> bool:
+    """Whether the store is shown as far as its refinement has come."""
+    return _previewed(store) is not None
+
+
+def lasting_share(store: Store, frame: int, finished: npt.NDArray[np.bool_]) -> float:
+    """Which part of a frame is as it will stay, in [0, 1]: finished, in a preview evaluated."""
+    preview = _previewed(store)
+    return float(finished.mean()) if preview is None else preview.evaluated_share(frame)
+
+
+def _previewed(store: Store) -> Preview | None:
+    if not store.refined:
+        return None
+    from pipeline.preview import Preview
+
+    return store if isinstance(store, Preview) else None
+
+
+def _refinement(store: Store, frame: int) -> str:
+    """What is evaluated of a frame, and how sure the rest is; empty where all of it is."""
+    level = store.level(frame)
+    if level is None:
+        return ""
+    from pipeline.account import Account
+    from pipeline.course import Course
+
+    evaluated, final = int((level >= 0).sum()), not is_preview(store)
+    return Account.of(Course.read(store), level.size, evaluated, final).small_print()
 
 
 def _known(what: str, name: str, known: Sequence[str], url: str) -> None:

@@ -6,7 +6,6 @@ Everything the page needs is a script, a picture or a font beside it, so that it
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import time
@@ -28,6 +27,7 @@ from renders.surface import (
     Provenance,
     Surface,
     finished_values,
+    opened,
     provenance,
     read_surface,
     sample_stride,
@@ -60,6 +60,7 @@ class WebMapError(LossatlasError):
 class WebMapFacts:
     """What was made.
 
+    `preview` says that predictions will change while the store's refinement goes on.
     `library` is local where OpenSeadragon was copied into the folder, cdn where the page loads it
     from the network; `why_cdn` then says why.
     """
@@ -74,6 +75,7 @@ class WebMapFacts:
     why_cdn: str
     share: float
     seconds: float
+    preview: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,7 @@ def export_map(
     style = Style(look_theme, title=title, subtitle=subtitle, contours=contours, light=light)
     if palette is not None:
         palette_colours(palette)
-    from pipeline.store import Store
-
-    store = Store.open(store_url)
+    store = opened(store_url)
     layers = _layers(store, quantities, splits, frames)
     if store.height == 1:
         raise WebMapError(
@@ -161,7 +161,7 @@ def export_map(
     surfaces = {x: read_surface(store, x.quantity, x.split, x.frame) for x in layers}
     library, why = _library(offline)
     with whole_folder(out, WebMapError) as folder:
-        tiles = _write_layers(folder, surfaces, tones, style, sizes, spread)
+        tiles = _write_layers(folder, store, surfaces, tones, style, sizes, spread)
         facts = provenance(store, layers[0].frame)
         _write_page(folder, facts, style, surfaces, tones, sizes, library)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -169,11 +169,13 @@ def export_map(
     share = float(np.mean([surface.finished.mean() for surface in surfaces.values()]))
     seconds = time.monotonic() - start
     where = "cdn" if library is None else "local"
-    return WebMapFacts(str(out), len(layers), *first, tiles, size, where, why, share, seconds)
+    made = str(out), len(layers), *first, tiles, size, where, why, share, seconds
+    return WebMapFacts(*made, facts.preview)
 
 
 def _write_layers(
     folder: Path,
+    store: Store,
     surfaces: dict[_Layer, Surface],
     tones: dict[str, Tone],
     style: Style,
@@ -182,6 +184,7 @@ def _write_layers(
 ) -> int:
     # Numba takes a second to import: after everything that may still be refused.
     from renders.deepzoom import Look, dzi, write_tiles
+    from renders.numbers import doubts, values_script
 
     look, count = Look(style.theme, style.light, style.contours), 0
     (folder / "tiles").mkdir()
@@ -191,7 +194,8 @@ def _write_layers(
         place = folder / "tiles" / f"{layer.id}_files"
         count += write_tiles(surface, tones[layer.quantity], look, width, height, place, spread)
         (folder / "tiles" / f"{layer.id}.dzi").write_text(dzi(width, height), encoding="utf-8")
-        script = values_script(layer.id, surface)
+        unsure = doubts(store, layer.quantity, surface.split, layer.frame)
+        script = values_script(layer.id, surface, unsure)
         (folder / "values" / f"{layer.id}.js").write_text(script, encoding="utf-8")
     return count
 
@@ -231,24 +235,6 @@ def _write_page(
     if library is not None:
         for name in (openseadragon.SCRIPT, openseadragon.LICENCE):
             shutil.copyfile(library / name, folder / name)
-
-
-def values_script(name: str, surface: Surface) -> str:
-    """The numbers of a surface as a script: float32, little endian, row by row from the lowest y.
-
-    NaN and inf are themselves. A second string says which points are computed, one bit each,
-    lowest bit first; it is null where all are.
-    """
-    values = np.ascontiguousarray(surface.values, dtype="<f4")
-    finished = "null"
-    if not surface.finished.all():
-        bits = np.packbits(surface.finished.ravel(), bitorder="little")
-        finished = f'"{base64.b64encode(bits.tobytes()).decode()}"'
-    packed = base64.b64encode(values.tobytes()).decode()
-    return (
-        f"(window.LOSSATLAS_VALUES ||= {{}})[{json.dumps(name)}] = "
-        f'{{finished: {finished}, values: "{packed}"}};\n'
-    )
 
 
 def page_facts(
@@ -324,9 +310,8 @@ def _layers(
     store: Store, quantities: Sequence[str], splits: Sequence[str], frames: Sequence[int]
 ) -> list[_Layer]:
     chosen = list(quantities) or [q for q in store.quantities if q in ("loss", "error")]
-    begun = {tile.frame for tile in store.committed()}
     # A render still under way may not have reached its later frames.
-    shown = list(frames) or sorted(begun) or [0]
+    shown = list(frames) or sorted(store.finished_frames()) or [0]
     layers = [
         _Layer(q, s, f)
         for f in dict.fromkeys(shown)

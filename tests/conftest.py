@@ -5,9 +5,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from pipeline.store import Store
 
 # The machines that run this are shared: a slow example says nothing about the code.
 settings.register_profile("lossatlas", deadline=None, max_examples=50)
@@ -42,3 +46,38 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     yield mount
     for folder in mounted:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def refined_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A render that was refined to its end, most of its points predicted. For reading."""
+    from tests.refining import refined_in  # torch: not for those who need none
+
+    return refined_in(tmp_path_factory.mktemp("refined"))
+
+
+@pytest.fixture(scope="session")
+def begun_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The same after 16 steps: its first pass is through, its second is not. For reading."""
+    from tests.refining import refined_in  # torch: not for those who need none
+
+    return refined_in(tmp_path_factory.mktemp("begun"), steps=16)
+
+
+@pytest.fixture(scope="session")
+def begun_film(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A film of two frames after its first pass. For reading."""
+    from tests.refining import refined_in  # torch: not for those who need none
+
+    return refined_in(tmp_path_factory.mktemp("film"), steps=26, frames=2)
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Grows by one whenever keys of a store are listed folder by folder."""
+    from pipeline import remote
+
+    listed: list[object] = []
+    folders = remote.folders
+    monkeypatch.setattr(remote, "folders", lambda *asked: listed.append(asked) or folders(*asked))
+    return listed

@@ -16,7 +16,11 @@ from cluster.commands.relief import relief
 
 @click.group()
 def export() -> None:
-    """Draw pictures of a store. Works on unfinished stores too."""
+    """Draw pictures of a store. Works on unfinished stores too.
+
+    Of one that is being refined they show what can be predicted by now, from its first pass on, and
+    say that they are previews.
+    """
 
 
 export.add_command(map_)

@@ -96,7 +96,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
         click.echo(
             f"{phrases.place(folder)}: {phrases.plural(facts.frames, 'frame')} of "
             f"{facts.width:,} × {facts.height:,} pixels, {facts.made:,} made and {facts.kept:,} "
-            f"kept{_missing(facts.unfinished, facts.left_out)}, in "
+            f"kept{_missing(facts.unfinished, facts.left_out, facts.preview)}, in "
             f"{phrases.duration(facts.seconds)}"
         )
 
@@ -196,7 +196,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
     click.echo(
         f"{phrases.place(out)}: {facts.width:,} × {facts.height:,} pixels, "
         f"{facts.duration:.1f} s at {facts.fps:g} a second from {facts.computed:,} computed"
-        f"{between} pictures{_missing(facts.unfinished, facts.left_out)}, "
+        f"{between} pictures{_missing(facts.unfinished, facts.left_out, facts.preview)}, "
         f"{phrases.size(facts.bytes_)}, in {phrases.duration(facts.seconds)}"
     )
     if how["flight"] is None and not facts.interpolated and facts.computed < 3 * facts.fps:
@@ -247,9 +247,9 @@ def _how(given: dict[str, Any]) -> dict[str, Any]:
     return how
 
 
-def _missing(unfinished: int, left_out: int) -> str:
+def _missing(unfinished: int, left_out: int, preview: bool) -> str:
     parts = [
-        f"{unfinished:,} not complete" if unfinished else "",
+        f"{unfinished:,} {'as previews' if preview else 'not complete'}" if unfinished else "",
         f"{left_out:,} left out" if left_out else "",
     ]
     said = ", ".join(part for part in parts if part)

@@ -27,6 +27,8 @@ def status(run: str, watch: bool, every: float, as_json: bool) -> None:
     """Say how far a render is, who is at it, and when it will be finished.
 
     Reads the store alone, so it works from any machine that can read RUN, and without a cluster.
+    A render that is refined counts steps, which are passes over tiles; how many points it will
+    evaluate is not known before, so it says when the present pass will be through.
 
     \b
     Examples:
@@ -35,12 +37,14 @@ def status(run: str, watch: bool, every: float, as_json: bool) -> None:
     """
     import time
 
+    from cluster.refinement import Lookout
     from cluster.status import lines, look
     from pipeline.store import Store
 
     store = Store.open(place_of(run))
+    lookout = Lookout(store) if store.refined else None
     while True:
-        found = look(store)
+        found = look(store, lookout=lookout)
         told = [json.dumps(found.as_dict(), indent=2)] if as_json else lines(found)
         if watch and sys.stdout.isatty():
             click.clear()
@@ -57,17 +61,20 @@ def status(run: str, watch: bool, every: float, as_json: bool) -> None:
 def info(run: str, as_json: bool) -> None:
     """Say what a store holds: network, plane, data, batch norm, precision, versions.
 
+    Of a render that is refined also what was asked, how much is evaluated, and how far the
+    predictions that its audit looked at were off.
+
     \b
     Examples:
       lossatlas info runs/bowl.zarr
       lossatlas info runs/bowl.zarr --json
     """
-    from cluster.commands.reports import info_lines
+    from cluster.commands.reports import info_facts, info_lines
     from pipeline.store import Store
 
     store = Store.open(place_of(run))
     if as_json:
-        click.echo(json.dumps(store.attrs, indent=2))
+        click.echo(json.dumps(info_facts(store), indent=2))
         return
     for line in info_lines(store):
         click.echo(line)

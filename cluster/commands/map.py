@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cluster.commands import options
-from cluster.commands.pages import ADDRESS, PALETTE, palette_from, spread_over
+from cluster.commands.pages import ADDRESS, PALETTE, PREVIEW, palette_from, spread_over
 from cluster.commands.places import place_of
 
 
@@ -65,6 +65,7 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
         click.echo(json.dumps(facts, indent=2))
         return
     unfinished = "" if facts["share"] >= 1 else f", {phrases.percent(facts['share'])} rendered"
+    unfinished += PREVIEW if facts["preview"] else ""
     click.echo(
         f"{phrases.place(folder)}/index.html: {facts['layers']} × {facts['width']:,} × "
         f"{facts['height']:,} pixels, {facts['tiles']:,} tiles, {phrases.size(facts['bytes_'])}"

@@ -35,6 +35,8 @@ ADDRESS = click.option(
     help="Paint on the Ray cluster there; the file is written here.",
 )
 
+PREVIEW = ", a preview: some of it predicted and not audited yet"
+
 
 def of_a_page(command: F) -> F:
     """Give a command the options of a page; `page_style` makes of them what the exports take."""
@@ -157,6 +159,7 @@ def report(out: str, facts: Any, as_json: bool) -> None:
         click.echo(json.dumps(made, indent=2))
         return
     unfinished = "" if made["share"] >= 1 else f", {phrases.percent(made['share'])} rendered"
+    unfinished += PREVIEW if made["preview"] else ""
     click.echo(
         f"{phrases.place(out)}: {made['width']:,} × {made['height']:,} pixels, "
         f"{phrases.size(made['bytes_'])}{unfinished}, in {phrases.duration(made['seconds'])}"

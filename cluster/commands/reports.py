@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cluster import phrases, report
+from cluster.refinement import Lookout
+from pipeline.account import sentences, tolerated
+from pipeline.course import Course
 from pipeline.grid import Extent
+from pipeline.spec import RefineSpec
 from pipeline.store import Store
 
 if TYPE_CHECKING:
@@ -23,11 +27,24 @@ def plan_lines(plan: Plan) -> list[str]:
         "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "
         f"{phrases.duration(plan.seconds_a_point)} on one worker",
         "workers": f"{plan.workers:,} on {plan.device}",
-        "time": f"about {phrases.duration(plan.seconds)}",
-        "disk": f"at most {phrases.size(plan.disk_bytes)}",
+        "time": f"{'at most' if plan.refined else 'about'} {phrases.duration(plan.seconds)}",
+        "refine": "points and time are the most it can take; it evaluates only what it cannot "
+        "predict, as a rule a small share"
+        if plan.refined
+        else "",
+        "disk": f"{'about' if plan.refined else 'at most'} {phrases.size(plan.disk_bytes)}",
         "store": phrases.place(plan.store),
     }
     return _table(plan.name, rows)
+
+
+def info_facts(store: Store) -> dict[str, Any]:
+    """What a store holds, as JSON."""
+    if not store.refined:
+        return store.attrs
+    account, course = Lookout(store).look(store.committed()).account, Course.read(store)
+    audits = [found.as_dict() for found in (course.certificates if course else ())]
+    return store.attrs | {"refinement": account.as_dict() | {"audits": audits}}
 
 
 def info_lines(store: Store) -> list[str]:
@@ -64,6 +81,8 @@ def info_lines(store: Store) -> list[str]:
         "created": attrs["created"],
         "fingerprint": attrs["fingerprint"],
     }
+    if store.refined:
+        rows |= _refined(store)
     spent = report.lines(report.read(store))
     rows |= {("cost" if n == 0 else " " * n): line for n, line in enumerate(spent)}
     code = {name: facts for name, facts in attrs.get("code", {}).items() if facts}
@@ -72,6 +91,43 @@ def info_lines(store: Store) -> list[str]:
             f"{name}: {facts['entry']} ({facts['digest'][:12]}…)" for name, facts in code.items()
         )
     return _table(spec["name"], rows)
+
+
+def _refined(store: Store) -> dict[str, str]:
+    """What predictions are held to, how much was evaluated, and what the last audit found."""
+    account = Lookout(store).look(store.committed()).account
+    asked, found = account.asked, account.certificate
+    rows = {}
+    if asked is not None:
+        error = f" (error: {asked.error:g})" if "error" in store.quantities else ""
+        rows["refine"] = (
+            f"predicted within {tolerated(asked)}{error}, compared on a {asked.space} scale; at "
+            f"most {100 * asked.beyond:g} % beyond, at {100 * asked.confidence:g} % confidence"
+        )
+    rows |= dict(account.rows())
+    course = Course.read(store)
+    for number, told in enumerate(sentences(course)[:-1] if course else [], start=1):
+        rows[f"audit {number}"] = told
+    for quantity, splits in (found.quantiles if found else {}).items():
+        for split, errors in splits.items():
+            if errors:
+                rows[f"{split} {quantity}"] = _quantiles(quantity, errors, asked)
+    return rows
+
+
+def _quantiles(quantity: str, errors: Mapping[str, float], asked: RefineSpec | None) -> str:
+    """How far the audited predictions of one quantity were off."""
+    if quantity == "error":
+        unit, times = "", 1.0
+    elif asked is not None and asked.nats is not None:
+        unit, times = " nats", 1.0
+    else:
+        unit, times = " % of the colour range", 100.0
+    told = [
+        f"{'all' if share == '1' else f'{100 * float(share):g} %'} within {times * off:.2g}"
+        for share, off in errors.items()
+    ]
+    return f"audited: {', '.join(told)}{unit}"
 
 
 def _precision(store: Store, name: str) -> str:

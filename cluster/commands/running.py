@@ -55,7 +55,8 @@ def plan(
     """Say what a render will cost, before it costs it.
 
     Loads and checks everything the SPEC names, evaluates a few points to measure the speed, and
-    prints points, tiles, disk, memory and time. Writes nothing.
+    prints points, tiles, disk, memory and time. Writes nothing. With evaluate.refine, points and
+    time are the most that the render can take.
 
     \b
     Examples:

@@ -37,7 +37,7 @@
     const view = new DataView(packed.buffer);
     const array = new Float32Array(packed.length / 4);
     for (let k = 0; k < array.length; k++) array[k] = view.getFloat32(4 * k, true);
-    values.set(id, { array, finished: raw.finished && bytes(raw.finished) });
+    values.set(id, { array, finished: raw.finished && bytes(raw.finished), top: raw.top, doubts: raw.doubts && bytes(raw.doubts) });
     delete window.LOSSATLAS_VALUES[id];
   };
   const asked = new Set();
@@ -88,6 +88,16 @@
     if (known.finished && !((known.finished[k >> 3] >> (k & 7)) & 1)) return null;
     return known.array[k];
   };
+  // Where a map has predictions: how the number at a point was come by.
+  const originOf = (id, { i, j }) => {
+    const known = values.get(id);
+    if (!known || !known.doubts) return "";
+    const k = j * facts.grid.width + i;
+    const code = (known.doubts[k >> 1] >> (4 * (k & 1))) & 15;
+    if (!code) return "evaluated";
+    return code === 15 ? "predicted" : `predicted ± ${rough(2 ** (known.top - 14 + code))}`;
+  };
+  const rough = (v) => (v < 1e-12 ? "0" : v < 1e-4 || v >= 1e5 ? v.toExponential(0).replace("-", "−") : String(Number(v.toPrecision(1))));
 
   // The deep zoom
 
@@ -194,10 +204,10 @@
     const cells = shown.map((l) => {
       const value = point ? valueAt(l.id, point) : undefined;
       const words = value === undefined ? "–" : value === null ? "not computed" : plain(value);
-      return [l.quantity.replace("_", " "), words, value, l];
+      return [l.quantity.replace("_", " "), words, value, l, typeof value === "number" ? originOf(l.id, point) : ""];
     });
     output.replaceChildren();
-    const cell = (name, words, italic) => {
+    const cell = (name, words, italic, origin) => {
       const div = document.createElement("div");
       const small = document.createElement("small");
       const span = document.createElement("span");
@@ -205,8 +215,11 @@
       if (italic) small.className = "it";
       if (words === "not computed") span.className = "no";
       div.dataset.of = name; div.append(small, span); output.append(div);
+      if (!origin) return;
+      const em = document.createElement("em");
+      em.textContent = origin; div.append(em);
     };
-    for (const [name, words] of cells) cell(name, words);
+    for (const [name, words, , , origin] of cells) cell(name, words, false, origin);
     cell("x", plain(plane.x), true);
     cell("y", plain(plane.y), true);
     const mine = cells.find(([, , , l]) => l === layer);

@@ -298,7 +298,7 @@ def test_a_step_that_always_fails_is_named_with_those_that_wait_for_it(
         patch.setattr(StepRenderer, "_at", poisoned)
         assert cli.run(["render", str(spec), *SERIAL]) == 3
     out, err = capsys.readouterr()
-    assert "0 of 4 tiles done" in out
+    assert "7 of 28 steps done" in out
     assert "1 step quarantined:" in out
     assert "0/1/1, pass 1: ValueError: no loss here" in out
     assert "step 0/1/1, pass 1 given up after 3 tries" in err

@@ -307,3 +307,33 @@ def test_a_link_opens_where_it_was_made(browser: Chromium, exported: tuple[Path,
     browser.until("document.querySelector('#scale b').textContent === 'test error'")
     middle = browser.ask("lossatlas.toPlane(lossatlas.viewer.viewport.getCenter())")
     assert (middle["x"], middle["y"]) == pytest.approx((0.5, 0.25), abs=0.01)
+
+
+@pytest.mark.browser
+def test_the_read_out_says_what_is_predicted(
+    browser: Chromium, refined_store: Store, tmp_path: Path
+) -> None:
+    if openseadragon.cached() is None and openseadragon.shutil.which("npm") is None:
+        pytest.skip("needs OpenSeadragon: run `make viewer` where npm is")
+    export(refined_store.url, tmp_path / "map", offline=False)
+    browser.resize(1200, 800)
+    browser.open(f"file://{tmp_path}/map/index.html")
+    browser.until("!document.querySelector('#readout').textContent.includes('–')")
+    level, loss = refined_store.level(), refined_store.read("loss", "train")
+    error = refined_store.predicted_error("loss", "train")
+    assert level is not None
+    assert error is not None
+    xs, ys = refined_store.grid.axes(refined_store.extent())
+    origin = "[...document.querySelectorAll('#readout em')].map(e => e.textContent)"
+    inner = np.index_exp[10:-10, 10:-10]
+    for evaluated in (True, False):
+        j, i = 10 + np.argwhere((level[inner] >= 0) == evaluated)[200]
+        assert float(point_at(browser, xs[i], ys[j])["loss"]) == pytest.approx(loss[j, i], rel=2e-3)
+        (told,) = browser.ask(origin)
+        if evaluated:
+            assert told == "evaluated"
+        else:
+            assert told.startswith("predicted ± ")
+            told_error = float(told.removeprefix("predicted ± ").replace("−", "-"))
+            assert 0.5 * error[j, i] <= told_error <= 3 * max(error[j, i], 2e-4 * error.max())
+    assert browser.complaints == []

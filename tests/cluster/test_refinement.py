@@ -1,0 +1,191 @@
+"""What a user sees of a refinement on a terminal: status, info, plan, progress, the last lines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from cluster import cli, refinement, status
+from cluster.lease import Holder
+from cluster.progress import ProgressView, Refining
+from cluster.refinement import Lookout
+from cluster.scheduler import Scheduler
+from pipeline.audit import Certificate
+from pipeline.course import Course
+from pipeline.grid import Grid, Step, Tile
+from pipeline.spec import RefineSpec
+from pipeline.store import Store
+from tests.refining import GRID, forget_course, refined_in, spec_in
+
+POINTS = GRID["width"] * GRID["height"]
+
+
+def passes_of(store: Store) -> int:
+    course = Course.read(store)
+    assert course is not None
+    return course.last + 1
+
+
+def test_status_of_a_refinement_under_way(
+    begun_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["status", begun_store.url]) == 0
+    out = capsys.readouterr().out
+    passes = passes_of(begun_store)
+    assert f" %  16/{12 * passes} steps, pass 2 of {passes}: level 1 of 2" in out
+    assert f"of {POINTS:,} evaluated" in out
+    assert "not running; go on with: lossatlas resume" in out
+    assert "preview  lossatlas export poster" in out
+    assert "tiles" not in out
+    assert cli.run(["status", begun_store.url, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["state"], told["tiles_done"], told["eta_seconds"]) == ("stopped", 0, None)
+    assert told["seconds_per_point"] > 0
+    found = told["refinement"]
+    assert (found["pass"], found["passes"], found["phase"]) == (2, passes, "level 1 of 2")
+    assert (found["steps_done"], found["steps"], found["preview"]) == (16, 12 * passes, True)
+    assert found["share_evaluated"] == found["points_evaluated"] / POINTS
+    assert (found["certificate"], found["final"]) == (None, False)
+
+
+def test_status_of_a_render_that_was_refined(
+    refined_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = status.look(refined_store)
+    assert found.state == "done"
+    out = "\n".join(status.lines(found))
+    steps = 12 * passes_of(refined_store)
+    assert f"100 %  {steps}/{steps} steps\n" in out
+    assert "the rest is predicted\n  audit    passed; at 95 % confidence at most " in out
+    assert "preview" not in out
+    made = found.as_dict()["refinement"]
+    assert made["certificate"]["passed"]
+    level = refined_store.level()
+    assert level is not None
+    assert made["points_evaluated"] == (level >= 0).sum()
+    assert cli.run(["info", refined_store.url, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["refinement"]["points_evaluated"] == made["points_evaluated"]
+    assert told["refinement"]["asked"]["scale"] == "linear"
+    assert cli.run(["info", refined_store.url]) == 0
+    out = capsys.readouterr().out
+    assert "refine             predicted within 0.2 % of the colour range, compared on a lin" in out
+    assert "train loss         audited: 50 % within " in out
+
+
+def test_status_before_the_first_pass_is_through(tmp_path: Path) -> None:
+    store = refined_in(tmp_path / "early", steps=3)
+    out = "\n".join(status.lines(status.look(store)))
+    assert f"steps, pass 1 of {passes_of(store)}: coarsest points" in out
+    assert "preview" not in out
+    forget_course(store)
+    shutil.rmtree(Path(store.url) / "evaluated" / "steps" / "c")
+    found = status.look(store)
+    assert (found.state, found.as_dict()["refinement"]["steps"]) == ("stopped", 12)
+    assert "0/12 steps, pass 1 of 1: coarsest points" in "\n".join(status.lines(found))
+    assert cli.run(["info", store.url]) == 0
+
+
+def test_a_running_pass_has_an_end_and_the_render_none(begun_store: Store) -> None:
+    driver = Holder("x", "here", "m", 1, 1, 0.0, 2)
+    found = status.look(begun_store)
+    refining = found.refinement
+    assert refining is not None
+    assert refining.pass_steps_left == 8
+    refining = replace(refining, seconds_a_step=3.0, seconds_per_point=0.5)
+    found = replace(found, driver=driver, refinement=refining, seconds_per_point=0.5)
+    assert "speed    4.0 points/s, this pass ends in about 12 s" in "\n".join(status.lines(found))
+    told = found.as_dict()
+    assert (told["state"], told["eta_seconds"]) == ("running", None)
+    assert told["refinement"]["pass_eta_seconds"] == 12
+
+
+def test_a_second_look_reads_only_what_is_new(
+    begun_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookout = Lookout(begun_store)
+    first = lookout.look(())
+    monkeypatch.setattr(lookout._refined.evaluations, "facts", None)
+    assert lookout.look(()) == first
+
+
+def test_a_damaged_step_does_not_stop_status(begun_store: Store, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.zarr"
+    shutil.copytree(begun_store.url, copy)
+    commit = copy / "evaluated/steps/c/0/0/0/1/1"
+    commit.write_bytes(commit.read_bytes()[:-3])
+    found = status.look(Store.open(str(copy)))
+    whole = status.look(begun_store)
+    assert found.refinement is not None
+    assert whole.refinement is not None
+    assert found.refinement.steps_done == whole.refinement.steps_done
+    assert found.refinement.account.evaluated < whole.refinement.account.evaluated
+
+
+def test_passes_have_names() -> None:
+    course = Course.begin(Grid(129, 129, 64), RefineSpec())
+    names = [refinement.phase(course, number) for number in range(course.last + 2)]
+    levels = [f"level {k} of 3" for k in (1, 2, 3)]
+    assert list(dict.fromkeys(names)) == ["coarsest points", *levels, "audit", ""]
+    failed = Certificate(100, 50, 5, 0.2, 0.001, 0.95, {}, {})
+    again = course.audited(failed, 0)
+    assert refinement.phase(again, course.last + 1) == "level 1 of 3, round 2"
+    assert refinement.phase(again, again.last) == "audit, round 2"
+    passed = again.audited(replace(failed, bound=0.0), 0)
+    assert refinement.phase(passed, passed.last) == "composing"
+    assert refinement.phase(None, 0) == "coarsest points"
+
+
+def test_progress_says_the_pass_and_the_share() -> None:
+    now, out = [0.0], StringIO()
+    scheduler = Scheduler([Step(1, 0, 0, 0)], 1)
+    view = ProgressView("bowl", 16, 60, 0, False, False, out, lambda: now[0], "step")
+    with view:
+        view.refining(Refining("level 3 of 5", 610, 10_000))
+        now[0] = 11.0
+        view.ticked(scheduler)
+    assert out.getvalue() == (
+        "bowl: 16/60 steps 26 % · level 3 of 5, 6.1 % evaluated · starting workers\n"
+    )
+
+
+def test_the_last_lines_of_a_render_and_of_a_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = str(spec_in(tmp_path))
+    assert cli.run(["plan", spec]) == 0
+    out = capsys.readouterr().out
+    assert "refine   points and time are the most it can take" in out
+    assert "time     at most " in out
+    assert cli.run(["plan", spec, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["refined"]
+    assert cli.run(["render", spec, "--executor", "serial"]) == 0
+    _, points, audit, following = capsys.readouterr().out.splitlines()
+    assert points.startswith("points: ")
+    assert points.endswith("the rest is predicted")
+    assert audit.startswith(
+        "audit: passed; at 95 % confidence at most 5.9 % of the predicted points are "
+    )
+    assert following.startswith("next: ")
+    store = str(tmp_path / "bowl.zarr")
+    assert cli.run(["resume", store]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [points, audit, following]
+    # One more tile to compose: the same by machine.
+    Store.open(store, writable=True).withdraw(Tile(0, 0, 0))
+    assert cli.run(["resume", store, "--executor", "serial", "--log", "json"]) == 0
+    lines = [json.loads(line) for line in "".join(capsys.readouterr()).splitlines()]
+    (told,) = [each for each in lines if each["event"] == "refined"]
+    assert told["certificate"]["passed"]
+    assert told["points"] == POINTS
+
+
+def test_what_is_kept_is_said_in_steps_until_tiles_are_composed(
+    begun_store: Store, refined_store: Store
+) -> None:
+    assert refinement.kept(begun_store) == f"16 of {12 * passes_of(begun_store)} steps"
+    assert refinement.kept(refined_store) == "12 of 12 tiles"
