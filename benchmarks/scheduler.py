@@ -47,7 +47,9 @@ from cluster.crew import Device, RayCrew
 from cluster.interrupts import Interrupts
 from cluster.loop import Joined, News
 from cluster.run import Run
+from cluster.selection import Selection
 from cluster.team import Team
+from cluster.todo import Tiles
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.plane import Anchor, FrameFacts
 from pipeline.remote import RemoteStore, folders
@@ -155,8 +157,10 @@ class SimulatedRun(Run):
     """The real driver, with another crew."""
 
     def __init__(self, store: Store, workers: int, interrupts: Interrupts, crew: Any) -> None:
-        super().__init__(store, True, Choices(workers=workers, quiet=True), interrupts)
+        todo = Tiles(store, Selection())
+        super().__init__(store, todo, True, Choices(workers=workers, quiet=True), interrupts)
         self._simulated = crew
+        self.pending = todo.total - todo.done
 
     @contextlib.contextmanager
     def _crew(self, inputs: Any, workers: Team, ray: Any) -> Iterator[Any]:
@@ -208,7 +212,7 @@ def first_tile(store_of: Callable[[], Store], workers: int) -> Result:
     with Interrupts() as interrupts:
         crew = FirstTileCrew(interrupts)
         run = SimulatedRun(store, workers, interrupts, crew)
-        pending = len(run.pending)
+        pending = run.pending
         run.drive(None, Team(workers, Device("cpu")), None)
     if not crew.at:
         raise RuntimeError("no tile was handed out")
