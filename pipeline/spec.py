@@ -157,7 +157,7 @@ class RefineSpec(SpecModel):
     error: float = Field(default=0.02, gt=0, le=1)
     scale: Literal["log", "linear"] | None = None
     audit: int = Field(default=3000, ge=1)
-    beyond: float = Field(default=0.001, gt=0, lt=1)
+    beyond: float = Field(default=0.002, gt=0, lt=1)
     confidence: float = Field(default=0.95, gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
 
