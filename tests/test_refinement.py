@@ -122,7 +122,17 @@ def _level(store: Store) -> np.ndarray:
     return np.asarray(store.group["level"][0])  # type: ignore[index]
 
 
-@pytest.mark.parametrize("surface", ["smooth", "cliff", "ridge", "noise", "hole", "checkerboard"])
+@pytest.mark.parametrize(
+    "surface",
+    [
+        "ridge",
+        "checkerboard",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("smooth", "cliff", "noise", "hole")
+        ),
+    ],
+)
 def test_predictions_hold_what_the_certificate_says(tmp_path: Path, surface: str) -> None:
     store, found, truth = _both(tmp_path, surface, tolerance=0.002, audit=300, beyond=0.01)
     level = _level(store)
@@ -173,6 +183,7 @@ def _film(folder: Path) -> specs.RenderSpec:
     return specs.parse(content)
 
 
+@pytest.mark.slow
 def test_a_film_is_predicted_across_its_frames(tmp_path: Path) -> None:
     spec = _film(tmp_path)
     store = _rendered(spec)

@@ -318,5 +318,5 @@ def test_commits_in_a_bucket_are_listed_folder_by_folder(
     assert len(store.pending()) == 72 - 3
     now = datetime.now(UTC)
     place = f"{BUCKET}/runs/listed.zarr/done/c/0/1"
-    for item in sync(store._group.store.fs._ls(place, detail=True)):
+    for item in sync(store.group.store.fs._ls(place, detail=True)):
         assert abs(now - item["LastModified"]) < timedelta(minutes=5)
