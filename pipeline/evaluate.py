@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pipeline.batch_norm import Statistics, has_batch_norm, replace_batch_norm
 from pipeline.errors import LossatlasError, one_line
 from pipeline.grouped import group_size, losses_and_errors
 from pipeline.lockstep import Meet, lockstep
-from pipeline.losses import LossFunction, cross_entropy, misclassified
+from pipeline.losses import LossFunction, cross_entropy, misclassified, over_examples
 from pipeline.plane import Plane
 from pipeline.precision import Precision, arithmetic, lowered
 
@@ -185,7 +184,7 @@ class Evaluator:
         with torch.inference_mode():
             together = self.group > 1 and len(points) > 1
             measured = self._together(points) if together else self._one_by_one(points)
-            rows = [[_reduce(q, *each) for each in measured] for q in self._quantities]
+            rows = [[over_examples(q, *each) for each in measured] for q in self._quantities]
             return torch.stack([torch.stack(row) for row in rows])
 
     def _one_by_one(self, points: list[list[float]]) -> list[tuple[Tensor, Tensor]]:
@@ -414,20 +413,3 @@ def _stack(points: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     if len(points) == 1:
         return points[0][0][None], points[0][1][None]
     return torch.stack([point[0] for point in points]), torch.stack([point[1] for point in points])
-
-
-def _reduce(quantity: str, losses: Tensor, errors: Tensor) -> Tensor:
-    """One number a point (points,) over a split's examples (points, n), summed in float64."""
-    match quantity:
-        case "loss":
-            return losses.mean(1)
-        case "error":
-            return errors.mean(1)
-        case "loss_stderr":
-            # One example has no spread, and says so.
-            examples = losses.shape[1]
-            if examples == 1:
-                return torch.full_like(losses[:, 0], math.nan)
-            # Row by row: torch takes the spread of one row in another way than that of several.
-            return torch.stack([row.std() for row in losses]) / math.sqrt(examples)
-    raise EvaluateError(f"unknown quantity {quantity!r}; wanted loss, error or loss_stderr")
