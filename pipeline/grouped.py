@@ -20,6 +20,8 @@ from pipeline.losses import LossFunction, cross_entropy, misclassified
 _LARGEST_GROUP = 32
 # What a group's outputs take in float64: it should stay in the cache.
 _GROUP_BYTES = 1 << 20
+# A network is small where that many examples fit in the cache at once.
+_SMALLEST_CHUNK = 256
 
 
 def group_size(
@@ -33,12 +35,13 @@ def group_size(
         loss: only of cross-entropy is it known that it takes each row by itself.
         outputs: the shape of some examples' outputs: (n, classes), or there are no rows to take.
         targets: the shape of each split's: (n,), or they are not for rows.
-        chunk: how many examples go through the network at once. Where a split needs several
-            passes, these are what costs.
+        chunk: how many examples go through the network at once. Where they are few, or a split
+            needs several passes, the network is what costs.
     """
     is_rows = len(outputs) == 2 and all(len(shape) == 1 for shape in targets)
     examples = max(shape[0] for shape in targets)
-    if loss is not cross_entropy or not is_rows or examples > chunk:
+    is_small = _SMALLEST_CHUNK <= chunk >= examples
+    if loss is not cross_entropy or not is_rows or not is_small:
         return 1
     fitting = _GROUP_BYTES // (8 * examples * outputs[1])
     return max(1, min(_LARGEST_GROUP, fitting))

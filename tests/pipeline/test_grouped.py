@@ -250,6 +250,8 @@ def test_the_group_follows_from_the_network_and_the_data() -> None:
     # The larger split counts, and it may not need two passes.
     assert size(targets=[torch.Size((512,)), torch.Size((100,))]) == 25
     assert size(targets=[torch.Size((100,)), torch.Size((513,))]) == 1
+    # A ResNet-20's chunk, and few examples.
+    assert size(30, chunk=32) == 1
     assert size(loss=mean_squared_error) == 1
     assert size(outputs=torch.Size((2, 7, 10)), targets=[torch.Size((256, 7))]) == 1
     assert size(targets=[torch.Size((256, 1))]) == 1
