@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.losses import LossFunction, cross_entropy, misclassified
 
-# More points spread the calls no thinner (docs/log.md).
+# The calls cost each point a thirtieth then, which is nothing beside its forward pass.
 _LARGEST_GROUP = 32
 # What a group's outputs take in float64: it should stay in the cache.
 _GROUP_BYTES = 1 << 20
