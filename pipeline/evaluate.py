@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,10 +23,13 @@ from torch import Tensor, nn
 
 from pipeline.batch_norm import Statistics, has_batch_norm, replace_batch_norm
 from pipeline.errors import LossatlasError, one_line
+from pipeline.grouped import group_size, losses_and_errors
 from pipeline.lockstep import Meet, lockstep
-from pipeline.losses import LossFunction, cross_entropy, misclassified
+from pipeline.losses import LossFunction, cross_entropy, misclassified, over_examples
 from pipeline.plane import Plane
 from pipeline.precision import Precision, arithmetic, lowered
+
+T = TypeVar("T")
 
 # The largest activation of one chunk. On a CPU it stays in the cache: twice this costs a quarter of
 # the speed (docs/log.md). A GPU wants work: 1,024 images of a ResNet-20 there.
@@ -91,6 +94,7 @@ class Evaluator:
         chunk: int | None = None,
         precision: Precision = "float32",
     ) -> None:
+        _keep_freed_memory()
         self._device = torch.device(device)
         self._precision: Precision = precision
         self._quantities = tuple(quantities)
@@ -107,7 +111,7 @@ class Evaluator:
         self._network = network
         self._place = _Placement(network, self._device)
         with arithmetic(precision):
-            largest = self._check()
+            largest, self._output_shape = self._check()
         self._cut(chunk or _chunk_size(largest, self._device.type))
 
     def evaluate(
@@ -129,10 +133,11 @@ class Evaluator:
         # On the device: asking it for a number would be waiting for it at every point.
         values = torch.empty(shape, dtype=torch.float64, device=self._device)
         self._place.load(plane)
+        group = self.group
         with arithmetic(self._precision):
-            for index, (x, y) in enumerate(coordinates):
-                self._place.move(float(x), float(y))
-                values[:, :, index] = self._measure_in_room()
+            for begin in range(0, len(coordinates), group):
+                part = slice(begin, begin + group)
+                values[:, :, part] = self._measure_in_room(coordinates[part].tolist())
         return dict(zip(self._quantities, values.float().cpu().numpy(), strict=True))
 
     def at(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
@@ -144,14 +149,22 @@ class Evaluator:
     def _cut(self, size: int) -> None:
         """From now on, at most `size` examples go through the network at once."""
         self.chunk = size
+        self.group = self._group_size(size)
         self._chunks = [split.chunks(size) for split in self._splits]
         self._threads = ThreadPoolExecutor(max_workers=len(self._chunks[0]))
 
-    def _measure_in_room(self) -> Tensor:
+    def _group_size(self, chunk: int) -> int:
+        # On CUDA, how a sum of many rows is taken may depend on how many there are.
+        if self._device.type != "cpu":
+            return 1
+        targets = [split.targets.shape for split in self._splits]
+        return group_size(self._loss, self._output_shape, targets, chunk)
+
+    def _measure_in_room(self, points: list[list[float]]) -> Tensor:
         """`_measure`, in smaller chunks where the device's memory does not hold one."""
         while True:
             try:
-                return self._measure()
+                return self._measure(points)
             except torch.OutOfMemoryError as error:
                 told = one_line(error, 300)
             # Not in the handler: the error's traceback holds what fills the memory.
@@ -166,50 +179,77 @@ class Evaluator:
             self._cut(largest // 2)
             _give_back_memory(self._device)
 
-    def _measure(self) -> Tensor:
-        """The quantities, float64 (quantities, splits), at the weights in place."""
-        first, *others = self._chunks
+    def _measure(self, points: list[list[float]]) -> Tensor:
+        """The quantities, float64 (quantities, splits, points), at points x, y."""
         with torch.inference_mode():
-            per_split = [self._calibrate(first) if self._recompute else self._apply(first)]
-            per_split += [self._apply(chunks) for chunks in others]
-            rows = [[_reduce(q, *each) for each in per_split] for q in self._quantities]
+            together = self.group > 1 and len(points) > 1
+            measured = self._together(points) if together else self._one_by_one(points)
+            rows = [[over_examples(q, *each) for each in measured] for q in self._quantities]
             return torch.stack([torch.stack(row) for row in rows])
 
-    def _calibrate(self, chunks: list[Examples]) -> tuple[Tensor, Tensor]:
-        def task(chunk: Examples, meet: Meet) -> tuple[Tensor, Tensor]:
+    def _one_by_one(self, points: list[list[float]]) -> list[tuple[Tensor, Tensor]]:
+        """For each split loss and error of each example, float64 (points, n)."""
+        found = []
+        for x, y in points:
+            self._place.move(x, y)
+            found.append([_join(parts) for parts in self._pass(self._forward)])
+        return [_stack(of_points) for of_points in zip(*found, strict=True)]
+
+    def _together(self, points: list[list[float]]) -> list[tuple[Tensor, Tensor]]:
+        """The same with all points' losses taken at once."""
+        found = []
+        for x, y in points:
+            self._place.move(x, y)
+            found.append([kept for (kept,) in self._pass(self._kept)])
+        return [
+            losses_and_errors(of_points, split.targets, "error" in self._quantities)
+            for of_points, split in zip(zip(*found, strict=True), self._splits, strict=True)
+        ]
+
+    def _pass(self, each: Callable[[Examples], T]) -> list[list[T]]:
+        """`each` of every chunk, in a list for every split, at the weights in place."""
+        first, *others = self._chunks
+        passed = [self._calibrate(first, each) if self._recompute else self._apply(first, each)]
+        return passed + [self._apply(chunks, each) for chunks in others]
+
+    def _calibrate(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
+        def task(chunk: Examples, meet: Meet) -> T:
             self._statistics.calibrate(meet)
-            return self._forward(chunk)
+            # Inference mode belongs to a thread, and a calibrating chunk has its own.
+            with torch.inference_mode():
+                return each(chunk)
 
         self._statistics.clear()
-        tasks = [lambda meet, chunk=chunk: task(chunk, meet) for chunk in chunks]
-        return _join(lockstep(tasks, self._threads))
+        return lockstep([partial(task, chunk) for chunk in chunks], self._threads)
 
-    def _apply(self, chunks: list[Examples]) -> tuple[Tensor, Tensor]:
-        measured = []
+    def _apply(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
+        found = []
         for chunk in chunks:
             self._statistics.apply()
-            measured.append(self._forward(chunk))
-        return _join(measured)
+            found.append(each(chunk))
+        return found
 
     def _forward(self, chunk: Examples) -> tuple[Tensor, Tensor]:
         """Loss and error of each example, float64 (n,)."""
-        # Inference mode belongs to a thread, and a calibrating chunk has its own.
-        with torch.inference_mode():
-            outputs = self._outputs(chunk.inputs)
-            losses = self._loss(outputs, chunk.targets).double()
-            if "error" not in self._quantities:
-                return losses, losses
-            return losses, misclassified(outputs, chunk.targets)
+        outputs = self._outputs(chunk.inputs)
+        losses = self._loss(outputs, chunk.targets).double()
+        if "error" not in self._quantities:
+            return losses, losses
+        return losses, misclassified(outputs, chunk.targets)
+
+    def _kept(self, chunk: Examples) -> Tensor:
+        # A network may give out its own weights, which move, or one buffer again and again.
+        return self._outputs(chunk.inputs).clone()
 
     def _outputs(self, inputs: Tensor) -> Tensor:
         with lowered(self._precision, self._device):
             outputs: Tensor = self._network(inputs)
         return outputs.float() if self._precision == "bf16" else outputs
 
-    def _check(self) -> int:
+    def _check(self) -> tuple[int, torch.Size]:
         """Try two examples, so that a misfit is found before anything is computed or written.
 
-        Returns the bytes of the largest activation of one example.
+        Returns the bytes of the largest activation of one example, and the shape of their outputs.
         """
         first = self._splits[0]
         tried = Examples(first.name, first.inputs[:2], first.targets[:2])
@@ -241,7 +281,7 @@ class Evaluator:
                 f"the loss gives {tuple(losses.shape)} for {len(tried.inputs)} examples; wanted "
                 "one value an example"
             )
-        return max(sizes)
+        return max(sizes), outputs.shape
 
     def _check_classes(self, classes: int) -> None:
         for split in self._splits:
@@ -269,6 +309,7 @@ class _Placement:
             torch.tensor([p.numel() for p in parameters]),
         )
         self._flat = torch.empty(len(self._order), device=device)
+        self._exact = torch.empty_like(self._flat, dtype=torch.float64)
         self._plane: Plane | None = None
         start = 0
         for parameter in parameters:
@@ -293,7 +334,8 @@ class _Placement:
         )
 
     def move(self, x: float, y: float) -> None:
-        self._flat.copy_(torch.add(self._origin, self._u, alpha=x).add_(self._v, alpha=y))
+        torch.add(self._origin, self._u, alpha=x, out=self._exact).add_(self._v, alpha=y)
+        self._flat.copy_(self._exact)
 
 
 @contextlib.contextmanager
@@ -310,6 +352,13 @@ def room_on(device: str) -> Iterator[None]:
             f"{device} has no room for the network and the data ({one_line(error, 300)}); wanted "
             "memory for both. Use a larger device, or fewer examples in data.splits"
         ) from None
+
+
+def _keep_freed_memory() -> None:
+    # glibc hands freed memory back to the kernel, and fetches it again for the next layer, until
+    # it has seen a large block freed. A large network's activations are such blocks; a small one
+    # would pay a tenth of its time (docs/log.md). Nothing touches this one.
+    torch.empty(4 << 20, dtype=torch.uint8)
 
 
 def _give_back_memory(device: torch.device) -> None:
@@ -360,16 +409,7 @@ def _join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
-def _reduce(quantity: str, losses: Tensor, errors: Tensor) -> Tensor:
-    """One number () over a split's examples, summed in float64."""
-    match quantity:
-        case "loss":
-            return losses.mean()
-        case "error":
-            return errors.mean()
-        case "loss_stderr":
-            # One example has no spread, and says so.
-            if len(losses) == 1:
-                return torch.full_like(losses[0], math.nan)
-            return losses.std() / math.sqrt(len(losses))
-    raise EvaluateError(f"unknown quantity {quantity!r}; wanted loss, error or loss_stderr")
+def _stack(points: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(points) == 1:
+        return points[0][0][None], points[0][1][None]
+    return torch.stack([point[0] for point in points]), torch.stack([point[1] for point in points])

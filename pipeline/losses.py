@@ -1,9 +1,11 @@
-"""Losses and errors, one value an example."""
+"""Losses and errors, one value an example, and what is told of a split's."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -77,3 +79,29 @@ def misclassified(outputs: Tensor, targets: Tensor) -> Tensor:
     largest, classes = outputs.max(-1)
     wrong = ((classes != targets) | largest.isnan()).double()
     return wrong if wrong.ndim == 1 else wrong.reshape(len(outputs), -1).mean(1)
+
+
+def over_examples(quantity: str, losses: Tensor, errors: Tensor) -> Tensor:
+    """A quantity of a split at several points, float64 (points,).
+
+    Args:
+        quantity: loss, error or loss_stderr.
+        losses: of each example, float64 (points, n).
+        errors: the same.
+
+    Raises:
+        LossError: there is no such quantity.
+    """
+    match quantity:
+        case "loss":
+            return losses.mean(1)
+        case "error":
+            return errors.mean(1)
+        case "loss_stderr":
+            # One example has no spread, and says so.
+            examples = losses.shape[1]
+            if examples == 1:
+                return torch.full_like(losses[:, 0], math.nan)
+            # Row by row: torch takes the spread of one row in another way than that of several.
+            return torch.stack([row.std() for row in losses]) / math.sqrt(examples)
+    raise LossError(f"unknown quantity {quantity!r}; wanted loss, error or loss_stderr")

@@ -1,0 +1,272 @@
+"""Points of small networks in groups: no point can tell, to the last bit."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline import network
+from pipeline.evaluate import Evaluator
+from pipeline.grouped import group_size, losses_and_errors
+from pipeline.losses import cross_entropy, mean_squared_error, misclassified
+from pipeline.plane import Plane, random_directions
+
+POINTS = np.random.default_rng(7).uniform(-1, 1, (70, 2))
+Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
+Values = dict[str, np.ndarray]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As a worker has it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _data(shape: tuple[int, ...], classes: int, train: int = 37, test: int = 23) -> Arrays:
+    generator = np.random.default_rng(0)
+    return {
+        name: (
+            generator.standard_normal((count, *shape)).astype("f4"),
+            generator.integers(0, classes, count),
+        )
+        for name, count in (("train", train), ("test", test))
+    }
+
+
+def _plane(net: nn.Module) -> Plane:
+    origin = torch.cat([p.detach().double().ravel() for p in net.parameters()]).numpy()
+    shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+    return random_directions(origin, shapes, seed=1)
+
+
+def _alone(evaluator: Evaluator, plane: Plane, points: np.ndarray) -> Values:
+    each = [evaluator.evaluate(plane, point[None]) for point in points]
+    return {q: np.concatenate([values[q] for values in each], axis=1) for q in each[0]}
+
+
+def _assert_same(found: Values, expected: Values) -> None:
+    assert set(found) == set(expected)
+    for quantity, values in expected.items():
+        np.testing.assert_array_equal(found[quantity], values, err_msg=quantity)
+
+
+class Normed(nn.Module):
+    """Widths that fit no vector unit, around a batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.last = nn.Linear(7, 13), nn.BatchNorm1d(13), nn.Linear(13, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.last(F.silu(self.norm(self.first(x))))
+        return logits
+
+
+def _mlp(inputs: int, width: int, classes: int) -> nn.Module:
+    return network.build("mlp", {"inputs": inputs, "hidden": [width, width], "classes": classes})
+
+
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+@pytest.mark.parametrize(
+    ("net", "shape", "classes"),
+    [
+        (Normed(), (7,), 5),
+        (_mlp(7, 16, 10), (7,), 10),
+        (_mlp(3, 1, 2), (3,), 2),
+        (_mlp(5, 33, 67), (5,), 67),
+        (network.build("cnn", {"width": 3, "batch_norm": True}), (3, 8, 8), 10),
+    ],
+    ids=["batch norm", "mlp", "narrow mlp", "wide mlp", "cnn"],
+)
+def test_not_one_bit_depends_on_the_tile_or_the_order(
+    net: nn.Module, shape: tuple[int, ...], classes: int, mode: Any
+) -> None:
+    evaluator = Evaluator(copy.deepcopy(net), _data(shape, classes), batch_norm=mode)
+    assert evaluator.group > 7
+    plane = _plane(net)
+    expected = _alone(evaluator, plane, POINTS)
+    _assert_same(evaluator.evaluate(plane, POINTS), expected)
+    order = np.random.default_rng(0).permutation(len(POINTS))
+    for part in np.split(order, [2, 9, 40]):
+        some = {quantity: values[:, part] for quantity, values in expected.items()}
+        _assert_same(evaluator.evaluate(plane, POINTS[part]), some)
+
+
+def test_threads_do_not_matter() -> None:
+    net = _mlp(7, 16, 10)
+    evaluator, plane = Evaluator(net, _data((7,), 10, 500)), _plane(net)
+    expected = _alone(evaluator, plane, POINTS[:20])
+    torch.set_num_threads(3)
+    _assert_same(evaluator.evaluate(plane, POINTS[:20]), expected)
+
+
+def test_many_points_agree_with_a_float64_reference() -> None:
+    """test_evaluate.py's three points go together as well."""
+    net = _mlp(7, 16, 5)
+    data, plane = _data((7,), 5), _plane(net)
+    exact = copy.deepcopy(net).double()
+    expected = np.empty((2, len(POINTS)))
+    for index, (x, y) in enumerate(POINTS):
+        weights = torch.from_numpy(plane.weights(x, y)).float().double()
+        nn.utils.vector_to_parameters(weights, exact.parameters())
+        for split, (inputs, targets) in enumerate(data.values()):
+            with torch.no_grad():
+                outputs = exact(torch.from_numpy(inputs).double())
+            expected[split, index] = F.cross_entropy(outputs, torch.from_numpy(targets))
+    found = Evaluator(net, data).evaluate(plane, POINTS)
+    np.testing.assert_allclose(found["loss"], expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+def test_a_hostile_point_spoils_no_other(mode: Any) -> None:
+    net = Normed()
+    evaluator, plane = Evaluator(net, _data((7,), 5), batch_norm=mode), _plane(net)
+    points = POINTS[:24].copy()
+    points[1::4] = 1e38, -1e38
+    points[2::4] = np.nan, 0
+    points[3::4] = 1e15, 1e15
+    found = evaluator.evaluate(plane, points)
+    _assert_same(found, _alone(evaluator, plane, points))
+    assert np.isfinite(found["loss"][:, ::4]).all()
+    assert np.isnan(found["loss"][:, 2::4]).all()
+    np.testing.assert_array_equal(found["error"][:, 2::4], 1)
+
+
+class OwnWeights(nn.Module):
+    """Gives out a view of its weights, not a tensor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.arange(5.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.logits.expand(len(x), -1)
+
+
+class OneBuffer(nn.Module):
+    """Writes into the same tensor at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(7, 5)
+        self.kept: dict[int, torch.Tensor] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs = self.layer(x)
+        return self.kept.setdefault(len(x), torch.empty_like(outputs)).copy_(outputs)
+
+
+class Branching(nn.Module):
+    """What no batching over points takes: a choice by the data, and writing in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(7, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs = self.layer(x)
+        if outputs.sum() > 0:
+            outputs[0] *= 2
+        return outputs
+
+
+@pytest.mark.parametrize("make", [OwnWeights, OneBuffer, Branching])
+def test_whatever_a_forward_does_a_group_gives_the_same(make: type[nn.Module]) -> None:
+    net = make()
+    evaluator, plane = Evaluator(net, _data((7,), 5)), _plane(net)
+    # Filter normalisation leaves vectors alone; here they are all there is.
+    plane = Plane(plane.origin, np.cos(np.arange(plane.origin.size)), plane.v, "euclidean")
+    found = evaluator.evaluate(plane, POINTS)
+    _assert_same(found, _alone(evaluator, plane, POINTS))
+    assert len(np.unique(found["loss"][0])) > 60
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_other_precisions_are_grouped_as_well(precision: Any) -> None:
+    net = Normed()
+    evaluator, plane = Evaluator(net, _data((7,), 5), precision=precision), _plane(net)
+    found = evaluator.evaluate(plane, POINTS[:20])
+    _assert_same(found, _alone(evaluator, plane, POINTS[:20]))
+    float32 = Evaluator(Normed(), _data((7,), 5)).evaluate(plane, POINTS[:20])
+    assert (found["loss"] != float32["loss"]).any() == (precision == "bf16")
+
+
+def test_a_loss_of_the_users_is_called_for_one_point_at_a_time() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(outputs.shape))
+        return cross_entropy(outputs, targets) - outputs.mean()
+
+    net = Normed()
+    evaluator, plane = Evaluator(net, _data((7,), 5), ["loss"], loss), _plane(net)
+    assert evaluator.group == 1
+    seen.clear()
+    found = evaluator.evaluate(plane, POINTS[:9])
+    assert seen == [(37, 5), (23, 5)] * 9
+    _assert_same(found, _alone(evaluator, plane, POINTS[:9]))
+
+
+def test_memory_that_runs_out_within_a_group_costs_no_point() -> None:
+    class Cramped(Normed):
+        calls = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            if self.calls > 10 and len(x) > 20:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(x)
+
+    plane = _plane(Normed())
+    evaluator = Evaluator(Cramped(), _data((7,), 5), batch_norm="frozen")
+    found = evaluator.evaluate(plane, POINTS)
+    assert evaluator.group == 1
+    expected = Evaluator(Normed(), _data((7,), 5), batch_norm="frozen").evaluate(plane, POINTS)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=5e-7)
+
+
+def test_the_group_follows_from_the_network_and_the_data() -> None:
+    def size(examples: int = 256, classes: int = 10, **changed: Any) -> int:
+        given: dict[str, Any] = {
+            "loss": cross_entropy,
+            "outputs": torch.Size((2, classes)),
+            "targets": [torch.Size((examples,))],
+            "chunk": 512,
+        }
+        return group_size(**given | changed)
+
+    assert (size(), size(512), size(512, 1000)) == (32, 25, 1)
+    # The larger split counts, and it may not need two passes.
+    assert size(targets=[torch.Size((512,)), torch.Size((100,))]) == 25
+    assert size(targets=[torch.Size((100,)), torch.Size((513,))]) == 1
+    # A ResNet-20's chunk, and few examples.
+    assert size(30, chunk=32) == 1
+    assert size(loss=mean_squared_error) == 1
+    assert size(outputs=torch.Size((2, 7, 10)), targets=[torch.Size((256, 7))]) == 1
+    assert size(targets=[torch.Size((256, 1))]) == 1
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 17, 100])
+def test_rows_taken_together_are_the_rows_taken_alone(classes: int) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    outputs = torch.randn(32, 41, classes, generator=generator) * 30
+    outputs[3, 5], outputs[4, 0, 0], outputs[5] = torch.nan, torch.inf, 1e38
+    targets = torch.arange(41) % classes
+    losses, errors = losses_and_errors(list(outputs), targets, with_errors=True)
+    for of_point, loss, error in zip(outputs, losses, errors, strict=True):
+        assert torch.equal(loss.nan_to_num(-1), cross_entropy(of_point, targets).nan_to_num(-1))
+        assert torch.equal(error, misclassified(of_point, targets))
+        # And so are their sums.
+    means = torch.stack([loss.mean() for loss in losses])
+    assert torch.equal(losses.mean(1).nan_to_num(-1), means.nan_to_num(-1))
