@@ -31,7 +31,7 @@ export RAY_USAGE_STATS_ENABLED=0
 # Nodes that boot slowly get five minutes instead of half of one.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 
-HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | awk 'NR == 1')
 IP=$(getent ahostsv4 "$HEAD" | awk 'NR == 1 { print $1 }')
 # Two jobs of one user must not meet on a port.
 PORT=$((20000 + SLURM_JOB_ID % 20000))
