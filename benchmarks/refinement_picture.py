@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from pipeline.course import Course
 from pipeline.store import Store
@@ -42,7 +42,7 @@ def picture(store: Store) -> Image.Image:
     panels = (
         (
             "The picture",
-            f"{loss.shape[1]} × {loss.shape[0]} points",
+            f"{loss.shape[1]:,} × {loss.shape[0]:,} points",
             _coloured(tone.position(loss), "dusk"),
         ),
         (
@@ -64,6 +64,8 @@ def picture(store: Store) -> Image.Image:
     for place, (name, words, pixels) in enumerate(panels):
         left = _MARGIN + place * (_PANEL + _GAP)
         shown = Image.fromarray(pixels[::-1])
+        if place == 1 and shown.width > _PANEL:
+            shown = shown.filter(ImageFilter.MinFilter(3))  # else points would fade away
         resampling = Image.Resampling.BICUBIC if place == 0 else Image.Resampling.BOX
         page.paste(shown.resize((_PANEL, _PANEL), resampling), (left, _HEAD))
         draw.text((left, 44), name, _INK, title, anchor="ls")
