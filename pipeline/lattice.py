@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 _TAPS = 4
+# How many answers about axes are kept: every step over a tile asks for the same ones again.
+_KEPT = 1024
 # Points of the coarser lattice to each side of a point's own two: one for the cubic, and one for
 # the doubts of neighbours.
 _MARGIN = 2
@@ -80,6 +82,7 @@ class Axis:
         places = np.arange(0, self.count, self.step >> level)
         return places if places[-1] == self.count - 1 else np.append(places, self.count - 1)
 
+    @functools.lru_cache(_KEPT)
     def between(self, level: int) -> Between:
         """How `level` (1 or more) follows from the one before it."""
         before, after = self.nodes(level - 1), self.nodes(level)

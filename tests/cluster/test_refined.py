@@ -109,8 +109,10 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, count: int, late: bool = False) 
     "count",
     [
         4 * AUDIT,
-        4 * COMPOSE + 1,
-        *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 5, 12, 4 * AUDIT + 1, 4 * COMPOSE)),
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in (0, 5, 12, 4 * AUDIT + 1, 4 * COMPOSE, 4 * COMPOSE + 1)
+        ),
     ],
 )
 def test_a_stopped_render_goes_on_to_the_same(
@@ -251,6 +253,7 @@ def test_a_driver_that_reads_damage_says_to_verify(
     assert cli.run(["verify", str(store)]) == 1
 
 
+@pytest.mark.slow
 def test_lost_notes_of_an_audit_are_made_again(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:

@@ -211,7 +211,8 @@ def test_everything_is_evaluated_where_nothing_may_be_predicted_any_more(store: 
     assert verify(store) == []
 
 
-@pytest.mark.parametrize("done", [pytest.param(2, marks=pytest.mark.slow), 4 * COMPOSE + 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("done", [2, 4 * COMPOSE + 2])
 def test_more_may_be_asked_for_at_any_time(tmp_path: Path, done: int) -> None:
     """In the first pass, and while composing, which is then given up."""
     store = create(tmp_path / "a.zarr")

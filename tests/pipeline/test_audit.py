@@ -61,7 +61,8 @@ def test_the_bound_covers_at_its_confidence() -> None:
     """Of many audits of surfaces where one point in fifty is beyond, 95 % say so or more."""
     generator = np.random.default_rng(0)
     found = generator.binomial(200, 0.02, 4000)
-    covered = np.mean([bound(int(k), 200, 10**6, 0.95) >= 0.02 for k in found])
+    bounds = {int(k): bound(int(k), 200, 10**6, 0.95) for k in np.unique(found)}
+    covered = np.mean([bounds[int(k)] >= 0.02 for k in found])
     assert covered >= 0.95 - 0.01
 
 
