@@ -82,18 +82,9 @@ class Axis:
         places = np.arange(0, self.count, self.step >> level)
         return places if places[-1] == self.count - 1 else np.append(places, self.count - 1)
 
-    @functools.lru_cache(_KEPT)
     def between(self, level: int) -> Between:
         """How `level` (1 or more) follows from the one before it."""
-        before, after = self.nodes(level - 1), self.nodes(level)
-        is_old = np.isin(after, before)
-        new = after[~is_old]
-        left = np.clip(np.searchsorted(before, new) - 1, 0, max(0, len(before) - 2))
-        taps = min(_TAPS, len(before))
-        first = np.clip(left - (taps // 2 - 1), 0, len(before) - taps)
-        parents = first[:, None] + np.arange(taps)
-        weights = _lagrange(before[parents].astype("f8"), new.astype("f8"))
-        return Between(np.flatnonzero(is_old), np.flatnonzero(~is_old), parents, weights, left)
+        return _between(self, level)
 
 
 @dataclass(frozen=True)
@@ -241,6 +232,19 @@ def parents(frames: int, stride: int) -> dict[int, dict[int, float]]:
         for new, own, weights in zip(between.new, between.parents, between.weights, strict=True):
             found[int(after[new])] = dict(zip(before[own].tolist(), weights.tolist(), strict=True))
     return found
+
+
+@functools.lru_cache(_KEPT)
+def _between(axis: Axis, level: int) -> Between:
+    before, after = axis.nodes(level - 1), axis.nodes(level)
+    is_old = np.isin(after, before)
+    new = after[~is_old]
+    left = np.clip(np.searchsorted(before, new) - 1, 0, max(0, len(before) - 2))
+    taps = min(_TAPS, len(before))
+    first = np.clip(left - (taps // 2 - 1), 0, len(before) - taps)
+    parents = first[:, None] + np.arange(taps)
+    weights = _lagrange(before[parents].astype("f8"), new.astype("f8"))
+    return Between(np.flatnonzero(is_old), np.flatnonzero(~is_old), parents, weights, left)
 
 
 def _weighted(values: Floats, between: Between) -> Floats:
