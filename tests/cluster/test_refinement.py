@@ -154,6 +154,7 @@ def test_progress_says_the_pass_and_the_share() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_last_lines_of_a_render_and_of_a_plan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

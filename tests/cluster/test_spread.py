@@ -34,6 +34,7 @@ def on_cluster(ray: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spread]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_poster_painted_on_a_cluster_is_the_same_to_the_byte(
     on_cluster: Spread, tmp_path: Path
 ) -> None:
