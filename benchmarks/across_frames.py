@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import spec as specs
-from pipeline.grid import Grid, Tile
+from pipeline.grid import Grid
 from pipeline.lattice import Lattice, frame_stride, parents
 from pipeline.prepare import prepare
 from pipeline.scale import Range
@@ -31,13 +31,12 @@ def evaluated(spec: specs.RenderSpec, every: int) -> NDArray[np.float32]:
     net = build_network(prepared.inputs)
     height, width = spec.grid.height, spec.grid.width
     rows, columns = (np.unique([*range(0, n, every), n - 1]) for n in (height, width))
+    y, x = (each.ravel() for each in np.meshgrid(rows, columns, indexing="ij"))
+    grid = Grid(width, height, 1)
     found = []
     for frame, facts in enumerate(prepared.frames):
-        grid = Grid(width, height, max(width, height))
-        points = grid.coordinates(Tile(0, 0, 0), facts.extent).reshape(height, width, 2)
         plane = prepared.inputs.planes.of_frame(frame, net)
-        asked = points[np.ix_(rows, columns)].reshape(-1, 2)
-        loss = prepared.evaluator.evaluate(plane, asked)["loss"][0]
+        loss = prepared.evaluator.evaluate(plane, grid.at(facts.extent, y, x))["loss"][0]
         found.append(loss.reshape(len(rows), len(columns)))
         print(f"frame {frame} of {len(prepared.frames)}", flush=True)
     return np.stack(found)

@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 
 from benchmarks import host
 from pipeline import refine
+from pipeline.course import Course
+from pipeline.grid import Grid
 from pipeline.lattice import Lattice, coarsest_step
 from pipeline.scale import Range, Space, scales
+from pipeline.spec import RefineSpec
 
 _EVERY = (2, 4, 8, 16)
 
@@ -60,9 +63,10 @@ def lattices(values: NDArray[np.float32], space: Space) -> list[dict[str, float]
 
 
 def passes(lattice: Lattice) -> list[tuple[int, bool]]:
-    """The level of each pass of a round, and whether it asks for centres only."""
-    last = lattice.levels - 1
-    return [(level, c) for level in range(1, last + 1) for c in (True, False)] + [(last, False)]
+    """The level of each pass of a render's first round, and whether it asks for centres only."""
+    grid = Grid(lattice.width, lattice.height, 1)
+    begun = Course.begin(grid, RefineSpec())
+    return [(each.level, each.centres) for each in begun.passes if each.kind == "refine"]
 
 
 def refined(

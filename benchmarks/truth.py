@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pipeline import spec as specs
-from pipeline.grid import Grid, Tile
+from pipeline.grid import Grid
 from pipeline.prepare import prepare
 
 _STEPS = (16, 8, 4, 2, 1)
@@ -34,11 +34,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     prepared = prepare(specs.read(asked.spec))
-    grid = Grid(
-        prepared.spec.grid.width, prepared.spec.grid.height, max(prepared.spec.grid.width, 1)
-    )
-    points = grid.coordinates(Tile(0, 0, 0), prepared.frames[0].extent)
-    points = points.reshape(grid.height, grid.width, 2)
+    grid = Grid(prepared.spec.grid.width, prepared.spec.grid.height, 1)
+    extent = prepared.frames[0].extent
     quantities = list(prepared.inputs.quantities)
     values = np.full((len(quantities), grid.height, grid.width), np.nan, "f4")
     known = np.zeros((grid.height, grid.width), dtype=bool)
@@ -55,7 +52,7 @@ def main() -> None:
             y, x = rows.T
             if not len(rows) or time.monotonic() > end:
                 continue
-            found = prepared.evaluator.evaluate(plane, points[y, x])
+            found = prepared.evaluator.evaluate(plane, grid.at(extent, y, x))
             values[:, y, x] = [found[quantity][0] for quantity in quantities]
             known[y, x] = True
             if time.monotonic() - kept > _KEPT_SECONDS:

@@ -77,15 +77,13 @@ class Lookout:
         # The course first: passes that are decided on later have no steps in this listing.
         course = Course.read(store)
         passes = course.last + 1 if course else 1
-        done = self._refined.evaluations.committed()
+        done = self._refined.done(course, lambda: tiles)
         done = {step for step in done if step.number < passes}
-        last_composes = course is not None and course.passes[-1].kind == "compose"
-        if last_composes:
-            done = {s for s in done if s.number != passes - 1 or s.tile in tiles}
         facts = self._read(done)
         count = store.grid.tile_count
         per_pass = Counter(step.number for step in done)
         number = next((n for n in range(passes) if per_pass[n] < count), passes)
+        is_final = bool(course and course.passes[-1].kind == "compose" and number == passes)
         here = [each.seconds for step, each in facts.items() if step.number == number]
         evaluated = sum(each.points for each in facts.values())
         seconds = sum(each.seconds for each in facts.values() if each.points)
@@ -99,9 +97,7 @@ class Lookout:
             seconds_a_step=sum(here) / len(here) if here else math.nan,
             seconds_per_point=seconds / evaluated if evaluated else math.nan,
             shown=bool(course and course.ranges),
-            account=Account.of(
-                course, store.grid.points, evaluated, last_composes and number == passes
-            ),
+            account=Account.of(course, store.grid.points, evaluated, is_final),
         )
 
     def _read(self, steps: set[Step]) -> dict[Step, StepFacts]:

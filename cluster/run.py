@@ -17,7 +17,7 @@ from cluster.lease import Lease
 from cluster.loop import Done
 from cluster.metrics import Metrics
 from cluster.progress import ProgressView, Refining
-from cluster.refinement import Lookout, Refinement, account_lines, kept
+from cluster.refinement import Lookout, account_lines, kept
 from cluster.report import Report
 from cluster.scheduler import Rules, Scheduler
 from cluster.serial import SerialCrew
@@ -43,6 +43,7 @@ class Run:
         self._choices = choices
         self._interrupts = interrupts
         self._todo = todo
+        self._lookout = Lookout(store) if store.refined else None
         self.complete = False
         self._name: str = store.attrs.get("spec", {}).get("name", phrases.place(store.url))
         self._view = ProgressView(
@@ -172,10 +173,10 @@ class Run:
 
     def _say_account(self, say: Callable[[str], None]) -> None:
         """Where points were predicted: how many, and what the audit found."""
-        if not self._store.refined:
+        if self._lookout is None:
             return
         try:
-            account = self._look().account
+            account = self._lookout.look(self._store.committed()).account
         except OSError:  # all is done; what there is to say of it, status says
             return
         if self._choices.log == "json":
@@ -230,14 +231,12 @@ class Run:
 
     # Inside
 
-    def _look(self) -> Refinement:
-        return Lookout(self._store).look(self._store.committed())
-
     def _count_evaluated(self) -> None:
         """What earlier drivers evaluated, for the user to see."""
-        if self._store.refined:
+        if self._lookout is not None:
             with contextlib.suppress(OSError):
-                self._evaluated = self._look().account.evaluated
+                found = self._lookout.look(self._store.committed())
+                self._evaluated = found.account.evaluated
 
     def _follow_todo(self) -> None:
         """Tell the user what the work has turned out to be."""

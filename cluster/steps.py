@@ -188,8 +188,7 @@ class Steps:
 
     def _skip_composing(self) -> None:
         """Count tiles as composed that something tighter makes it needless to compose."""
-        none = np.empty(0, np.intp)
-        nothing = Points(none, none, np.empty((len(self._refined.fields), 0), "f4"))
+        nothing = Points.none(len(self._refined.fields))
         for number in range(self._now.last):
             if self._now.passes[number].kind != "compose" or not self._left[number]:
                 continue
@@ -333,13 +332,7 @@ class Steps:
         self._lacking: dict[int, NDArray[np.int64]] = {}
 
     def _list(self) -> set[Step]:
-        """The committed steps; one that composes counts only with its tile."""
-        found = self._refined.evaluations.committed()
-        course = self._course
-        if course is None or course.passes[-1].kind != "compose":
-            return found
-        tiles = self._store.committed()
-        return {s for s in found if s.number != course.last or s.tile in tiles}
+        return self._refined.done(self._course, self._store.committed)
 
 
 class _Nearby:
@@ -349,10 +342,10 @@ class _Nearby:
         grid = refined.grid
         needed = refined.needed
         self._rows = [
-            _cut(needed(course, Tile(0, row, 0))[0], grid.tile) for row in range(grid.tile_rows)
+            grid.touched(needed(course, Tile(0, row, 0))[0]) for row in range(grid.tile_rows)
         ]
         self._columns = [
-            _cut(needed(course, Tile(0, 0, column))[1], grid.tile)
+            grid.touched(needed(course, Tile(0, 0, column))[1])
             for column in range(grid.tile_columns)
         ]
 
@@ -376,11 +369,6 @@ def _lookers(seen: list[range], place: int) -> slice:
     """The rows (or columns) of tiles that look at row `place`; they lie side by side."""
     found = [each for each, row in enumerate(seen) if place in row]
     return slice(found[0], found[-1] + 1)
-
-
-def _cut(points: slice, tile: int) -> range:
-    """The rows (or columns) of tiles that rows of points touch."""
-    return range(points.start // tile, (points.stop - 1) // tile + 1)
 
 
 def finished(store: Store) -> bool:

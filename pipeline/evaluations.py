@@ -43,6 +43,11 @@ class Points:
     x: NDArray[np.intp]
     values: NDArray[np.float32]
 
+    @classmethod
+    def none(cls, fields: int) -> Points:
+        nowhere = np.empty(0, np.intp)
+        return cls(nowhere, nowhere, np.empty((fields, 0), "f4"))
+
 
 @dataclass(frozen=True)
 class StepFacts:
@@ -134,7 +139,11 @@ class Evaluations:
 
     def of(self, steps: Iterable[Step]) -> list[Points]:
         """What each of these committed steps evaluated, several read at once."""
-        return self.several(self.points, steps)
+        steps = list(steps)
+        kept = [self._kept.get(step) for step in steps]
+        missing = [step for step, points in zip(steps, kept, strict=True) if points is None]
+        read = iter(self.several(self.points, missing))
+        return [next(read) if points is None else points for points in kept]
 
     def several(self, ask: Callable[[Step], T], steps: Iterable[Step]) -> list[T]:
         """What `ask` answers for each step, several asked at once: stores may be far away."""
@@ -194,8 +203,7 @@ class Evaluations:
     def _read_points(self, step: Step) -> Points:
         facts = self.facts(step)
         if not facts.points:
-            none = np.empty(0, np.intp)
-            return Points(none, none, np.empty((self._arrays["values"].shape[2], 0), "f4"))
+            return Points.none(self._arrays["values"].shape[2])
         rows, columns = self.grid.window(step.tile)
         mask = self._read(step, "points", (step.number, step.frame, rows, columns))
         y, x = np.nonzero(mask)
@@ -235,11 +243,16 @@ class _Recent:
         self._held = 0
         self._lock = threading.Lock()
 
-    def __call__(self, step: Step) -> Points:
+    def get(self, step: Step) -> Points | None:
         with self._lock:
             if step in self._kept:
                 self._kept.move_to_end(step)
-                return self._kept[step]
+            return self._kept.get(step)
+
+    def __call__(self, step: Step) -> Points:
+        points = self.get(step)
+        if points is not None:
+            return points
         points = self._read(step)
         with self._lock:
             if step not in self._kept:
@@ -263,8 +276,5 @@ def tiles_in(grid: Grid, frame: int, rows: slice, columns: slice) -> list[Tile]:
     """The tiles of `frame` that a part of it touches."""
     return [
         Tile(frame, row, column)
-        for row, column in itertools.product(
-            range(rows.start // grid.tile, (rows.stop - 1) // grid.tile + 1),
-            range(columns.start // grid.tile, (columns.stop - 1) // grid.tile + 1),
-        )
+        for row, column in itertools.product(grid.touched(rows), grid.touched(columns))
     ]

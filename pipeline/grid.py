@@ -99,6 +99,10 @@ class Grid:
             slice(x, min(x + self.tile, self.width)),
         )
 
+    def touched(self, points: slice) -> range:
+        """The rows (or columns) of tiles that rows (or columns) of points touch."""
+        return range(points.start // self.tile, (points.stop - 1) // self.tile + 1)
+
     def shape(self, tile: Tile) -> tuple[int, int]:
         """Height and width of `tile`, in points; smaller at the upper and right edges."""
         rows, columns = self.window(tile)
@@ -118,10 +122,15 @@ class Grid:
 
     def coordinates(self, tile: Tile, extent: Extent) -> NDArray[np.float64]:
         """(x, y) of the points of `tile`, float64 (points, 2), row by row from the lowest y."""
-        x, y = self.axes(extent)
-        rows, columns = self.window(tile)
-        yy, xx = np.meshgrid(y[rows], x[columns], indexing="ij")
-        return np.stack([xx.ravel(), yy.ravel()], axis=1)
+        rows, columns = (np.arange(part.start, part.stop) for part in self.window(tile))
+        return self.at(
+            extent, *(each.ravel() for each in np.meshgrid(rows, columns, indexing="ij"))
+        )
+
+    def at(self, extent: Extent, y: NDArray[np.intp], x: NDArray[np.intp]) -> NDArray[np.float64]:
+        """(x, y) of the points in rows `y` and columns `x`, (n,) each: float64 (n, 2)."""
+        across, up = self.axes(extent)
+        return np.stack([across[x], up[y]], axis=1)
 
 
 def _axis(low: float, high: float, count: int) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from pipeline.grid import Extent, Grid
 from pipeline.plane import FrameFacts
 
+_PACKED = [BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()]
 _UNITS = {"loss": "nat", "loss_stderr": "nat", "error": "1"}
 _LONG_NAMES = {
     "loss": "mean loss per example",
@@ -33,7 +34,7 @@ def create_arrays(
             dtype="float32",
             fill_value=float("nan"),
             serializer=BytesCodec(),
-            compressors=[BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()],
+            compressors=_PACKED,
             dimension_names=("split", "frame", "y", "x"),
             attributes={"long_name": _LONG_NAMES[quantity], "units": _UNITS[quantity]},
         )
@@ -67,7 +68,6 @@ def create_refined_arrays(
 ) -> None:
     """What a render that is refined has besides: which points are predicted, and its records."""
     tile, fields = grid.tile, len(splits) * len(quantities)
-    packed = [BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()]
     group.create_array(
         "level",
         shape=(grid.frames, grid.height, grid.width),
@@ -75,7 +75,7 @@ def create_refined_arrays(
         dtype="int16",
         fill_value=UNFINISHED,
         serializer=BytesCodec(),
-        compressors=packed,
+        compressors=_PACKED,
         dimension_names=("frame", "y", "x"),
         attributes={
             "long_name": "pass of the refinement that evaluated the point",
@@ -90,7 +90,7 @@ def create_refined_arrays(
         dtype="float32",
         fill_value=float("nan"),
         serializer=BytesCodec(),
-        compressors=packed,
+        compressors=_PACKED,
         dimension_names=("quantity", "split", "frame", "y", "x"),
         attributes={
             "long_name": "error to expect where a quantity is predicted, in its unit; 0 elsewhere"
@@ -127,7 +127,7 @@ def create_refined_arrays(
             dtype=dtype,
             fill_value=fill,
             serializer=BytesCodec(),
-            compressors=packed,
+            compressors=_PACKED,
         )
 
 

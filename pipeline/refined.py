@@ -8,7 +8,7 @@ not matter who asks, or when.
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,14 +197,12 @@ class Refined:
         assert asked is not None  # a full evaluation is not audited
         ranks = audit.draw(counts, asked.audit, (asked.seed, number))
         drawn = {str(t): r.tolist() for t, r in zip(tiles, ranks, strict=True) if len(r)}
-        self.store.write_note(f"refine/audit-{number}.json", {"left": sum(counts), "ranks": drawn})
+        self.store.write_note(_sample_note(number), {"left": sum(counts), "ranks": drawn})
 
     def drawn(self, number: int) -> dict[Tile, list[int]] | None:
         """The ranks of an audit's points among their tile's unknown ones; None before the draw."""
         note = self._draw_note(number)
-        if note is None:
-            return None
-        return {Tile(*map(int, tile.split("/"))): ranks for tile, ranks in note["ranks"].items()}
+        return None if note is None else _ranks(note)
 
     def certify(self, course: Course, number: int) -> Course:
         """The course after the audit of pass `number`, all of whose steps are committed.
@@ -213,7 +211,10 @@ class Refined:
             StoreError: the sample, or the record of one of its steps, is missing or damaged.
         """
         asked = course.asked[course.passes[number].asked]
-        drawn, note = self._drawn(number), self._draw_note(number) or {}
+        note = self._draw_note(number)
+        if note is None:
+            raise _lost_sample(number)
+        drawn, left = _ranks(note), int(note["left"])
         assert asked is not None
         steps = [Step(number, *tile) for tile in sorted(drawn)]
         notes = self.evaluations.several(
@@ -227,10 +228,10 @@ class Refined:
         worst = errors.max(axis=0, initial=0.0)
         audited, beyond = errors.shape[1], int((worst > 1).sum())
         certificate = Certificate(
-            predicted=int(note["left"]),
+            predicted=left,
             audited=audited,
             beyond=beyond,
-            bound=audit.bound(beyond, audited, int(note["left"]), asked.confidence),
+            bound=audit.bound(beyond, audited, left, asked.confidence),
             allowed=asked.beyond,
             confidence=asked.confidence,
             tolerance={
@@ -241,20 +242,29 @@ class Refined:
         )
         return course.audited(certificate, int((worst > UNSEEN).sum()))
 
-    def evaluated(self) -> int:
-        """How many points of all frames were evaluated, by what is committed."""
-        return sum(self.evaluations.counts(self.evaluations.committed()))
+    def done(self, course: Course | None, composed: Callable[[], Container[Tile]]) -> set[Step]:
+        """The committed steps; one of a last pass that composes counts only with its tile.
+
+        Args:
+            course: as it was read before, so that what it speaks of is in the listing.
+            composed: gives the store's committed tiles; asked only where that matters.
+        """
+        found = self.evaluations.committed()
+        if course is None or course.passes[-1].kind != "compose":
+            return found
+        tiles = composed()
+        return {s for s in found if s.number != course.last or s.tile in tiles}
 
     # Inside
 
     def _draw_note(self, number: int) -> dict[str, Any] | None:
-        note = self.store.read_note(f"refine/audit-{number}.json")
+        note = self.store.read_note(_sample_note(number))
         return note if note and note.keys() == {"left", "ranks"} else None
 
     def _drawn(self, number: int) -> dict[Tile, list[int]]:
         drawn = self.drawn(number)
         if drawn is None:
-            raise StoreError(f"the sample of the audit in pass {number} is missing or damaged")
+            raise _lost_sample(number)
         return drawn
 
     def _audited(
@@ -277,10 +287,8 @@ class Refined:
         rows, columns = self.grid.window(step.tile)
         seen = self.seen(course, step.number, step.frame, rows, columns)
         predicted = seen.units[:, points.y - rows.start, points.x - columns.start]
-        scales = course.scales(step.number)
-        exact = [s.units(v) for s, v in zip(scales, points.values, strict=True)]
-        errors = np.abs(predicted - np.stack(exact))
-        # Two results that are both no number agree; one of them alone does not.
+        errors = np.abs(predicted - _units(course, step.number, points.values))
+        # A result that is no number was not predicted.
         return np.where(np.isnan(errors), np.inf, errors)
 
     def _left(self, before: int) -> list[int]:
@@ -305,8 +313,7 @@ class Refined:
         lattice = self._around(course, rows, columns)
         part = lattice.part_rows, lattice.part_columns
         values, levels = self.evaluations.known(frame, *part, number, self._committed)
-        scales = course.scales(number)
-        units = np.stack([s.units(v) for s, v in zip(scales, values, strict=True)])
+        units = _units(course, number, values)
         base = self._base(course, number, frame)
         return lattice, values, levels, refine.estimate(units, levels >= 0, lattice, level, base)
 
@@ -356,10 +363,28 @@ class Refined:
         return table
 
 
+def _units(course: Course, number: int, values: NDArray[np.float32]) -> Floats:
+    """Values (fields, …) in units of what pass `number` tolerates."""
+    scales = course.scales(number)
+    return np.stack([s.units(v) for s, v in zip(scales, values, strict=True)])
+
+
 def _inside(lattice: Lattice, rows: slice, columns: slice) -> tuple[slice, slice]:
     """Where a part of the grid lies in the larger one of `lattice`."""
     y, x = lattice.y.start, lattice.x.start
     return slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x)
+
+
+def _ranks(note: Mapping[str, Any]) -> dict[Tile, list[int]]:
+    return {Tile(*map(int, tile.split("/"))): ranks for tile, ranks in note["ranks"].items()}
+
+
+def _lost_sample(number: int) -> StoreError:
+    return StoreError(f"the sample of the audit in pass {number} is missing or damaged")
+
+
+def _sample_note(number: int) -> str:
+    return f"refine/audit-{number}.json"
 
 
 def _audit_note(step: Step) -> str:

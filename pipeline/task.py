@@ -194,17 +194,11 @@ class TileRenderer:
 class StepRenderer(TileRenderer):
     """The same for a render that is refined: it renders steps, which are passes over tiles."""
 
-    def __init__(
-        self,
-        inputs: RenderInputs,
-        store_url: str,
-        device: str = "cpu",
-        worker: int = 0,
-        threads: int | None = 1,
-    ) -> None:
-        super().__init__(inputs, store_url, device, worker, threads)
-        self._refined = Refined(self._store)
-        self._course: Course | None = None
+    _course: Course | None = None
+
+    @functools.cached_property
+    def _refined(self) -> Refined:
+        return Refined(self._store)
 
     def __call__(self, step: Step) -> TileFacts:  # type: ignore[override]
         """Evaluate what a step wants, and commit it; or compose its tile.
@@ -245,8 +239,7 @@ class StepRenderer(TileRenderer):
         shape = len(self._store.quantities), len(self._store.splits), len(y)
         if not len(y):
             return np.empty((shape[0] * shape[1], 0), "f4")
-        columns, rows = self._store.grid.axes(self._store.extent(frame))
-        found = self._evaluate(frame, np.stack([columns[x], rows[y]], axis=1))
+        found = self._evaluate(frame, self._store.grid.at(self._store.extent(frame), y, x))
         values = np.stack([found[quantity] for quantity in self._store.quantities])
         return values.reshape(shape[0] * shape[1], len(y))
 

@@ -145,6 +145,12 @@ def refine(
     return observer
 
 
+def evaluated_points(store: Store) -> int:
+    """How many points of all frames were evaluated, by what is committed."""
+    evaluations = Refined(store).evaluations
+    return sum(evaluations.counts(evaluations.committed()))
+
+
 def content(store: Store) -> dict[str, bytes]:
     """Everything in a local store that a refined render determines, by key."""
     root = Path(store.url)

@@ -20,11 +20,10 @@ from cluster import cli
 from pipeline.course import Course
 from pipeline.evaluations import Evaluations
 from pipeline.grid import Step
-from pipeline.refined import Refined
 from pipeline.store import Store
 from pipeline.task import StepRenderer, TileFacts
 from tests.cluster import landscape
-from tests.cluster.hills import AUDIT, COMPOSE, content
+from tests.cluster.hills import AUDIT, COMPOSE, content, evaluated_points
 
 REFINE = {"tolerance": 0.01, "audit": 60, "beyond": 0.1}
 SERIAL = ("--executor", "serial", "--quiet")
@@ -321,17 +320,17 @@ def test_a_tighter_spec_goes_on_and_one_without_refine_ends_as_a_full_render(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec, store = folder / "spec.yaml", Store.open(str(folder / "tiny.zarr"))
-    counts = [Refined(store).evaluated()]
+    counts = [evaluated_points(store)]
     for tolerance, adds in ((0.002, True), (0.01, False)):
         ask(spec, REFINE | {"tolerance": tolerance})
         assert cli.run(["render", str(spec), "--executor", "serial"]) == 0
         assert ("nothing to do" in capsys.readouterr().out) != adds
-        counts.append(Refined(store).evaluated())
+        counts.append(evaluated_points(store))
         assert (counts[-1] > counts[-2]) == adds
     assert Course.read(store).certificates[-1].tolerance == {"loss": 0.002}  # type: ignore[union-attr]
     ask(spec, None)
     assert cli.run(["render", str(spec), *SERIAL]) == 0
-    assert Refined(store).evaluated() == 65 * 65
+    assert evaluated_points(store) == 65 * 65
     full = lay_out(tmp_path / "full", None)
     assert cli.run(["render", str(full), *SERIAL]) == 0
     numbers = landscape.numbers(tmp_path / "full" / "tiny.zarr")
@@ -384,9 +383,9 @@ def test_a_job_goes_by_what_its_spec_asks_for_now(
     assert cli.run(["submit", str(spec), "--quiet"]) == 0
     assert capsys.readouterr().out == "job-1\n"
     assert len(store.pending()) == 4
-    before = Refined(store).evaluated()
+    before = evaluated_points(store)
     assert cli.run(["resume", store.url, *SERIAL]) == 0
-    assert Refined(store).evaluated() > before
+    assert evaluated_points(store) > before
     assert store.pending() == []
 
 

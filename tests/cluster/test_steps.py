@@ -30,6 +30,7 @@ from tests.cluster.hills import (
     HillRenderer,
     content,
     create,
+    evaluated_points,
     hills,
     refine,
 )
@@ -183,14 +184,14 @@ def test_a_store_that_was_never_begun_goes_by_its_own_spec(tmp_path: Path) -> No
 def test_a_tighter_tolerance_adds_points_and_keeps_all_there_were(
     store: Store, undisturbed: dict[str, bytes]
 ) -> None:
-    course, evaluated = Course.read(store), Refined(store).evaluated()
+    course, evaluated = Course.read(store), evaluated_points(store)
     assert course is not None
     observer = refine(store, HillCrew(store), TIGHTER)
     assert min(step.number for step in observer.tiles) == course.last + 1  # type: ignore[attr-defined]
     after = content(store)
     records = [key for key in undisturbed if key.startswith("evaluated/")]
     assert {key: after[key] for key in records} == {key: undisturbed[key] for key in records}
-    points, again = Refined(store).evaluated(), Course.read(store)
+    points, again = evaluated_points(store), Course.read(store)
     assert again is not None
     assert evaluated < points == int((store.group["level"][:] >= 0).sum())
     assert len(again.certificates) > len(course.certificates)
@@ -205,7 +206,7 @@ def test_everything_is_evaluated_where_nothing_may_be_predicted_any_more(store: 
     refine(store, HillCrew(store), None)
     assert finished(store)
     np.testing.assert_array_equal(store.read("loss", "train"), exactly(store))
-    assert Refined(store).evaluated() == GRID.points
+    assert evaluated_points(store) == GRID.points
     assert (store.group["predicted_error"][:] == 0).all()
     assert Steps(store, ASKED, going_on=False).complete
     assert verify(store) == []
