@@ -76,6 +76,9 @@ def run(
     for precision in PRECISIONS:
         evaluator = _evaluator(copy.deepcopy(net), data, device, precision)
         measured[precision] = _speed(evaluator, plane, timed, device)
+        launched = _evaluator(copy.deepcopy(net), data, device, precision, record=False)
+        without = _speed(launched, plane, timed, device)["points_a_second"]
+        measured[precision]["points_a_second_without_replay"] = without
         values = evaluator.evaluate(plane, 2 * spread(compared) - 1)
         reference = reference or values
         fidelity = compare(reference, values, precision, DEFAULT_TOLERANCE)
@@ -102,12 +105,16 @@ def run(
 
 def show(result: dict[str, Any]) -> None:
     print(f"{result['machine']}, ResNet-20 without shortcuts, {result['images']} images, recompute")
-    print(f"{'':10}{'points/s':>10}{'deviation':>11}{'within 1e-3':>13}{'GB':>7}")
+    print(
+        f"{'':10}{'points/s':>10}{'without replay':>16}{'deviation':>11}{'within 1e-3':>13}"
+        f"{'GB':>7}"
+    )
     for precision, found in result["precisions"].items():
         fidelity = found["fidelity"]
         deviation = fidelity["largest"]
         print(
             f"{precision:10}{found['points_a_second']:10.2f}"
+            f"{found['points_a_second_without_replay']:16.2f}"
             f"{'inf' if deviation is None else f'{deviation:.1e}':>11}"
             f"{fidelity['within']:13.1%}{found['memory_gb']:7.2f}"
         )
@@ -126,10 +133,15 @@ def _data(images: Path | None, examples: int) -> subject.Splits:
 
 
 def _evaluator(
-    net: nn.Module, data: subject.Splits, device: str, precision: Precision
+    net: nn.Module,
+    data: subject.Splits,
+    device: str,
+    precision: Precision,
+    record: bool = True,
 ) -> Evaluator:
     # As on a GPU, whatever the device: all examples at once.
-    return Evaluator(net, data, device=device, precision=precision, chunk=len(data["train"][0]))
+    chunk = len(data["train"][0])
+    return Evaluator(net, data, device=device, precision=precision, chunk=chunk, record=record)
 
 
 def _speed(evaluator: Evaluator, plane: Plane, points: int, device: str) -> dict[str, Any]:
@@ -140,6 +152,7 @@ def _speed(evaluator: Evaluator, plane: Plane, points: int, device: str) -> dict
     memory = torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0
     return {
         "points_a_second": points / seconds,
+        "replayed": evaluator.is_replayed,
         "chunk": evaluator.chunk,
         "memory_gb": memory / 1e9,
     }

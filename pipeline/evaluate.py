@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +25,16 @@ from pipeline.batch_norm import Statistics, has_batch_norm, replace_batch_norm
 from pipeline.errors import LossatlasError, one_line
 from pipeline.grouped import group_size, losses_and_errors
 from pipeline.lockstep import Meet, lockstep
-from pipeline.losses import LossFunction, cross_entropy, misclassified, over_examples
+from pipeline.losses import (
+    LossFunction,
+    cross_entropy,
+    mean_squared_error,
+    misclassified,
+    over_examples,
+)
 from pipeline.plane import Plane
 from pipeline.precision import Precision, arithmetic, lowered
+from pipeline.recorded import Record, Recorded, cuda_graph
 
 T = TypeVar("T")
 
@@ -78,6 +85,7 @@ class Evaluator:
         chunk: how many examples go through the network at once; by default what fits the cache.
         precision: what the network computes in; whether that is good enough is for the caller to
             find out (`pipeline.precision.compare`).
+        record: whether a point may be recorded and replayed on a GPU (`pipeline.recorded`).
 
     Raises:
         EvaluateError: the network does not take the inputs, or the loss not its outputs.
@@ -93,10 +101,12 @@ class Evaluator:
         device: str = "cpu",
         chunk: int | None = None,
         precision: Precision = "float32",
+        record: bool = True,
     ) -> None:
         _keep_freed_memory()
         self._device = torch.device(device)
         self._precision: Precision = precision
+        self._record = record
         self._quantities = tuple(quantities)
         self._loss = loss
         self._splits = [
@@ -146,12 +156,27 @@ class Evaluator:
         plane = Plane(np.asarray(weights, "float64"), zero, zero, "euclidean")
         return {q: values[:, 0] for q, values in self.evaluate(plane, np.zeros((1, 2))).items()}
 
+    @property
+    def is_replayed(self) -> bool:
+        """Whether points are replayed from a recording by now."""
+        return self._here.is_replayed
+
     def _cut(self, size: int) -> None:
         """From now on, at most `size` examples go through the network at once."""
         self.chunk = size
         self.group = self._group_size(size)
         self._chunks = [split.chunks(size) for split in self._splits]
         self._threads = ThreadPoolExecutor(max_workers=len(self._chunks[0]))
+        self._here = Recorded(self._at_weights_in_place, self._recorder())
+
+    def _recorder(self) -> Record | None:
+        # A loss of the user's may do more than compute, and chunks in lockstep have threads of
+        # their own, which a graph does not follow.
+        is_ours = self._loss in (cross_entropy, mean_squared_error)
+        in_lockstep = self._recompute and len(self._chunks[0]) > 1
+        if not self._record or not is_ours or in_lockstep:
+            return None
+        return recorder(self._device)
 
     def _group_size(self, chunk: int) -> int:
         # On CUDA, how a sum of many rows is taken may depend on how many there are.
@@ -180,31 +205,38 @@ class Evaluator:
             _give_back_memory(self._device)
 
     def _measure(self, points: list[list[float]]) -> Tensor:
-        """The quantities, float64 (quantities, splits, points), at points x, y."""
+        """The quantities, float64 (quantities, splits, points), at a group of points x, y."""
         with torch.inference_mode():
-            together = self.group > 1 and len(points) > 1
-            measured = self._together(points) if together else self._one_by_one(points)
-            rows = [[over_examples(q, *each) for each in measured] for q in self._quantities]
-            return torch.stack([torch.stack(row) for row in rows])
+            if self.group > 1 and len(points) > 1:
+                return self._together(points)
+            return torch.cat([self._alone(x, y) for x, y in points], dim=-1)
 
-    def _one_by_one(self, points: list[list[float]]) -> list[tuple[Tensor, Tensor]]:
-        """For each split loss and error of each example, float64 (points, n)."""
-        found = []
-        for x, y in points:
-            self._place.move(x, y)
-            found.append([_join(parts) for parts in self._pass(self._forward)])
-        return [_stack(of_points) for of_points in zip(*found, strict=True)]
+    def _alone(self, x: float, y: float) -> Tensor:
+        """The quantities at one point, float64 (quantities, splits, 1)."""
+        self._place.move(x, y)
+        return self._here().clone()  # which the next replay overwrites
 
-    def _together(self, points: list[list[float]]) -> list[tuple[Tensor, Tensor]]:
-        """The same with all points' losses taken at once."""
+    def _at_weights_in_place(self) -> Tensor:
+        """The quantities, float64 (quantities, splits, 1)."""
+        joined = [_join(parts) for parts in self._pass(self._forward)]
+        return self._of_examples([(losses[None], errors[None]) for losses, errors in joined])
+
+    def _together(self, points: list[list[float]]) -> Tensor:
+        """The quantities at several points, all points' losses taken at once."""
         found = []
         for x, y in points:
             self._place.move(x, y)
             found.append([kept for (kept,) in self._pass(self._kept)])
-        return [
+        return self._of_examples(
             losses_and_errors(of_points, split.targets, "error" in self._quantities)
             for of_points, split in zip(zip(*found, strict=True), self._splits, strict=True)
-        ]
+        )
+
+    def _of_examples(self, measured: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """The quantities from each split's losses and errors, float64 (points, n) each."""
+        splits = list(measured)
+        rows = [[over_examples(q, *each) for each in splits] for q in self._quantities]
+        return torch.stack([torch.stack(row) for row in rows])
 
     def _pass(self, each: Callable[[Examples], T]) -> list[list[T]]:
         """`each` of every chunk, in a list for every split, at the weights in place."""
@@ -338,6 +370,11 @@ class _Placement:
         self._flat.copy_(self._exact)
 
 
+def recorder(device: torch.device) -> Record | None:
+    """What a point can be recorded with on `device`."""
+    return cuda_graph(device) if device.type == "cuda" else None
+
+
 @contextlib.contextmanager
 def room_on(device: str) -> Iterator[None]:
     """Say plainly where `device` cannot even hold what an evaluator begins with.
@@ -407,9 +444,3 @@ def _join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     if len(parts) == 1:
         return parts[0]
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-
-
-def _stack(points: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    if len(points) == 1:
-        return points[0][0][None], points[0][1][None]
-    return torch.stack([point[0] for point in points]), torch.stack([point[1] for point in points])

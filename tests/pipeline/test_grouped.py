@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,6 @@ from pipeline.plane import Plane, random_directions
 POINTS = np.random.default_rng(7).uniform(-1, 1, (70, 2))
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 Values = dict[str, np.ndarray]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As a worker has it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _data(shape: tuple[int, ...], classes: int, train: int = 37, test: int = 23) -> Arrays:

@@ -1,0 +1,257 @@
+"""Recording and replaying a point, with a recorder for CPUs that does what a CUDA graph does.
+
+It takes down every operator with its arguments, and replays those: what Python does in between is
+not done again, and a number that was asked for on the way cannot be had.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from pipeline import evaluate
+from pipeline.evaluate import Evaluator
+from pipeline.losses import cross_entropy
+from pipeline.networks.resnet import ResNet
+from pipeline.networks.small import MLP
+from pipeline.plane import Plane, random_directions
+from pipeline.recorded import Recorded, cuda_graph
+
+POINTS = 2 * np.random.default_rng(0).random((9, 2)) - 1
+ASKS_THE_HOST = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default}
+
+
+class Tape(TorchDispatchMode):
+    """The operators that run while it is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+
+    def __torch_dispatch__(
+        self, operator: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if operator in ASKS_THE_HOST:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        outputs = operator(*args, **(kwargs or {}))
+        self.operators.append((operator, args, kwargs or {}, outputs))
+        return outputs
+
+    def replay(self) -> dict[int, Tensor]:
+        """Run them once more on what their inputs hold now: output then → output now."""
+        now: dict[int, Tensor] = {}
+
+        def current(value: Tensor) -> Tensor:
+            return now.get(id(value), value)
+
+        for operator, args, kwargs, outputs in self.operators:
+            again = operator(
+                *tree_map_only(Tensor, current, args), **tree_map_only(Tensor, current, kwargs)
+            )
+            for old, new in zip(_tensors(outputs), _tensors(again), strict=True):
+                now[id(old)] = new
+        return now
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else [*outputs]
+
+
+class Recorder:
+    """Records on a CPU; counts what it did."""
+
+    def __init__(self) -> None:
+        self.recordings = self.replays = 0
+
+    def __call__(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        self.recordings += 1
+        with Tape() as tape:
+            output = compute()
+
+        def replay() -> None:
+            self.replays += 1
+            with torch.inference_mode():
+                output.copy_(tape.replay()[id(output)])
+
+        return replay, output
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    made = Recorder()
+    monkeypatch.setattr(evaluate, "recorder", lambda device: made)
+    return made
+
+
+def _images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    images = generator.standard_normal((count, 3, 8, 8)).astype("f4")
+    return images, generator.integers(0, 10, count)
+
+
+def _plane(net: nn.Module) -> Plane:
+    origin = torch.cat([p.detach().double().ravel() for p in net.parameters()]).numpy()
+    shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+    return random_directions(origin, shapes, seed=1)
+
+
+def _resnet() -> nn.Module:
+    torch.manual_seed(0)
+    return ResNet(8)
+
+
+DATA = {"train": _images(12, 0), "test": _images(7, 1)}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+def test_a_replayed_point_is_the_point_to_the_bit(
+    recorder: Recorder, mode: Literal["recompute", "frozen"], precision: Any
+) -> None:
+    net, plane = _resnet(), _plane(_resnet())
+    given: dict[str, Any] = {"batch_norm": mode, "precision": precision, "chunk": 16}
+    plain = Evaluator(copy.deepcopy(net), DATA, record=False, **given)
+    evaluator = Evaluator(net, DATA, **given)
+    found, expected = evaluator.evaluate(plane, POINTS), plain.evaluate(plane, POINTS)
+    assert (recorder.recordings, recorder.replays) == (1, len(POINTS) - 1)
+    assert (evaluator.is_replayed, plain.is_replayed) == (True, False)
+    for quantity, values in expected.items():
+        np.testing.assert_array_equal(found[quantity], values)
+    assert len(np.unique(expected["loss"][0])) == len(POINTS)
+
+
+def test_a_recording_goes_on_in_another_tile_and_on_another_plane(recorder: Recorder) -> None:
+    net, plane = _resnet(), _plane(_resnet())
+    other = Plane(plane.origin * 0.9, plane.v, plane.u, "euclidean")
+    plain = Evaluator(copy.deepcopy(net), DATA, chunk=16, record=False)
+    evaluator = Evaluator(net, DATA, chunk=16)
+    for each, points in itertools.product((plane, other), (POINTS[:4], POINTS[4:])):
+        found, expected = evaluator.evaluate(each, points), plain.evaluate(each, points)
+        np.testing.assert_array_equal(found["loss"], expected["loss"])
+    assert recorder.recordings == 1
+
+
+def test_nan_and_infinity_are_replayed(recorder: Recorder) -> None:
+    net, plane = _resnet(), _plane(_resnet())
+    points = POINTS.copy()
+    points[1::2] = 1e38, -1e38
+    points[4] = np.nan, 0.0
+    plain = Evaluator(copy.deepcopy(net), DATA, chunk=16, record=False)
+    found = Evaluator(net, DATA, chunk=16).evaluate(plane, points)
+    np.testing.assert_array_equal(found["loss"], plain.evaluate(plane, points)["loss"])
+    assert recorder.replays == len(points) - 1
+    assert np.isnan(found["loss"][:, 4]).all()
+
+
+class Asking(nn.Module):
+    """A forward that looks at its numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(7, 10)
+        self.norm = nn.BatchNorm1d(10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.norm(self.layer(x))
+        return outputs * 2 if outputs[0, 0].item() > 0 else outputs
+
+
+class Counting(Asking):
+    """One whose result depends on how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        outputs: Tensor = self.norm(self.layer(x))
+        return outputs * self.calls
+
+
+@pytest.mark.parametrize(("make", "replays"), [(Asking, 0), (Counting, 1)])
+def test_what_cannot_be_replayed_is_computed(
+    recorder: Recorder, make: type[nn.Module], replays: int
+) -> None:
+    torch.manual_seed(0)
+    net = make()
+    generator = np.random.default_rng(2)
+    data = {"train": (generator.random((9, 7), "f4"), generator.integers(0, 10, 9))}
+    plane = _plane(net)
+    plane = Plane(plane.origin, np.cos(np.arange(plane.origin.size)), plane.v, "euclidean")
+    evaluator = Evaluator(copy.deepcopy(net), data)
+    evaluator.group = 1  # as on a GPU
+    found = evaluator.evaluate(plane, POINTS)["loss"]
+    assert (recorder.recordings, recorder.replays) == (1, replays)
+    assert not evaluator.is_replayed
+    if make is Asking:
+        plain = Evaluator(copy.deepcopy(net), data, record=False).evaluate(plane, POINTS)["loss"]
+        np.testing.assert_array_equal(found, plain)
+
+
+def test_chunks_in_lockstep_and_losses_of_the_users_are_not_recorded(recorder: Recorder) -> None:
+    plane = _plane(_resnet())
+    Evaluator(_resnet(), DATA, chunk=5).evaluate(plane, POINTS[:4])
+    own: Callable[[Tensor, Tensor], Tensor] = lambda outputs, targets: cross_entropy(  # noqa: E731
+        outputs, targets
+    )
+    Evaluator(_resnet(), DATA, loss=own, chunk=16).evaluate(plane, POINTS[:4])
+    assert recorder.recordings == 0
+    # Frozen, chunks go one after the other.
+    Evaluator(_resnet(), DATA, batch_norm="frozen", chunk=5).evaluate(plane, POINTS[:4])
+    assert (recorder.recordings, recorder.replays) == (1, 3)
+
+
+def test_memory_that_runs_out_while_recording_costs_no_point() -> None:
+    calls = iter(range(100))
+
+    def compute() -> Tensor:
+        return torch.tensor([float(next(calls))])
+
+    def record(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    recorded = Recorded(compute, record)
+    assert [float(recorded()) for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert not recorded.is_replayed
+
+
+def test_nothing_is_recorded_on_a_cpu() -> None:
+    assert evaluate.recorder(torch.device("cpu")) is None
+    evaluator = Evaluator(MLP(7, (8,)), {"train": (np.ones((3, 7), "f4"), np.arange(3))})
+    evaluator.at(np.zeros(sum(p.numel() for p in MLP(7, (8,)).parameters())))
+    assert not evaluator.is_replayed
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+def test_a_gpu_replays_to_the_bit(mode: Literal["recompute", "frozen"]) -> None:
+    net, plane = _resnet(), _plane(_resnet())
+    plain = Evaluator(copy.deepcopy(net), DATA, batch_norm=mode, device="cuda", record=False)
+    evaluator = Evaluator(net, DATA, batch_norm=mode, device="cuda")
+    found, expected = evaluator.evaluate(plane, POINTS), plain.evaluate(plane, POINTS)
+    assert evaluator.is_replayed
+    for quantity, values in expected.items():
+        np.testing.assert_array_equal(found[quantity], values)
+
+
+@pytest.mark.gpu
+def test_a_gpu_goes_on_after_a_recording_that_failed() -> None:
+    device = torch.device("cuda")
+    value = torch.ones(3, device=device)
+    stream = torch.cuda.current_stream()
+    recorded = Recorded(lambda: value * value.sum().item(), cuda_graph(device))
+    for factor in (1.0, 2.0, 3.0, 4.0):
+        value.fill_(factor)
+        assert recorded().tolist() == [3 * factor * factor] * 3
+    assert not recorded.is_replayed
+    assert torch.cuda.current_stream() == stream
