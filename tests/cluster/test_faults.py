@@ -98,9 +98,8 @@ def test_a_killed_driver_leaves_nobody_behind_and_is_resumed_at_once(
     finish(folder, undisturbed, before)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_serial_driver_is_resumable(
     folder: Path, start: Start, undisturbed: Path, number: signal.Signals
 ) -> None:

@@ -261,6 +261,7 @@ def _render(source: Path, folder: Path, weights: list[str], images: int) -> Rend
     return spec.read(path)
 
 
+@pytest.mark.slow
 def test_the_authors_curve_agrees_with_the_grids_evaluator(
     shared_data: Path, tmp_path: Path
 ) -> None:
