@@ -53,6 +53,7 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
         try:
             from pipeline import plan, prepare
 
+            local.settle(choices.address)
             prepared = prepare.prepare(spec)
             if spec.evaluate.refine and not Store.exists(spec.store):
                 steps.check(choices.selection)  # before there is anything
@@ -93,6 +94,7 @@ def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
                 return _nothing_to_do(store, say)
             from pipeline import prepare
 
+            local.settle(choices.address)
             prepared = prepare.prepare_resume(store)
             refine = prepared.spec.evaluate.refine
             job = _Job(prepared.inputs, lambda _: (store, True), refine, going_on=True)

@@ -39,14 +39,8 @@ def private(workers: int, gpus: int, object_bytes: int) -> Iterator[Any]:
     Raises:
         ClusterError: Ray does not start.
     """
-    # The first is what keeps Ray on loopback: `_node_ip_address` is ignored by plain ray.init().
-    os.environ |= {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-    }
-    # Ray gives its own server twenty seconds, which a busy machine does not always keep.
-    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")
+    settle(None)
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     with _private_folder() as folder:
         ray = _ray()
         try:
@@ -84,10 +78,8 @@ def joined(address: str) -> Iterator[Any]:
     Raises:
         ClusterError: there is no cluster there, or it does not let us in.
     """
-    host = _reachable(address)
-    if host in ("localhost", "127.0.0.1", "::1"):
-        # Without this Ray puts the machine's outer address in its place, and waits there.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    _reachable(address)
+    settle(address)
     with _private_folder() as folder:
         ray = _ray()
         try:
@@ -105,12 +97,31 @@ def joined(address: str) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _reachable(address: str) -> str:
-    """The host of `address`, where somebody listens: Ray itself would try for ten minutes."""
+def settle(address: str | None) -> None:
+    """Set what Ray reads once and for all when it is first imported: a user's file may do that.
+
+    Args:
+        address: of the cluster that will be joined; None for a private Ray.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Says how Ray 2.60 will treat GPUs of actors without one; unset, it warns at every start.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is None or address.rpartition(":")[0] in ("localhost", "127.0.0.1", "::1"):
+        # What keeps a Ray of our own on loopback: `_node_ip_address` is ignored by plain
+        # ray.init(). Without it Ray looks for one that it joins at the machine's outer address.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if address is None:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        # Ray gives its own server twenty seconds, which a busy machine does not always keep.
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")
+
+
+def _reachable(address: str) -> None:
+    """See that somebody listens at `address`: Ray itself would try for ten minutes."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS):
-            return host
+            return
     except (ValueError, OverflowError):
         found = "is no host:port"
     except OSError as error:
@@ -122,9 +133,6 @@ def _reachable(address: str) -> str:
 
 
 def _ray() -> Any:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Says how Ray 2.60 will treat GPUs of actors without one; unset, it warns at every start.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
     from ray._private import worker
 

@@ -13,8 +13,10 @@ import yaml
 from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[2]
+# Ray reads some of its settings once, when it is imported, and a user's file may be the first.
 LOSS = """
 import time
+import ray
 from torch.nn import functional as F
 
 def slow(outputs, targets):
