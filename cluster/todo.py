@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Collection
 from typing import Protocol, TypeVar
@@ -88,7 +89,7 @@ class Tiles:
     def complete(self) -> bool:
         return not self._pending
 
-    @property
+    @functools.cached_property
     def expected_seconds(self) -> float | None:
         """The longest of a sample of tiles committed before."""
         return max((self._store.tile_facts(tile)[0] for tile in self._sample), default=None)
