@@ -17,7 +17,7 @@ from cluster.lease import Lease
 from cluster.loop import Done
 from cluster.metrics import Metrics
 from cluster.progress import ProgressView, Refining
-from cluster.refinement import Lookout, account_lines, kept
+from cluster.refinement import account_lines, kept
 from cluster.report import Report
 from cluster.scheduler import Rules, Scheduler
 from cluster.serial import SerialCrew
@@ -43,7 +43,7 @@ class Run:
         self._choices = choices
         self._interrupts = interrupts
         self._todo = todo
-        self._lookout = Lookout(store) if store.refined else None
+        self._lookout = todo.lookout
         self.complete = False
         self._name: str = store.attrs.get("spec", {}).get("name", phrases.place(store.url))
         self._view = ProgressView(

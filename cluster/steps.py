@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from cluster.errors import ClusterError
 from cluster.lease import Lease
 from cluster.loop import Done
-from cluster.refinement import phase
+from cluster.refinement import Lookout, phase
 from cluster.selection import Selection
 from cluster.todo import patiently
 from pipeline.course import Course
-from pipeline.evaluations import Points
+from pipeline.evaluations import Points, StepFacts
 from pipeline.grid import Step, Tile, Work
 from pipeline.refined import Refined
 from pipeline.spec import RefineSpec
@@ -51,7 +51,8 @@ class Steps:
             going_on: as it was decided, whatever `asked` says.
         """
         self._store = store
-        self._refined = Refined(store)
+        self.lookout = Lookout(store)
+        self._refined = self.lookout.refined
         self._tiles = list(store.grid.tiles())
         self._asked = asked
         self._going_on = going_on
@@ -117,7 +118,8 @@ class Steps:
         assert isinstance(work, Step)
         self._evaluated += done.points
         self._seconds += done.seconds
-        self._refined.evaluations.counted(work, done.points)
+        facts = StepFacts(done.points, done.seconds - done.write_seconds, done.worker)
+        self._refined.evaluations.noted(work, facts)
         before = self._through[work.tile]
         self._committed.add(work)
         now = before

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from cluster.errors import ClusterError
 from cluster.loop import Done
+from cluster.refinement import Lookout
 from cluster.selection import Selection
 from pipeline.grid import Work
 from pipeline.store import Store
@@ -24,6 +25,10 @@ class Todo(Protocol):
     """The work of one render: tiles (`Tiles`), or the steps of a refinement (`cluster.steps`)."""
 
     noun: str
+
+    @property
+    def lookout(self) -> Lookout | None:
+        """Looks at the store where it is refined, and has read what this here has."""
 
     @property
     def total(self) -> int:
@@ -70,6 +75,7 @@ class Tiles:
     """Every tile once, in the grid's order."""
 
     noun = "tile"
+    lookout = None
     phase = ""
 
     def __init__(self, store: Store, selection: Selection) -> None:
