@@ -55,6 +55,10 @@ class Todo(Protocol):
         """What is being done now, in words; empty where there is one thing to do alone."""
 
     @property
+    def remark(self) -> str:
+        """What its user should know beforehand; empty as a rule."""
+
+    @property
     def expected_seconds(self) -> float | None:
         """How long one may take, from what was measured so far; None where nothing was."""
 
@@ -76,7 +80,7 @@ class Tiles:
 
     noun = "tile"
     lookout = None
-    phase = ""
+    phase = remark = ""
 
     def __init__(self, store: Store, selection: Selection) -> None:
         self._store = store

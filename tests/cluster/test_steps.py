@@ -278,6 +278,15 @@ def test_what_is_asked_for_is_noted_for_whoever_goes_on(store: Store) -> None:
     assert Course.read(store).certificates[-1].tolerance["loss"] == 0.001  # type: ignore[union-attr]
 
 
+def test_less_than_what_was_begun_is_remarked_on(begun: Store) -> None:
+    assert decide(begun, ASKED.model_copy(update={"seed": 7})) == ""
+    assert "(predictions within 1 % of" in decide(begun, ASKED.model_copy(update={"beyond": 0.2}))
+    assert decide(begun, TIGHTER) == ""
+    assert "(predictions within 0.1 % of the colour range)" in decide(begun, ASKED)
+    assert decide(begun, None) == ""
+    assert "(every point evaluated)" in decide(begun, TIGHTER)
+
+
 def test_two_drivers_do_not_decide_at_once(tmp_path: Path) -> None:
     store = create(tmp_path / "a.zarr")
     steps = Steps(store, ASKED, going_on=False)
