@@ -145,8 +145,8 @@ def _tell(scheduler: Scheduler, observer: Observer, news: News, now: float) -> N
     match news:
         case Joined(worker):
             scheduler.joined(worker, now)
-        case Done(worker):
-            tile = scheduler.done(worker, now)
+        case Done(worker, points):
+            tile = scheduler.done(worker, now, points)
             if tile is not None:
                 observer.rendered(tile, news)
         case Failed(worker, reason):

@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from cluster import phrases
 from pipeline.account import Account
 from pipeline.course import Course
-from pipeline.evaluations import StepFacts
-from pipeline.grid import Step, Tile
+from pipeline.grid import Tile
 from pipeline.refined import Refined
-from pipeline.store import Store, StoreError
-
-_READERS = 32
+from pipeline.store import Store
 
 
 @dataclass(frozen=True)
@@ -67,9 +63,7 @@ class Lookout:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._refined = Refined(store)
-        self._facts: dict[Step, StepFacts] = {}
-        self._readers = ThreadPoolExecutor(_READERS)
+        self.refined = Refined(store)
 
     def look(self, composed: Iterable[Tile]) -> Refinement:
         """How far it is; `composed` are the store's committed tiles."""
@@ -77,9 +71,9 @@ class Lookout:
         # The course first: passes that are decided on later have no steps in this listing.
         course = Course.read(store)
         passes = course.last + 1 if course else 1
-        done = self._refined.done(course, lambda: tiles)
+        done = self.refined.done(course, lambda: tiles)
         done = {step for step in done if step.number < passes}
-        facts = self._read(done)
+        facts = self.refined.evaluations.costs(done)  # what is damaged is verify's business
         count = store.grid.tile_count
         per_pass = Counter(step.number for step in done)
         number = next((n for n in range(passes) if per_pass[n] < count), passes)
@@ -99,20 +93,6 @@ class Lookout:
             shown=bool(course and course.ranges),
             account=Account.of(course, store.grid.points, evaluated, is_final),
         )
-
-    def _read(self, steps: set[Step]) -> dict[Step, StepFacts]:
-        for gone in self._facts.keys() - steps:
-            del self._facts[gone]
-        fresh = sorted(steps - self._facts.keys())
-        found = zip(fresh, self._readers.map(self._read_one, fresh), strict=True)
-        self._facts |= {step: facts for step, facts in found if facts is not None}
-        return self._facts
-
-    def _read_one(self, step: Step) -> StepFacts | None:
-        try:
-            return self._refined.evaluations.facts(step)
-        except StoreError:
-            return None  # damaged: verify's business
 
 
 def account_lines(account: Account) -> list[str]:

@@ -17,7 +17,7 @@ from cluster.lease import Lease
 from cluster.loop import Done
 from cluster.metrics import Metrics
 from cluster.progress import ProgressView, Refining
-from cluster.refinement import Lookout, account_lines, kept
+from cluster.refinement import account_lines, kept
 from cluster.report import Report
 from cluster.scheduler import Rules, Scheduler
 from cluster.serial import SerialCrew
@@ -43,7 +43,7 @@ class Run:
         self._choices = choices
         self._interrupts = interrupts
         self._todo = todo
-        self._lookout = Lookout(store) if store.refined else None
+        self._lookout = todo.lookout
         self.complete = False
         self._name: str = store.attrs.get("spec", {}).get("name", phrases.place(store.url))
         self._view = ProgressView(
@@ -60,6 +60,8 @@ class Run:
                 f"going on with {phrases.place(store.url)}: {todo.done:,} of "
                 f"{phrases.plural(todo.total, todo.noun)} are done"
             )
+        if todo.remark and not todo.complete:
+            self._view.warned(todo.remark)
         self._noted = set(quarantine.listed(store))
         self._given_up: dict[Work, tuple[str, ...]] = {}
         self._evaluated = 0

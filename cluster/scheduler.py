@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cluster.pace import Pace
 from pipeline.grid import Work
 
 
@@ -135,8 +136,7 @@ class Scheduler:
         self._next_worker = first_worker
         self._order = 0
         self._expected = expected_seconds
-        self._mean = 0.0
-        self._longest = 0.0
+        self._pace = Pace()
         self._failures = 0
         self._loss_rounds = 0
         self._start_rounds = 0
@@ -181,8 +181,8 @@ class Scheduler:
         self._idle[worker] = None
         self._moved = now
 
-    def done(self, worker: int, now: float) -> Work | None:
-        """A worker committed its tile; returns the tile if this is the first time it is done."""
+    def done(self, worker: int, now: float, points: int = 1) -> Work | None:
+        """A worker committed its tile, `points` of it evaluated; returns it the first time only."""
         attempt = self._release(worker)
         if attempt is None:
             return None
@@ -196,9 +196,7 @@ class Scheduler:
         self._single.pop(tile, None)
         self._strikes.pop(tile, None)
         self.done_count += 1
-        seconds = now - attempt.started
-        self._mean += (seconds - self._mean) / min(self.done_count, 100)
-        self._longest = max(self._longest, seconds)
+        self._pace.add(now - attempt.started, points)
         return tile
 
     def failed(self, worker: int, reason: str, now: float) -> None:
@@ -282,11 +280,13 @@ class Scheduler:
     def deadline_seconds(self, tile: Work) -> float:
         """How long one try of `tile` may take, from what tiles took so far."""
         rules = self.rules
-        typical = max(self._expected or 0.0, self._mean)
+        typical = max(self._expected or 0.0, self._pace.mean)
         if typical == 0.0:
             patience = rules.deadline_unmeasured
         else:
-            patience = max(rules.deadline_floor, rules.deadline_factor * typical, 3 * self._longest)
+            patience = max(
+                rules.deadline_floor, rules.deadline_factor * typical, 3 * self._pace.longest
+            )
         return patience * float(2 ** len(self._strikes.get(tile, ())))
 
     # Inside
@@ -387,7 +387,7 @@ class Scheduler:
 
     def _duplicate(self, now: float) -> None:
         """Near the end, race the slowest tiles: identical bytes twice do no harm."""
-        typical = self._mean
+        typical = self._pace.fullest
         while self._idle and self._single and not self._fresh and typical > 0:
             tile, started = next(iter(self._single.items()))
             if now - started <= self.rules.duplicate_factor * typical:
@@ -408,7 +408,7 @@ class Scheduler:
 
     def _notice_stall(self, now: float) -> None:
         quiet = now - self._moved
-        if quiet < max(self.rules.stall, 3 * self._longest, 3 * (self._expected or 0.0)):
+        if quiet < max(self.rules.stall, 3 * self._pace.longest, 3 * (self._expected or 0.0)):
             return
         self._moved = now
         self._announced.append(

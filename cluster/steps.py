@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from cluster.errors import ClusterError
 from cluster.lease import Lease
 from cluster.loop import Done
-from cluster.refinement import phase
+from cluster.refinement import Lookout, phase
 from cluster.selection import Selection
 from cluster.todo import patiently
+from pipeline.account import tolerated
 from pipeline.course import Course
-from pipeline.evaluations import Points
+from pipeline.evaluations import Points, StepFacts
 from pipeline.grid import Step, Tile, Work
 from pipeline.refined import Refined
 from pipeline.spec import RefineSpec
@@ -51,7 +52,8 @@ class Steps:
             going_on: as it was decided, whatever `asked` says.
         """
         self._store = store
-        self._refined = Refined(store)
+        self.lookout = Lookout(store)
+        self._refined = self.lookout.refined
         self._tiles = list(store.grid.tiles())
         self._asked = asked
         self._going_on = going_on
@@ -81,6 +83,24 @@ class Steps:
         passes = self._course.last + 1 if self._course else 1
         number = next((n for n in range(passes) if self._left[n]), passes)
         return phase(self._course, number)
+
+    @property
+    def remark(self) -> str:
+        """Where the spec has come to ask for less: that more was begun, and will be finished.
+
+        Passes that are decided on are not taken back; of what they evaluate nothing is lost.
+        """
+        course = self._course
+        if course is None or self._going_on or self._asks:
+            return ""
+        begun = course.asked[-1]
+        if course.asking(self._asked).satisfies(begun):
+            return ""
+        stricter = f"predictions within {tolerated(begun)}" if begun else "every point evaluated"
+        return (
+            f"the spec asks for less than was begun ({stricter}), which is finished all the same. "
+            "For less, render it to another store"
+        )
 
     @property
     def expected_seconds(self) -> float | None:
@@ -117,7 +137,8 @@ class Steps:
         assert isinstance(work, Step)
         self._evaluated += done.points
         self._seconds += done.seconds
-        self._refined.evaluations.counted(work, done.points)
+        facts = StepFacts(done.points, done.seconds - done.write_seconds, done.worker)
+        self._refined.evaluations.noted(work, facts)
         before = self._through[work.tile]
         self._committed.add(work)
         now = before
@@ -376,8 +397,11 @@ def finished(store: Store) -> bool:
     return Steps(store, None, going_on=True).complete if store.refined else not store.pending()
 
 
-def decide(store: Store, asked: RefineSpec | None) -> None:
+def decide(store: Store, asked: RefineSpec | None) -> str:
     """Note in a store what is asked for now, so that whoever resumes it goes by that.
+
+    Returns:
+        What the user should know of it, or nothing: `Steps.remark`.
 
     Raises:
         ClusterError: somebody works on the store, or it cannot be written.
@@ -385,7 +409,9 @@ def decide(store: Store, asked: RefineSpec | None) -> None:
     lease = Lease(store, workers=0)
     lease.take()
     try:
-        Steps(store, asked, going_on=False).decide()
+        todo = Steps(store, asked, going_on=False)
+        todo.decide()
+        return "" if todo.complete else todo.remark
     finally:
         lease.release()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Collection
 from typing import Protocol, TypeVar
 
 from cluster.errors import ClusterError
 from cluster.loop import Done
+from cluster.refinement import Lookout
 from cluster.selection import Selection
 from pipeline.grid import Work
 from pipeline.store import Store
@@ -23,6 +25,10 @@ class Todo(Protocol):
     """The work of one render: tiles (`Tiles`), or the steps of a refinement (`cluster.steps`)."""
 
     noun: str
+
+    @property
+    def lookout(self) -> Lookout | None:
+        """Looks at the store where it is refined, and has read what this here has."""
 
     @property
     def total(self) -> int:
@@ -49,6 +55,10 @@ class Todo(Protocol):
         """What is being done now, in words; empty where there is one thing to do alone."""
 
     @property
+    def remark(self) -> str:
+        """What its user should know beforehand; empty as a rule."""
+
+    @property
     def expected_seconds(self) -> float | None:
         """How long one may take, from what was measured so far; None where nothing was."""
 
@@ -69,7 +79,8 @@ class Tiles:
     """Every tile once, in the grid's order."""
 
     noun = "tile"
-    phase = ""
+    lookout = None
+    phase = remark = ""
 
     def __init__(self, store: Store, selection: Selection) -> None:
         self._store = store
@@ -88,7 +99,7 @@ class Tiles:
     def complete(self) -> bool:
         return not self._pending
 
-    @property
+    @functools.cached_property
     def expected_seconds(self) -> float | None:
         """The longest of a sample of tiles committed before."""
         return max((self._store.tile_facts(tile)[0] for tile in self._sample), default=None)

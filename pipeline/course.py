@@ -206,8 +206,8 @@ class Course:
 
 
 def _sound(note: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The note, if it is whole; one without a digest is from before there were digests."""
-    return note if note and note.get("digest") in (None, _digest(note)) else None
+    """The note, if it is whole."""
+    return note if note and note.get("digest") == _digest(note) else None
 
 
 def _digest(note: Mapping[str, Any]) -> str:

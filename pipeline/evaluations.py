@@ -27,7 +27,7 @@ from pipeline.grid import Grid, Step, Tile
 from pipeline.place import UnreachableError
 from pipeline.store import Store, StoreError
 
-_READERS = 8
+_READERS = 32
 # What is kept of records that were read: 28 bytes a point, and a record itself weighs so much.
 _KEPT_POINTS = 6_000_000
 _RECORD_POINTS = 25
@@ -49,7 +49,7 @@ class Points:
         return cls(nowhere, nowhere, np.empty((fields, 0), "f4"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepFacts:
     """How many points a committed step evaluated, in how many seconds, and which worker did."""
 
@@ -69,7 +69,7 @@ class Evaluations:
                 name: store.group[f"evaluated/{name}"] for name in ("points", "values", "steps")
             }
         self._kept = _Recent(self._read_points)
-        self._counts: dict[Step, int] = {}
+        self._facts: dict[Step, StepFacts] = {}
         self._readers = ThreadPoolExecutor(_READERS)
 
     def commit(self, step: Step, points: Points, seconds: float, worker: int) -> None:
@@ -113,9 +113,18 @@ class Evaluations:
             raise StoreError(f"step {step}: its commit is missing")
         return StepFacts(int(count), float(seconds), int(worker))
 
-    def counted(self, step: Step, points: int) -> None:
-        """Take somebody's word for how many points a committed step evaluated."""
-        self._counts[step] = points
+    def noted(self, step: Step, facts: StepFacts) -> None:
+        """Take somebody's word for what a committed step cost."""
+        self._facts[step] = facts
+
+    def costs(self, steps: Iterable[Step]) -> dict[Step, StepFacts]:
+        """What these committed steps cost, each read once; without those that are damaged."""
+        steps = list(steps)
+        unread = [step for step in steps if step not in self._facts]
+        for step, facts in zip(unread, self.several(self._sound_facts, unread), strict=True):
+            if facts is not None:
+                self._facts[step] = facts
+        return {step: self._facts[step] for step in steps if step in self._facts}
 
     def counts(self, steps: Iterable[Step]) -> list[int]:
         """How many points each of these committed steps evaluated.
@@ -124,10 +133,8 @@ class Evaluations:
             StoreError: a commit is damaged.
         """
         steps = list(steps)
-        unread = [step for step in steps if step not in self._counts]
-        for step, facts in zip(unread, self.several(self.facts, unread), strict=True):
-            self._counts[step] = facts.points
-        return [self._counts[step] for step in steps]
+        found = self.costs(steps)
+        return [(found.get(step) or self.facts(step)).points for step in steps]
 
     def points(self, step: Step) -> Points:
         """What a committed step evaluated.
@@ -196,7 +203,7 @@ class Evaluations:
             self._store.delete(f"evaluated/points/c/{step.number}/{step.tile}")
             self._store.delete(self._values_folder(step) + str(step.column))
         self._kept.clear()
-        self._counts.clear()
+        self._facts.clear()
 
     # Inside
 
@@ -217,6 +224,12 @@ class Evaluations:
         if np.isnan(found).all() and not self._has_values(step):
             raise StoreError(f"step {step}: evaluated/values is missing")
         return Points(y + rows.start, x + columns.start, found)
+
+    def _sound_facts(self, step: Step) -> StepFacts | None:
+        try:
+            return self.facts(step)
+        except StoreError:
+            return None
 
     def _has_values(self, step: Step) -> bool:
         folder = self._values_folder(step)

@@ -157,7 +157,8 @@ class Refined:
     def seconds(self, step: Step) -> float:
         """What the passes over a tile before this step took together."""
         before = (step._replace(number=number) for number in range(step.number))
-        return sum(self.evaluations.facts(each).seconds for each in before)
+        found = self.evaluations.several(self.evaluations.facts, before)
+        return sum(each.seconds for each in found)
 
     def note_audit(
         self,

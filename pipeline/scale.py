@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 Space = Literal["linear", "log"]
 
-# What the ends of the palette are set to by default (renders/tone.py).
-_CLIP = 0.0, 99.0
+# The percentiles that the ends of a palette are set to, where nothing else is asked for.
+CLIP = 0.0, 99.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Range:
         floor = floor if math.isfinite(floor) else 1.0
         if not finite.size:
             return cls(quantity, split, space, floor, floor, floor)
-        low, high = (float(end) for end in np.percentile(finite, _CLIP))
+        low, high = (float(end) for end in np.percentile(finite, CLIP))
         return cls(quantity, split, space, low, high, floor)
 
     @classmethod

@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -224,20 +224,12 @@ class Store:
 
     def finished(self, frame: int) -> NDArray[np.bool_]:
         """Which points of `frame` are in a committed tile, bool (height, width)."""
-        mask = np.zeros((self.height, self.width), dtype=bool)
-        for tile in self.committed():
-            if tile.frame == frame:
-                mask[self.grid.window(tile)] = True
-        return mask
+        return self._mask(tile for tile in self.committed() if tile.frame == frame)
 
     def finished_frames(self) -> dict[int, NDArray[np.bool_]]:
         """The same of every frame that has any such point, by one listing."""
-        masks: dict[int, NDArray[np.bool_]] = {}
-        for tile in self.committed():
-            if tile.frame not in masks:
-                masks[tile.frame] = np.zeros((self.height, self.width), dtype=bool)
-            masks[tile.frame][self.grid.window(tile)] = True
-        return masks
+        frames = itertools.groupby(sorted(self.committed()), lambda tile: tile.frame)
+        return {frame: self._mask(tiles) for frame, tiles in frames}
 
     def withdraw(self, tile: Tile) -> None:
         """Put a tile back to pending: its commit goes first, then its chunks."""
@@ -399,6 +391,13 @@ class Store:
         sync(self.group.store.delete(self._key(key)))
 
     # Inside
+
+    def _mask(self, tiles: Iterable[Tile]) -> NDArray[np.bool_]:
+        """The points of tiles of one frame, bool (height, width)."""
+        mask = np.zeros((self.height, self.width), dtype=bool)
+        for tile in tiles:
+            mask[self.grid.window(tile)] = True
+        return mask
 
     def _read_chunks(self, name: str, keys: Sequence[str], at: tuple[Any, ...]) -> Any:
         """A part of an array, all of whose chunks, `keys`, have to be there."""

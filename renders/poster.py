@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import LossatlasError
+from pipeline.scale import CLIP
 from renders.box import Box
 from renders.colour import hex_colour, palette_colours, rgb
 from renders.layout import PROFILE_ASPECT, layout_for, map_aspect
@@ -74,7 +75,7 @@ def export_poster(
     split: str | None = None,
     frame: int = 0,
     tone: How | None = None,
-    clip: tuple[float, float] = (0.0, 99.0),
+    clip: tuple[float, float] = CLIP,
     limits: tuple[float | None, float | None] = (None, None),
     palette: str | Sequence[str] | None = None,
     theme: str = "light",

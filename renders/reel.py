@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import LossatlasError
+from pipeline.scale import CLIP
 from renders.colour import palette_colours
 from renders.page import Style
 from renders.stage import stage_for
@@ -179,7 +180,7 @@ def open_reel(
     tone = fit_tone(
         finished_values(store, quantity, (samples[0].split,)),
         how=look.get("tone") or ("linear" if quantity == "error" else "log"),
-        clip=look.get("clip", (0.0, 99.0)),
+        clip=look.get("clip", CLIP),
         limits=look.get("limits", (None, None)),
         palette=palette,
         nan=style.theme.nan,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import LossatlasError
+from pipeline.scale import CLIP
 from renders.colour import FloatArray, palette_colours, rgb
 
 How = Literal["linear", "log", "equalised"]
@@ -125,7 +126,7 @@ def fit_tone(
     slabs: Iterable[npt.NDArray[np.floating[Any]]],
     *,
     how: How = "log",
-    clip: tuple[float, float] = (0.0, 99.0),
+    clip: tuple[float, float] = CLIP,
     limits: tuple[float | None, float | None] = (None, None),
     palette: str | Sequence[str] = "dusk",
     nan: str = "#9a9a9a",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import LossatlasError
+from pipeline.scale import CLIP
 from renders import openseadragon
 from renders.colour import palette_colours
 from renders.layout import map_aspect
@@ -100,7 +101,7 @@ def export_map(
     splits: Sequence[str] = (),
     frames: Sequence[int] = (),
     tone: How | None = None,
-    clip: tuple[float, float] = (0.0, 99.0),
+    clip: tuple[float, float] = CLIP,
     palette: str | Sequence[str] | None = None,
     theme: str = "light",
     contours: bool = True,

@@ -61,7 +61,9 @@ def submit(
     selection.check(made.frames)
     if made.refined:
         steps.check(selection)
-        steps.decide(made, asked.evaluate.refine)  # the job goes on as it was decided
+        remark = steps.decide(made, asked.evaluate.refine)  # the job goes on as it was decided
+        if remark:
+            warn(remark)
     if not quiet:
         _warn_of_local(asked)
     id_ = _start(jobs, made, how, quiet)

@@ -22,7 +22,7 @@ from pipeline.place import PlaceError, UnreachableError, check, reached
 from pipeline.plane import Anchor, FrameFacts
 from pipeline.store import Store
 from tests.cluster import landscape
-from tests.cluster.hills import content
+from tests.cluster.hills import AUDIT, COMPOSE, content
 from tests.cluster.landscape import lay_out, numbers
 from tests.cluster.objects import BUCKET, SECRET, ObjectServer, remote_numbers, serving
 from tests.cluster.test_refined import SERIAL, stop_after
@@ -197,10 +197,44 @@ def test_a_refined_render_on_objects_is_the_local_one(
     assert "step 0/0/0, pass 0: evaluated/values" in capsys.readouterr().out
     assert cli.run(["resume", place, *SERIAL]) == 0
     assert cli.run(["verify", place]) == 0
+    _require_local(objects, key, tmp_path / "tiny.zarr")
+
+
+@pytest.mark.slow
+def test_drivers_killed_while_refining_on_objects_lose_nothing(
+    objects: ObjectServer, tmp_path: Path
+) -> None:
+    """kill −9 in the middle of a pass that refines, and of the audit, of nine tiles."""
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    assert cli.run(["render", str(lay_out_refined(calm, tile=22, call_seconds=1e-9)), *SERIAL]) == 0
+    lay_out_refined(wild, tile=22, call_seconds=0.01)
+    place, key = f"s3://{BUCKET}/runs/torn.zarr", "runs/torn.zarr/"
+    commits = f"{key}evaluated/steps/c/"
+    for wanted in (9 * 2 + 4, 9 * AUDIT + 4):
+        driver = _start("render", "spec.yaml", "--store", place, folder=wild)
+        try:
+            _wait_for_objects(objects, commits, wanted)
+        finally:
+            driver.kill()
+            _, err = driver.communicate(timeout=30)
+        assert driver.returncode == -signal.SIGKILL, err
+    then = objects.modified(commits)
+    assert len(then) < 9 * COMPOSE
+    assert cli.run(["resume", place, *SERIAL]) == 0
+    assert cli.run(["verify", place]) == 0
+    _require_local(objects, key, calm / "tiny.zarr")
+    # What was committed is not done again.
+    now = objects.modified(commits)
+    assert {name: now[name] for name in then} == then
+
+
+def _require_local(objects: ObjectServer, key: str, store: Path) -> None:
+    """What is refined in the bucket is, to the bit, what is refined in a local store."""
     found = {name.removeprefix(key): data for name, data in objects.objects(key).items()}
-    local = content(Store.open(str(tmp_path / "tiny.zarr")))
+    local = content(Store.open(str(store)))
     for name in ("counts", "course"):
         del local[name]
+    assert {name.split("/")[0] for name in local} >= {"loss", "level", "predicted_error"}
     assert {name: found[name] for name in local} == local
 
 

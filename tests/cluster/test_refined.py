@@ -343,6 +343,29 @@ def test_a_tighter_spec_goes_on_and_one_without_refine_ends_as_a_full_render(
     assert landscape.numbers(tmp_path / "full" / "tiny.zarr") == numbers
 
 
+def test_what_was_begun_is_finished_where_less_is_asked_for_then(
+    stopped: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And said; nothing is said to those who want the same, or come when it is finished."""
+    spec = Path(shutil.copytree(stopped, tmp_path / "landscape"), "spec.yaml")
+    told = "asks for less than was begun (predictions within 1 % of the colour range), which is"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 1)
+        assert cli.run(["render", str(spec), *SERIAL]) == 130
+    assert told not in capsys.readouterr().err
+    ask(spec, REFINE | {"tolerance": 0.05})
+    assert cli.run(["render", str(spec), *SERIAL]) == 0
+    assert told in capsys.readouterr().err
+    assert content(Store.open(str(spec.parent / "tiny.zarr"))) == undisturbed
+    assert cli.run(["render", str(spec), "--executor", "serial"]) == 0
+    out, err = capsys.readouterr()
+    assert "nothing to do" in out
+    assert told not in err
+
+
 def test_some_frames_of_a_refined_render_are_refused_before_there_is_anything(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

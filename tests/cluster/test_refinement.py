@@ -110,7 +110,7 @@ def test_a_second_look_reads_only_what_is_new(
 ) -> None:
     lookout = Lookout(begun_store)
     first = lookout.look(())
-    monkeypatch.setattr(lookout._refined.evaluations, "facts", None)
+    monkeypatch.setattr(lookout.refined.evaluations, "facts", None)
     assert lookout.look(()) == first
 
 

@@ -162,6 +162,23 @@ def test_the_slowest_tile_is_duplicated_at_the_end_and_counted_once() -> None:
     assert scheduler.done_count == 3
 
 
+@pytest.mark.parametrize("points", [100, 0])
+def test_a_step_that_is_only_full_of_points_is_not_raced(points: int) -> None:
+    """Most steps of a refinement evaluate nothing, and say nothing about those that do."""
+    scheduler = Scheduler(TILES[:12], workers=2)
+    first, second = team(scheduler)
+    renders(scheduler, 0.0)
+    for worker in (first, second):
+        scheduler.done(worker, 10.0, points)
+    full = renders(scheduler, 10.0)[first]
+    for tenths in range(1, 10):
+        scheduler.done(second, 10 + tenths / 10, 0)
+        renders(scheduler, 10 + tenths / 10)
+    assert (renders(scheduler, 10 + 1.4 * 10) == {}) == (points > 0)
+    if points:
+        assert renders(scheduler, 10 + 1.6 * 10) == {second: full}
+
+
 def test_a_tile_in_two_hands_is_quarantined_only_when_both_are_empty() -> None:
     scheduler = Scheduler(TILES[:2], workers=2, rules=Rules(strikes=1))
     first, second = team(scheduler)

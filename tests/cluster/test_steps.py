@@ -94,6 +94,23 @@ def test_neither_order_nor_accidents_change_a_bit(tmp_path: Path, seed: int) -> 
     assert content(store) == content(alone)
 
 
+def test_what_steps_cost_is_read_once_whoever_asks(
+    begun: Store, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that goes on counts for its user; the draw of the audit needs the same."""
+    steps = Steps(begun, ASKED, going_on=True)
+    steps.lookout.look(())
+    monkeypatch.setattr(steps.lookout.refined.evaluations, "facts", None)
+    renderer, waiting = HillRenderer(begun), deque(steps.begin())
+    while waiting:
+        step = waiting.popleft()
+        assert isinstance(step, Step)
+        facts = renderer(step)
+        waiting.extend(steps.after(step, Done(0, facts.points, facts.seconds)))
+    assert steps.lookout.look(begun.committed()).account.evaluated == evaluated_points(begun)
+    assert content(begun) == undisturbed
+
+
 def test_a_straggler_undoes_nothing(store: Store, undisturbed: dict[str, bytes]) -> None:
     late = HillRenderer(store)
     for number in range(COMPOSE + 1):
@@ -259,6 +276,15 @@ def test_what_is_asked_for_is_noted_for_whoever_goes_on(store: Store) -> None:
     assert store.committed() == set()
     refine(store, HillCrew(store), going_on=True)
     assert Course.read(store).certificates[-1].tolerance["loss"] == 0.001  # type: ignore[union-attr]
+
+
+def test_less_than_what_was_begun_is_remarked_on(begun: Store) -> None:
+    assert decide(begun, ASKED.model_copy(update={"seed": 7})) == ""
+    assert "(predictions within 1 % of" in decide(begun, ASKED.model_copy(update={"beyond": 0.2}))
+    assert decide(begun, TIGHTER) == ""
+    assert "(predictions within 0.1 % of the colour range)" in decide(begun, ASKED)
+    assert decide(begun, None) == ""
+    assert "(every point evaluated)" in decide(begun, TIGHTER)
 
 
 def test_two_drivers_do_not_decide_at_once(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_course_reads_back_exactly(store: Store) -> None:
     assert one == other
 
 
-@pytest.mark.parametrize("harm", ["cut", "change", "empty", "remove"])
+@pytest.mark.parametrize("harm", ["cut", "change", "bare", "empty", "remove"])
 def test_one_of_its_two_notes_is_enough(store: Store, harm: str) -> None:
     course = Course.begin(GRID, ASKED).with_ranges(RANGES)
     for victim in (0, 1):
@@ -127,6 +127,10 @@ def test_one_of_its_two_notes_is_enough(store: Store, harm: str) -> None:
             case "change":
                 path.write_text(text.replace("0.333", "0.334"))
                 assert path.read_text() != text
+            case "bare":
+                note = json.loads(text) | {"step": 32}
+                del note["digest"]
+                path.write_text(json.dumps(note))
             case "empty":
                 path.write_text("")
             case "remove":
