@@ -3,9 +3,10 @@
 The coarsest lattice has every `step`-th point of each axis and the last one; each level halves the
 step. A point that a level adds is predicted from the four nearest points of the level before, by
 the cubic through them (Deslauriers and Dubuc, 1989: interpolating subdivision). Where a point is
-known, what is known counts. All of it is arithmetic on single elements in one fixed order: a
-prediction is the same to the bit in a part of the grid as in the whole, as long as its ancestors
-are in that part.
+known, what is known counts. A point between centres of cells that are known is predicted along both
+axes, and the mean counts. All of it is arithmetic on single elements in one fixed order: what is
+predicted is the same to the bit in a part of the grid as in the whole, as long as its ancestors are
+in that part.
 """
 
 from __future__ import annotations
@@ -52,6 +53,21 @@ class Between:
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """The points of the level before that lie between points a level adds, two to each side.
+
+    Attributes:
+        old: which ones, as places among all points of the level, (m,).
+        parents: the four nearest points added, counted among those, (m, taps).
+        weights: how much of each the cubic through them takes, (m, taps).
+    """
+
+    old: Indices
+    parents: Indices
+    weights: Floats
+
+
+@dataclass(frozen=True)
 class Axis:
     """Points `start` to `stop` of one axis of `count` points, and the lattices' shares of them."""
 
@@ -85,6 +101,10 @@ class Axis:
     def between(self, level: int) -> Between:
         """How `level` (1 or more) follows from the one before it."""
         return _between(self, level)
+
+    def crossing(self, level: int) -> Crossing:
+        """How points of the level before `level` follow from those that it adds."""
+        return _crossing(self, level)
 
 
 @dataclass(frozen=True)
@@ -188,6 +208,32 @@ class Lattice:
         out[..., y.new, :] = np.swapaxes(_weighted(np.swapaxes(helped, -1, -2), y), -1, -2)
         return out
 
+    def crossed(
+        self, predicted: Floats, level: int, known: Floats, is_known: NDArray[np.bool_]
+    ) -> Floats:
+        """`predicted`, from along both axes wherever the centres of cells around are known.
+
+        `predict` tells a point beside a centre from the level before alone, along one axis. Across
+        it, two centres to each side tell as much; where all four are known, the mean counts.
+
+        Args:
+            predicted: by `predict`, (…, n', m').
+            level, known, is_known: as there.
+        """
+        y, x = self.y.between(level), self.x.between(level)
+        centres = known[..., y.new[:, None], x.new]
+        are_known = is_known[y.new[:, None], x.new]
+        out = predicted.copy()
+        for axis, crossing in ((-2, self.y.crossing(level)), (-1, self.x.crossing(level))):
+            across = _weighted(np.swapaxes(centres, axis, -1), crossing)
+            is_usable = np.swapaxes(are_known, axis, -1)[:, crossing.parents].all(axis=-1)
+            rows, columns = (crossing.old, x.new) if axis == -2 else (y.new, crossing.old)
+            along = out[..., rows[:, None], columns]
+            both = (along + np.swapaxes(across, axis, -1)) / 2
+            is_usable = np.swapaxes(is_usable, axis, -1)
+            out[..., rows[:, None], columns] = np.where(is_usable, both, along)
+        return out
+
     def spread(self, coarse: Floats, level: int) -> Floats:
         """The largest of the nearest: values (…, n, m) of level − 1 on the lattice of `level`."""
         for axis, between in ((-1, self.x.between(level)), (-2, self.y.between(level))):
@@ -247,9 +293,21 @@ def _between(axis: Axis, level: int) -> Between:
     return Between(np.flatnonzero(is_old), np.flatnonzero(~is_old), parents, weights, left)
 
 
-def _weighted(values: Floats, between: Between) -> Floats:
+@functools.lru_cache(_KEPT)
+def _crossing(axis: Axis, level: int) -> Crossing:
+    between, places = axis.between(level), axis.nodes(level)
+    right = np.searchsorted(between.new, between.old)
+    # Two to each side, or the points that a part rests on would be more than `reach` says.
+    inside = (right >= _TAPS // 2) & (right <= len(between.new) - _TAPS // 2)
+    old = between.old[inside]
+    parents = right[inside, None] + np.arange(-(_TAPS // 2), _TAPS // 2)
+    known = places[between.new][parents].astype("f8")
+    return Crossing(old, parents, _lagrange(known, places[old].astype("f8")))
+
+
+def _weighted(values: Floats, between: Between | Crossing) -> Floats:
     """What `between` predicts along the last axis."""
-    out = np.zeros((*values.shape[:-1], len(between.new)))
+    out = np.zeros((*values.shape[:-1], len(between.parents)))
     for tap in range(between.parents.shape[1]):
         out += between.weights[:, tap] * values[..., between.parents[:, tap]]
     return out

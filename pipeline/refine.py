@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from pipeline.lattice import Floats, Lattice
 
 # What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth; a
-# kink, which ReLU networks have, leaves half. Chosen with the next two on real grids (docs/log.md).
-_DECAY = 0.5
+# kink, which ReLU networks have, leaves half. Chosen with the next three on real grids
+# (docs/log.md).
+_DECAY = 0.375
 # Beyond that share of the tolerance a point is evaluated: errors of several levels add up.
 _TRUSTED = 0.4
 # How much of a detail is feared right beside it, on the same level.
 _BESIDE = 1.0
+# And between two centres of cells that were evaluated, each half as far away as what told of them.
+_BETWEEN = 0.8
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,15 @@ def estimate(
     for current in range(1, last + 1):
         at = (..., *lattice.at(current))
         here, is_known = values[at], known[at[1:]]
-        predicted = lattice.predict(coarse, current, here, is_known)
+        plain = lattice.predict(coarse, current, here, is_known)
+        predicted = lattice.crossed(plain, current, here, is_known)
         is_new = lattice.is_new(current)
-        details = _or_inf(np.abs(here - predicted))
-        beside = _BESIDE * _highest_nearby(np.where(is_known & is_new, details, 0.0))
+        # Of the plain prediction: the next level's centres will have no better one.
+        details = _or_inf(np.abs(here - plain))
+        beside = _highest_nearby(np.where(is_known & is_new, details, 0.0))
         before = _DECAY * lattice.spread(_highest_nearby(doubts), current)
         between = _between_known(lattice.is_centre(current), is_known)
-        feared = np.where(between, beside, np.maximum(before, beside))
+        feared = np.where(between, _BETWEEN * beside, np.maximum(before, _BESIDE * beside))
         feared = np.where(np.isnan(predicted), np.inf, feared)
         coarse = np.where(is_known, here, predicted)
         doubts = np.where(is_new, np.where(is_known, details, feared), 0.0)
