@@ -1,8 +1,7 @@
 """The evaluator: a block of grid points in, loss and error of every split out. torch alone.
 
-All parameters are views of one flat buffer, so moving to another point is one write. Examples
-go through the network in chunks that fit in the cache. The size of a chunk follows from the
-network alone, and sums over examples are taken in one fixed order in float64: what is computed
+Examples go through the network in chunks that fit in the cache. The size of a chunk follows from
+the network alone, and sums over examples are taken in one fixed order in float64: what is computed
 at a point depends neither on the tile it is in nor on who computes it.
 """
 
@@ -32,6 +31,7 @@ from pipeline.losses import (
     misclassified,
     over_examples,
 )
+from pipeline.placement import Placement
 from pipeline.plane import Plane
 from pipeline.precision import Precision, arithmetic, lowered
 from pipeline.recorded import Record, Recorded, cuda_graph
@@ -119,7 +119,7 @@ class Evaluator:
         if self._recompute:
             network = replace_batch_norm(network, self._statistics)
         self._network = network
-        self._place = _Placement(network, self._device)
+        self._place = Placement(network, self._device)
         with arithmetic(precision):
             largest, self._output_shape = self._check()
         self._cut(chunk or _chunk_size(largest, self._device.type))
@@ -325,51 +325,6 @@ class Evaluator:
                 )
 
 
-class _Placement:
-    """Puts θ(x, y) into a network whose parameters view one flat float32 buffer.
-
-    The network is stored channels-last, so the plane's vectors are brought into the buffer's
-    order once, and every point is one fused write.
-    """
-
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
-        parameters = list(network.parameters())
-        self._device = device
-        self._order = torch.cat([_physical_order(p) for p in parameters] or [torch.empty(0).long()])
-        self._order += torch.repeat_interleave(
-            torch.tensor([0, *np.cumsum([p.numel() for p in parameters])[:-1]]),
-            torch.tensor([p.numel() for p in parameters]),
-        )
-        self._flat = torch.empty(len(self._order), device=device)
-        self._exact = torch.empty_like(self._flat, dtype=torch.float64)
-        self._plane: Plane | None = None
-        start = 0
-        for parameter in parameters:
-            part = self._flat[start : start + parameter.numel()]
-            start += parameter.numel()
-            parameter.data = _viewed(part, parameter.shape).copy_(parameter.data)
-
-    def load(self, plane: Plane) -> None:
-        if plane is self._plane:
-            return
-        if plane.origin.size != self._flat.numel():
-            raise EvaluateError(
-                f"the plane has {plane.origin.size:,} values and the network "
-                f"{self._flat.numel():,} parameters; wanted as many"
-            )
-        self._plane = plane
-        self._origin, self._u, self._v = (
-            torch.tensor(vector)[self._order].to(self._device)
-            if vector.size > 1
-            else torch.zeros_like(self._flat, dtype=torch.float64)
-            for vector in (plane.origin, plane.u, plane.v)
-        )
-
-    def move(self, x: float, y: float) -> None:
-        torch.add(self._origin, self._u, alpha=x, out=self._exact).add_(self._v, alpha=y)
-        self._flat.copy_(self._exact)
-
-
 def recorder(device: torch.device) -> Record | None:
     """What a point can be recorded with on `device`."""
     return cuda_graph(device) if device.type == "cuda" else None
@@ -409,19 +364,6 @@ def _inputs(inputs: NDArray[np.generic]) -> Tensor:
     # A copy: arrays that Ray shares are read-only.
     tensor = torch.tensor(inputs)
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-
-def _viewed(part: Tensor, shape: torch.Size) -> Tensor:
-    """`part` (numel,) as a tensor of `shape`; images' filters channels-last."""
-    if len(shape) != 4:
-        return part.view(shape)
-    out, inner, height, width = shape
-    return part.view(out, height, width, inner).permute(0, 3, 1, 2)
-
-
-def _physical_order(parameter: Tensor) -> Tensor:
-    index = torch.arange(parameter.numel()).view(parameter.shape)
-    return (index.permute(0, 2, 3, 1) if index.ndim == 4 else index).reshape(-1)
 
 
 def _chunk_size(bytes_an_example: int, device: str) -> int:

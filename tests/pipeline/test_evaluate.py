@@ -15,6 +15,7 @@ from torch import nn
 from pipeline import network
 from pipeline.evaluate import EvaluateError, Evaluator, NoRoomError, _chunk_size, room_on
 from pipeline.losses import cross_entropy, mean_squared_error, misclassified
+from pipeline.placement import PlacementError
 from pipeline.plane import Plane, random_directions
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -276,6 +277,14 @@ def test_misfits_are_named(net: nn.Module, data: Arrays) -> None:
         Evaluator(copy.deepcopy(net), {"train": (inputs, np.r_[9, 0, targets[2:]])})
     with pytest.raises(EvaluateError, match="one value an example"):
         Evaluator(net, data, ["loss"], lambda outputs, targets: outputs.mean())
+
+
+def test_a_plane_of_another_network_is_refused(net: nn.Module, data: Arrays) -> None:
+    plane = _plane(net)
+    other = Plane(plane.origin[1:], plane.u[1:], plane.v[1:], "euclidean")
+    size = plane.origin.size
+    with pytest.raises(PlacementError, match=f"{size - 1} values and the network {size} param"):
+        Evaluator(net, data).evaluate(other, POINTS)
 
 
 def test_a_network_whose_examples_take_different_ways_is_refused() -> None:
