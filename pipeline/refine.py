@@ -18,7 +18,7 @@ from pipeline.lattice import Floats, Lattice
 # What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth; a
 # kink, which ReLU networks have, leaves half. Chosen with the next three on real grids
 # (docs/log.md).
-_DECAY = 0.375
+_DECAY = 0.4
 # Beyond that share of the tolerance a point is evaluated: errors of several levels add up.
 _TRUSTED = 0.4
 # How much of a detail is feared right beside it, on the same level.
