@@ -28,6 +28,8 @@ from pipeline.scale import Range, Space, scales
 from pipeline.spec import RefineSpec
 
 _EVERY = (2, 4, 8, 16)
+# What a render may keep, and has to predict.
+_KEPT = (["loss"], ["loss", "loss_stderr"], ["loss", "error", "loss_stderr"])
 
 
 def load(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -126,7 +128,8 @@ def main() -> None:
                 "lattices": lattices(surfaces["loss"], asked.space),
                 "refined": [
                     refined(surfaces, quantities, asked.space, asked.tolerance)
-                    for quantities in (["loss"], ["loss", "loss_stderr"], list(surfaces))
+                    for quantities in _KEPT
+                    if surfaces.keys() >= set(quantities)
                 ],
             }
         )

@@ -16,15 +16,10 @@ from numpy.typing import NDArray
 from pipeline.lattice import Floats, Lattice
 
 # What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth; a
-# kink, which ReLU networks have, leaves half. Chosen with the next three on real grids
-# (docs/log.md).
-_DECAY = 0.4
+# kink, which ReLU networks have, leaves half. Chosen with the next one on real grids (docs/log.md).
+_DECAY = 0.5
 # Beyond that share of the tolerance a point is evaluated: errors of several levels add up.
-_TRUSTED = 0.4
-# How much of a detail is feared right beside it, on the same level.
-_BESIDE = 1.0
-# And between two centres of cells that were evaluated, each half as far away as what told of them.
-_BETWEEN = 0.8
+_TRUSTED = 0.5
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ def estimate(
         beside = _highest_nearby(np.where(is_known & is_new, details, 0.0))
         before = _DECAY * lattice.spread(_highest_nearby(doubts), current)
         between = _between_known(lattice.is_centre(current), is_known)
-        feared = np.where(between, _BETWEEN * beside, np.maximum(before, _BESIDE * beside))
+        feared = np.where(between, beside, np.maximum(before, beside))
         feared = np.where(np.isnan(predicted), np.inf, feared)
         coarse = np.where(is_known, here, predicted)
         doubts = np.where(is_new, np.where(is_known, details, feared), 0.0)
