@@ -148,7 +148,8 @@ def _table(title: str, rows: Mapping[str, str]) -> list[str]:
 
 
 def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    files = ", ".join(weights.rpartition("/")[2] for weights in asked["weights"])
+    sources = [*asked["weights"], *filter(None, [asked.get("frames")])]
+    files = ", ".join(source.rstrip("/").rpartition("/")[2] for source in sources)
     seed = f", seed {asked['seed']}" if "seed" in asked else ""
     return f"{facts['kind']} of {files}{seed}; coordinates: {facts['units']}"
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from cluster import report
+from cluster.commands import reports
 from cluster.jobs import ID_VARIABLE
 from cluster.loop import Done
 from cluster.report import Report
@@ -102,3 +103,16 @@ def test_every_driver_has_one_entry_in_the_store(
     assert [entry["tiles"] for entry in second.sessions()] == [30, 30]
     store.write_note(report.NOTE, {"sessions": ["damaged", *found]})
     assert len(report.read(store)) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"weights": ["runs/net.pt"], "seed": 3}, "of net.pt, seed 3;"),
+        ({"weights": [], "frames": "runs/bezier-*.pt"}, "of bezier-*.pt;"),
+        ({"weights": ["a.pt", "b.pt"], "frames": "frames/", "seed": 0}, "of a.pt, b.pt, frames, "),
+    ],
+)
+def test_info_says_what_a_plane_was_made_from(asked: dict[str, Any], told: str) -> None:
+    said = reports._plane({"kind": "curve", "units": "euclidean"}, asked)
+    assert told in said
