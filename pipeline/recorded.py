@@ -1,8 +1,8 @@
 """A computation on a GPU that is recorded once and then replayed, without Python in between.
 
-At a point of a ResNet-20 a GPU runs some two hundred kernels of a few microseconds each, and Python
-needs longer to start them than they take. A CUDA graph holds them all: the next point is a write of
-the weights and one launch. What cannot be recorded, or does not come back to the bit, is computed
+A point of a ResNet-20 is some four hundred operators, most of them small, and Python needs longer to
+start them than a GPU to run them. A CUDA graph holds them all: the next point is a write of the
+weights and one launch. What cannot be recorded, or does not come back to the bit, is computed
 as ever.
 """
 
