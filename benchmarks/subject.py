@@ -31,10 +31,10 @@ def splits(
     }
 
 
-def plane_of(net: nn.Module) -> Plane:
+def plane_of(net: nn.Module, seed: int = 0) -> Plane:
     """Two seeded, filter-normalised directions around the network's weights."""
     origin = torch.cat([p.detach().double().ravel() for p in net.parameters()]).numpy()
-    return random_directions(origin, {n: tuple(p.shape) for n, p in net.named_parameters()}, 0)
+    return random_directions(origin, {n: tuple(p.shape) for n, p in net.named_parameters()}, seed)
 
 
 def settle_statistics(net: nn.Module, inputs: np.ndarray) -> None:

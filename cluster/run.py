@@ -60,7 +60,7 @@ class Run:
                 f"going on with {phrases.place(store.url)}: {todo.done:,} of "
                 f"{phrases.plural(todo.total, todo.noun)} are done"
             )
-        if todo.remark and not todo.complete:
+        if todo.remark:
             self._view.warned(todo.remark)
         self._noted = set(quarantine.listed(store))
         self._given_up: dict[Work, tuple[str, ...]] = {}

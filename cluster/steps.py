@@ -91,7 +91,7 @@ class Steps:
         Passes that are decided on are not taken back; of what they evaluate nothing is lost.
         """
         course = self._course
-        if course is None or self._going_on or self._asks:
+        if course is None or self._going_on or self._asks or self.complete:
             return ""
         begun = course.asked[-1]
         if course.asking(self._asked).satisfies(begun):
@@ -411,7 +411,7 @@ def decide(store: Store, asked: RefineSpec | None) -> str:
     try:
         todo = Steps(store, asked, going_on=False)
         todo.decide()
-        return "" if todo.complete else todo.remark
+        return todo.remark
     finally:
         lease.release()
 

@@ -224,14 +224,13 @@ class Lattice:
         centres = known[..., y.new[:, None], x.new]
         are_known = is_known[y.new[:, None], x.new]
         out = predicted.copy()
-        for axis, crossing in ((-2, self.y.crossing(level)), (-1, self.x.crossing(level))):
+        for axis, own, others in ((-2, self.y, x.new), (-1, self.x, y.new)):
+            crossing, lines = own.crossing(level), np.swapaxes(out, axis, -1)  # written through
             across = _weighted(np.swapaxes(centres, axis, -1), crossing)
             is_usable = np.swapaxes(are_known, axis, -1)[:, crossing.parents].all(axis=-1)
-            rows, columns = (crossing.old, x.new) if axis == -2 else (y.new, crossing.old)
-            along = out[..., rows[:, None], columns]
-            both = (along + np.swapaxes(across, axis, -1)) / 2
-            is_usable = np.swapaxes(is_usable, axis, -1)
-            out[..., rows[:, None], columns] = np.where(is_usable, both, along)
+            along = lines[..., others[:, None], crossing.old]
+            both = np.where(is_usable, (along + across) / 2, along)
+            lines[..., others[:, None], crossing.old] = both
         return out
 
     def spread(self, coarse: Floats, level: int) -> Floats:

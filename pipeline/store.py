@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -228,8 +229,10 @@ class Store:
 
     def finished_frames(self) -> dict[int, NDArray[np.bool_]]:
         """The same of every frame that has any such point, by one listing."""
-        frames = itertools.groupby(sorted(self.committed()), lambda tile: tile.frame)
-        return {frame: self._mask(tiles) for frame, tiles in frames}
+        frames: defaultdict[int, list[Tile]] = defaultdict(list)
+        for tile in self.committed():
+            frames[tile.frame].append(tile)
+        return {frame: self._mask(tiles) for frame, tiles in frames.items()}
 
     def withdraw(self, tile: Tile) -> None:
         """Put a tile back to pending: its commit goes first, then its chunks."""

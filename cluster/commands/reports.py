@@ -148,8 +148,8 @@ def _table(title: str, rows: Mapping[str, str]) -> list[str]:
 
 
 def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    sources = [*asked["weights"], *filter(None, [asked.get("frames")])]
-    files = ", ".join(source.rstrip("/").rpartition("/")[2] for source in sources)
+    sources = (*asked["weights"], asked.get("frames"))
+    files = ", ".join(each.rstrip("/").rpartition("/")[2] for each in sources if each)
     seed = f", seed {asked['seed']}" if "seed" in asked else ""
     return f"{facts['kind']} of {files}{seed}; coordinates: {facts['units']}"
 

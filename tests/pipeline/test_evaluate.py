@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.subject import plane_of
 from pipeline import network
 from pipeline.evaluate import EvaluateError, Evaluator, NoRoomError, _chunk_size, room_on
 from pipeline.losses import cross_entropy, mean_squared_error, misclassified
 from pipeline.placement import PlacementError
-from pipeline.plane import Plane, random_directions
+from pipeline.plane import Plane
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 POINTS = np.array([[0.0, 0.0], [0.4, -0.2], [-1.0, 1.0]])
@@ -63,12 +64,6 @@ def net() -> nn.Module:
     return made
 
 
-def _plane(net: nn.Module) -> Plane:
-    origin = torch.cat([p.detach().double().ravel() for p in net.parameters()]).numpy()
-    shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
-    return random_directions(origin, shapes, seed=1)
-
-
 def _reference(net: nn.Module, data: Arrays, plane: Plane, mode: str) -> dict[str, np.ndarray]:
     """The same numbers the obvious way: float64, whole splits, one train-mode pass to calibrate."""
     values: dict[str, list[list[float]]] = {"loss": [], "error": [], "loss_stderr": []}
@@ -113,7 +108,7 @@ def _calibrate(net: nn.Module, inputs: torch.Tensor) -> None:
 def test_all_quantities_agree_with_the_float64_reference(
     net: nn.Module, data: Arrays, mode: Any
 ) -> None:
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     expected = _reference(net, data, plane, mode)
     found = Evaluator(copy.deepcopy(net), data, batch_norm=mode).evaluate(plane, POINTS)
     assert set(found) == set(expected)
@@ -123,7 +118,7 @@ def test_all_quantities_agree_with_the_float64_reference(
 
 
 def test_recomputed_and_frozen_statistics_differ(net: nn.Module, data: Arrays) -> None:
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     made = [
         Evaluator(copy.deepcopy(net), data, batch_norm=mode).evaluate(plane, POINTS)["loss"]
         for mode in ("recompute", "frozen")
@@ -133,7 +128,7 @@ def test_recomputed_and_frozen_statistics_differ(net: nn.Module, data: Arrays) -
 
 @pytest.mark.parametrize("mode", ["recompute", "frozen"])
 def test_the_chunk_matters_at_most_in_the_last_bit(net: nn.Module, data: Arrays, mode: Any) -> None:
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     expected = Evaluator(copy.deepcopy(net), data, batch_norm=mode, chunk=64).evaluate(
         plane, POINTS
     )
@@ -150,7 +145,7 @@ def test_recomputed_statistics_of_a_real_network_do_not_depend_on_the_chunk() ->
     net = network.build("resnet20", {"classes": 5})
     images = np.random.default_rng(0).standard_normal((2, 90, 3, 32, 32)).astype("f4")
     data = {name: (x, np.arange(90) % 5) for name, x in zip(("train", "test"), images, strict=True)}
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     made = [
         Evaluator(copy.deepcopy(net), data, chunk=chunk).evaluate(plane, POINTS[1:2])
         for chunk in (16, 32, 90)
@@ -161,7 +156,7 @@ def test_recomputed_statistics_of_a_real_network_do_not_depend_on_the_chunk() ->
 
 
 def test_not_one_bit_depends_on_the_points_evaluated_before(net: nn.Module, data: Arrays) -> None:
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     evaluator = Evaluator(net, data)
     together = evaluator.evaluate(plane, POINTS)
     for index, point in enumerate(POINTS[::-1]):
@@ -174,7 +169,7 @@ def test_statistics_survive_a_large_mean(net: nn.Module, offset: float) -> None:
     """E[x²] − E[x]² would lose everything here."""
     inputs, targets = _images(40, 3)
     data = {"train": (inputs + np.float32(offset), targets)}
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     expected = _reference(net, data, plane, "recompute")["loss"]
     found = Evaluator(net, data, chunk=8).evaluate(plane, POINTS)["loss"]
     np.testing.assert_allclose(found, expected, rtol=1e-5 if offset == 0 else 2e-3)
@@ -185,7 +180,7 @@ def test_constant_channels_and_one_class(net: nn.Module) -> None:
     inputs[:, 1] = 0.5
     data = {"train": (inputs, np.zeros_like(targets))}
     net.conv1.weight.data[2] = 0
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     expected = _reference(net, data, plane, "recompute")
     found = Evaluator(net, data, chunk=8).evaluate(plane, POINTS)
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
@@ -194,7 +189,7 @@ def test_constant_channels_and_one_class(net: nn.Module) -> None:
 
 def test_not_a_number_is_stored_as_it_comes_and_no_prediction(data: Arrays) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(90, 5))
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     evaluator = Evaluator(net, data)
     broken = plane.origin.copy()
     broken[0] = np.nan
@@ -205,14 +200,14 @@ def test_not_a_number_is_stored_as_it_comes_and_no_prediction(data: Arrays) -> N
 
 
 def test_overflow_is_infinity_or_not_a_number_not_an_error(net: nn.Module, data: Arrays) -> None:
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     found = Evaluator(net, data).evaluate(plane, np.array([[1e38, -1e38]]))
     assert not np.isfinite(found["loss"]).any()
 
 
 def test_one_example_has_no_standard_error(net: nn.Module) -> None:
     data = {"train": _images(30, 0), "one": _images(1, 1)}
-    found = Evaluator(net, data).evaluate(_plane(net), POINTS[:1])
+    found = Evaluator(net, data).evaluate(plane_of(net, seed=1), POINTS[:1])
     assert np.isfinite(found["loss"]).all()
     assert np.isnan(found["loss_stderr"][1]).all()
 
@@ -229,7 +224,7 @@ def test_shared_parameters_move_together(data: Arrays) -> None:
             return self.second(self.first(x.flatten(1)))
 
     net = Tied()
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     weights = torch.from_numpy(plane.weights(0.3, 0.1)).float().view(90, 90).double()
     inputs = torch.from_numpy(data["train"][0]).double().flatten(1)
     expected = F.cross_entropy(inputs @ weights.T @ weights.T, torch.from_numpy(data["train"][1]))
@@ -240,7 +235,7 @@ def test_shared_parameters_move_together(data: Arrays) -> None:
 def test_token_ids_and_a_loss_at_every_position() -> None:
     net = nn.Sequential(nn.Embedding(11, 4), nn.Linear(4, 11))
     tokens = np.random.default_rng(0).integers(0, 11, (9, 6))
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     found = Evaluator(net, {"train": (tokens, tokens)}, chunk=4).evaluate(plane, POINTS[:1])
     outputs = net(torch.from_numpy(tokens))
     expected = F.cross_entropy(outputs.reshape(-1, 11), torch.from_numpy(tokens).reshape(-1))
@@ -254,7 +249,7 @@ def test_vectors_and_mean_squared_error() -> None:
     inputs, targets = generator.random((12, 3), "f4"), generator.random((12, 2), "f4")
     net = nn.Linear(3, 2)
     evaluator = Evaluator(net, {"train": (inputs, targets)}, ["loss"], mean_squared_error)
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     weights = plane.weights(0.5, 0.5)
     outputs = inputs @ weights[:6].reshape(2, 3).T + weights[6:]
     found = evaluator.evaluate(plane, np.array([[0.5, 0.5]]))
@@ -264,7 +259,7 @@ def test_vectors_and_mean_squared_error() -> None:
 def test_read_only_arrays_are_taken(net: nn.Module, data: Arrays) -> None:
     for inputs, targets in data.values():
         inputs.flags.writeable = targets.flags.writeable = False
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     plane.origin.flags.writeable = False
     assert np.isfinite(Evaluator(net, data).evaluate(plane, POINTS)["loss"]).all()
 
@@ -280,7 +275,7 @@ def test_misfits_are_named(net: nn.Module, data: Arrays) -> None:
 
 
 def test_a_plane_of_another_network_is_refused(net: nn.Module, data: Arrays) -> None:
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     other = Plane(plane.origin[1:], plane.u[1:], plane.v[1:], "euclidean")
     size = plane.origin.size
     with pytest.raises(PlacementError, match=f"{size - 1} values and the network {size} param"):
@@ -350,7 +345,7 @@ class Cramped(nn.Module):
 def test_out_of_memory_halves_the_chunk_and_not_one_bit_changes(mode: Any) -> None:
     images = np.random.default_rng(0).standard_normal((2, 48, 3, 32, 32)).astype("f4")
     data = {name: (x, np.arange(48) % 5) for name, x in zip(("train", "test"), images, strict=True)}
-    plane = _plane(Cramped(48))
+    plane = plane_of(Cramped(48), seed=1)
     expected = Evaluator(Cramped(48), data, batch_norm=mode, chunk=48).evaluate(plane, POINTS[:2])
     net = Cramped(16)
     evaluator = Evaluator(net, data, batch_norm=mode, chunk=48)
@@ -393,7 +388,7 @@ def test_a_device_without_room_for_one_example_is_told_plainly() -> None:
     net.room = 0
     told = r"cpu has no room for one example at a time \(CUDA out of memory. Tried .*fewer examples"
     with pytest.raises(NoRoomError, match=told):
-        evaluator.evaluate(_plane(net), POINTS)
+        evaluator.evaluate(plane_of(net, seed=1), POINTS)
     told = "cuda:1 has no room for the network and the data"
     with pytest.raises(NoRoomError, match=told), room_on("cuda:1"):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -420,7 +415,7 @@ def test_huge_activations_agree_with_the_reference(
     net: nn.Module, data: Arrays, mode: Any, scale: float
 ) -> None:
     hostile = {name: (inputs * np.float32(scale), y) for name, (inputs, y) in data.items()}
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     expected = _reference(net, hostile, plane, mode)
     found = Evaluator(copy.deepcopy(net), hostile, batch_norm=mode, chunk=8).evaluate(plane, POINTS)
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
@@ -434,7 +429,7 @@ def test_one_poisoned_image_poisons_what_it_should_and_nothing_else(
 ) -> None:
     inputs, _ = data["train"]
     inputs[3, 1, 2, 2] = value
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     with np.errstate(invalid="ignore"):
         expected = _reference(net, data, plane, mode)
     for chunk in (8, 64):
@@ -454,7 +449,7 @@ def test_a_real_network_on_hostile_images_agrees_with_the_reference() -> None:
     images[:, :, 1] = 0.25
     images[0, 0] *= 1000
     data = {name: (x, np.full(20, 3)) for name, x in zip(("train", "test"), images, strict=True)}
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     expected = _reference(net, data, plane, "recompute")
     found = Evaluator(copy.deepcopy(net), data, chunk=8).evaluate(plane, POINTS)
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-4)

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.subject import plane_of
 from pipeline import network
 from pipeline.evaluate import Evaluator
 from pipeline.grouped import group_size, losses_and_errors
 from pipeline.losses import cross_entropy, mean_squared_error, misclassified
-from pipeline.plane import Plane, random_directions
+from pipeline.plane import Plane
 
 POINTS = np.random.default_rng(7).uniform(-1, 1, (70, 2))
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -31,12 +32,6 @@ def _data(shape: tuple[int, ...], classes: int, train: int = 37, test: int = 23)
         )
         for name, count in (("train", train), ("test", test))
     }
-
-
-def _plane(net: nn.Module) -> Plane:
-    origin = torch.cat([p.detach().double().ravel() for p in net.parameters()]).numpy()
-    shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
-    return random_directions(origin, shapes, seed=1)
 
 
 def _alone(evaluator: Evaluator, plane: Plane, points: np.ndarray) -> Values:
@@ -84,7 +79,7 @@ def test_not_one_bit_depends_on_the_tile_or_the_order(
 ) -> None:
     evaluator = Evaluator(copy.deepcopy(net), _data(shape, classes), batch_norm=mode)
     assert evaluator.group > 7
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     expected = _alone(evaluator, plane, POINTS)
     _assert_same(evaluator.evaluate(plane, POINTS), expected)
     order = np.random.default_rng(0).permutation(len(POINTS))
@@ -95,7 +90,7 @@ def test_not_one_bit_depends_on_the_tile_or_the_order(
 
 def test_threads_do_not_matter() -> None:
     net = _mlp(7, 16, 10)
-    evaluator, plane = Evaluator(net, _data((7,), 10, 500)), _plane(net)
+    evaluator, plane = Evaluator(net, _data((7,), 10, 500)), plane_of(net, seed=1)
     expected = _alone(evaluator, plane, POINTS[:20])
     torch.set_num_threads(3)
     _assert_same(evaluator.evaluate(plane, POINTS[:20]), expected)
@@ -104,7 +99,7 @@ def test_threads_do_not_matter() -> None:
 def test_many_points_agree_with_a_float64_reference() -> None:
     """test_evaluate.py's three points go together as well."""
     net = _mlp(7, 16, 5)
-    data, plane = _data((7,), 5), _plane(net)
+    data, plane = _data((7,), 5), plane_of(net, seed=1)
     exact = copy.deepcopy(net).double()
     expected = np.empty((2, len(POINTS)))
     for index, (x, y) in enumerate(POINTS):
@@ -121,7 +116,7 @@ def test_many_points_agree_with_a_float64_reference() -> None:
 @pytest.mark.parametrize("mode", ["recompute", "frozen"])
 def test_a_hostile_point_spoils_no_other(mode: Any) -> None:
     net = Normed()
-    evaluator, plane = Evaluator(net, _data((7,), 5), batch_norm=mode), _plane(net)
+    evaluator, plane = Evaluator(net, _data((7,), 5), batch_norm=mode), plane_of(net, seed=1)
     points = POINTS[:24].copy()
     points[1::4] = 1e38, -1e38
     points[2::4] = np.nan, 0
@@ -174,7 +169,7 @@ class Branching(nn.Module):
 @pytest.mark.parametrize("make", [OwnWeights, OneBuffer, Branching])
 def test_whatever_a_forward_does_a_group_gives_the_same(make: type[nn.Module]) -> None:
     net = make()
-    evaluator, plane = Evaluator(net, _data((7,), 5)), _plane(net)
+    evaluator, plane = Evaluator(net, _data((7,), 5)), plane_of(net, seed=1)
     # Filter normalisation leaves vectors alone; here they are all there is.
     plane = Plane(plane.origin, np.cos(np.arange(plane.origin.size)), plane.v, "euclidean")
     found = evaluator.evaluate(plane, POINTS)
@@ -185,7 +180,7 @@ def test_whatever_a_forward_does_a_group_gives_the_same(make: type[nn.Module]) -
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])
 def test_other_precisions_are_grouped_as_well(precision: Any) -> None:
     net = Normed()
-    evaluator, plane = Evaluator(net, _data((7,), 5), precision=precision), _plane(net)
+    evaluator, plane = Evaluator(net, _data((7,), 5), precision=precision), plane_of(net, seed=1)
     found = evaluator.evaluate(plane, POINTS[:20])
     _assert_same(found, _alone(evaluator, plane, POINTS[:20]))
     float32 = Evaluator(Normed(), _data((7,), 5)).evaluate(plane, POINTS[:20])
@@ -200,7 +195,7 @@ def test_a_loss_of_the_users_is_called_for_one_point_at_a_time() -> None:
         return cross_entropy(outputs, targets) - outputs.mean()
 
     net = Normed()
-    evaluator, plane = Evaluator(net, _data((7,), 5), ["loss"], loss), _plane(net)
+    evaluator, plane = Evaluator(net, _data((7,), 5), ["loss"], loss), plane_of(net, seed=1)
     assert evaluator.group == 1
     seen.clear()
     found = evaluator.evaluate(plane, POINTS[:9])
@@ -218,7 +213,7 @@ def test_memory_that_runs_out_within_a_group_costs_no_point() -> None:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().forward(x)
 
-    plane = _plane(Normed())
+    plane = plane_of(Normed(), seed=1)
     evaluator = Evaluator(Cramped(), _data((7,), 5), batch_norm="frozen")
     found = evaluator.evaluate(plane, POINTS)
     assert evaluator.group == 1

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from benchmarks.subject import plane_of
 from pipeline import evaluate
 from pipeline.evaluate import Evaluator
 from pipeline.losses import cross_entropy
 from pipeline.networks.resnet import ResNet
 from pipeline.networks.small import MLP
-from pipeline.plane import Plane, random_directions
+from pipeline.plane import Plane
 from pipeline.recorded import Recorded, cuda_graph
 
 POINTS = 2 * np.random.default_rng(0).random((9, 2)) - 1
@@ -98,12 +99,6 @@ def _images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images, generator.integers(0, 10, count)
 
 
-def _plane(net: nn.Module) -> Plane:
-    origin = torch.cat([p.detach().double().ravel() for p in net.parameters()]).numpy()
-    shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
-    return random_directions(origin, shapes, seed=1)
-
-
 def _resnet() -> nn.Module:
     torch.manual_seed(0)
     return ResNet(8)
@@ -117,7 +112,7 @@ DATA = {"train": _images(12, 0), "test": _images(7, 1)}
 def test_a_replayed_point_is_the_point_to_the_bit(
     recorder: Recorder, mode: Literal["recompute", "frozen"], precision: Any
 ) -> None:
-    net, plane = _resnet(), _plane(_resnet())
+    net, plane = _resnet(), plane_of(_resnet(), seed=1)
     given: dict[str, Any] = {"batch_norm": mode, "precision": precision, "chunk": 16}
     plain = Evaluator(copy.deepcopy(net), DATA, record=False, **given)
     evaluator = Evaluator(net, DATA, **given)
@@ -130,7 +125,7 @@ def test_a_replayed_point_is_the_point_to_the_bit(
 
 
 def test_a_recording_goes_on_in_another_tile_and_on_another_plane(recorder: Recorder) -> None:
-    net, plane = _resnet(), _plane(_resnet())
+    net, plane = _resnet(), plane_of(_resnet(), seed=1)
     other = Plane(plane.origin * 0.9, plane.v, plane.u, "euclidean")
     plain = Evaluator(copy.deepcopy(net), DATA, chunk=16, record=False)
     evaluator = Evaluator(net, DATA, chunk=16)
@@ -141,7 +136,7 @@ def test_a_recording_goes_on_in_another_tile_and_on_another_plane(recorder: Reco
 
 
 def test_nan_and_infinity_are_replayed(recorder: Recorder) -> None:
-    net, plane = _resnet(), _plane(_resnet())
+    net, plane = _resnet(), plane_of(_resnet(), seed=1)
     points = POINTS.copy()
     points[1::2] = 1e38, -1e38
     points[4] = np.nan, 0.0
@@ -186,7 +181,7 @@ def test_what_cannot_be_replayed_is_computed(
     net = make()
     generator = np.random.default_rng(2)
     data = {"train": (generator.random((9, 7), "f4"), generator.integers(0, 10, 9))}
-    plane = _plane(net)
+    plane = plane_of(net, seed=1)
     plane = Plane(plane.origin, np.cos(np.arange(plane.origin.size)), plane.v, "euclidean")
     evaluator = Evaluator(copy.deepcopy(net), data)
     evaluator.group = 1  # as on a GPU
@@ -199,7 +194,7 @@ def test_what_cannot_be_replayed_is_computed(
 
 
 def test_chunks_in_lockstep_and_losses_of_the_users_are_not_recorded(recorder: Recorder) -> None:
-    plane = _plane(_resnet())
+    plane = plane_of(_resnet(), seed=1)
     Evaluator(_resnet(), DATA, chunk=5).evaluate(plane, POINTS[:4])
     own: Callable[[Tensor, Tensor], Tensor] = lambda outputs, targets: cross_entropy(  # noqa: E731
         outputs, targets
@@ -235,7 +230,7 @@ def test_nothing_is_recorded_on_a_cpu() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["recompute", "frozen"])
 def test_a_gpu_replays_to_the_bit(mode: Literal["recompute", "frozen"]) -> None:
-    net, plane = _resnet(), _plane(_resnet())
+    net, plane = _resnet(), plane_of(_resnet(), seed=1)
     plain = Evaluator(copy.deepcopy(net), DATA, batch_norm=mode, device="cuda", record=False)
     evaluator = Evaluator(net, DATA, batch_norm=mode, device="cuda")
     found, expected = evaluator.evaluate(plane, POINTS), plain.evaluate(plane, POINTS)
