@@ -252,6 +252,9 @@ class Evaluator:
                 return each(chunk)
 
         self._statistics.clear()
+        if len(chunks) == 1 and takes_moments_at_once(self._device):
+            self._statistics.calibrate_at_once()
+            return [each(chunks[0])]
         return lockstep([partial(task, chunk) for chunk in chunks], self._threads)
 
     def _apply(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
@@ -328,6 +331,11 @@ class Evaluator:
 def recorder(device: torch.device) -> Record | None:
     """What a point can be recorded with on `device`."""
     return cuda_graph(device) if device.type == "cuda" else None
+
+
+def takes_moments_at_once(device: torch.device) -> bool:
+    """Whether a calibration set that is one chunk leaves its moments to torch's batch norm."""
+    return device.type == "cuda"
 
 
 @contextlib.contextmanager

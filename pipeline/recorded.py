@@ -1,7 +1,7 @@
 """A computation on a GPU that is recorded once and then replayed, without Python in between.
 
-A point of a ResNet-20 is some four hundred operators, most of them small, and Python needs longer
-to start them than a GPU to run them. A CUDA graph holds them all: the next point is a write of the
+A point of a ResNet-20 is some eighty operators, and Python needs longer to start most of them than a
+fast GPU to run them. A CUDA graph holds them all: the next point is a write of the
 weights and one launch. What cannot be recorded, or does not come back to the bit, is computed as
 ever.
 """

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.subject import plane_of
-from pipeline import network
+from pipeline import evaluate, network
 from pipeline.evaluate import EvaluateError, Evaluator, NoRoomError, _chunk_size, room_on
 from pipeline.losses import cross_entropy, mean_squared_error, misclassified
 from pipeline.placement import PlacementError
@@ -197,6 +197,72 @@ def test_not_a_number_is_stored_as_it_comes_and_no_prediction(data: Arrays) -> N
     assert np.isnan(found["loss"]).all()
     np.testing.assert_array_equal(found["error"], [1, 1])
     assert np.isfinite(evaluator.at(plane.origin)["loss"]).all()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch norms as on a GPU: one operator each, where the calibration set is one chunk."""
+    monkeypatch.setattr(evaluate, "takes_moments_at_once", lambda device: True)
+
+
+@pytest.mark.parametrize("hostile", ["", "large mean", "constant channels", "one class"])
+def test_moments_taken_at_once_agree_with_the_float64_reference(
+    at_once: None, net: nn.Module, data: Arrays, hostile: str
+) -> None:
+    images, targets = data["train"]
+    if hostile == "large mean":
+        images += 30
+    elif hostile == "constant channels":
+        images[:, 1] = 0.5
+        net.conv1.weight.data[2] = 0
+    elif hostile == "one class":
+        targets[:] = 3
+    plane = plane_of(net, seed=1)
+    expected = _reference(net, data, plane, "recompute")
+    found = Evaluator(net, data).evaluate(plane, POINTS)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=2e-5)
+    np.testing.assert_allclose(found["loss_stderr"], expected["loss_stderr"], rtol=5e-5)
+    np.testing.assert_array_equal(found["error"], expected["error"].astype("f4"))
+
+
+def test_moments_are_taken_at_once_only_where_one_chunk_holds_them_all(
+    at_once: None, monkeypatch: pytest.MonkeyPatch, net: nn.Module, data: Arrays
+) -> None:
+    taken = []
+    original = torch.native_batch_norm
+    monkeypatch.setattr(
+        torch, "native_batch_norm", lambda x, *rest: (taken.append(len(x)), original(x, *rest))[1]
+    )
+    plane = plane_of(net, seed=1)
+    whole = Evaluator(copy.deepcopy(net), data).evaluate(plane, POINTS[:1])
+    assert taken == [37] * 3, "each batch norm of the calibrating split, and of no other"
+    parts = Evaluator(net, data, chunk=16).evaluate(plane, POINTS[:1])
+    assert len(taken) == 3
+    np.testing.assert_allclose(whole["loss"], parts["loss"], rtol=1e-5)
+
+
+def test_moments_taken_at_once_do_not_depend_on_the_points_before(
+    at_once: None, net: nn.Module, data: Arrays
+) -> None:
+    plane = plane_of(net, seed=1)
+    evaluator = Evaluator(net, data)
+    expected = evaluator.evaluate(plane, POINTS[:1])["loss"]
+    broken = evaluator.evaluate(plane, np.array([[1e38, -1e38], [np.nan, 0.0]]))["loss"]
+    assert not np.isfinite(broken).any()
+    np.testing.assert_array_equal(evaluator.evaluate(plane, POINTS[:1])["loss"], expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("offset", [0.0, 30.0, 1e3])
+@pytest.mark.parametrize("chunk", [None, 16])
+def test_a_gpu_agrees_with_the_float64_reference(
+    net: nn.Module, data: Arrays, offset: float, chunk: int | None
+) -> None:
+    data["train"][0][:] += np.float32(offset)
+    plane = plane_of(net, seed=1)
+    expected = _reference(net, data, plane, "recompute")["loss"]
+    found = Evaluator(net, data, device="cuda", chunk=chunk).evaluate(plane, POINTS)["loss"]
+    np.testing.assert_allclose(found, expected, rtol=2e-3 if offset == 1e3 else 2e-5)
 
 
 def test_overflow_is_infinity_or_not_a_number_not_an_error(net: nn.Module, data: Arrays) -> None:

@@ -124,6 +124,26 @@ def test_a_replayed_point_is_the_point_to_the_bit(
     assert len(np.unique(expected["loss"][0])) == len(POINTS)
 
 
+def test_a_gpu_point_is_few_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a kernel or two, or a look at a tensor: on a fast GPU their number counts."""
+    images = np.random.default_rng(0).standard_normal((8, 3, 32, 32)).astype("f4")
+    data, plane = {"train": (images, np.arange(8))}, plane_of(ResNet(20), seed=1)
+    counts: list[int] = []
+
+    def count(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        with Tape() as tape:
+            compute()
+        counts.append(len(tape.operators))
+        raise RuntimeError("only counted")
+
+    monkeypatch.setattr(evaluate, "recorder", lambda device: count)
+    for at_once in (False, True):
+        monkeypatch.setattr(evaluate, "takes_moments_at_once", lambda device, on=at_once: on)
+        Evaluator(ResNet(20), data, quantities=["loss"]).evaluate(plane, POINTS[:2])
+    # 20 convolutions and a matrix product, 19 batch norms, as many ReLUs, 9 sums, and the loss.
+    assert counts[1] < 90 < 400 < counts[0]
+
+
 def test_a_recording_goes_on_in_another_tile_and_on_another_plane(recorder: Recorder) -> None:
     net, plane = _resnet(), plane_of(_resnet(), seed=1)
     other = Plane(plane.origin * 0.9, plane.v, plane.u, "euclidean")
