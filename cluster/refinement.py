@@ -121,6 +121,9 @@ def phase(course: Course | None, number: int) -> str:
     match now.kind:
         case "lattice":
             return "coarsest points"
+        case "refine" if course.asked[now.asked] is None:
+            part = f", part {now.part + 1} of {now.parts}" if now.parts > 1 else ""
+            return f"every point{part}"
         case "refine":
             return f"level {now.level} of {course.step.bit_length() - 1}{round_}"
         case "audit":

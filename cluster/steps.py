@@ -32,6 +32,8 @@ from pipeline.store import Store, StoreError
 # A step evaluates some of its tile's points, at worst three of four. A third of what all of them
 # take, times the scheduler's patience, is patience enough for those.
 _TYPICAL_SHARE = 0.3
+# What a step takes of a tile that is evaluated wholly, as long as that needs no more steps.
+_PART_SECONDS, _MOST_PARTS = 15.0, 64
 
 T = TypeVar("T")
 
@@ -128,7 +130,7 @@ class Steps:
         if self._asks:
             for tile in sorted(self._store.committed()):
                 self._ask(functools.partial(self._store.withdraw, tile))
-            self._decide(self._now.asking(self._asked))
+            self._decide(self._now.asking(self._asked, self._parts()))
             self._asks = False
         self._skip_composing()
         self._nearby = _Nearby(self._refined, self._now)
@@ -194,6 +196,12 @@ class Steps:
         course = Course.begin(self._store.grid, first, same)
         is_all = self._going_on or course.satisfies(self._asked)
         return course if is_all else course.asking(self._asked)
+
+    def _parts(self) -> int:
+        """In how many steps to evaluate all of a tile, which was cut for a few of its points."""
+        now = self._ask(lambda: self.lookout.look(self._store.committed()))
+        seconds = now.seconds_per_point * self._store.grid.tile**2
+        return max(1, min(_MOST_PARTS, round(seconds / _PART_SECONDS))) if seconds > 0 else 1
 
     def _decide(self, course: Course) -> None:
         """Write what is decided, as long as nobody else did meanwhile."""

@@ -40,6 +40,7 @@ class Pass:
         base: refine: the last level all of whose points are.
         strict: refine: by how much less than usual predictions are trusted.
         centres: refine: of the last level, only the centres of cells.
+        part, parts: refine, where everything is: which of how many equal parts of a tile's points.
     """
 
     kind: Literal["lattice", "refine", "audit", "compose"]
@@ -48,6 +49,8 @@ class Pass:
     base: int = 0
     strict: float = 1.0
     centres: bool = False
+    part: int = 0
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -180,14 +183,20 @@ class Course:
             and last.audit >= asked.audit
         )
 
-    def asking(self, asked: RefineSpec | None) -> Course:
-        """What follows where something tighter is asked for, or None: everything."""
+    def asking(self, asked: RefineSpec | None, parts: int = 1) -> Course:
+        """What follows where something tighter is asked for, or None: everything.
+
+        Args:
+            asked: what.
+            parts: in how many steps a tile's points are evaluated, where all of them are.
+        """
         then = replace(self, asked=(*self.asked, asked))
-        if asked is None:
-            last = self.step.bit_length() - 1
-            number = len(then.asked) - 1
-            return then._with(Pass("refine", number, last, base=last), Pass("compose", number))
-        return then._with_round(1.0, 0)
+        if asked is not None:
+            return then._with_round(1.0, 0)
+        last, number = self.step.bit_length() - 1, len(then.asked) - 1
+        whole = Pass("refine", number, last, base=last, parts=parts)
+        of_parts = [replace(whole, part=part) for part in range(parts)]
+        return then._with(*of_parts, Pass("compose", number))
 
     def _with(self, *passes: Pass) -> Course:
         return replace(self, passes=(*self.passes, *passes))

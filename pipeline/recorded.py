@@ -1,9 +1,8 @@
 """A computation on a GPU that is recorded once and then replayed, without Python in between.
 
-A point of a ResNet-20 is some eighty operators, and Python needs longer to start most of them than a
-fast GPU to run them. A CUDA graph holds them all: the next point is a write of the
-weights and one launch. What cannot be recorded, or does not come back to the bit, is computed as
-ever.
+A point of a ResNet-20 is some eighty operators, and Python needs longer to start most of them than
+a fast GPU to run them. A CUDA graph holds them all: the next point is a write of the weights and
+one launch. What cannot be recorded, or does not come back to the bit, is computed as ever.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline import audit, refine
 from pipeline.audit import Certificate
-from pipeline.course import UNSEEN, Course
+from pipeline.course import UNSEEN, Course, Pass
 from pipeline.evaluations import Evaluations, Points
 from pipeline.grid import Step, Tile
 from pipeline.lattice import Floats, Lattice
@@ -77,8 +77,10 @@ class Refined:
                 mask = np.zeros(self.grid.shape(step.tile), dtype=bool)
                 mask[course.lattice(self.grid).part(rows, columns).at(0)] = True
             case "refine" if the_pass.base == course.lattice(self.grid).levels - 1:
-                _, levels = self.evaluations.known(step.frame, rows, columns, step.number)
-                mask = levels < 0
+                # Its parts have no points in common: none has to know of those before it.
+                before = step.number - the_pass.part
+                _, levels = self.evaluations.known(step.frame, rows, columns, before)
+                mask = (levels < 0) & _part(rows, columns, the_pass)
             case "refine":
                 lattice, _, levels, found = self._estimate(
                     course, step.number, step.frame, rows, columns, the_pass.level
@@ -374,6 +376,13 @@ def _inside(lattice: Lattice, rows: slice, columns: slice) -> tuple[slice, slice
     """Where a part of the grid lies in the larger one of `lattice`."""
     y, x = lattice.y.start, lattice.x.start
     return slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x)
+
+
+def _part(rows: slice, columns: slice, the_pass: Pass) -> NDArray[np.bool_]:
+    """The points of a pass's part: on diagonals, so that lines of points have parts as well."""
+    y, x = np.ogrid[rows, columns]
+    found: NDArray[np.bool_] = (y + x) % the_pass.parts == the_pass.part
+    return found
 
 
 def _ranks(note: Mapping[str, Any]) -> dict[Tile, list[int]]:

@@ -139,6 +139,11 @@ def test_passes_have_names() -> None:
     passed = again.audited(replace(failed, bound=0.0), 0)
     assert refinement.phase(passed, passed.last) == "composing"
     assert refinement.phase(None, 0) == "coarsest points"
+    whole = passed.asking(None, parts=3)
+    names = [refinement.phase(whole, number) for number in range(passed.last + 1, whole.last + 1)]
+    parts = [f"every point, part {k} of 3" for k in (1, 2, 3)]
+    assert names == [*parts, "composing"]
+    assert refinement.phase(passed.asking(None), passed.last + 1) == "every point"
 
 
 def test_progress_says_the_pass_and_the_share() -> None:

@@ -229,6 +229,26 @@ def test_everything_is_evaluated_where_nothing_may_be_predicted_any_more(store: 
     assert verify(store) == []
 
 
+def test_what_takes_long_is_evaluated_in_parts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.steps._PART_SECONDS", 1e-9)
+    monkeypatch.setattr("cluster.steps._MOST_PARTS", 5)
+    before, composed = evaluated_points(store), COMPOSE
+    observer = refine(store, HillCrew(store, seed=3), None)
+    facts = Refined(store).evaluations.facts
+    points = [facts(step).points for step in observer.tiles if step.number > composed]  # type: ignore[attr-defined]
+    assert len(points) == (5 + 1) * GRID.tile_count
+    assert sum(points) == GRID.points - before
+    assert max(points) <= 33 * 33 / 5 + 1
+    np.testing.assert_array_equal(store.read("loss", "train"), exactly(store))
+    assert verify(store) == []
+    # A tile that is lost is put together from all parts again.
+    store.withdraw(Tile(0, 1, 0))
+    refine(store, HillCrew(store), None)
+    assert finished(store)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("done", [2, 4 * COMPOSE + 2])
 def test_more_may_be_asked_for_at_any_time(tmp_path: Path, done: int) -> None:

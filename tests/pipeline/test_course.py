@@ -102,6 +102,9 @@ def test_everything_satisfies_whatever_is_asked_for() -> None:
     assert kinds(everything, course.last + 1) == [("refine", 2, 2, 1.0), ("compose", 0, 0, 1.0)]
     assert everything.satisfies(None)
     assert everything.satisfies(RefineSpec(tolerance=1e-9))
+    *parts, compose = course.asking(None, parts=3).passes[course.last + 1 :]
+    assert [(each.part, each.parts, each.base) for each in parts] == [(k, 3, 2) for k in range(3)]
+    assert compose.kind == "compose"
 
 
 def test_a_course_reads_back_exactly(store: Store) -> None:
