@@ -133,6 +133,10 @@ class Steps:
             self._decide(self._now.asking(self._asked, self._parts()))
             self._asks = False
         self._skip_composing()
+        for number in range(self._now.last + 1):
+            is_noted = functools.partial(self._refined.evaluations.is_noted, number)
+            if not self._left[number] and not self._ask(is_noted):
+                self._note(number)
         self._nearby = _Nearby(self._refined, self._now)
 
     def after(self, work: Work, done: Done) -> list[Work]:
@@ -149,6 +153,8 @@ class Steps:
         self._through[work.tile] = now
         for number in range(before, now):
             self._left[number] -= 1
+            if not self._left[number]:
+                self._note(number)
         ready: list[Work] = []
         for number in range(before, now):
             ready += self._after_pass(number, work.tile)
@@ -242,6 +248,10 @@ class Steps:
             self._decide(self._ask(lambda: self._refined.certify(course, number)))
         if following <= self._now.last and self._now.passes[following].kind == "audit":
             self._draw(following)
+
+    def _note(self, number: int) -> None:
+        """Note what a pass that is through has cost, for whoever goes on later."""
+        self._ask(functools.partial(self._refined.evaluations.note_pass, number))
 
     def _draw(self, number: int) -> None:
         """Draw the sample of an audit, if it is not drawn."""

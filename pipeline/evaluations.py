@@ -6,13 +6,16 @@ the bit whoever does: a straggler or a duplicate cannot undo what a later pass h
     evaluated/points   uint8    (pass, frame, y, x)           1 where the pass evaluated the point
     evaluated/values   float32  (pass, frame, field, y, x)    a field is a quantity of a split
     evaluated/steps    float64  (fact, pass, frame, tile_y, tile_x)   written last: the commit
+
+What all steps of a pass that is through have cost is in one note besides, `costs/pass-N.json`: a
+store that is far away would need a minute for some thousand commits.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +34,9 @@ _READERS = 32
 # What is kept of records that were read: 28 bytes a point, and a record itself weighs so much.
 _KEPT_POINTS = 6_000_000
 _RECORD_POINTS = 25
+# From so many unread commits of a pass on, its note is looked for first.
+_MANY = 8
+_COSTS = ("points", "seconds", "worker")  # the columns of that note
 
 T = TypeVar("T")
 
@@ -120,11 +126,25 @@ class Evaluations:
     def costs(self, steps: Iterable[Step]) -> dict[Step, StepFacts]:
         """What these committed steps cost, each read once; without those that are damaged."""
         steps = list(steps)
+        self._recall(steps)
         unread = [step for step in steps if step not in self._facts]
         for step, facts in zip(unread, self.several(self._sound_facts, unread), strict=True):
             if facts is not None:
                 self._facts[step] = facts
         return {step: self._facts[step] for step in steps if step in self._facts}
+
+    def note_pass(self, number: int) -> None:
+        """Note what all steps of a pass have cost, where none of them is damaged."""
+        steps = self._steps_of(number)
+        found = self.costs(steps)
+        if len(found) == len(steps):
+            costs = [(each.points, round(each.seconds, 4), each.worker) for each in found.values()]
+            columns = zip(_COSTS, zip(*costs, strict=True), strict=True)
+            self._store.write_note(_pass_note(number), dict(columns))
+
+    def is_noted(self, number: int) -> bool:
+        """Whether there is such a note."""
+        return self._store.read_note(_pass_note(number)) is not None
 
     def counts(self, steps: Iterable[Step]) -> list[int]:
         """How many points each of these committed steps evaluated.
@@ -197,6 +217,8 @@ class Evaluations:
     def withdraw(self, steps: Iterable[Step]) -> None:
         """Put steps back to pending: their commits first, then what they wrote."""
         steps = list(steps)
+        for number in {step.number for step in steps}:
+            self._store.delete_note(_pass_note(number))
         for step in steps:
             self._store.delete(f"evaluated/steps/c/0/{step.number}/{step.tile}")
         for step in steps:
@@ -206,6 +228,19 @@ class Evaluations:
         self._facts.clear()
 
     # Inside
+
+    def _recall(self, steps: Iterable[Step]) -> None:
+        """Take what steps have cost from the notes of their passes, where there are any."""
+        unread = Counter(step.number for step in steps if step not in self._facts)
+        for number, count in unread.items():
+            note = self._store.read_note(_pass_note(number)) if count >= _MANY else None
+            columns = [(note or {}).get(name, ()) for name in _COSTS]
+            if all(len(column) == self.grid.tile_count for column in columns):
+                for step, *cost in zip(self._steps_of(number), *columns, strict=True):
+                    self._facts.setdefault(step, StepFacts(*cost))
+
+    def _steps_of(self, number: int) -> list[Step]:
+        return [Step(number, *tile) for tile in self.grid.tiles()]
 
     def _read_points(self, step: Step) -> Points:
         facts = self.facts(step)
@@ -279,6 +314,10 @@ class _Recent:
         with self._lock:
             self._kept.clear()
             self._held = 0
+
+
+def _pass_note(number: int) -> str:
+    return f"costs/pass-{number}.json"
 
 
 def _weight(points: Points) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,60 @@ def test_records_read_back_exactly(store: Store) -> None:
         same(points, some_points(step))
         assert read.facts(step) == evaluations.StepFacts(len(points.y), 2.5, 7)
     assert read.counts(steps) == [len(some_points(step).y) for step in steps]
+
+
+@pytest.fixture
+def noted(store: Store) -> Store:
+    """A store whose first pass is through, and noted, and whose second is not."""
+    made = Evaluations(store)
+    for number, tile in [*((0, t) for t in GRID.tiles()), (1, Tile(0, 0, 0))]:
+        step = Step(number, *tile)
+        made.commit(step, some_points(step), seconds=number + 0.123456, worker=tile.column)
+    made.note_pass(0)
+    made.note_pass(1)
+    return store
+
+
+def test_what_a_pass_cost_is_read_in_one_piece(
+    noted: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Evaluations(noted)
+    asked = []
+    one_by_one = Evaluations.facts
+    monkeypatch.setattr(
+        Evaluations, "facts", lambda self, step: (asked.append(step), one_by_one(self, step))[1]
+    )
+    steps = sorted(read.committed())
+    found = read.costs(steps)
+    assert asked == [Step(1, 0, 0, 0)]
+    assert (read.is_noted(0), read.is_noted(1)) == (True, False)
+    for step, cost in found.items():
+        exact = one_by_one(read, step)
+        assert (cost.points, cost.worker) == (exact.points, exact.worker)
+        assert cost.seconds == pytest.approx(exact.seconds, abs=1e-4)
+
+
+@pytest.mark.parametrize("harm", ["cut", "column", "short", "withdrawn"])
+def test_a_note_of_costs_that_is_not_whole_is_done_without(noted: Store, harm: str) -> None:
+    expected = Evaluations(noted).costs(Evaluations(noted).committed())
+    path = Path(noted.url, ".lossatlas/costs/pass-0.json")
+    columns = json.loads(path.read_text())
+    if harm == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    elif harm == "column":
+        path.write_text(json.dumps({"points": columns["points"]}))
+    elif harm == "short":
+        path.write_text(json.dumps(columns | {"seconds": columns["seconds"][1:]}))
+    else:
+        gone = Step(0, *next(iter(GRID.tiles())))
+        Evaluations(noted).withdraw([gone])
+        assert not path.exists()
+        del expected[gone]
+    read = Evaluations(noted)
+    found = read.costs(read.committed())
+    assert {step: each.points for step, each in found.items()} == {
+        step: each.points for step, each in expected.items()
+    }
 
 
 def test_a_part_of_a_frame_is_what_the_passes_before_left(store: Store) -> None:
