@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 from pipeline.lattice import Floats, Lattice
 
 # What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth; a
-# kink, which ReLU networks have, leaves half. Chosen with the next one on real grids (docs/log.md).
+# kink, which ReLU networks have, leaves half. Chosen with the next three on real grids (docs/log.md).
 _DECAY = 0.5
 # Beyond that share of the tolerance a point is evaluated: errors of several levels add up.
-_TRUSTED = 0.5
+_TRUSTED = 0.6
+# On the first levels a kink may run between all that is known, and what is missed there is a large
+# piece of the picture: before this level, each trusts that much less than the next (thresholds by
+# level: Cohen, Kaber, Müller and Postel, 2003).
+_FULL_TRUST_LEVEL = 4
+_CAUTION = 0.7
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ def estimate(
         details = _or_inf(np.abs(here - plain))
         beside = _highest_nearby(np.where(is_known & is_new, details, 0.0))
         before = _DECAY * lattice.spread(_highest_nearby(doubts), current)
-        between = _between_known(lattice.is_centre(current), is_known)
+        # Where nothing was known before, centres alone are no ground to trust on.
+        between = _between_known(lattice.is_centre(current), is_known) & np.isfinite(before)
         feared = np.where(between, beside, np.maximum(before, beside))
         feared = np.where(np.isnan(predicted), np.inf, feared)
         coarse = np.where(is_known, here, predicted)
@@ -120,9 +126,13 @@ def wanted(
     points[lattice.at(level)] = True
     if centres:
         points[lattice.at(level)] = lattice.is_centre(level) | ~lattice.is_new(level)
-    points &= (found.expected > _TRUSTED / strict).any(axis=0)
+    points &= (found.expected > _trusted(level) / strict).any(axis=0)
     points[lattice.at(base)] = True
     return points & ~known
+
+
+def _trusted(level: int) -> float:
+    return _TRUSTED * _CAUTION ** max(0, _FULL_TRUST_LEVEL - level)
 
 
 def _between_known(is_centre: NDArray[np.bool_], is_known: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -11,10 +11,11 @@ from benchmarks import refinement
 
 DATA = Path(__file__).parent / "data"
 
-# Tolerance, and the share of 65 × 65 points it may take. Neighbours are four times as far apart
-# here as on the grid the points are from: these are no shares of a picture.
-CURVE = [(0.004, 0.45), (0.008, 0.30), (0.016, 0.18)]
-RANDOM = [(0.008, 0.35), (0.016, 0.20)]
+# Tolerance, and the share of 65 × 65 points it may take, of which a fourth are evaluated in any
+# case. Neighbours are four times as far apart here as on the grid the points are from: these are no
+# shares of a picture.
+CURVE = [(0.004, 0.50), (0.008, 0.38), (0.016, 0.31)]
+RANDOM = [(0.008, 0.44), (0.016, 0.29)]
 
 
 @pytest.mark.parametrize(
@@ -25,8 +26,7 @@ def test_few_points_of_real_planes_do(name: str, tolerance: float, share: float)
     surfaces = refinement.load(DATA / f"{name}.npz")
     found = refinement.refined(surfaces, ["loss"], "log", tolerance)
     assert found["share"] <= share
-    # One point in a thousand is what an audit allows; on so few points that is four.
-    assert found["beyond"] <= 0.001
+    assert found["beyond"] == 0
 
 
 def test_a_sixth_of_the_points_of_a_real_plane_do_at_half_a_step_of_colour() -> None:
@@ -34,7 +34,7 @@ def test_a_sixth_of_the_points_of_a_real_plane_do_at_half_a_step_of_colour() -> 
     surfaces = refinement.load(DATA / "random-257.npz")
     found = refinement.refined(surfaces, ["loss"], "log", 0.002)
     assert found["share"] < 0.175
-    assert found["beyond"] < 0.0002
+    assert found["beyond"] < 0.00005
     assert found["underestimated"] < 0.2
 
 
@@ -44,8 +44,8 @@ def test_every_quantity_is_held(name: str, space: refinement.Space) -> None:
     surfaces = refinement.load(DATA / f"{name}.npz")
     found = refinement.refined(surfaces, list(surfaces), space, 0.016, error=0.04)
     assert found["quantities"] == ["loss", "error", "loss_stderr"]
-    assert found["share"] < 0.8
-    assert found["beyond"] <= 0.002
+    assert found["share"] < 0.84
+    assert found["beyond"] <= 0.001
 
 
 @pytest.mark.parametrize("name", ["curve-65", "random-65"])
