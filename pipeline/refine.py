@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.lattice import Floats, Lattice
 
 # What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth; a
-# kink, which ReLU networks have, leaves half. Chosen with the next three on real grids (docs/log.md).
+# kink, which ReLU networks have, leaves half. Chosen with the rest on real grids (docs/log.md).
 _DECAY = 0.5
 # Beyond that share of the tolerance a point is evaluated: errors of several levels add up.
 _TRUSTED = 0.6
