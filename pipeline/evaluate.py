@@ -39,8 +39,9 @@ from pipeline.recorded import Record, Recorded, cuda_graph
 T = TypeVar("T")
 
 # The largest activation of one chunk. On a CPU it stays in the cache: twice this costs a quarter of
-# the speed (docs/log.md). A GPU wants work: 1,024 images of a ResNet-20 there.
-_CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}
+# the speed (docs/log.md). A GPU wants work, and calibrating sets that are one chunk (decision 019):
+# 8,192 images of a ResNet-20 there, in some two gigabytes; where that is too much it takes less.
+_CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 512 << 20}
 _LARGEST_CHUNK = {"cpu": 512, "cuda": 8192}
 
 

@@ -463,7 +463,7 @@ def test_a_device_without_room_for_one_example_is_told_plainly() -> None:
 def test_the_chunk_follows_from_the_network_and_the_kind_of_device() -> None:
     image_of_resnet20 = 16 * 32 * 32 * 4
     assert _chunk_size(image_of_resnet20, "cpu") == 32
-    assert _chunk_size(image_of_resnet20, "cuda") == 1024
+    assert _chunk_size(image_of_resnet20, "cuda") == 8192
     assert (_chunk_size(8, "cpu"), _chunk_size(8, "cuda")) == (512, 8192)
     assert (_chunk_size(1 << 30, "cpu"), _chunk_size(1 << 30, "cuda")) == (1, 1)
 
