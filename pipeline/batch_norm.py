@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline.errors import LossatlasError
 from pipeline.lockstep import Meet
+
+_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+
+
+class BatchNormError(LossatlasError):
+    """A batch norm of which the statistics asked for cannot be had."""
 
 
 class Statistics:
@@ -120,10 +127,34 @@ def has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
+def check_frozen(network: nn.Module) -> None:
+    """Raises BatchNormError where a batch norm has no running statistics to use."""
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise BatchNormError(
+                f"{name or 'the network'} keeps no running statistics (track_running_stats), which "
+                "evaluate.batch_norm: frozen wants. Use batch_norm: recompute"
+            )
+
+
 def replace_batch_norm(network: nn.Module, statistics: Statistics) -> nn.Module:
-    """`network` with every batch norm taking its moments from `statistics`; changed in place."""
-    if isinstance(network, _BatchNorm):
-        return PopulationNorm(network, statistics)
-    for name, child in network.named_children():
-        setattr(network, name, replace_batch_norm(child, statistics))
-    return network
+    """`network` with every batch norm taking its moments from `statistics`; changed in place.
+
+    Raises:
+        BatchNormError: one does something else in its forward as well.
+    """
+    made: dict[nn.Module, nn.Module] = {}  # one may be in several places
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm):
+            if type(module).forward not in _FORWARDS:
+                raise BatchNormError(
+                    f"{name or 'the network'} is a {type(module).__name__}, a batch norm with a "
+                    "forward of its own; wanted torch's, whose statistics can be recomputed. Use "
+                    "batch_norm: frozen, or keep the two apart"
+                )
+            made[module] = PopulationNorm(module, statistics)
+    for parent in list(network.modules()):
+        for name, child in parent._modules.items():  # named_children leaves out second names
+            if child in made:
+                parent._modules[name] = made[child]
+    return made.get(network, network)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 import re
@@ -10,7 +9,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,8 +52,7 @@ def load(path: str) -> dict[str, torch.Tensor]:
             f"{path} ends in {suffix or 'no suffix'}; wanted .safetensors, .pt, .pth, .th or "
             ".ckpt. Check the path, or save the weights as safetensors"
         )
-    with _open(path) as file:
-        content = file.read()
+    content = _content(path)
     read = _read_safetensors if suffix == ".safetensors" else _read_pickle
     state = _unwrap(_unnest(read(content, path), path))
     return {name: _usable(tensor, name, path) for name, tensor in state.items()}
@@ -122,6 +120,12 @@ def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def missing_statistic(state: State, network: nn.Module) -> str | None:
+    """The first running statistic of a batch norm that `state` lacks."""
+    names = (n for n in _buffers(network) if n.endswith(("running_mean", "running_var")))
+    return next((name for name in names if name not in state), None)
+
+
 def named(flat: np.ndarray, network: nn.Module) -> dict[str, torch.Tensor]:
     """The inverse of `weights`: float32 (P,) → name → tensor of the parameter's shape."""
     parameters = dict(network.named_parameters())
@@ -181,19 +185,6 @@ def curve_points(state: State, network: nn.Module, where: str) -> list[np.ndarra
     ]
 
 
-def digest(path: str) -> str:
-    """The sha256 (hex) of the file's bytes.
-
-    Raises:
-        CheckpointError: no such file, or it cannot be read.
-    """
-    sha256 = hashlib.sha256()
-    with _open(path) as file:
-        while block := file.read(1 << 20):
-            sha256.update(block)
-    return sha256.hexdigest()
-
-
 def save(path: str, state: State) -> None:
     """Write name → tensor as safetensors, whole or not at all.
 
@@ -221,7 +212,7 @@ def save(path: str, state: State) -> None:
         ) from None
 
 
-def _open(path: str) -> IO[bytes]:
+def _content(path: str) -> bytes:
     import fsspec
 
     try:
@@ -231,8 +222,9 @@ def _open(path: str) -> IO[bytes]:
                 raise CheckpointError(
                     f"{path} is a folder; wanted a checkpoint file. Name the file"
                 )
-            file: IO[bytes] = filesystem.open(location, "rb")
-            return file
+            with filesystem.open(location, "rb") as file:
+                content: bytes = file.read()
+                return content
     except UnreachableError:
         raise
     except FileNotFoundError:

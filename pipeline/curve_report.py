@@ -195,6 +195,11 @@ def of_render(
             f"plane.kind is {spec.plane.kind}; wanted curve. Give the spec of a curve's plane, or "
             "the folder of lossatlas connect"
         )
+    if spec.plane.frames is not None:
+        raise ReportError(
+            "plane.frames is the curves of a film; wanted one. Give a spec with start, bend and "
+            "end as plane.weights, or what lossatlas connect was given, with --frame"
+        )
     code = network.source(spec.network.factory)
     net = network.build(spec.network.factory, spec.network.kwargs, code)
     states = [checkpoint.load(path) for path in spec.plane.weights]
@@ -284,8 +289,10 @@ class _Measure:
         values = {q: of_splits.astype(np.float64) for q, of_splits in measured.items()}
         if not self._classifies:
             return values
-        outputs = torch.split(torch.cat([output for output, _ in self._seen]), self._sizes)
-        targets = torch.split(torch.cat([target for _, target in self._seen]), self._sizes)
+        # The last ones: a try that did not fit the device's memory was heard as well.
+        count = sum(self._sizes)
+        heard = (torch.cat(each)[-count:] for each in zip(*self._seen, strict=True))
+        outputs, targets = (torch.split(each, self._sizes) for each in heard)
         softmaxes = [of_split.double().softmax(-1) for of_split in outputs]
         self._first = self._first or softmaxes
         both = [(own + first) / 2 for own, first in zip(softmaxes, self._first, strict=True)]

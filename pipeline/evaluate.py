@@ -2,7 +2,8 @@
 
 Examples go through the network in chunks that fit in the cache. The size of a chunk follows from
 the network alone, and sums over examples are taken in one fixed order in float64: what is computed
-at a point depends neither on the tile it is in nor on who computes it.
+at a point depends neither on the tile it is in nor on who computes it. One thing may move last bits
+on a GPU: where its memory holds no whole chunk, chunks are halved.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.batch_norm import Statistics, has_batch_norm, replace_batch_norm
+from pipeline.batch_norm import Statistics, check_frozen, has_batch_norm, replace_batch_norm
 from pipeline.errors import LossatlasError, one_line
 from pipeline.grouped import group_size, losses_and_errors
 from pipeline.lockstep import Meet, lockstep
@@ -119,6 +120,8 @@ class Evaluator:
         network = network.eval().requires_grad_(False).to(self._device)
         if self._recompute:
             network = replace_batch_norm(network, self._statistics)
+        elif batch_norm == "frozen":
+            check_frozen(network)
         self._network = network
         self._place = Placement(network, self._device)
         with arithmetic(precision):
@@ -203,7 +206,7 @@ class Evaluator:
                 )
             self._threads.shutdown()
             self._cut(largest // 2)
-            _give_back_memory(self._device)
+            give_back_memory(self._device)
 
     def _measure(self, points: list[list[float]]) -> Tensor:
         """The quantities, float64 (quantities, splits, points), at a group of points x, y."""
@@ -287,46 +290,55 @@ class Evaluator:
 
         Returns the bytes of the largest activation of one example, and the shape of their outputs.
         """
-        first = self._splits[0]
-        tried = Examples(first.name, first.inputs[:2], first.targets[:2])
-        sizes = [tried.inputs[0].nbytes]
+        sizes = [0]
         hooks = [
             module.register_forward_hook(lambda _m, _i, output: sizes.append(_bytes(output)))
             for module in self._network.modules()
         ]
         self._statistics.calibrate(lambda value, combine: combine([value]))
         try:
+            shapes = []
+            for split in self._splits:
+                sizes.append(split.inputs[0].nbytes)
+                shapes.append(self._try(split))
+                self._statistics.apply()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return max(sizes), shapes[0]
+
+    def _try(self, split: Examples) -> torch.Size:
+        """Put two examples of a split through network and loss; the shape of their outputs."""
+        tried = Examples(split.name, split.inputs[:2], split.targets[:2])
+        try:
             with torch.inference_mode():
                 outputs = self._outputs(tried.inputs)
                 if self._loss is cross_entropy:
-                    self._check_classes(outputs.shape[-1])
+                    _check_classes(split, outputs.shape[-1])
                 losses = self._loss(outputs, tried.targets)
         except (EvaluateError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             raise EvaluateError(
-                f"the network or the loss does not take the data (inputs {_shape(tried.inputs)}, "
-                f"targets {_shape(tried.targets)}): {one_line(error, 300)}. "
-                "Check network, data and evaluate.loss"
+                f"the network or the loss does not take the data of {split.name} "
+                f"(inputs {_shape(tried.inputs)}, targets {_shape(tried.targets)}): "
+                f"{one_line(error, 300)}. Check network, data and evaluate.loss"
             ) from error
-        finally:
-            for hook in hooks:
-                hook.remove()
         if losses.shape != (len(tried.inputs),):
             raise EvaluateError(
                 f"the loss gives {tuple(losses.shape)} for {len(tried.inputs)} examples; wanted "
                 "one value an example"
             )
-        return max(sizes), outputs.shape
+        return outputs.shape
 
-    def _check_classes(self, classes: int) -> None:
-        for split in self._splits:
-            low, high = int(split.targets.min()), int(split.targets.max())
-            if low < 0 or high >= classes:
-                raise EvaluateError(
-                    f"data split {split.name} has classes {low} to {high} and the network "
-                    f"{classes} outputs; wanted classes 0 to {classes - 1}. Check network.kwargs"
-                )
+
+def _check_classes(split: Examples, classes: int) -> None:
+    low, high = int(split.targets.min()), int(split.targets.max())
+    if low < 0 or high >= classes:
+        raise EvaluateError(
+            f"data split {split.name} has classes {low} to {high} and the network "
+            f"{classes} outputs; wanted classes 0 to {classes - 1}. Check network.kwargs"
+        )
 
 
 def recorder(device: torch.device) -> Record | None:
@@ -362,8 +374,9 @@ def _keep_freed_memory() -> None:
     torch.empty(4 << 20, dtype=torch.uint8)
 
 
-def _give_back_memory(device: torch.device) -> None:
-    # Chunks that met in lockstep leave their frames, and so their tensors, in a cycle.
+def give_back_memory(device: torch.device) -> None:
+    """Let others have what evaluators that are gone have held of `device`."""
+    # Recordings hold themselves in a cycle, and so do chunks that met in lockstep.
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

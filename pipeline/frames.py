@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,10 +20,10 @@ import numpy as np
 from torch import nn
 
 from pipeline import checkpoint, plane
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, one_line
 from pipeline.fingerprint import digest_of_array
 from pipeline.grid import Extent
-from pipeline.place import is_url
+from pipeline.place import UnreachableError, is_url, reached
 from pipeline.plane import FrameFacts, Plane, Vector
 
 _ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
@@ -151,7 +151,7 @@ def survey(
     given = ends is not None
     bases: list[Basis] = []
     seen: list[tuple[tuple[plane.Anchor, ...], np.ndarray]] = []
-    digests, flat = [], 0
+    digests = []
     previous: Plane | None = None
     for index, path in enumerate(paths):
         start, bend, end = _points(path, net, *(ends or (None, None)))
@@ -164,7 +164,6 @@ def survey(
         digests.append(digest_of_array(start, bend, end))
         spanned = _spanned(start, end, bend)
         if spanned is None:
-            flat += 1
             bases.append(Basis(bases[-1].frame if bases and previous else -1, 1))
         else:
             sign: Literal[1, -1] = 1
@@ -255,14 +254,25 @@ def _same(ends: tuple[Vector, Vector], found: tuple[Vector, Vector]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(ends, found, strict=True))
 
 
-def _checkpoints(folder: str) -> Iterator[str]:
-    files, root = fsspec.core.url_to_fs(folder)
+def _checkpoints(folder: str) -> list[str]:
     pattern = "*" in Path(folder).name
-    if not pattern and not files.isdir(root):
-        raise FramesError(f"plane.frames: {folder} is no folder; wanted one with checkpoints")
-    for path in files.glob(root) if pattern else files.ls(root, detail=False):
-        if str(path).endswith(_ENDINGS):
-            yield files.unstrip_protocol(path) if is_url(folder) else str(path)
+    try:
+        with reached(folder):
+            files, root = fsspec.core.url_to_fs(folder)
+            if not pattern and not files.isdir(root):
+                raise FramesError(
+                    f"plane.frames: {folder} is no folder; wanted one with checkpoints"
+                )
+            paths = files.glob(root) if pattern else files.ls(root, detail=False)
+    except (FramesError, UnreachableError):
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        raise FramesError(
+            f"plane.frames: {folder} cannot be read ({one_line(error)}); wanted a folder of "
+            "checkpoints, or a pattern of them. Check the path and its permissions"
+        ) from None
+    found = [str(path) for path in paths if str(path).endswith(_ENDINGS)]
+    return [files.unstrip_protocol(path) for path in found] if is_url(folder) else found
 
 
 def _number(path: str) -> int | None:

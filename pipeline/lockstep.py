@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from threading import Semaphore
 from typing import Any, TypeVar
 
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, one_line
 
 T = TypeVar("T")
 Combine = Callable[[list[Any]], Any]
@@ -33,13 +33,24 @@ def lockstep(tasks: Sequence[Callable[[Meet], T]], threads: Executor) -> list[T]
         threads: at least as many as tasks.
 
     Raises:
-        LockstepError: a task ended while another still wanted to meet.
+        LockstepError: a task ended while another still wanted to meet, or there is no thread for
+            one.
         Exception: the first one that a task raised.
     """
     if len(tasks) == 1:
         return [tasks[0](lambda value, combine: combine([value]))]
     line = _Line(len(tasks))
-    futures = [threads.submit(line.run, place, task) for place, task in enumerate(tasks)]
+    futures = []
+    try:
+        for place, task in enumerate(tasks):
+            futures.append(threads.submit(line.run, place, task))
+    except RuntimeError as error:
+        line.abandon(
+            LockstepError(
+                f"no thread for each of {len(tasks)} chunks ({one_line(error)}); wanted one. Use "
+                "fewer examples in the first split, or allow more threads"
+            )
+        )
     results = [future.result() for future in futures]
     if line.failure is not None:
         raise line.failure
@@ -72,6 +83,12 @@ class _Line:
             self.failure = error
         self._hand_over(place)
         return result
+
+    def abandon(self, failure: Exception) -> None:
+        """Let everybody go, also those that wait for tasks which never began."""
+        self.failure = failure
+        for turn in self._turns:
+            turn.release()
 
     def _meet(self, place: int, value: Any, combine: Combine) -> Any:
         meetings = self._meetings

@@ -29,7 +29,7 @@ from pipeline.spec import NormaliseSpec
 from pipeline.usercode import UserCode
 
 # Raised when the same spec would train to other weights than before.
-NUMERICS = 1
+NUMERICS = 2  # since training on CUDA computes in float32 and the same way at every call
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def load_material(
         "numerics": NUMERICS,
         # A path is a name on one machine; the code it leads to counts by its digest.
         "network.factory": spec.network.factory.rpartition("/")[2],
-        "network.kwargs": spec.network.kwargs,
+        "network.kwargs": spec.network.model_dump(mode="json")["kwargs"],
         "network.code": codes.network.digest if codes.network else None,
         "loss": spec.loss.rpartition("/")[2],
         "loss.code": codes.loss.digest if codes.loss else None,

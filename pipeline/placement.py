@@ -58,7 +58,7 @@ class Placement:
         self._plane = plane
         self._origin, self._u, self._v = (
             torch.tensor(vector)[self._order].to(self._device)
-            if vector.size > 1
+            if vector.size == self._flat.numel()
             else torch.zeros_like(self._flat, dtype=torch.float64)
             for vector in (plane.origin, plane.u, plane.v)
         )

@@ -14,6 +14,7 @@ import torch
 
 from pipeline.course import Course
 from pipeline.errors import LossatlasError
+from pipeline.evaluate import Evaluator, give_back_memory
 from pipeline.grid import Grid
 from pipeline.lattice import first_points
 from pipeline.place import is_url
@@ -73,19 +74,25 @@ def measure(prepared: Prepared, device: str = "cpu") -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = prepared.evaluator if device == "cpu" else evaluator(prepared.inputs, device)
-        plane, extent = prepared.first_plane(), prepared.frames[0].extent
-        middle = (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2
-        # As many as go together in a tile: a small network's single point takes twice its time.
-        some = np.tile(middle, (found.group, 1))
-        found.evaluate(plane, some)
-        began, points = time.perf_counter(), 0
-        while points == 0 or time.perf_counter() - began < _MEASURING_SECONDS:
-            found.evaluate(plane, some)
-            points += len(some)
-        return (time.perf_counter() - began) / points
+        if device == "cpu":
+            return _seconds_a_point(prepared, prepared.evaluator)
+        return _seconds_a_point(prepared, evaluator(prepared.inputs, device))
     finally:
         torch.set_num_threads(threads)
+        give_back_memory(torch.device(device))  # to the workers
+
+
+def _seconds_a_point(prepared: Prepared, evaluator: Evaluator) -> float:
+    plane, extent = prepared.first_plane(), prepared.frames[0].extent
+    middle = (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2
+    # As many as go together in a tile: a small network's single point takes twice its time.
+    some = np.tile(middle, (evaluator.group, 1))
+    evaluator.evaluate(plane, some)
+    began, points = time.perf_counter(), 0
+    while points == 0 or time.perf_counter() - began < _MEASURING_SECONDS:
+        evaluator.evaluate(plane, some)
+        points += len(some)
+    return (time.perf_counter() - began) / points
 
 
 def resolve_grid(prepared: Prepared, seconds_a_point: float, workers: int) -> Grid:

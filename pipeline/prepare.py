@@ -199,25 +199,24 @@ class _Geometry:
 def _geometry(spec: RenderSpec, net: nn.Module) -> _Geometry:
     asked = spec.plane
     if isinstance(asked, CurvePlane) and asked.frames is not None:
-        return _film(asked, net)
+        return _film(spec, asked, net)
     weights, buffers = _load_weights(spec, net)
     the_plane, frame, facts = _span(spec, net, weights)
     digests = tuple(digest_of_array(w) for w in weights)
     return _Geometry(Still(the_plane), (frame,), digests, facts, buffers)
 
 
-def _film(asked: CurvePlane, net: nn.Module) -> _Geometry:
+def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
     paths = frames.listing(asked.frames or ())
     ends = None
-    first, buffers = paths[0], {}
+    first = paths[0]
     if asked.weights:
         first = asked.weights[0]
         start, end = (
             _load(path, net, f"plane.weights[{i}]")[0] for i, path in enumerate(asked.weights)
         )
         ends = start, end
-    state = checkpoint.load(first)
-    buffers = {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
+    buffers = _buffers(spec, checkpoint.load(first), net, Path(first).name)
     extent = asked.extent or "common"
     found = frames.survey(paths, ends, net, asked.curve, extent, asked.margin)
     facts = {
@@ -239,6 +238,19 @@ def _load(path: str, net: nn.Module, what: str) -> tuple[Vector, dict[str, NDArr
     return checkpoint.weights(state, net).astype("f8"), buffers
 
 
+def _buffers(
+    spec: RenderSpec, state: checkpoint.State, net: nn.Module, where: str
+) -> dict[str, NDArray[np.generic]]:
+    """The buffers that come with a checkpoint, which of a curve need not hold them."""
+    missing = checkpoint.missing_statistic(state, net)
+    if missing is not None and spec.evaluate.batch_norm == "frozen":
+        raise PrepareError(
+            f"{where} holds no statistics of batch norms ({missing}), which evaluate.batch_norm: "
+            "frozen wants. Use batch_norm: recompute"
+        )
+    return {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
+
+
 def _load_weights(
     spec: RenderSpec, net: nn.Module
 ) -> tuple[list[Vector], dict[str, NDArray[np.generic]]]:
@@ -251,8 +263,8 @@ def _load_weights(
             raise PrepareError(
                 f"{where} is no curve checkpoint; wanted one, or start, bend and end as three"
             )
-        buffers = {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
-        return [w.astype("f8") for w in checkpoint.curve_points(state, net, where)], buffers
+        points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
+        return points, _buffers(spec, state, net, where)
     loaded = [_load(path, net, f"plane.weights[{index}]") for index, path in enumerate(paths)]
     return [weights for weights, _ in loaded], loaded[0][1]
 
@@ -311,7 +323,7 @@ def _parts(
         "numerics": NUMERICS,
         # A path is a name on one machine; the code it leads to counts by its digest.
         "network.factory": spec.network.factory.rpartition("/")[2],
-        "network.kwargs": spec.network.kwargs,
+        "network.kwargs": spec.network.model_dump(mode="json")["kwargs"],
         "network.code": codes.network.digest if codes.network else None,
         "network.buffers": digest_of_array(*buffers),
         "plane.kind": spec.plane.kind,

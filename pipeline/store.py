@@ -467,9 +467,16 @@ def _kind(url: str) -> str:
     """What is at `url`: nothing, a store, the remains of an unfinished creation, or other."""
     if not is_url(url):
         path = Path(url)
-        if path.exists() and not path.is_dir():
+        try:
+            exists = path.exists()
+        except OSError as error:  # too long a name, or a folder on the way that nobody may enter
+            raise StoreError(
+                f"{url} cannot be looked for ({error.strerror}); wanted the path of a .zarr. Check "
+                "its length and the permissions of its folders"
+            ) from None
+        if exists and not path.is_dir():
             return "other"
-        if path.exists() and not os.access(path, os.R_OK | os.X_OK):
+        if exists and not os.access(path, os.R_OK | os.X_OK):
             raise StoreError(f"{url} cannot be read; wanted read permission")
     try:
         attributes = dict(remote.open_group(url, "r", use_consolidated=False).attrs)

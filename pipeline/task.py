@@ -15,7 +15,8 @@ from torch import nn
 
 from pipeline import network, usercode
 from pipeline.course import Course
-from pipeline.evaluate import Evaluator, room_on
+from pipeline.errors import one_line
+from pipeline.evaluate import EvaluateError, Evaluator, room_on
 from pipeline.evaluations import Points
 from pipeline.frames import Planes
 from pipeline.grid import Step, Tile
@@ -166,7 +167,14 @@ class TileRenderer:
         self, frame: int, coordinates: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float32]]:
         """Every quantity at points (n, 2) of a frame: float32 (splits, n) each."""
-        return self._evaluator.evaluate(self._plane(frame), coordinates)
+        plane = self._plane(frame)
+        try:
+            return self._evaluator.evaluate(plane, coordinates)
+        except OSError as error:  # the user's own, which says nothing of the store
+            raise EvaluateError(
+                f"the network or the loss failed with {type(error).__name__}: "
+                f"{one_line(error, 300)}. Check the code they are from, and what it reads"
+            ) from error
 
     def _fidelity(self, inputs: RenderInputs, device: str) -> Fidelity:
         """How far the render's precision is from float32 on this device, over a spread of points.

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from pipeline.descent import (
 from pipeline.errors import one_line
 from pipeline.folder import TrainingError, write, write_tensors
 from pipeline.material import Material
+from pipeline.precision import arithmetic
 
 CHECKPOINT_SECONDS = 10.0
 _PROGRESS_SECONDS = 0.2
@@ -182,14 +184,14 @@ def train(
         The last state, and the step at which this call took over.
 
     Raises:
-        TrainingError: the loss or the weights are no longer finite, or a file cannot be
-            read or written.
+        TrainingError: the loss or the weights are no longer finite, the device has no room for a
+            step, or a file cannot be read or written.
     """
     keeper = _Keeper(job, folder, on_progress, checkpoint_seconds)
     state = _load(job, folder / "state.safetensors") or _begin(job)
     began = state.step
     size, seed = job.steps_an_epoch, job.recipe.seed
-    with private_random_numbers(job.initial.device):
+    with _room(job), arithmetic("float32"), private_random_numbers(job.initial.device):
         if state.step == 0:
             keeper.keep_frame(state, seen=0)
         for epoch in range(state.step // size, job.recipe.epochs):
@@ -198,6 +200,19 @@ def train(
                 _step(job, state, epoch, within, torch.from_numpy(pieces[within]))
                 keeper.after(state, seen=sum(len(piece) for piece in pieces[: within + 1]))
     return state, began
+
+
+@contextmanager
+def _room(job: Job) -> Iterator[None]:
+    """Say plainly where the device has no room for a step."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"{job.initial.device} has no room for a step of {job.recipe.batch} examples "
+            f"({one_line(error, 300)}); wanted memory for it. Lower train.batch and change out, or "
+            "use a larger device"
+        ) from None
 
 
 class _Keeper:

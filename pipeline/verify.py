@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,26 +27,23 @@ class Damage:
     steps: tuple[Step, ...] = ()
 
 
-def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
+def verify(store: Store) -> list[Damage]:
     """Read every chunk of every committed tile, and of every committed step, and check them.
 
     Args:
         store: opened; nothing is changed.
-        progress: called with tiles checked and tiles to check.
     """
     damages = []
     # In this order, which is against that of a driver that may be at work.
     committed = store.committed()
     records = _Records(store) if store.refined else None
     begun = sorted(committed.union(records.steps) if records else committed)
-    for number, tile in enumerate(begun, start=1):
+    for tile in begun:
         damage = records.damage(tile) if records else None
         if damage is None and tile in committed:
             damage = _damage(store, tile, records)
         if damage is not None:
             damages.append(damage)
-        if progress is not None:
-            progress(number, len(begun))
     return damages
 
 

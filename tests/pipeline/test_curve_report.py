@@ -298,5 +298,10 @@ def test_other_planes_have_no_curve(shared_data: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(ReportError, match="plane.kind is points; wanted curve"):
         curve_report.of_render(points)
+    film = read.model_copy(
+        update={"plane": spec.CurvePlane(kind="curve", weights=["a.pt", "c.pt"], frames="states")}
+    )
+    with pytest.raises(ReportError, match="plane.frames is the curves of a film; wanted one"):
+        curve_report.of_render(film)
     with pytest.raises(LossatlasError, match="a.pt: no such file"):
         curve_report.of_render(read)

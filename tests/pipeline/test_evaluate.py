@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from torch import nn
 
 from benchmarks.subject import plane_of
 from pipeline import evaluate, network
+from pipeline.batch_norm import BatchNormError
 from pipeline.evaluate import EvaluateError, Evaluator, NoRoomError, _chunk_size, room_on
+from pipeline.lockstep import LockstepError
 from pipeline.losses import cross_entropy, mean_squared_error, misclassified
 from pipeline.placement import PlacementError
 from pipeline.plane import Plane
@@ -199,6 +202,72 @@ def test_not_a_number_is_stored_as_it_comes_and_no_prediction(data: Arrays) -> N
     assert np.isfinite(evaluator.at(plane.origin)["loss"]).all()
 
 
+def test_a_batch_norm_in_several_places_is_recomputed_in_each(data: Arrays) -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.Conv2d(4, 4, 3), norm, nn.Flatten(), nn.Linear(8, 5)
+    )
+    inputs, targets = (torch.from_numpy(array) for array in data["train"])
+    weights = torch.cat([p.detach().ravel() for p in net.parameters()]).numpy()
+    with torch.no_grad():
+        outputs = copy.deepcopy(net).double().train()(inputs.double())
+    found = Evaluator(net, data, chunk=16).at(weights)
+    expected = float(F.cross_entropy(outputs, targets))
+    assert found["loss"][0] == pytest.approx(expected, rel=2e-6)
+
+
+def test_a_batch_norm_that_does_more_is_refused(data: Arrays) -> None:
+    class Activated(nn.BatchNorm2d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return F.relu(super().forward(input))
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Activated(4), nn.Flatten(), nn.Linear(48, 5))
+    with pytest.raises(BatchNormError, match=r"1 is a Activated, .*batch_norm: frozen"):
+        Evaluator(copy.deepcopy(net), data)
+    plane = plane_of(net, seed=1)
+    expected = _reference(net, data, plane, "frozen")
+    found = Evaluator(net, data, batch_norm="frozen").evaluate(plane, POINTS)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=2e-6)
+
+
+def test_statistics_that_are_not_kept_cannot_be_frozen(data: Arrays) -> None:
+    norm = nn.BatchNorm2d(3, track_running_stats=False)
+    net = nn.Sequential(norm, nn.Flatten(), nn.Linear(90, 5))
+    with pytest.raises(BatchNormError, match=r"0 keeps no running statistics .*recompute"):
+        Evaluator(copy.deepcopy(net), data, batch_norm="frozen")
+    assert np.isfinite(Evaluator(net, data).evaluate(plane_of(net, seed=1), POINTS)["loss"]).all()
+
+
+def test_a_network_of_one_parameter() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    data = {"train": (np.ones((4, 1), "f4"), np.zeros((4, 1), "f4"))}
+    evaluator = Evaluator(net, data, ["loss"], mean_squared_error)
+    plane = Plane(np.array([2.0]), np.array([1.0]), np.array([0.0]), "euclidean")
+    assert evaluator.evaluate(plane, np.array([[1.0, 5.0]]))["loss"][0, 0] == 9.0
+    assert evaluator.at(np.array([4.0]))["loss"][0] == 16.0
+
+
+def test_a_thread_that_cannot_be_had_ends_the_call_and_not_the_evaluator(
+    net: nn.Module, data: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = Evaluator(net, data, chunk=8)
+    plane = plane_of(net, seed=1)
+    submit = ThreadPoolExecutor.submit
+    asked: list[object] = []
+
+    def few(self: ThreadPoolExecutor, *rest: Any) -> Any:
+        asked.append(rest)
+        if len(asked) == 3:
+            raise RuntimeError("can't start new thread")
+        return submit(self, *rest)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", few)
+    with pytest.raises(LockstepError, match="no thread for each of 5 chunks"):
+        evaluator.evaluate(plane, POINTS)
+    assert np.isfinite(evaluator.evaluate(plane, POINTS)["loss"]).all()
+
+
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batch norms as on a GPU: one operator each, where the calibration set is one chunk."""
@@ -331,8 +400,12 @@ def test_read_only_arrays_are_taken(net: nn.Module, data: Arrays) -> None:
 
 
 def test_misfits_are_named(net: nn.Module, data: Arrays) -> None:
-    with pytest.raises(EvaluateError, match=r"does not take the data \(inputs float32 \(2, 7\)"):
-        Evaluator(copy.deepcopy(net), {"train": (np.zeros((4, 7), "f4"), np.zeros(4, int))})
+    misfit = np.zeros((4, 7), "f4"), np.zeros(4, int)
+    told = r"does not take the data of {} \(inputs float32 \(2, 7\)"
+    with pytest.raises(EvaluateError, match=told.format("train")):
+        Evaluator(copy.deepcopy(net), {"train": misfit})
+    with pytest.raises(EvaluateError, match=told.format("test")):
+        Evaluator(copy.deepcopy(net), {"train": data["train"], "test": misfit})
     inputs, targets = data["train"]
     with pytest.raises(EvaluateError, match="classes 0 to 9 and the network 5 outputs"):
         Evaluator(copy.deepcopy(net), {"train": (inputs, np.r_[9, 0, targets[2:]])})

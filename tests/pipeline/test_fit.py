@@ -371,6 +371,17 @@ def test_a_diverged_training_stops_and_keeps_its_last_good_state(tmp_path: Path)
     assert not (Path(spec.out) / "mode.safetensors").exists()
 
 
+def test_a_device_without_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = fit.prepare(fit_spec(tmp_path, IMAGES))
+
+    def no_room(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(training, "_step", no_room)
+    with pytest.raises(TrainingError, match=r"no room for a step of \d+ examples .*train.batch"):
+        fit.fit(prepared)
+
+
 def test_the_folder_of_another_training_is_refused(tmp_path: Path) -> None:
     fit.fit(fit.prepare(fit_spec(tmp_path, IMAGES)))
     other = fit_spec(tmp_path, IMAGES, train={"lr": 0.2, "seed": 4})

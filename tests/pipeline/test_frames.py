@@ -111,6 +111,13 @@ def test_a_pattern_takes_some_of_a_folder(tmp_path: Path) -> None:
         frames.listing(str(folder / "none-*"))
 
 
+def test_a_place_that_nobody_knows(tmp_path: Path) -> None:
+    with pytest.raises(FramesError, match=r"foo://x/\* cannot be read .*Check the path"):
+        frames.listing("foo://x/*")
+    with pytest.raises(FramesError, match="is no folder"):
+        frames.listing(str(tmp_path / "gone"))
+
+
 def test_nothing_holds_the_weights_of_all_frames(tmp_path: Path) -> None:
     """What the driver keeps and every worker gets grows by names and geometry alone."""
     values = 4000

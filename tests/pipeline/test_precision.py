@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -144,7 +145,9 @@ def test_bf16_is_near_float32_and_is_not_it(mode: Any) -> None:
     data = {"train": (images, np.arange(40) % 5)}
     weights = torch.cat([p.detach().ravel() for p in net.parameters()]).numpy()
     made = [
-        Evaluator(net, data, batch_norm=mode, chunk=16, precision=precision).at(weights)
+        Evaluator(copy.deepcopy(net), data, batch_norm=mode, chunk=16, precision=precision).at(
+            weights
+        )
         for precision in ("float32", "bf16")
     ]
     found = compare(*({q: v[:, None] for q, v in each.items()} for each in made), "bf16", 0.02)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from pipeline import network, plan, prepare, spec
 from pipeline.errors import LossatlasError
+from pipeline.evaluate import EvaluateError, Evaluator
 from pipeline.grid import Grid
 from pipeline.plan import PlanError
 from pipeline.prepare import PrepareError
@@ -204,3 +207,51 @@ def test_neither_tiles_nor_workers_change_one_bit_of_a_network_with_batch_norm(
             np.testing.assert_array_equal(
                 store.read(quantity, "train"), stores[0].read(quantity, "train")
             )
+
+
+def test_statistics_that_a_curve_lacks_cannot_be_frozen(tmp_path: Path) -> None:
+    kwargs = {"width": 4, "batch_norm": True, "classes": 3}
+    parameters = dict(network.build("cnn", kwargs).named_parameters())
+    curve = {f"{n}_{k}": torch.randn(p.shape) for n, p in parameters.items() for k in range(3)}
+    save_file(curve, tmp_path / "curve.safetensors")
+    images = np.random.default_rng(0).standard_normal((45, 3, 8, 8)).astype("f4")
+    np.savez(tmp_path / "data.npz", x=images, y=np.arange(45) % 3)
+    content = {
+        "name": "cnn",
+        "network": {"factory": "cnn", "kwargs": kwargs},
+        "plane": {"kind": "curve", "weights": [str(tmp_path / "curve.safetensors")]},
+        "grid": {"width": 3, "height": 3},
+        "data": {"source": str(tmp_path / "data.npz"), "splits": {"train": 30}},
+        "store": str(tmp_path / "cnn.zarr"),
+    }
+    film = {"kind": "curve", "frames": [str(tmp_path / "curve.safetensors")]}
+    for changes in ({}, {"plane": film}):
+        prepare.prepare(spec.parse(content | changes))
+        with pytest.raises(PrepareError, match=r"curve.safetensors.* holds no statistics .*frozen"):
+            prepare.prepare(spec.parse(content | changes | {"evaluate": {"batch_norm": "frozen"}}))
+
+
+def test_whatever_yaml_reads_may_be_given_to_a_network(bowl: MakeSpec, tmp_path: Path) -> None:
+    read = bowl()
+    code = "def make(day):\n    assert day.year == 2026\n    return Bowl()\n"
+    (tmp_path / "bowl" / "dated.py").write_text((tmp_path / "bowl" / "bowl.py").read_text() + code)
+    kwargs = {"day": datetime.date(2026, 11, 25)}
+    factory = str(tmp_path / "bowl" / "dated.py") + ":make"
+    content = read.model_dump() | {"network": {"factory": factory, "kwargs": kwargs}}
+    prepared = prepare.prepare(RenderSpec.model_validate(content))
+    assert prepared.parts["network.kwargs"] == {"day": "2026-11-25"}
+
+
+def test_what_user_code_cannot_open_says_nothing_of_the_store(
+    bowl: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare.prepare(bowl())
+    store, _ = prepare.create_or_match(prepared, lambda: Grid(7, 5, 3))
+    renderer = TileRenderer(prepared.inputs, store.url)
+
+    def fails(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "lexicon.json")
+
+    monkeypatch.setattr(Evaluator, "evaluate", fails)
+    with pytest.raises(EvaluateError, match=r"FileNotFoundError: .*lexicon\.json"):
+        renderer(store.pending()[0])

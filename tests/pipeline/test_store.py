@@ -200,6 +200,11 @@ def test_a_place_that_cannot_be_written() -> None:
         _create(Path("/proc/a.zarr"))
 
 
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be looked for .*length"):
+        _create(tmp_path / ("a" * 300))
+
+
 def test_unknown_names_are_refused(store: Store) -> None:
     with pytest.raises(StoreError, match="no quantity 'los'; wanted one of loss, error"):
         store.read("los", "train")
