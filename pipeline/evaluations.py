@@ -1,7 +1,9 @@
 """What a refined render has evaluated so far: one write-once record a step, beside the pictures.
 
 A step is one pass over one tile. Its record is written once, by whoever renders it, and the same to
-the bit whoever does: a straggler or a duplicate cannot undo what a later pass has added.
+the bit whoever does: a straggler or a duplicate cannot undo what a later pass has added. (Machines
+of another kind may ask for another point, by a last bit; a record that two of them have mixed is
+found when it is read, and is as damaged as any other.)
 
     evaluated/points   uint8    (pass, frame, y, x)           1 where the pass evaluated the point
     evaluated/values   float32  (pass, frame, field, y, x)    a field is a quantity of a split
@@ -255,6 +257,8 @@ class Evaluations:
             )
         values = self._read(step, "values", (step.number, step.frame, slice(None), rows, columns))
         found = values[:, y, x]
+        if (~np.isnan(values).all(axis=0) & (mask == 0)).any():
+            raise StoreError(f"step {step}: evaluated/values and evaluated/points do not agree")
         # Zarr reads a chunk that is gone as NaN, which may as well be what was found.
         if np.isnan(found).all() and not self._has_values(step):
             raise StoreError(f"step {step}: evaluated/values is missing")

@@ -105,6 +105,18 @@ def test_a_note_of_costs_that_is_not_whole_is_done_without(noted: Store, harm: s
     }
 
 
+def test_a_record_that_two_have_mixed_is_damaged(store: Store) -> None:
+    made, step = Evaluations(store), Step(0, 0, 0, 0)
+    values = np.ones((2, 2), "f4")
+    made.commit(step, Points(np.array([0, 1]), np.array([0, 0]), values), 1.0, 0)
+    points = Path(store.url, "evaluated/points/c/0/0/0/0")
+    first = points.read_bytes()
+    made.commit(step, Points(np.array([0, 2]), np.array([0, 0]), values), 1.0, 1)
+    points.write_bytes(first)
+    with pytest.raises(StoreError, match="do not agree"):
+        Evaluations(store).points(step)
+
+
 def test_a_part_of_a_frame_is_what_the_passes_before_left(store: Store) -> None:
     kept = Evaluations(store)
     steps = [Step(number, 1, row, 1) for number in range(3) for row in range(2)]
