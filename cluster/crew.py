@@ -138,7 +138,7 @@ class RayCrew:
         try:
             answer = self._ray.get(reference)
         except errors.RayTaskError as error:
-            return self._raised(awaited, error.cause, error)
+            return self._raised(awaited, error.cause)
         except errors.RayError as error:
             self.kill(worker)
             reason = _how_it_died(error)
@@ -168,7 +168,7 @@ class RayCrew:
             case _:
                 return Done(worker, *answer)
 
-    def _raised(self, awaited: _Awaited, cause: BaseException, error: Exception) -> News:
+    def _raised(self, awaited: _Awaited, cause: BaseException) -> News:
         """An exception inside a worker that itself lives on."""
         reason = describe(cause)
         if awaited.what == "tile":

@@ -18,7 +18,7 @@ from cluster.progress import teller
 from cluster.refinement import Lookout, account_lines, kept
 from cluster.run import Run
 from cluster.team import Team
-from cluster.todo import Tiles, Todo
+from cluster.todo import NOT_REFINED, Tiles, Todo
 from pipeline.grid import Grid
 from pipeline.spec import RefineSpec, RenderSpec
 from pipeline.store import Store
@@ -61,7 +61,7 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
             def store_of(workers: Team) -> tuple[Store, bool]:
                 def make_grid() -> Grid:
                     device, count = workers.device.name, workers.workers
-                    seconds = plan.measure(prepared, device)
+                    seconds = plan.measure(prepared, _here(device))
                     grid = plan.resolve_grid(prepared, seconds, count)
                     plan.plan(prepared, grid, seconds, count, device)  # refuses what cannot be
                     return grid
@@ -126,10 +126,17 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
     return run.conclude(place, say)
 
 
+def _here(device: str) -> str:
+    """What to measure on: a cluster may have GPUs where the driver's machine has none."""
+    import torch
+
+    return device if device == "cpu" or torch.cuda.is_available() else "cpu"
+
+
 def _todo(store: Store, job: _Job, choices: Choices) -> Todo:
     choices.selection.check(store.frames)
     if not store.refined:
-        return Tiles(store, choices.selection)
+        return Tiles(store, choices.selection, NOT_REFINED if job.refine else "")
     steps.check(choices.selection)
     return steps.Steps(store, job.refine, job.going_on)
 

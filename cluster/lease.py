@@ -78,6 +78,7 @@ class Lease:
         self._beat_seconds = beat_seconds
         self._clock = clock
         self._id = secrets.token_hex(8)
+        self._claimed = False
         self._end = threading.Event()
         self._taken_away = threading.Event()
         self._thread: threading.Thread | None = None
@@ -100,6 +101,7 @@ class Lease:
                 f"{max(0.0, self._clock() - holder.beat):.0f} s ago); wanted a store nobody "
                 "works on. Wait for it or stop it, then lossatlas resume"
             )
+        self._claimed = True
         try:
             self._write()
         except UnreachableError:
@@ -115,18 +117,22 @@ class Lease:
                 f"{self._store.url} was taken by another driver at the same moment; wanted a "
                 "store nobody works on. Wait for it or stop it"
             )
-        self._store.sweep()
+        # Sweeping a large store may take longer than a lease lasts without a beat.
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
+        self._store.sweep()
 
     def release(self) -> None:
-        """Stop the heartbeat and give the store free, unless somebody else has it."""
+        """Stop the heartbeat and give the store free, unless somebody else has it.
+
+        Also after a `take` that failed or was interrupted, wherever it was.
+        """
         self._end.set()
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             self._thread.join(timeout=10)
-            self._thread = None
+        self._thread = None
         try:
-            if self._still_ours():
+            if self._claimed and self._still_ours():
                 self._store.delete_note(NOTE)
         except OSError:
             pass  # an unreachable store: the lease dies by itself

@@ -44,7 +44,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Unwritable:
-    """The store did not take a worker's tile."""
+    """The store did not take a worker's tile, or did not give what that needs."""
 
     worker: int
     reason: str
@@ -130,14 +130,16 @@ def run(
                     observer.warned(text)
         if scheduler.finished or scheduler.stopped is not None or stop():
             return
-        for news in crew.wait(TICK_SECONDS):
-            _tell(scheduler, observer, news, clock())
+        heard = crew.wait(TICK_SECONDS)
         began = clock()
+        for news in heard:
+            _tell(scheduler, observer, news, clock())
         observer.ticked(scheduler)
-        if clock() - began > TICK_SECONDS:
-            # A store that does not answer held the observer up: hear who finished meanwhile, before
-            # the scheduler takes them for late.
-            for news in crew.wait(0.0):
+        # A store that does not answer holds the observer up: hear who finished meanwhile, before
+        # the scheduler takes them for late. Hearing them may take as long again.
+        while clock() - began > TICK_SECONDS and (heard := crew.wait(0.0)):
+            began = clock()
+            for news in heard:
                 _tell(scheduler, observer, news, clock())
 
 

@@ -138,7 +138,7 @@ class ProgressView:
         self._retries = scheduler.retries
         self._workers, self._starting = scheduler.alive, scheduler.starting
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._tiles_done, facts=self._facts(now))
+            self._bar.update(self._task, completed=self._tiles_done, facts=self._facts())
         elif not self._quiet:
             self._say(now)
 
@@ -170,7 +170,7 @@ class ProgressView:
         seconds = self.seconds()
         return self.points / seconds if self.points and seconds > 0 else 0.0
 
-    def _facts(self, now: float) -> str:
+    def _facts(self) -> str:
         count = f"{self._tiles_done:,}/{self._tiles_total:,} {self._noun}s"
         parts = [f"{count} {phrases.percent(self._fraction)}"]
         if self._refining is not None:
@@ -215,7 +215,7 @@ class ProgressView:
                 **refining,
             )
             return
-        print(f"{self._name}: {self._facts(now)}", file=self._stream, flush=True)
+        print(f"{self._name}: {self._facts()}", file=self._stream, flush=True)
 
     def _event(self, event: str, **facts: Any) -> None:
         print(event_line(self._name, event, **facts), file=self._stream, flush=True)

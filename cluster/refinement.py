@@ -11,7 +11,7 @@ from typing import Any
 from cluster import phrases
 from pipeline.account import Account
 from pipeline.course import Course
-from pipeline.grid import Tile
+from pipeline.grid import Step, Tile
 from pipeline.refined import Refined
 from pipeline.store import Store
 
@@ -59,11 +59,15 @@ class Refinement:
 
 
 class Lookout:
-    """Looks again and again at a refinement; what a committed step cost is read once."""
+    """Looks again and again at a refinement; what a committed step cost is read once.
+
+    `done` are the committed steps that the last look has found.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.refined = Refined(store)
+        self.done: set[Step] = set()
 
     def look(self, composed: Iterable[Tile]) -> Refinement:
         """How far it is; `composed` are the store's committed tiles."""
@@ -72,7 +76,7 @@ class Lookout:
         course = Course.read(store)
         passes = course.last + 1 if course else 1
         done = self.refined.done(course, lambda: tiles)
-        done = {step for step in done if step.number < passes}
+        self.done = done = {step for step in done if step.number < passes}
         facts = self.refined.evaluations.costs(done)  # what is damaged is verify's business
         count = store.grid.tile_count
         per_pass = Counter(step.number for step in done)

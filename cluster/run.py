@@ -76,8 +76,8 @@ class Run:
         """Hold the lease, bring up the crew, render, and take everything down again."""
         with contextlib.ExitStack() as stack:
             lease = Lease(self._store, workers.workers)
+            stack.callback(lease.release)  # first: ^C may come while it is taken
             lease.take()
-            stack.callback(lease.release)
             stack.callback(self._sweep, lease)
             self._report = Report(workers.device.gpus)
             stack.callback(self._note_report)

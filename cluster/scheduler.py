@@ -103,7 +103,6 @@ class Scheduler:
         workers: int,
         rules: Rules | None = None,
         expected_seconds: float | None = None,
-        first_worker: int = 0,
     ) -> None:
         """Take charge of `tiles`.
 
@@ -112,7 +111,6 @@ class Scheduler:
             workers: how many workers to keep alive.
             rules: patience; the defaults suit real renders.
             expected_seconds: measured time a tile, where there is a measurement.
-            first_worker: number of the first worker; later ones count on.
         """
         self.rules = rules or Rules()
         self.wanted = workers
@@ -133,7 +131,7 @@ class Scheduler:
         self._checks: list[tuple[float, int]] = []
         self._checked: set[int] = set()
         self._announced: list[Action] = []
-        self._next_worker = first_worker
+        self._next_worker = 0
         self._order = 0
         self._expected = expected_seconds
         self._pace = Pace()
@@ -163,11 +161,6 @@ class Scheduler:
     @property
     def starting(self) -> int:
         return len(self._starting)
-
-    @property
-    def next_worker(self) -> int:
-        """The number the next worker will get."""
-        return self._next_worker
 
     # Events
 
@@ -207,7 +200,7 @@ class Scheduler:
             self._count_failure(reason)
 
     def unwritable(self, worker: int, reason: str, now: float) -> None:
-        """The store did not take a worker's tile: not the tile's fault, so everybody pauses."""
+        """The store failed a worker with its tile: not the tile's fault, so everybody pauses."""
         attempt = self._release(worker)
         if attempt is None:
             return
@@ -216,10 +209,13 @@ class Scheduler:
             pause = self.rules.write_first * 2 ** (self._write_rounds - 1)
             self._paused_until = now + pause
             if self._write_rounds >= self.rules.write_tries:
-                self.stopped = f"the store cannot be written: {reason}"
+                self.stopped = f"the store cannot be read or written: {reason}"
             else:
                 self._announced.append(
-                    Warn(f"the store cannot be written ({reason}); trying again in {pause:g} s")
+                    Warn(
+                        f"the store cannot be read or written ({reason}); "
+                        f"trying again in {pause:g} s"
+                    )
                 )
         self._give_back(attempt, worker, now, None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,9 @@ from cluster import phrases, quarantine, report
 from cluster.jobs import Note
 from cluster.lease import Holder
 from cluster.refinement import Lookout, Refinement
+from cluster.todo import sample, seconds_of
 from pipeline.grid import Tile, Work
-from pipeline.store import Store, StoreError
+from pipeline.store import Store
 
 _SAMPLE_TILES = 200
 # After that a job without a driver is not on its way any more.
@@ -125,7 +127,9 @@ def look(store: Store, now: float | None = None, lookout: Lookout | None = None)
     # The notes before the tiles: a driver that ends in between has then left no tile uncounted.
     holder, sessions, job = Holder.read(store), report.read(store), Note.read(store)
     committed = store.committed()
-    refinement = (lookout or Lookout(store)).look(committed) if store.refined else None
+    lookout = lookout or (Lookout(store) if store.refined else None)
+    refinement = lookout.look(committed) if lookout is not None else None
+    done: Container[Work] = committed if lookout is None else lookout.done
     alive = holder is not None and holder.alive(now)
     per_frame = Counter(tile.frame for tile in committed)
     return Status(
@@ -136,7 +140,7 @@ def look(store: Store, now: float | None = None, lookout: Lookout | None = None)
         points=grid.points,
         points_done=sum(grid.size(tile) for tile in committed),
         frames_done=tuple(per_frame[frame] for frame in range(grid.frames)),
-        quarantined={t: why for t, why in quarantine.listed(store).items() if t not in committed},
+        quarantined={w: why for w, why in quarantine.listed(store).items() if w not in done},
         driver=holder if alive else None,
         seconds_per_point=refinement.seconds_per_point
         if refinement is not None
@@ -229,15 +233,9 @@ def _frames(status: Status) -> str:
 
 
 def _seconds_per_point(store: Store, committed: set[Tile]) -> float:
-    tiles = sorted(committed)
-    seconds, points = 0.0, 0
-    for tile in tiles[:: max(1, len(tiles) // _SAMPLE_TILES)]:
-        try:
-            seconds += store.tile_facts(tile)[0]
-        except StoreError:
-            continue  # damaged: verify's business
-        points += store.grid.size(tile)
-    return seconds / points if points else math.nan
+    seconds = seconds_of(store, sample(committed, _SAMPLE_TILES))
+    points = sum(store.grid.size(tile) for tile in seconds)
+    return sum(seconds.values()) / points if points else math.nan
 
 
 def _known(value: float) -> float | None:

@@ -8,8 +8,9 @@ follows an audit its outcome: there all tiles wait for all.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from pipeline.account import tolerated
 from pipeline.course import Course
 from pipeline.evaluations import Points, StepFacts
 from pipeline.grid import Step, Tile, Work
+from pipeline.layout import PASSES
 from pipeline.refined import Refined
 from pipeline.spec import RefineSpec
 from pipeline.store import Store, StoreError
@@ -108,7 +110,7 @@ class Steps:
     def expected_seconds(self) -> float | None:
         if not self._evaluated:
             return None
-        return self._seconds / self._evaluated * self._store.grid.tile**2 * _TYPICAL_SHARE
+        return self._seconds / self._evaluated * self._points_a_tile * _TYPICAL_SHARE
 
     def begin(self) -> list[Work]:
         """Decide what is not decided yet, and go on where the store says.
@@ -128,15 +130,14 @@ class Steps:
         else:
             self._ask(functools.partial(self._now.write, self._store))  # the copy, or its original
         if self._asks:
+            more = self._now.asking(self._asked, self._parts())
+            self._check_room(more)  # while what is composed is there
             for tile in sorted(self._store.committed()):
                 self._ask(functools.partial(self._store.withdraw, tile))
-            self._decide(self._now.asking(self._asked, self._parts()))
+            self._decide(more)
             self._asks = False
         self._skip_composing()
-        for number in range(self._now.last + 1):
-            is_noted = functools.partial(self._refined.evaluations.is_noted, number)
-            if not self._left[number] and not self._ask(is_noted):
-                self._note(number)
+        self._note(number for number in range(self._now.last + 1) if not self._left[number])
         self._nearby = _Nearby(self._refined, self._now)
 
     def after(self, work: Work, done: Done) -> list[Work]:
@@ -153,8 +154,7 @@ class Steps:
         self._through[work.tile] = now
         for number in range(before, now):
             self._left[number] -= 1
-            if not self._left[number]:
-                self._note(number)
+        self._note(number for number in range(before, now) if not self._left[number])
         ready: list[Work] = []
         for number in range(before, now):
             ready += self._after_pass(number, work.tile)
@@ -206,11 +206,26 @@ class Steps:
     def _parts(self) -> int:
         """In how many steps to evaluate all of a tile, which was cut for a few of its points."""
         now = self._ask(lambda: self.lookout.look(self._store.committed()))
-        seconds = now.seconds_per_point * self._store.grid.tile**2
-        return max(1, min(_MOST_PARTS, round(seconds / _PART_SECONDS))) if seconds > 0 else 1
+        seconds = now.seconds_per_point * self._points_a_tile
+        room = PASSES - len(self._now.passes) - 1  # composing comes after them
+        most = min(_MOST_PARTS, room)
+        return max(1, min(most, round(seconds / _PART_SECONDS))) if seconds > 0 else 1
+
+    @property
+    def _points_a_tile(self) -> int:
+        return self._store.grid.size(Tile(0, 0, 0))
+
+    def _check_room(self, course: Course) -> None:
+        if len(course.passes) > PASSES:
+            raise ClusterError(
+                f"the refinement of {self._store.url} would come to {len(course.passes):,} passes; "
+                f"wanted at most {PASSES}, which is what a store has room for. Render it to "
+                "another store"
+            )
 
     def _decide(self, course: Course) -> None:
         """Write what is decided, as long as nobody else did meanwhile."""
+        self._check_room(course)
         found = self._ask(lambda: Course.read(self._store))
         if found is not None and (self._course is None or found.passes != self._course.passes):
             raise ClusterError(
@@ -249,9 +264,16 @@ class Steps:
         if following <= self._now.last and self._now.passes[following].kind == "audit":
             self._draw(following)
 
-    def _note(self, number: int) -> None:
-        """Note what a pass that is through has cost, for whoever goes on later."""
-        self._ask(functools.partial(self._refined.evaluations.note_pass, number))
+    def _note(self, through: Iterable[int]) -> None:
+        """Note what passes that are through have cost, where they are not: it spares reading.
+
+        One try: nothing depends on it.
+        """
+        evaluations = self._refined.evaluations
+        with contextlib.suppress(OSError, StoreError):
+            for number in through:
+                if not evaluations.is_noted(number):
+                    evaluations.note_pass(number)
 
     def _draw(self, number: int) -> None:
         """Draw the sample of an audit, if it is not drawn."""
@@ -425,8 +447,8 @@ def decide(store: Store, asked: RefineSpec | None) -> str:
         ClusterError: somebody works on the store, or it cannot be written.
     """
     lease = Lease(store, workers=0)
-    lease.take()
     try:
+        lease.take()
         todo = Steps(store, asked, going_on=False)
         todo.decide()
         return todo.remark

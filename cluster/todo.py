@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
 from cluster.errors import ClusterError
 from cluster.loop import Done
 from cluster.refinement import Lookout
 from cluster.selection import Selection
-from pipeline.grid import Work
-from pipeline.store import Store
+from pipeline.grid import Tile, Work
+from pipeline.store import Store, StoreError
 
 _PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0)
 _SAMPLE_TILES = 20
+NOT_REFINED = (
+    "the spec asks to refine, and this store was begun with every point evaluated, which is "
+    "finished all the same. To refine, render it to another store"
+)
 
 T = TypeVar("T")
 
@@ -80,9 +84,10 @@ class Tiles:
 
     noun = "tile"
     lookout = None
-    phase = remark = ""
+    phase = ""
 
-    def __init__(self, store: Store, selection: Selection) -> None:
+    def __init__(self, store: Store, selection: Selection, remark: str = "") -> None:
+        self.remark = remark
         self._store = store
         self._selection = selection
         committed = store.committed()
@@ -92,8 +97,7 @@ class Tiles:
         self.done = self.total - len(self._pending)
         self.points = sum(store.grid.size(tile) for tile in self._pending)
         self.elsewhere = store.grid.tile_count - len(committed) - len(self._pending)
-        some = sorted(committed)
-        self._sample = some[:: max(1, len(some) // _SAMPLE_TILES)]
+        self._sample = sample(committed, _SAMPLE_TILES)
 
     @property
     def complete(self) -> bool:
@@ -102,7 +106,7 @@ class Tiles:
     @functools.cached_property
     def expected_seconds(self) -> float | None:
         """The longest of a sample of tiles committed before."""
-        return max((self._store.tile_facts(tile)[0] for tile in self._sample), default=None)
+        return max(seconds_of(self._store, self._sample).values(), default=None)
 
     def begin(self) -> list[Work]:
         return [*self._pending]
@@ -115,6 +119,27 @@ class Tiles:
 
     def waiting(self, given_up: Collection[Work]) -> int:
         return 0
+
+
+def sample(committed: Collection[Tile], about: int) -> list[Tile]:
+    """So many of the committed tiles or up to twice as many, evenly apart."""
+    return sorted(committed)[:: max(1, len(committed) // about)]
+
+
+def seconds_of(store: Store, tiles: Iterable[Tile]) -> dict[Tile, float]:
+    """What committed tiles took, as far as the store says: an estimate is worth no waiting.
+
+    Tiles whose facts are damaged are left out, and all that follow where it cannot be reached.
+    """
+    found: dict[Tile, float] = {}
+    for tile in tiles:
+        try:
+            found[tile] = store.tile_facts(tile)[0]
+        except StoreError:
+            continue  # damaged: verify's business
+        except OSError:
+            break
+    return found
 
 
 def patiently(ask: Callable[[], T]) -> T:

@@ -50,7 +50,7 @@ class Trainer:
         return self._latest
 
     def stop(self) -> None:
-        """End the training between two steps, with a checkpoint."""
+        """End the training between two steps; it goes on from its last checkpoint."""
         self._stopping = True
 
     def _note(self, progress: Any) -> None:
@@ -79,7 +79,8 @@ def train_on(
         ClusterError: no such cluster, no GPU where one is wanted, another lossatlas there, or
             the training's process died; running it again goes on from its last checkpoint.
         LossatlasError: what the training itself raises.
-        KeyboardInterrupt: passed on, after the training has stopped with a checkpoint.
+        KeyboardInterrupt: passed on, after the training has stopped; running it again goes on
+            from its last checkpoint.
     """
     with local.joined(address) as ray:
         gpus = int(ray.cluster_resources().get("GPU", 0))

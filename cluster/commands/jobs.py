@@ -172,19 +172,18 @@ def _as_dict(job: Job) -> dict[str, object]:
 def _kept(job: Job) -> str:
     """How much of the job's run is finished, where its store can be read from here."""
     from cluster import phrases
+    from cluster.refinement import kept
     from pipeline.errors import LossatlasError
     from pipeline.store import Store
 
     try:
         store = Store.open(job.store)
-        done = len(store.committed())
+        done, finished = f"; {kept(store)} are done and kept", not store.pending()
     except LossatlasError:
         return ""
-    total = store.grid.tile_count
-    kept = f"; {done:,} of {phrases.plural(total, 'tile')} are done and kept"
-    if done == total:
-        return kept
-    return f"{kept}. Go on with: lossatlas resume {phrases.place(job.store)}"
+    if finished:
+        return done
+    return f"{done}. Go on with: lossatlas resume {phrases.place(job.store)}"
 
 
 COMMANDS = (logs, stop, list_)

@@ -45,7 +45,7 @@ def submit(
       lossatlas submit bowl.yaml --address http://127.0.0.1:8265 --workers 8 --device cuda
       lossatlas submit bowl.yaml --store s3://bucket/bowl.zarr --follow
     """
-    from cluster import choices, steps
+    from cluster import choices, steps, todo
     from pipeline import prepare
     from pipeline.store import Store
 
@@ -64,6 +64,8 @@ def submit(
         remark = steps.decide(made, asked.evaluate.refine)  # the job goes on as it was decided
         if remark:
             warn(remark)
+    elif asked.evaluate.refine is not None and made.pending():
+        warn(todo.NOT_REFINED)
     if not quiet:
         _warn_of_local(asked)
     id_ = _start(jobs, made, how, quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +81,7 @@ def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
 
     prepared = curves.prepare(read_connect(spec))
     train = _trainer(curves.connect, prepared, device, address)
-    return _train(train, "connect", spec, quiet, then=f"next: lossatlas curve {spec}")
+    return _train(train, "connect", spec, quiet, then=f"next: lossatlas curve {shlex.quote(spec)}")
 
 
 @click.command()
@@ -124,6 +125,11 @@ def curve(
         checked_path(picture)
     chosen, progress = _device(device), None if quiet else Counter("curve", "points")
     if _is_render(spec):
+        if frame is not None:
+            raise curve_report.ReportError(
+                "--frame with a render's spec, which has one curve; wanted what lossatlas connect "
+                "was given, whose folder has its states. Leave --frame out"
+            )
         asked = read(spec)
         factory, sizes = asked.network.factory, asked.data.splits
         report = curve_report.of_render(asked, points, chosen, progress)
@@ -163,7 +169,7 @@ def _train(
         try:
             outcome = train(None if quiet else _Lines(what))
         except KeyboardInterrupt:
-            click.echo(f"stopped; go on with: lossatlas {what} {spec}")
+            click.echo(f"stopped; go on with: lossatlas {what} {shlex.quote(spec)}")
             return EXIT_CODE
     if not quiet:
         click.echo(f"{outcome.result}: {outcome.steps:,} steps, last loss {outcome.losses[-1]:.4f}")

@@ -205,6 +205,22 @@ def test_no_gpu_where_one_is_asked_for(
     assert "--device cuda: found no GPU" in capsys.readouterr().err
 
 
+def test_gpus_that_the_driver_has_none_of_are_measured_by_its_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from cluster import team
+    from tests.cluster.fake_gpus import CpuRenderer
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = team.Team(1, team.Device("cuda", gpus=1.0), 1)
+    monkeypatch.setattr(team, "choose", lambda *_: found)
+    monkeypatch.setattr("pipeline.task.TileRenderer", CpuRenderer)
+    assert cli.run(["render", str(lay_out(tmp_path)), "--executor", "serial"]) == 0
+    assert "16 tiles done" in capsys.readouterr().out
+
+
 def test_an_internal_error_is_one_line_and_a_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,7 +67,7 @@ def stops(driver: subprocess.Popen[str], told: str) -> None:
     *tries, last = [line for line in err.splitlines() if not line.startswith("tiny: ")]
     assert len(tries) == 6
     assert all(told in line and "trying again in" in line for line in tries)
-    assert last.startswith(f"lossatlas: the store cannot be written: {told}")
+    assert last.startswith(f"lossatlas: the store cannot be read or written: {told}")
     assert last.endswith("Everything committed is kept; lossatlas resume disk/tiny.zarr goes on")
 
 

@@ -196,7 +196,7 @@ def test_a_store_whose_permission_is_lost_stops_the_render(
     blocked.write_text("in the way")
     out, err = driver.communicate(timeout=180)
     assert driver.returncode == 2, out + err
-    assert "the store cannot be written" in err
+    assert "the store cannot be read or written" in err
     assert "lossatlas resume tiny.zarr goes on" in err
     blocked.unlink()
     finish(folder, undisturbed, before)

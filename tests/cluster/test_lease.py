@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from cluster import cli
 from cluster import lease as leases
 from cluster.errors import ClusterError
 from cluster.lease import DEAD_SECONDS, Holder, Lease
+from cluster.steps import decide
 from pipeline.grid import Extent, Grid
 from pipeline.plane import Anchor, FrameFacts
 from pipeline.store import Store
+from tests.cluster.landscape import lay_out
 
 
 @pytest.fixture
@@ -124,6 +127,54 @@ def test_taking_it_sweeps_what_a_dead_driver_left(store: Store) -> None:
     lease.take()
     lease.release()
     assert not stale.exists()
+
+
+def test_it_beats_while_it_sweeps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    beaten: list[bool] = []
+
+    def sweep(store: Store) -> int:
+        first, limit = Holder.read(store), time.monotonic() + 2
+        while Holder.read(store) == first and time.monotonic() < limit:
+            time.sleep(0.02)
+        beaten.append(Holder.read(store) != first)
+        return 0
+
+    monkeypatch.setattr(Store, "sweep", sweep)
+    lease = Lease(store, workers=1, beat_seconds=0.02)
+    lease.take()
+    lease.release()
+    assert beaten == [True]
+
+
+def test_an_interrupt_while_it_is_taken_leaves_nothing(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(store: Store) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "sweep", interrupted)
+    spec = lay_out(tmp_path)
+    assert cli.run(["render", str(spec), "--executor", "serial"]) == 130
+    assert "stopped; 0 of 16 tiles are done" in capsys.readouterr().out
+    assert Holder.read(Store.open(str(tmp_path / "tiny.zarr"))) is None
+    with pytest.raises(KeyboardInterrupt):
+        decide(store, None)
+    assert Holder.read(store) is None
+
+
+def test_who_was_refused_leaves_the_note_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(store)
+    lease = Lease(store, workers=1)
+    with pytest.raises(ClusterError):
+        lease.take()
+    store.write_note(leases.NOTE, {"of": "another version"})
+    lease.release()
+    assert store.read_note(leases.NOTE) is not None
 
 
 @pytest.mark.parametrize("note", [{}, {"id": "x"}, {"id": "x", "surprise": 1}])

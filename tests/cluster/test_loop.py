@@ -117,3 +117,20 @@ def test_who_finished_while_the_store_held_the_driver_up_is_not_taken_for_late()
     run(scheduler, crew, watcher, lambda: False, crew.clock)
     assert held_up
     assert (len(watcher.tiles), scheduler.lost_count, watcher.warnings) == (12, 0, [])
+
+
+def test_nor_while_the_store_held_up_what_follows_a_tile() -> None:
+    """Twice: while the second worker's tile is heard of, the first has finished its next one."""
+    crew, watcher = SimulatedCrew(["raise"]), Watcher()  # one worker is a second behind the other
+    rendered = watcher.rendered
+
+    def hold_up(tile: Tile, done: Done) -> None:
+        rendered(tile, done)
+        if 4 <= len(watcher.tiles) < 6:
+            crew.now += 400.0
+
+    watcher.rendered = hold_up  # type: ignore[method-assign]
+    scheduler = Scheduler([Tile(0, row, 0) for row in range(12)], 2)
+    run(scheduler, crew, watcher, lambda: False, crew.clock)
+    assert crew.now > 800.0
+    assert (len(watcher.tiles), scheduler.lost_count, watcher.warnings) == (12, 0, [])

@@ -292,7 +292,7 @@ def test_a_store_that_goes_away_is_waited_for_a_while(
     assert driver.returncode == 2, out + err
     assert "Traceback" not in out + err
     assert SECRET not in out + err
-    assert err.splitlines()[-1].startswith("lossatlas: the store cannot be written")
+    assert err.splitlines()[-1].startswith("lossatlas: the store cannot be read or written")
     assert f"lossatlas resume {place} goes on" in err
     before = objects.modified("runs/gone.zarr/done/c/")
     assert 2 <= len(before) < 16

@@ -19,7 +19,7 @@ import yaml
 from cluster import cli
 from pipeline.course import Course
 from pipeline.evaluations import Evaluations
-from pipeline.grid import Step
+from pipeline.grid import Step, Tile
 from pipeline.store import Store
 from pipeline.task import StepRenderer, TileFacts
 from tests.cluster import landscape
@@ -315,6 +315,18 @@ def test_a_step_that_always_fails_is_named_with_those_that_wait_for_it(
 # Asked for more
 
 
+class Jobs:
+    """A cluster that takes every job and runs none."""
+
+    address = "http://127.0.0.1:8265"
+
+    def alive_on(self, url: str) -> None:
+        return None
+
+    def submit(self, *_: object, **__: object) -> str:
+        return "job-1"
+
+
 @pytest.mark.slow
 def test_a_tighter_spec_goes_on_and_one_without_refine_ends_as_a_full_render(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -366,6 +378,29 @@ def test_what_was_begun_is_finished_where_less_is_asked_for_then(
     assert told not in err
 
 
+def test_a_spec_that_comes_to_refine_is_told_that_its_store_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cluster.commands import submitting
+
+    monkeypatch.setattr(submitting, "connected", lambda _: Jobs())
+    spec, store = landscape.lay_out(tmp_path), tmp_path / "tiny.zarr"
+    assert cli.run(["render", str(spec), *SERIAL, "--frames", "0:1"]) == 0
+    Store.open(str(store), writable=True).withdraw(Tile(0, 1, 0))
+    plain = yaml.safe_load(spec.read_text())
+    spec.write_text(yaml.safe_dump(plain | {"evaluate": {"refine": REFINE}}))
+    told = (
+        "lossatlas: the spec asks to refine, and this store was begun with every point evaluated, "
+        "which is finished all the same. To refine, render it to another store"
+    )
+    capsys.readouterr()
+    assert cli.run(["submit", str(spec), "--quiet"]) == 0
+    assert told in capsys.readouterr().err.splitlines()
+    for expected in ([told], []):  # nothing where it is finished
+        assert cli.run(["render", str(spec), *SERIAL]) == 0
+        assert capsys.readouterr().err.splitlines() == expected
+
+
 def test_some_frames_of_a_refined_render_are_refused_before_there_is_anything(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -382,15 +417,6 @@ def test_a_job_goes_by_what_its_spec_asks_for_now(
 ) -> None:
     """`submit` notes it in the store, which is all that the job needs; the job is driven here."""
     from cluster.commands import submitting
-
-    class Jobs:
-        address = "http://127.0.0.1:8265"
-
-        def alive_on(self, url: str) -> None:
-            return None
-
-        def submit(self, *_: object, **__: object) -> str:
-            return "job-1"
 
     monkeypatch.setattr(submitting, "connected", lambda _: Jobs())
     spec, store = folder / "spec.yaml", Store.open(str(folder / "tiny.zarr"))

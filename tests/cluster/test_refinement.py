@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cli, refinement, status
+from cluster import cli, quarantine, refinement, status
+from cluster.commands import jobs
+from cluster.jobs import Job
 from cluster.lease import Holder
 from cluster.progress import ProgressView, Refining
 from cluster.refinement import Lookout
@@ -196,3 +198,19 @@ def test_what_is_kept_is_said_in_steps_until_tiles_are_composed(
 ) -> None:
     assert refinement.kept(begun_store) == f"16 of {12 * passes_of(begun_store)} steps"
     assert refinement.kept(refined_store) == "12 of 12 tiles"
+
+
+def test_stop_says_so_too(begun_store: Store, refined_store: Store) -> None:
+    job = Job("bowl-1", "bowl", begun_store.url, "STOPPED", None, 0.0)
+    told = jobs._kept(job)
+    assert told.startswith(f"; 16 of {12 * passes_of(begun_store)} steps are done and kept. Go on")
+    job = replace(job, store=refined_store.url)
+    assert jobs._kept(job) == "; 12 of 12 tiles are done and kept"
+
+
+def test_only_steps_that_are_not_done_are_quarantined(begun_store: Store, tmp_path: Path) -> None:
+    store = Store.open(str(shutil.copytree(begun_store.url, tmp_path / "a.zarr")), writable=True)
+    done, left = Step(0, 0, 1, 1), Step(3, 0, 1, 1)
+    for step in (done, left):
+        quarantine.put(store, step, ["no loss here"])
+    assert status.look(store).quarantined == {left: ("no loss here",)}

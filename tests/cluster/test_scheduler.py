@@ -249,7 +249,7 @@ def test_an_unwritable_store_pauses_everybody_then_stops_the_render() -> None:
         for worker in given:
             scheduler.unwritable(worker, "No space left on device", now)
     assert pauses == [0, 1, 2, 4, 8, 16, 32]
-    assert scheduler.stopped == "the store cannot be written: No space left on device"
+    assert scheduler.stopped == "the store cannot be read or written: No space left on device"
     assert scheduler.quarantined == {}
 
 

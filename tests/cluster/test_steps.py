@@ -16,8 +16,9 @@ from cluster.errors import ClusterError
 from cluster.loop import Done
 from cluster.steps import Steps, decide, finished
 from pipeline.course import Course
-from pipeline.evaluations import Evaluations
+from pipeline.evaluations import Evaluations, Points
 from pipeline.grid import Grid, Step, Tile
+from pipeline.place import UnreachableError
 from pipeline.refined import Refined
 from pipeline.store import Store
 from pipeline.verify import verify, withdraw
@@ -39,6 +40,7 @@ from tests.cluster.test_loop import SimulatedCrew
 TIGHTER = ASKED.model_copy(update={"tolerance": 0.001})
 
 
+POINT = np.array([0]), np.array([0])
 # Tiles that do not all look at each other.
 NINE = Grid(width=65, height=65, tile=22)
 
@@ -247,6 +249,66 @@ def test_what_takes_long_is_evaluated_in_parts(
     store.withdraw(Tile(0, 1, 0))
     refine(store, HillCrew(store), None)
     assert finished(store)
+
+
+def test_no_more_passes_than_a_store_has_room_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.steps._PART_SECONDS", 1e-9)
+    monkeypatch.setattr("cluster.steps.PASSES", COMPOSE + 2)
+    steps = Steps(store, None, going_on=False)
+    with pytest.raises(ClusterError, match=rf"{COMPOSE + 3} passes; wanted at most {COMPOSE + 2},"):
+        steps.begin()
+    assert len(store.committed()) == GRID.tile_count  # nothing was put back
+    assert finished(store)
+    monkeypatch.setattr("cluster.steps.PASSES", COMPOSE + 5)
+    steps.begin()
+    course = Course.read(store)
+    assert course is not None
+    assert [each.parts for each in course.passes[COMPOSE + 1 :]] == [3, 3, 3, 1]
+
+
+def test_on_a_line_a_tile_is_no_square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.steps._PART_SECONDS", 10.0)
+    store = create(tmp_path / "a.zarr", Grid(width=40, height=1, tile=40))
+    steps = Steps(store, ASKED, going_on=False)
+    (step,) = steps.begin()
+    assert isinstance(step, Step)
+    facts = HillRenderer(store)(step)
+    steps.after(step, Done(0, facts.points, float(facts.points)))  # a second each
+    assert steps.expected_seconds == pytest.approx(0.3 * 40)
+    Evaluations(store).withdraw([step])
+    Evaluations(store).commit(step, Points(*POINT, np.zeros((2, 1), "f4")), 1.0, 0)
+    Steps(store, None, going_on=False).begin()
+    course = Course.read(store)
+    assert course is not None
+    assert course.passes[-2].parts == 4
+
+
+def test_a_note_of_costs_that_cannot_be_written_or_read_stops_nobody(
+    tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, read, tried = Store.write_note, Store.read_note, list[str]()
+
+    def full(store: Store, name: str, note: dict[str, object]) -> None:
+        if name.startswith("costs/"):
+            tried.append(name)
+            raise OSError(28, "No space left on device")
+        write(store, name, note)
+
+    def gone(store: Store, name: str) -> dict[str, object] | None:
+        if name == "costs/pass-0.json":
+            raise UnreachableError("no answer")
+        return read(store, name)
+
+    monkeypatch.setattr("cluster.todo._PATIENCE", ())
+    monkeypatch.setattr(Store, "write_note", full)
+    store = create(tmp_path / "a.zarr")
+    refine(store, HillCrew(store), workers=1)
+    assert tried == [f"costs/pass-{number}.json" for number in range(COMPOSE + 1)]
+    assert content(store) == undisturbed
+    monkeypatch.setattr(Store, "read_note", gone)
+    Steps(store, ASKED, going_on=True).begin()
 
 
 @pytest.mark.slow

@@ -104,3 +104,31 @@ def test_a_training_on_a_cluster_ends_with_the_same_bits(
     refused = lossatlas(*command, "--address", address, "--device", "cuda", folder=folder)
     assert refused.returncode == 2
     assert "has no GPU" in refused.stderr
+
+
+def test_what_to_type_next_can_be_pasted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from types import SimpleNamespace
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    there = folder.rename(folder.with_name("a folder"))
+    connect = str(there / "connect.yaml")
+    monkeypatch.setattr("pipeline.curve.prepare", lambda spec: spec)
+    monkeypatch.setattr("pipeline.curve.connect", interrupted)
+    assert run(["connect", connect]) == 130
+    assert f"go on with: lossatlas connect '{connect}'\n" in capsys.readouterr().out
+    outcome = SimpleNamespace(result="out", steps=1, losses=[0.5])
+    monkeypatch.setattr("pipeline.curve.connect", lambda *_: outcome)
+    assert run(["connect", connect]) == 0
+    assert f"next: lossatlas curve '{connect}'\n" in capsys.readouterr().out
+
+
+def test_a_renders_spec_has_no_frames_of_a_curve(capsys: pytest.CaptureFixture[str]) -> None:
+    example = Path(__file__).parents[2] / "examples" / "mode-connectivity"
+    assert run(["curve", str(example / "spec.yaml"), "--frame", "1"]) == 2
+    assert "--frame with a render's spec" in capsys.readouterr().err
+    assert run(["curve", str(example / "film.yaml")]) == 2
+    assert "plane.frames is the curves of a film" in capsys.readouterr().err
