@@ -132,7 +132,7 @@ def check_frozen(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             raise BatchNormError(
-                f"{name or 'the network'} keeps no running statistics (track_running_stats), which "
+                f"{_named(name)} keeps no running statistics (track_running_stats), which "
                 "evaluate.batch_norm: frozen wants. Use batch_norm: recompute"
             )
 
@@ -148,7 +148,7 @@ def replace_batch_norm(network: nn.Module, statistics: Statistics) -> nn.Module:
         if isinstance(module, _BatchNorm):
             if type(module).forward not in _FORWARDS:
                 raise BatchNormError(
-                    f"{name or 'the network'} is a {type(module).__name__}, a batch norm with a "
+                    f"{_named(name)} is a {type(module).__name__}, a batch norm with a "
                     "forward of its own; wanted torch's, whose statistics can be recomputed. Use "
                     "batch_norm: frozen, or keep the two apart"
                 )
@@ -158,3 +158,7 @@ def replace_batch_norm(network: nn.Module, statistics: Statistics) -> nn.Module:
             if child in made:
                 parent._modules[name] = made[child]
     return made.get(network, network)
+
+
+def _named(name: str) -> str:
+    return f"the network's {name}" if name else "the network"
