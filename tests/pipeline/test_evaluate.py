@@ -224,8 +224,6 @@ def test_a_batch_norm_that_does_more_is_refused(data: Arrays) -> None:
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), Activated(4), nn.Flatten(), nn.Linear(48, 5))
     with pytest.raises(BatchNormError, match=r"network's 1 is a Activated, .*batch_norm: frozen"):
-        BatchNormError, match=r"the network's 1 is a Activated, .*batch_norm: frozen"
-    ):
         Evaluator(copy.deepcopy(net), data)
     plane = plane_of(net, seed=1)
     expected = _reference(net, data, plane, "frozen")
