@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,23 +28,26 @@ class Damage:
     steps: tuple[Step, ...] = ()
 
 
-def verify(store: Store) -> list[Damage]:
+def verify(store: Store, on_progress: Callable[[int, int], None] | None = None) -> list[Damage]:
     """Read every chunk of every committed tile, and of every committed step, and check them.
 
     Args:
         store: opened; nothing is changed.
+        on_progress: called with tiles checked and tiles to check.
     """
     damages = []
     # In this order, which is against that of a driver that may be at work.
     committed = store.committed()
     records = _Records(store) if store.refined else None
     begun = sorted(committed.union(records.steps) if records else committed)
-    for tile in begun:
+    for number, tile in enumerate(begun, start=1):
         damage = records.damage(tile) if records else None
         if damage is None and tile in committed:
             damage = _damage(store, tile, records)
         if damage is not None:
             damages.append(damage)
+        if on_progress is not None:
+            on_progress(number, len(begun))
     return damages
 
 

@@ -8,6 +8,7 @@ import sys
 import click
 
 from cluster.commands import options
+from cluster.commands.counter import Counter
 from cluster.commands.places import place_of
 
 
@@ -104,7 +105,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     store = Store.open(place_of(run), writable=not dry_run)
     checked = len(store.committed())
     steps = len(Evaluations(store).committed()) if store.refined else 0
-    damages = checks.verify(store)
+    damages = checks.verify(store, Counter("verify", "tiles"))
     if damages and not dry_run:
         checks.withdraw(store, damages)
     if as_json:
