@@ -29,13 +29,14 @@ def test_few_points_of_real_planes_do(name: str, tolerance: float, share: float)
     assert found["beyond"] == 0
 
 
-def test_a_sixth_of_the_points_of_a_real_plane_do_at_half_a_step_of_colour() -> None:
-    """257 × 257 points, all of them known: the target is a fifth, and 99.9 % within."""
-    surfaces = refinement.load(DATA / "random-257.npz")
+@pytest.mark.parametrize(("name", "share"), [("curve-257", 0.067), ("random-257", 0.175)])
+def test_few_points_of_real_planes_do_at_half_a_step_of_colour(name: str, share: float) -> None:
+    """257 × 257 points, all known: the targets are a tenth and a fifth, and 99.9 % within."""
+    surfaces = refinement.load(DATA / f"{name}.npz")
     found = refinement.refined(surfaces, ["loss"], "log", 0.002)
-    assert found["share"] < 0.175
+    assert found["share"] < share
     assert found["beyond"] < 0.00005
-    assert found["underestimated"] < 0.2
+    assert found["underestimated"] < 0.25
 
 
 @pytest.mark.parametrize("name", ["curve-65", "random-65"])
