@@ -76,7 +76,12 @@ def samples(
         limit = time.monotonic() + 40
         while time.monotonic() < limit:
             found = scrape(port)
-            if found.get("ray_lossatlas_tiles_done_total", (0,))[0] == len(watched.tiles) == 11:
+            done, left = (
+                found.get(f"ray_lossatlas_tiles_{w}", (1,))[0] for w in ("done_total", "left")
+            )
+            # Ray passes numbers on every ten seconds: the last tile may be in one look, and what
+            # was given up after it in the next.
+            if left == 0 and done == len(watched.tiles) == 11:
                 return found
             time.sleep(0.5)
     finally:
