@@ -76,13 +76,13 @@ def samples(
         limit = time.monotonic() + 40
         while time.monotonic() < limit:
             found = scrape(port)
-            done, left = (
-                found.get(f"ray_lossatlas_tiles_{w}", (1,))[0] for w in ("done_total", "left")
-            )
-            # Ray passes numbers on every ten seconds: the last tile may be in one look, and what
-            # was given up after it in the next.
+            done = found.get("ray_lossatlas_tiles_done_total", (0,))[0]
+            left = found.get("ray_lossatlas_tiles_left", (1,))[0]
+            # Ray passes numbers on every ten seconds, one after another: what was given up last may
+            # come in the next look, or a moment after the rest of this one.
             if left == 0 and done == len(watched.tiles) == 11:
-                return found
+                time.sleep(1.0)
+                return scrape(port)
             time.sleep(0.5)
     finally:
         crew.close()
