@@ -82,7 +82,9 @@ def samples(
             # come in the next look, or a moment after the rest of this one.
             if left == 0 and done == len(watched.tiles) == 11:
                 time.sleep(1.0)
-                return scrape(port)
+                found = scrape(port)
+                assert found["ray_lossatlas_retries_total"][0] == scheduler.retries
+                return found
             time.sleep(0.5)
     finally:
         crew.close()
@@ -93,7 +95,8 @@ def test_the_values_are_the_renders(samples: dict[str, tuple[float, set[str]]]) 
     values = {name: value for name, (value, _) in samples.items() if "<=" not in name}
     assert values["ray_lossatlas_tiles_done_total"] == 11
     assert values["ray_lossatlas_points_done_total"] == 44
-    assert values["ray_lossatlas_retries_total"] == 3  # two of the poison, one of the dead worker
+    # Two of the poison; that of the dead worker is none where another one raced it already.
+    assert 2 <= values["ray_lossatlas_retries_total"] <= 3
     assert values["ray_lossatlas_workers_lost_total"] == 1
     assert values["ray_lossatlas_tiles_quarantined"] == 1
     assert values["ray_lossatlas_tiles_left"] == 0
