@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,9 +104,14 @@ def account_lines(account: Account) -> list[str]:
     return [f"{name}: {line}" for name, line in account.rows()]
 
 
-def kept(store: Store) -> str:
-    """How much of a render is committed: `3 of 25 tiles`, or steps until tiles are composed."""
-    done = store.committed()
+def kept(store: Store, done: Collection[Tile] | None = None) -> str:
+    """How much of a render is kept: `3 of 25 tiles`, or steps until tiles are composed.
+
+    Args:
+        store: of the render.
+        done: its committed tiles, where they are known.
+    """
+    done = store.committed() if done is None else done
     if store.refined and len(done) < store.grid.tile_count:
         now = Lookout(store).look(done)
         return f"{now.steps_done:,} of {phrases.plural(now.steps, 'step')}"

@@ -264,7 +264,7 @@ def _checkpoints(folder: str) -> list[str]:
                     f"plane.frames: {folder} is no folder; wanted one with checkpoints"
                 )
             paths = files.glob(root) if pattern else files.ls(root, detail=False)
-    except (FramesError, UnreachableError):
+    except UnreachableError:
         raise
     except (OSError, ValueError, ImportError) as error:
         raise FramesError(

@@ -79,18 +79,19 @@ def measure(prepared: Prepared, device: str = "cpu") -> float:
         return _seconds_a_point(prepared, evaluator(prepared.inputs, device))
     finally:
         torch.set_num_threads(threads)
-        give_back_memory(torch.device(device))  # to the workers
+        if device != "cpu":
+            give_back_memory(torch.device(device))  # to the workers
 
 
-def _seconds_a_point(prepared: Prepared, evaluator: Evaluator) -> float:
+def _seconds_a_point(prepared: Prepared, found: Evaluator) -> float:
     plane, extent = prepared.first_plane(), prepared.frames[0].extent
     middle = (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2
     # As many as go together in a tile: a small network's single point takes twice its time.
-    some = np.tile(middle, (evaluator.group, 1))
-    evaluator.evaluate(plane, some)
+    some = np.tile(middle, (found.group, 1))
+    found.evaluate(plane, some)
     began, points = time.perf_counter(), 0
     while points == 0 or time.perf_counter() - began < _MEASURING_SECONDS:
-        evaluator.evaluate(plane, some)
+        found.evaluate(plane, some)
         points += len(some)
     return (time.perf_counter() - began) / points
 

@@ -208,15 +208,14 @@ def _geometry(spec: RenderSpec, net: nn.Module) -> _Geometry:
 
 def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
     paths = frames.listing(asked.frames or ())
-    ends = None
-    first = paths[0]
     if asked.weights:
-        first = asked.weights[0]
-        start, end = (
-            _load(path, net, f"plane.weights[{i}]")[0] for i, path in enumerate(asked.weights)
+        (start, buffers), (end, _) = (
+            _load(path, net, f"plane.weights[{i}]") for i, path in enumerate(asked.weights)
         )
         ends = start, end
-    buffers = _buffers(spec, checkpoint.load(first), net, Path(first).name)
+    else:
+        ends = None
+        buffers = _buffers_of_curve(spec, checkpoint.load(paths[0]), net, Path(paths[0]).name)
     extent = asked.extent or "common"
     found = frames.survey(paths, ends, net, asked.curve, extent, asked.margin)
     facts = {
@@ -234,21 +233,24 @@ def _load(path: str, net: nn.Module, what: str) -> tuple[Vector, dict[str, NDArr
     """One set of weights, float64 (P,), and the buffers that come with it."""
     state = checkpoint.load(path)
     checkpoint.match(state, net, f"{what} ({Path(path).name})")
-    buffers = {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
-    return checkpoint.weights(state, net).astype("f8"), buffers
+    return checkpoint.weights(state, net).astype("f8"), _buffers(state, net)
 
 
-def _buffers(
+def _buffers(state: checkpoint.State, net: nn.Module) -> dict[str, NDArray[np.generic]]:
+    return {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
+
+
+def _buffers_of_curve(
     spec: RenderSpec, state: checkpoint.State, net: nn.Module, where: str
 ) -> dict[str, NDArray[np.generic]]:
-    """The buffers that come with a checkpoint, which of a curve need not hold them."""
+    """The buffers that come with a curve checkpoint, which need not hold any."""
     missing = checkpoint.missing_statistic(state, net)
     if missing is not None and spec.evaluate.batch_norm == "frozen":
         raise PrepareError(
             f"{where} holds no statistics of batch norms ({missing}), which evaluate.batch_norm: "
             "frozen wants. Use batch_norm: recompute"
         )
-    return {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
+    return _buffers(state, net)
 
 
 def _load_weights(
@@ -264,7 +266,7 @@ def _load_weights(
                 f"{where} is no curve checkpoint; wanted one, or start, bend and end as three"
             )
         points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
-        return points, _buffers(spec, state, net, where)
+        return points, _buffers_of_curve(spec, state, net, where)
     loaded = [_load(path, net, f"plane.weights[{index}]") for index, path in enumerate(paths)]
     return [weights for weights, _ in loaded], loaded[0][1]
 

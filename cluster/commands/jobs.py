@@ -178,12 +178,13 @@ def _kept(job: Job) -> str:
 
     try:
         store = Store.open(job.store)
-        done, finished = f"; {kept(store)} are done and kept", not store.pending()
+        done = store.committed()
+        told = f"; {kept(store, done)} are done and kept"
     except LossatlasError:
         return ""
-    if finished:
-        return done
-    return f"{done}. Go on with: lossatlas resume {phrases.place(job.store)}"
+    if len(done) == store.grid.tile_count:
+        return told
+    return f"{told}. Go on with: lossatlas resume {phrases.place(job.store)}"
 
 
 COMMANDS = (logs, stop, list_)

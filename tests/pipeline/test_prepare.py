@@ -6,6 +6,7 @@ import copy
 import datetime
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,19 +180,27 @@ def test_inputs_survive_pickling(bowl: MakeSpec) -> None:
     assert copy.copy(sent).network_code == prepared.inputs.network_code
 
 
+CNN = {"width": 4, "batch_norm": True, "classes": 3}
+
+
+def _of_cnn(folder: Path, plane: dict[str, Any]) -> dict[str, Any]:
+    """What a spec for a small network with batch norms says, but for grid and store."""
+    images = np.random.default_rng(0).standard_normal((45, 3, 8, 8)).astype("f4")
+    np.savez(folder / "data.npz", x=images, y=np.arange(45) % 3)
+    return {
+        "name": "cnn",
+        "network": {"factory": "cnn", "kwargs": CNN},
+        "plane": plane,
+        "data": {"source": str(folder / "data.npz"), "splits": {"train": 30}},
+    }
+
+
 def test_neither_tiles_nor_workers_change_one_bit_of_a_network_with_batch_norm(
     tmp_path: Path,
 ) -> None:
-    kwargs = {"width": 4, "batch_norm": True, "classes": 3}
-    save_file(network.build("cnn", kwargs).state_dict(), tmp_path / "cnn.safetensors")
-    images = np.random.default_rng(0).standard_normal((45, 3, 8, 8)).astype("f4")
-    np.savez(tmp_path / "data.npz", x=images, y=np.arange(45) % 3)
-    content = {
-        "name": "cnn",
-        "network": {"factory": "cnn", "kwargs": kwargs},
-        "plane": {"kind": "random", "weights": [str(tmp_path / "cnn.safetensors")]},
-        "data": {"source": str(tmp_path / "data.npz"), "splits": {"train": 30}},
-    }
+    weights = tmp_path / "cnn.safetensors"
+    save_file(network.build("cnn", CNN).state_dict(), weights)
+    content = _of_cnn(tmp_path, {"kind": "random", "weights": [str(weights)]})
     stores = []
     for edge, workers in ((1, 3), (2, 2), (5, 1)):
         grid = {"width": 5, "height": 4, "tile": edge}
@@ -210,21 +219,13 @@ def test_neither_tiles_nor_workers_change_one_bit_of_a_network_with_batch_norm(
 
 
 def test_statistics_that_a_curve_lacks_cannot_be_frozen(tmp_path: Path) -> None:
-    kwargs = {"width": 4, "batch_norm": True, "classes": 3}
-    parameters = dict(network.build("cnn", kwargs).named_parameters())
+    parameters = dict(network.build("cnn", CNN).named_parameters())
     curve = {f"{n}_{k}": torch.randn(p.shape) for n, p in parameters.items() for k in range(3)}
     save_file(curve, tmp_path / "curve.safetensors")
-    images = np.random.default_rng(0).standard_normal((45, 3, 8, 8)).astype("f4")
-    np.savez(tmp_path / "data.npz", x=images, y=np.arange(45) % 3)
-    content = {
-        "name": "cnn",
-        "network": {"factory": "cnn", "kwargs": kwargs},
-        "plane": {"kind": "curve", "weights": [str(tmp_path / "curve.safetensors")]},
-        "grid": {"width": 3, "height": 3},
-        "data": {"source": str(tmp_path / "data.npz"), "splits": {"train": 30}},
-        "store": str(tmp_path / "cnn.zarr"),
-    }
-    film = {"kind": "curve", "frames": [str(tmp_path / "curve.safetensors")]}
+    paths = [str(tmp_path / "curve.safetensors")]
+    grid = {"grid": {"width": 3, "height": 3}, "store": str(tmp_path / "cnn.zarr")}
+    content = _of_cnn(tmp_path, {"kind": "curve", "weights": paths}) | grid
+    film = {"kind": "curve", "frames": paths}
     for changes in ({}, {"plane": film}):
         prepare.prepare(spec.parse(content | changes))
         with pytest.raises(PrepareError, match=r"curve.safetensors.* holds no statistics .*frozen"):
