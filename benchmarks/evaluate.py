@@ -9,6 +9,7 @@ of processor time, since these machines are shared. What they return is compared
 - bare: the eval-mode forward pass over all examples at its best batch size, nothing else.
 - frozen: our evaluator with the checkpoint's statistics, against `bare`.
 - recompute: our evaluator with exact statistics, against `procedure`.
+- either, compiled: the same with `evaluate.compile`, the compiling not counted.
 - procedure: what the mode-connectivity authors' code does at a point: reset the statistics, one
   training-mode pass with a cumulative average, one evaluation pass a split, batches of 128.
 
@@ -59,11 +60,17 @@ def run(points: int, examples: int) -> dict[str, object]:
     batch = _best_batch(net, data)
     frozen = Evaluator(copy.deepcopy(net), data, batch_norm="frozen")
     recompute = Evaluator(copy.deepcopy(net), data, batch_norm="recompute")
+    compiled = {
+        mode: Evaluator(copy.deepcopy(net), data, batch_norm=mode, compiled=True)
+        for mode in ("frozen", "recompute")
+    }
     contenders: dict[str, Callable[[], np.ndarray]] = {
         "bare": lambda: _bare(net, data, batch, points),
         "frozen": lambda: frozen.evaluate(plane, coordinates)["loss"],
         "procedure": lambda: procedure(net, data, plane, coordinates),
         "recompute": lambda: recompute.evaluate(plane, coordinates)["loss"],
+        "frozen, compiled": lambda: compiled["frozen"].evaluate(plane, coordinates)["loss"],
+        "recompute, compiled": lambda: compiled["recompute"].evaluate(plane, coordinates)["loss"],
     }
     seconds: dict[str, float] = {}
     values: dict[str, np.ndarray] = {}
@@ -84,6 +91,13 @@ def run(points: int, examples: int) -> dict[str, object]:
         "points_a_second": {n: round(points / s, 3) for n, s in seconds.items()},
         "frozen_over_bare": round(seconds["bare"] / seconds["frozen"], 3),
         "recompute_over_procedure": round(seconds["procedure"] / seconds["recompute"], 3),
+        "compiled_is_faster_by": {
+            mode: round(seconds[mode] / seconds[f"{mode}, compiled"], 3) for mode in compiled
+        },
+        "compiled_moves_a_loss_by": {
+            mode: float(np.abs(values[f"{mode}, compiled"] / values[mode] - 1).max())
+            for mode in compiled
+        },
         "largest_difference": float(np.abs(values["procedure"] - values["recompute"]).max()),
     }
 
@@ -92,11 +106,12 @@ def show(result: dict[str, object]) -> None:
     images, points = result["images_a_second"], result["points_a_second"]
     assert isinstance(images, dict)
     assert isinstance(points, dict)
-    print(f"{'':18}{'images/s':>10}{'points/s':>10}")
+    print(f"{'':20}{'images/s':>10}{'points/s':>10}")
     for name in images:
-        print(f"{name:18}{images[name]:10.1f}{points[name]:10.3f}")
+        print(f"{name:20}{images[name]:10.1f}{points[name]:10.3f}")
     print(f"frozen over bare: {result['frozen_over_bare']}")
     print(f"recompute over procedure: {result['recompute_over_procedure']}")
+    print(f"compiled is faster by: {result['compiled_is_faster_by']}")
     print(f"largest difference of a loss: {result['largest_difference']}")
 
 

@@ -3,21 +3,24 @@
     python -m benchmarks.gpu [--json] [--device cuda] [--points many] [--frames FOLDER]
 
 Needs torch and numpy alone. ResNet-20 without shortcuts, 1,000 images, `recompute`: points a second
-in float32, tf32 and bf16, each held to float32 over a spread of points; the time of 1000×1000
-points, and of the film of 600 frames of 300×300, by the fastest precision that is faithful. The
+in float32, tf32 and bf16, operator by operator and compiled, each held to float32 over a spread of
+points; the time of 1000×1000 points, and of the film of 600 frames of 300×300, by the fastest way
+that is faithful. The
 images are random, unless `--images` names an `.npz` with `x` (n, 3, 32, 32) float32 and `y`. With
 `--frames`, a folder of curve checkpoints as the mode-connectivity code saves them (PreResNet-20,
 `.pt`), the film is extrapolated from those: each has a plane of its own to be loaded.
 
-`--points few --device cpu` goes the same way in a minute.
+`--points few --device cpu` goes the same way in a minute; without `--no-compile`, in two.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ import torch
 from torch import nn
 
 from benchmarks import machine, roofline, subject
+from pipeline.compiled import CompileError
 from pipeline.evaluate import Evaluator
 from pipeline.networks.preresnet import PreResNet
 from pipeline.networks.resnet import ResNet
@@ -34,6 +38,19 @@ from pipeline.plane import Plane, PlaneError, along_line, of_curve
 from pipeline.precision import DEFAULT_TOLERANCE, Precision, arithmetic, compare, spread
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a point is computed."""
+
+    precision: Precision
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.precision}, compiled" if self.compiled else self.precision
+
+
 POSTER_POINTS = 1000 * 1000
 FILM_POINTS = 600 * 300 * 300
 # points timed, points compared, images, points a frame of the film, side of the matrix product
@@ -50,18 +67,26 @@ def main() -> None:
     parser.add_argument("--points", choices=_SIZES, default="many")
     parser.add_argument("--images", type=Path, help="an .npz with x and y")
     parser.add_argument("--frames", type=Path, help="a folder of curve checkpoints, .pt")
+    parser.add_argument("--no-compile", action="store_true", help="leave compiled ways out")
     parser.add_argument("--json", action="store_true", help="print the line of JSON only")
     asked = parser.parse_args()
     if asked.device == "cpu":
         torch.set_num_threads(1)
-    result = run(asked.device, asked.points, asked.images, asked.frames)
+    ways = [
+        Way(*way) for way in itertools.product(PRECISIONS, [False, True][: 2 - asked.no_compile])
+    ]
+    result = run(asked.device, asked.points, ways, asked.images, asked.frames)
     if not asked.json:
         show(result)
     print(json.dumps(result))
 
 
 def run(
-    device: str, points: str, images: Path | None = None, frames: Path | None = None
+    device: str,
+    points: str,
+    ways: list[Way],
+    images: Path | None = None,
+    frames: Path | None = None,
 ) -> dict[str, Any]:
     timed, compared, examples, a_frame, side = _SIZES[points]
     data = _data(images, examples)
@@ -72,23 +97,31 @@ def run(
     work = roofline.count(copy.deepcopy(net), torch.from_numpy(data["train"][0][:1]))
     rates = _rates(device, side)
     bandwidth = machine.copy_bandwidth(device)
-    measured, reference = {}, None
-    for precision in PRECISIONS:
-        evaluator = _evaluator(copy.deepcopy(net), data, device, precision)
-        found = without = _speed(evaluator, plane, timed, device)
+    coordinates = 2 * spread(compared) - 1
+    reference = _evaluator(copy.deepcopy(net), data, device, Way("float32")).evaluate(
+        plane, coordinates
+    )
+    measured, refused = {}, {}
+    for way in ways:
+        evaluator = _evaluator(copy.deepcopy(net), data, device, way)
+        try:
+            found = without = _speed(evaluator, plane, timed, device)
+        except CompileError as error:
+            refused[str(way)] = str(error)
+            continue
         if found["replayed"]:
-            launched = _evaluator(copy.deepcopy(net), data, device, precision, record=False)
+            launched = _evaluator(copy.deepcopy(net), data, device, way, record=False)
             without = _speed(launched, plane, timed, device)
-        replay = {"points_a_second_without_replay": without["points_a_second"]}
-        measured[precision] = found | replay
-        values = evaluator.evaluate(plane, 2 * spread(compared) - 1)
-        reference = reference or values
-        fidelity = compare(reference, values, precision, DEFAULT_TOLERANCE)
-        measured[precision]["fidelity"] = fidelity.as_dict() | {"faithful": fidelity.is_faithful}
-        floors = roofline.floor(work, len(data["train"][0]), rates[precision], bandwidth)
-        measured[precision]["floor_points_a_second"] = {k: 1 / v for k, v in floors.items()}
-    faithful = [p for p in PRECISIONS if measured[p]["fidelity"]["faithful"]]
-    best = max(faithful, key=lambda p: measured[p]["points_a_second"])
+        values = evaluator.evaluate(plane, coordinates)
+        fidelity = compare(reference, values, way.precision, DEFAULT_TOLERANCE, way.compiled)
+        floors = roofline.floor(work, len(data["train"][0]), rates[way.precision], bandwidth)
+        measured[way] = found | {
+            "points_a_second_without_replay": without["points_a_second"],
+            "fidelity": fidelity.as_dict() | {"faithful": fidelity.is_faithful},
+            "floor_points_a_second": {k: 1 / v for k, v in floors.items()},
+        }
+    faithful = [way for way, found in measured.items() if found["fidelity"]["faithful"]]
+    best = max(faithful, key=lambda way: measured[way]["points_a_second"])
     film = _film(frames, data, device, best, a_frame) if frames else None
     film_rate = film["points_a_second"] if film else measured[best]["points_a_second"]
     return machine.facts(device) | {
@@ -96,8 +129,9 @@ def run(
         "images": len(data["train"][0]),
         "matmul_tflops": {p: rate / 1e12 for p, rate in rates.items()},
         "copy_gb_a_second": bandwidth / 1e9,
-        "precisions": measured,
-        "best": best,
+        "ways": {str(way): found for way, found in measured.items()},
+        "refused": refused,
+        "best": str(best),
         "poster_minutes": POSTER_POINTS / measured[best]["points_a_second"] / 60,
         "film": film,
         "film_gpu_hours": FILM_POINTS / film_rate / 3600,
@@ -108,18 +142,20 @@ def run(
 def show(result: dict[str, Any]) -> None:
     print(f"{result['machine']}, ResNet-20 without shortcuts, {result['images']} images, recompute")
     print(
-        f"{'':10}{'points/s':>10}{'without replay':>16}{'deviation':>11}{'within 1e-3':>13}"
+        f"{'':20}{'points/s':>10}{'without replay':>16}{'deviation':>11}{'within 1e-3':>13}"
         f"{'GB':>7}"
     )
-    for precision, found in result["precisions"].items():
+    for way, found in result["ways"].items():
         fidelity = found["fidelity"]
         deviation = fidelity["largest"]
         print(
-            f"{precision:10}{found['points_a_second']:10.2f}"
+            f"{way:20}{found['points_a_second']:10.2f}"
             f"{found['points_a_second_without_replay']:16.2f}"
             f"{'inf' if deviation is None else f'{deviation:.1e}':>11}"
             f"{fidelity['within']:13.1%}{found['memory_gb']:7.2f}"
         )
+    for way, why in result["refused"].items():
+        print(f"{way}: {why}")
     print(f"1000×1000 points in {result['best']}: {result['poster_minutes']:.1f} minutes")
     print(f"the film of 54 million points: {result['film_gpu_hours']:.1f} hours")
     small = result["small_network"]
@@ -138,12 +174,18 @@ def _evaluator(
     net: nn.Module,
     data: subject.Splits,
     device: str,
-    precision: Precision,
+    way: Way,
     record: bool = True,
 ) -> Evaluator:
-    # As on a GPU, whatever the device: all examples at once.
-    chunk = len(data["train"][0])
-    return Evaluator(net, data, device=device, precision=precision, chunk=chunk, record=record)
+    return Evaluator(
+        net,
+        data,
+        device=device,
+        chunk=len(data["train"][0]),  # as on a GPU, whatever the device: all examples at once
+        precision=way.precision,
+        compiled=way.compiled,
+        record=record,
+    )
 
 
 def _speed(evaluator: Evaluator, plane: Plane, points: int, device: str) -> dict[str, Any]:
@@ -169,16 +211,14 @@ def _rates(device: str, side: int | None) -> dict[Precision, float]:
     return rates
 
 
-def _film(
-    folder: Path, data: subject.Splits, device: str, precision: Precision, points: int
-) -> dict[str, Any]:
+def _film(folder: Path, data: subject.Splits, device: str, way: Way, points: int) -> dict[str, Any]:
     """Points a second over the frames in `folder`, their planes' loading included."""
     paths = sorted(folder.glob("*.pt"), key=lambda path: int(re.findall(r"\d+", path.stem)[-1]))
     paths = [path for path in paths if "bezier" in path.stem]
     net = PreResNet(20).eval()
     curves = [_curve_points(path) for path in paths]
     planes = [_plane(curve) for curve in curves]
-    evaluator = _evaluator(net, data, device, precision)
+    evaluator = _evaluator(net, data, device, way)
     evaluator.evaluate(planes[0], np.zeros((1, 2)))
     coordinates = spread(points) * np.linalg.norm(curves[0][2] - curves[0][0])
 

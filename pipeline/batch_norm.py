@@ -8,8 +8,6 @@ limit that `update_bn` of Garipov et al. 2018 (arXiv:1802.10026) averages toward
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +19,9 @@ from pipeline.lockstep import Meet
 
 _FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 
+# Of each thread: how its next forward pass normalises, and what it has come to on the way.
+_HERE = threading.local()
+
 
 class BatchNormError(LossatlasError):
     """A batch norm of which the statistics asked for cannot be had."""
@@ -30,8 +31,8 @@ class Statistics:
     """Mean and variance of every batch norm, in the order in which a forward pass meets them."""
 
     def __init__(self) -> None:
-        self._moments: list[Callable[[], tuple[Tensor, Tensor]]] = []
-        self._here = threading.local()
+        # Mean, variance and None; or mean, 1/√(variance + eps) and eps, float32 (C,) each.
+        self._moments: list[tuple[Tensor, Tensor, float | None]] = []
 
     def clear(self) -> None:
         """Forget the statistics of the last point."""
@@ -39,7 +40,8 @@ class Statistics:
 
     def calibrate(self, meet: Meet) -> None:
         """This thread's next forward pass carries a part of the calibration set."""
-        self._here.normalise = partial(self._part, meet)
+        _HERE.meet = lambda part: meet(part, self._combine)
+        _HERE.normalise = self._part
 
     def calibrate_at_once(self) -> None:
         """This thread's next forward pass carries all of the calibration set.
@@ -48,38 +50,54 @@ class Statistics:
         are some twenty, four of them over all activations (decision 019). torch's moments are
         as exact as float32 allows there; on a CPU they are slower than ours and less so.
         """
-        self._here.normalise = self._whole
+        _HERE.normalise = self._whole
 
     def apply(self) -> None:
         """This thread's next forward pass uses the statistics that the calibration left."""
-        self._here.normalise = self._kept
-        self._here.step = 0
-
-    def normalise(self, x: Tensor, norm: PopulationNorm) -> Tensor:
-        """`x` (n, C, …), normalised at the batch norm it has come to."""
-        normalised: Tensor = self._here.normalise(x, norm)
-        return normalised
-
-    def _part(self, meet: Meet, x: Tensor, norm: PopulationNorm) -> Tensor:
-        return norm.with_moments(x, *meet(moments_of_examples(x), self._combine))
+        _HERE.normalise = self._kept
+        _HERE.step = 0
 
     def _combine(self, parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
-        moments = population(parts)
-        self._moments.append(lambda: moments)
-        return moments
+        mean, variance = population(parts)
+        self._moments.append((mean, variance, None))
+        return mean, variance
+
+    def _part(self, x: Tensor, norm: PopulationNorm) -> Tensor:
+        part = moments_of_examples(x)
+        met = torch.ops.lossatlas.meet if torch.compiler.is_compiling() else _met
+        return norm.with_moments(x, *met(*part))
 
     def _whole(self, x: Tensor, norm: PopulationNorm) -> Tensor:
         normalised, mean, scale = torch.native_batch_norm(
             x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps
         )
-        # It tells 1/√(variance + eps); where there is no other split, nobody asks for the variance.
-        self._moments.append(lambda: (mean, scale.pow(-2) - norm.eps))
+        self._moments.append((mean, scale, norm.eps))
         return normalised
 
     def _kept(self, x: Tensor, norm: PopulationNorm) -> Tensor:
-        step: int = self._here.step
-        self._here.step += 1
-        return norm.with_moments(x, *self._moments[step]())
+        mean, variance, eps = self._moments[_HERE.step]
+        _HERE.step += 1
+        # Here, not where the calibration was: without another split nobody asks.
+        return norm.with_moments(x, mean, variance if eps is None else variance.pow(-2) - eps)
+
+
+def _met(means: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The whole set's mean and variance, once all parts have brought their moments."""
+    met: tuple[Tensor, Tensor] = _HERE.meet((means, squares, count))
+    return met
+
+
+@torch.library.custom_op("lossatlas::meet", mutates_args=())
+def _meet(means: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`_met` as an operator: a compiled forward pass computes up to it, waits, and goes on."""
+    # Copies, since what an operator gives out may be written over; others have the same two.
+    mean, variance = _met(means, squares, count)
+    return mean.clone(), variance.clone()
+
+
+@_meet.register_fake
+def _(means: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    return means.new_empty(means.shape[1]), means.new_empty(means.shape[1])
 
 
 def moments_of_examples(x: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -110,13 +128,13 @@ def population(parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]
 class PopulationNorm(nn.Module):
     """Stands in for a batch norm; same parameters under the same names."""
 
-    def __init__(self, norm: _BatchNorm, statistics: Statistics) -> None:
+    def __init__(self, norm: _BatchNorm) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-        self._statistics = statistics
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._statistics.normalise(x, self)
+        normalised: Tensor = _HERE.normalise(x, self)
+        return normalised
 
     def with_moments(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """`x` (n, C, …) normalised by mean and variance, float32 (C,)."""
@@ -137,8 +155,8 @@ def check_frozen(network: nn.Module) -> None:
             )
 
 
-def replace_batch_norm(network: nn.Module, statistics: Statistics) -> nn.Module:
-    """`network` with every batch norm taking its moments from `statistics`; changed in place.
+def replace_batch_norm(network: nn.Module) -> nn.Module:
+    """`network` with every batch norm normalising as `Statistics` says; changed in place.
 
     Raises:
         BatchNormError: one does something else in its forward as well.
@@ -152,7 +170,7 @@ def replace_batch_norm(network: nn.Module, statistics: Statistics) -> nn.Module:
                     "forward of its own; wanted torch's, whose statistics can be recomputed. Use "
                     "batch_norm: frozen, or keep the two apart"
                 )
-            made[module] = PopulationNorm(module, statistics)
+            made[module] = PopulationNorm(module)
     for parent in list(network.modules()):
         for name, child in parent._modules.items():  # named_children leaves out second names
             if child in made:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.batch_norm import Statistics, check_frozen, has_batch_norm, replace_batch_norm
+from pipeline.compiled import Compiled
 from pipeline.errors import LossatlasError, one_line
 from pipeline.grouped import group_size, losses_and_errors
 from pipeline.lockstep import Meet, lockstep
@@ -85,8 +86,9 @@ class Evaluator:
             and variance over the first split at those weights. `frozen`: its running statistics.
         device: where to compute.
         chunk: how many examples go through the network at once; by default what fits the cache.
-        precision: what the network computes in; whether that is good enough is for the caller to
-            find out (`pipeline.precision.compare`).
+        precision, compiled: what the network computes in, and whether torch compiles it
+            (`pipeline.compiled`); whether what comes out is good enough is for the caller to find
+            out (`pipeline.precision.compare`).
         record: whether a point may be recorded and replayed on a GPU (`pipeline.recorded`).
 
     Raises:
@@ -103,6 +105,7 @@ class Evaluator:
         device: str = "cpu",
         chunk: int | None = None,
         precision: Precision = "float32",
+        compiled: bool = False,
         record: bool = True,
     ) -> None:
         _keep_freed_memory()
@@ -119,13 +122,15 @@ class Evaluator:
         self._recompute = batch_norm == "recompute" and has_batch_norm(network)
         network = network.eval().requires_grad_(False).to(self._device)
         if self._recompute:
-            network = replace_batch_norm(network, self._statistics)
+            network = replace_batch_norm(network)
         elif batch_norm == "frozen":
             check_frozen(network)
-        self._network = network
+        self._network: Callable[[Tensor], Tensor] = network
         self._place = Placement(network, self._device)
         with arithmetic(precision):
-            largest, self._output_shape = self._check()
+            largest, self._output_shape = self._check(network)
+        if compiled:
+            self._network = Compiled(network)
         self._cut(chunk or _chunk_size(largest, self._device.type))
 
     def evaluate(
@@ -141,6 +146,7 @@ class Evaluator:
             quantity → float32 (splits, points). NaN and inf are results.
 
         Raises:
+            CompileError: the network was to be compiled, and cannot be.
             NoRoomError: not even one example at a time fits into the device's memory.
         """
         shape = len(self._quantities), len(self._splits), len(coordinates)
@@ -282,10 +288,10 @@ class Evaluator:
 
     def _outputs(self, inputs: Tensor) -> Tensor:
         with lowered(self._precision, self._device):
-            outputs: Tensor = self._network(inputs)
+            outputs = self._network(inputs)
         return outputs.float() if self._precision == "bf16" else outputs
 
-    def _check(self) -> tuple[int, torch.Size]:
+    def _check(self, network: nn.Module) -> tuple[int, torch.Size]:
         """Try two examples, so that a misfit is found before anything is computed or written.
 
         Returns the bytes of the largest activation of one example, and the shape of their outputs.
@@ -293,7 +299,7 @@ class Evaluator:
         sizes = [0]
         hooks = [
             module.register_forward_hook(lambda _m, _i, output: sizes.append(_bytes(output)))
-            for module in self._network.modules()
+            for module in network.modules()
         ]
         self._statistics.calibrate(lambda value, combine: combine([value]))
         try:

@@ -1,4 +1,4 @@
-"""How numbers are computed, and a check that fewer bits do not move them.
+"""How numbers are computed, and a check that fewer bits, or compiling, do not move them.
 
 float32 is the reference. On CUDA, `tf32` rounds the operands of convolutions and matrix products
 to 10 bits of mantissa; elsewhere it is float32. `bf16` rounds them and what comes out to 7, as
@@ -27,17 +27,19 @@ _WANTED_SHARE = 0.99
 
 
 class PrecisionError(LossatlasError):
-    """The precision asked for moves the numbers too far."""
+    """The precision asked for, or compiling, moves the numbers too far."""
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far a precision's losses are from float32's, over points and splits.
+    """How far losses are from the reference's, over points and splits.
+
+    The reference computes in float32, operator by operator.
 
     Attributes:
-        precision: what was checked.
+        precision, compiled: what was checked.
         points: how many grid points were compared.
-        largest: deviation of a loss, relative to float32's (to 0.01 nats where that is less);
+        largest: deviation of a loss, relative to the reference (to 0.01 nats where that is less);
             inf where one of them alone is finite.
         median: of the same.
         within: share of values within `tolerance`.
@@ -46,6 +48,7 @@ class Fidelity:
     """
 
     precision: Precision
+    compiled: bool
     points: int
     largest: float
     median: float
@@ -63,13 +66,16 @@ class Fidelity:
 
     def require(self) -> None:
         """Raises PrecisionError where too many losses deviate."""
-        if not self.is_faithful:
-            raise PrecisionError(
-                f"evaluate.precision {self.precision} moves losses by up to {self.largest:.1e} of "
-                f"their float32 values ({self.within:.0%} at {self.points} grid points stay within "
-                f"{self.tolerance:.0e}); wanted {_WANTED_SHARE:.0%}. Use precision: float32, or "
-                "raise evaluate.tolerance"
-            )
+        if self.is_faithful:
+            return
+        keys = [f"precision: {self.precision}"] if self.precision != "float32" else []
+        keys += ["compile: true"] if self.compiled else []
+        raise PrecisionError(
+            f"evaluate.{' with '.join(keys)} moves losses by up to {self.largest:.1e} of their "
+            f"float32 values ({self.within:.0%} at {self.points} grid points stay within "
+            f"{self.tolerance:.0e}); wanted {_WANTED_SHARE:.0%}. Leave it out, or raise "
+            "evaluate.tolerance"
+        )
 
 
 def compare(
@@ -77,8 +83,9 @@ def compare(
     found: Mapping[str, NDArray[np.float32]],
     precision: Precision,
     tolerance: float,
+    compiled: bool = False,
 ) -> Fidelity:
-    """`found` against float32's `reference`, both quantity → (splits, points)."""
+    """`found` against the `reference`, both quantity → (splits, points)."""
     exact, low = (np.asarray(_losses(values), "float64") for values in (reference, found))
     with np.errstate(invalid="ignore"):
         deviation = np.abs(low - exact) / np.maximum(np.abs(exact), _SMALLEST_LOSS)
@@ -89,6 +96,7 @@ def compare(
         errors = float(np.abs(found["error"] - reference["error"]).max())
     return Fidelity(
         precision=precision,
+        compiled=compiled,
         points=exact.shape[1],
         largest=float(deviation.max()),
         median=float(np.median(deviation)),

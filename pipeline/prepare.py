@@ -103,6 +103,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         batch_norm=spec.evaluate.batch_norm,
         planes=geometry.planes,
         precision=spec.evaluate.precision,
+        compiled=spec.evaluate.compile,
         tolerance=spec.evaluate.tolerance or DEFAULT_TOLERANCE,
     )
     parts = _parts(spec, inputs, codes, geometry, subsamples)
@@ -342,6 +343,8 @@ def _parts(
         "evaluate.quantities": list(inputs.quantities),
         "evaluate.batch_norm": inputs.batch_norm,
         "evaluate.precision": spec.evaluate.precision,
+        # Only where it is asked for: stores that are older know nothing of it.
+        **({"evaluate.compile": True} if spec.evaluate.compile else {}),
     }
 
 

@@ -186,6 +186,7 @@ class EvaluateSpec(SpecModel):
     quantities: tuple[Quantity, ...] = ("loss", "error", "loss_stderr")
     batch_norm: Literal["recompute", "frozen"] = "recompute"
     precision: Literal["float32", "tf32", "bf16"] = "float32"
+    compile: bool = False
     tolerance: float | None = Field(default=None, gt=0)
     refine: RefineSpec | None = None
 
@@ -198,10 +199,10 @@ class EvaluateSpec(SpecModel):
 
     @model_validator(mode="after")
     def _tolerating(self) -> Self:
-        if self.tolerance is not None and self.precision == "float32":
+        if self.tolerance is not None and self.precision == "float32" and not self.compile:
             raise ValueError(
                 "tolerance is given with precision: float32, which is what others are held to; "
-                "wanted it with tf32 or bf16. Leave it out"
+                "wanted it with tf32, bf16 or compile. Leave it out"
             )
         return self
 

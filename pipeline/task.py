@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -41,8 +41,8 @@ class RenderInputs:
         splits: name → inputs (n, …) and targets (n, …), the calibrating split first.
         loss, loss_code: the name in the spec, and the user's code behind it.
         planes: of every frame.
-        precision, tolerance: what the network computes in, and how far that may move a loss,
-            relative to float32's.
+        precision, compiled: how the network computes.
+        tolerance: how far that may move a loss, relative to float32's.
     """
 
     factory: str
@@ -56,7 +56,16 @@ class RenderInputs:
     batch_norm: Literal["recompute", "frozen"]
     planes: Planes
     precision: Precision = "float32"
+    compiled: bool = False
     tolerance: float = DEFAULT_TOLERANCE
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it computes in float32, operator by operator, which others are held to."""
+        return self.precision == "float32" and not self.compiled
+
+    def as_reference(self) -> RenderInputs:
+        return replace(self, precision="float32", compiled=False)
 
 
 @dataclass(frozen=True)
@@ -75,15 +84,8 @@ def build_network(inputs: RenderInputs) -> nn.Module:
     return network.build(inputs.factory, inputs.kwargs, inputs.network_code)
 
 
-def evaluator(
-    inputs: RenderInputs, device: str = "cpu", precision: Precision | None = None
-) -> Evaluator:
-    """The evaluator of a render's network and data on `device`.
-
-    Args:
-        inputs: the render's.
-        device: `cpu`, `cuda` or `cuda:1`.
-        precision: instead of the render's.
+def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
+    """The evaluator of a render's network and data on `device`: `cpu`, `cuda` or `cuda:1`.
 
     Raises:
         LossatlasError: network, data and loss do not fit together, or not into the memory.
@@ -101,7 +103,8 @@ def evaluator(
             loss,
             inputs.batch_norm,
             device,
-            precision=precision or inputs.precision,
+            precision=inputs.precision,
+            compiled=inputs.compiled,
         )
 
 
@@ -116,8 +119,9 @@ class TileRenderer:
         threads: torch's threads; one, so that the numbers do not depend on the machine's cores.
 
     Raises:
-        PrecisionError: the render's precision moves losses beyond its tolerance on this device.
-            What was found is in the store's notes, under `precision/`, either way.
+        CompileError: the network is to be compiled, and cannot be here.
+        PrecisionError: the render's precision, or compiling, moves losses beyond its tolerance on
+            this device. What was found is in the store's notes, under `precision/`, either way.
         LossatlasError: network, data and loss do not fit together.
     """
 
@@ -138,7 +142,7 @@ class TileRenderer:
         self._plane = functools.lru_cache(maxsize=1)(self._load_plane)
         self._store = Store.open(store_url, writable=True)
         self._evaluator = evaluator(inputs, device)
-        if inputs.precision != "float32":
+        if not inputs.is_reference:
             found = self._fidelity(inputs, device)
             self._store.write_note(f"precision/{worker}.json", {"device": device} | found.as_dict())
             found.require()
@@ -177,12 +181,12 @@ class TileRenderer:
             ) from error
 
     def _fidelity(self, inputs: RenderInputs, device: str) -> Fidelity:
-        """How far the render's precision is from float32 on this device, over a spread of points.
+        """How far the render is from its reference on this device, over a spread of points.
 
         On each worker: what rounding does depends on the device, and a worker that fell back to
         float32 by itself would leave a seam.
         """
-        evaluators = evaluator(inputs, device, "float32"), self._evaluator
+        evaluators = evaluator(inputs.as_reference(), device), self._evaluator
         frames = sorted({0, self._store.frames - 1})
         found: list[list[Mapping[str, NDArray[np.float32]]]] = [[], []]
         for frame in frames:
@@ -193,7 +197,7 @@ class TileRenderer:
             {q: np.concatenate([of_frame[q] for of_frame in own], axis=1) for q in own[0]}
             for own in found
         )
-        return compare(exact, low, inputs.precision, inputs.tolerance)
+        return compare(exact, low, inputs.precision, inputs.tolerance, inputs.compiled)
 
     def _load_plane(self, frame: int) -> Plane:
         return self._planes.of_frame(frame, self._network)

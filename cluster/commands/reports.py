@@ -76,7 +76,7 @@ def info_lines(store: Store) -> list[str]:
         + f"; {spec['data']['select']}",
         "quantities": f"{', '.join(store.quantities)} of {', '.join(store.splits)}; loss "
         f"{evaluate['loss']}",
-        "precision": _precision(store, evaluate["precision"]),
+        "precision": _precision(store, evaluate),
         "versions": ", ".join(f"{name} {number}" for name, number in attrs["versions"].items()),
         "created": attrs["created"],
         "fingerprint": attrs["fingerprint"],
@@ -130,8 +130,9 @@ def _quantiles(quantity: str, errors: Mapping[str, float], asked: RefineSpec | N
     return f"audited: {', '.join(told)}{unit}"
 
 
-def _precision(store: Store, name: str) -> str:
+def _precision(store: Store, evaluate: Mapping[str, Any]) -> str:
     """With what the workers' checks against float32 have found, the worst of them."""
+    name = f"{evaluate['precision']}{', compiled' if evaluate.get('compile') else ''}"
     found = [note for key in store.notes("precision") if (note := store.read_note(key))]
     if not found:
         return name

@@ -21,90 +21,17 @@ from pipeline.lockstep import LockstepError
 from pipeline.losses import cross_entropy, mean_squared_error, misclassified
 from pipeline.placement import PlacementError
 from pipeline.plane import Plane
-
-Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
-POINTS = np.array([[0.0, 0.0], [0.4, -0.2], [-1.0, 1.0]])
-
-
-class SmallNet(nn.Module):
-    """Convolutions with and without batch norm, a skip, and a linear head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 8, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(8)
-        self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
-        self.norm2 = nn.BatchNorm2d(8, affine=False)
-        self.fc = nn.Linear(8, 6)
-        self.norm3 = nn.BatchNorm1d(6)
-        self.head = nn.Linear(6, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = y + F.relu(self.norm2(self.conv2(y)))
-        return self.head(F.relu(self.norm3(self.fc(y.mean((2, 3))))))
-
-
-def _images(count: int, seed: int, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(seed)
-    images = (generator.standard_normal((count, 3, 6, 5)) * scale).astype("f4")
-    return images, generator.integers(0, 5, count)
+from tests.pipeline.naive import POINTS, Arrays, reference, small_images, small_net, two_splits
 
 
 @pytest.fixture
 def data() -> Arrays:
-    return {"train": _images(37, 0), "test": _images(23, 1)}
+    return two_splits()
 
 
 @pytest.fixture
 def net() -> nn.Module:
-    torch.manual_seed(0)
-    made = SmallNet()
-    for module in made.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
-            module.running_mean.uniform_(-0.2, 0.2)
-            module.running_var.uniform_(0.5, 2)
-    return made
-
-
-def _reference(net: nn.Module, data: Arrays, plane: Plane, mode: str) -> dict[str, np.ndarray]:
-    """The same numbers the obvious way: float64, whole splits, one train-mode pass to calibrate."""
-    values: dict[str, list[list[float]]] = {"loss": [], "error": [], "loss_stderr": []}
-    for x, y in POINTS:
-        copied = copy.deepcopy(net).double().eval()
-        weights = torch.from_numpy(plane.weights(x, y)).float().double()
-        nn.utils.vector_to_parameters(weights, copied.parameters())
-        if mode == "recompute":
-            _calibrate(copied, torch.from_numpy(data["train"][0]).double())
-        row: dict[str, list[float]] = {quantity: [] for quantity in values}
-        for inputs, targets in data.values():
-            with torch.no_grad():
-                outputs = copied(torch.from_numpy(inputs).double())
-            losses = F.cross_entropy(outputs, torch.from_numpy(targets), reduction="none").numpy()
-            row["loss"].append(losses.mean())
-            row["error"].append(float((outputs.argmax(1).numpy() != targets).mean()))
-            row["loss_stderr"].append(losses.std(ddof=1) / np.sqrt(len(losses)))
-        for quantity, of_splits in row.items():
-            values[quantity].append(of_splits)
-    return {quantity: np.array(rows).T for quantity, rows in values.items()}
-
-
-def _calibrate(net: nn.Module, inputs: torch.Tensor) -> None:
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    hooks = []
-    for norm in norms:
-
-        def measure(module: Any, args: tuple[torch.Tensor]) -> None:
-            (x,) = args
-            axes = [axis for axis in range(x.ndim) if axis != 1]
-            module.running_mean = x.mean(axes)
-            module.running_var = x.var(axes, correction=0)
-
-        hooks.append(norm.register_forward_pre_hook(measure))
-    with torch.no_grad():
-        net(inputs)
-    for hook in hooks:
-        hook.remove()
+    return small_net()
 
 
 @pytest.mark.parametrize("mode", ["recompute", "frozen"])
@@ -112,7 +39,7 @@ def test_all_quantities_agree_with_the_float64_reference(
     net: nn.Module, data: Arrays, mode: Any
 ) -> None:
     plane = plane_of(net, seed=1)
-    expected = _reference(net, data, plane, mode)
+    expected = reference(net, data, plane, mode)
     found = Evaluator(copy.deepcopy(net), data, batch_norm=mode).evaluate(plane, POINTS)
     assert set(found) == set(expected)
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=2e-6)
@@ -170,21 +97,21 @@ def test_not_one_bit_depends_on_the_points_evaluated_before(net: nn.Module, data
 @pytest.mark.parametrize("offset", [0.0, 1e3])
 def test_statistics_survive_a_large_mean(net: nn.Module, offset: float) -> None:
     """E[x²] − E[x]² would lose everything here."""
-    inputs, targets = _images(40, 3)
+    inputs, targets = small_images(40, 3)
     data = {"train": (inputs + np.float32(offset), targets)}
     plane = plane_of(net, seed=1)
-    expected = _reference(net, data, plane, "recompute")["loss"]
+    expected = reference(net, data, plane, "recompute")["loss"]
     found = Evaluator(net, data, chunk=8).evaluate(plane, POINTS)["loss"]
     np.testing.assert_allclose(found, expected, rtol=1e-5 if offset == 0 else 2e-3)
 
 
 def test_constant_channels_and_one_class(net: nn.Module) -> None:
-    inputs, targets = _images(20, 4)
+    inputs, targets = small_images(20, 4)
     inputs[:, 1] = 0.5
     data = {"train": (inputs, np.zeros_like(targets))}
     net.conv1.weight.data[2] = 0
     plane = plane_of(net, seed=1)
-    expected = _reference(net, data, plane, "recompute")
+    expected = reference(net, data, plane, "recompute")
     found = Evaluator(net, data, chunk=8).evaluate(plane, POINTS)
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
     np.testing.assert_array_equal(found["error"], expected["error"].astype("f4"))
@@ -226,7 +153,7 @@ def test_a_batch_norm_that_does_more_is_refused(data: Arrays) -> None:
     with pytest.raises(BatchNormError, match=r"network's 1 is a Activated, .*batch_norm: frozen"):
         Evaluator(copy.deepcopy(net), data)
     plane = plane_of(net, seed=1)
-    expected = _reference(net, data, plane, "frozen")
+    expected = reference(net, data, plane, "frozen")
     found = Evaluator(net, data, batch_norm="frozen").evaluate(plane, POINTS)
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=2e-6)
 
@@ -287,7 +214,7 @@ def test_moments_taken_at_once_agree_with_the_float64_reference(
     elif hostile == "one class":
         targets[:] = 3
     plane = plane_of(net, seed=1)
-    expected = _reference(net, data, plane, "recompute")
+    expected = reference(net, data, plane, "recompute")
     found = Evaluator(net, data).evaluate(plane, POINTS)
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=2e-5)
     np.testing.assert_allclose(found["loss_stderr"], expected["loss_stderr"], rtol=5e-5)
@@ -329,7 +256,7 @@ def test_a_gpu_agrees_with_the_float64_reference(
 ) -> None:
     data["train"][0][:] += np.float32(offset)
     plane = plane_of(net, seed=1)
-    expected = _reference(net, data, plane, "recompute")["loss"]
+    expected = reference(net, data, plane, "recompute")["loss"]
     found = Evaluator(net, data, device="cuda", chunk=chunk).evaluate(plane, POINTS)["loss"]
     np.testing.assert_allclose(found, expected, rtol=2e-3 if offset == 1e3 else 2e-5)
 
@@ -341,7 +268,7 @@ def test_overflow_is_infinity_or_not_a_number_not_an_error(net: nn.Module, data:
 
 
 def test_one_example_has_no_standard_error(net: nn.Module) -> None:
-    data = {"train": _images(30, 0), "one": _images(1, 1)}
+    data = {"train": small_images(30, 0), "one": small_images(1, 1)}
     found = Evaluator(net, data).evaluate(plane_of(net, seed=1), POINTS[:1])
     assert np.isfinite(found["loss"]).all()
     assert np.isnan(found["loss_stderr"][1]).all()
@@ -555,7 +482,7 @@ def test_huge_activations_agree_with_the_reference(
 ) -> None:
     hostile = {name: (inputs * np.float32(scale), y) for name, (inputs, y) in data.items()}
     plane = plane_of(net, seed=1)
-    expected = _reference(net, hostile, plane, mode)
+    expected = reference(net, hostile, plane, mode)
     found = Evaluator(copy.deepcopy(net), hostile, batch_norm=mode, chunk=8).evaluate(plane, POINTS)
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
     np.testing.assert_array_equal(found["error"], expected["error"].astype("f4"))
@@ -570,7 +497,7 @@ def test_one_poisoned_image_poisons_what_it_should_and_nothing_else(
     inputs[3, 1, 2, 2] = value
     plane = plane_of(net, seed=1)
     with np.errstate(invalid="ignore"):
-        expected = _reference(net, data, plane, mode)
+        expected = reference(net, data, plane, mode)
     for chunk in (8, 64):
         found = Evaluator(copy.deepcopy(net), data, batch_norm=mode, chunk=chunk).evaluate(
             plane, POINTS
@@ -589,6 +516,6 @@ def test_a_real_network_on_hostile_images_agrees_with_the_reference() -> None:
     images[0, 0] *= 1000
     data = {name: (x, np.full(20, 3)) for name, x in zip(("train", "test"), images, strict=True)}
     plane = plane_of(net, seed=1)
-    expected = _reference(net, data, plane, "recompute")
+    expected = reference(net, data, plane, "recompute")
     found = Evaluator(copy.deepcopy(net), data, chunk=8).evaluate(plane, POINTS)
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-4)

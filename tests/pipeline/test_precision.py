@@ -122,7 +122,7 @@ def test_one_point_in_a_hundred_may_deviate_and_no_more() -> None:
     two = compare(_values(exact), _values([1.01] * 2 + exact[2:]), "bf16", 1e-3)
     assert two.is_faithful
     three = compare(_values(exact), _values([1.01] * 3 + exact[3:]), "bf16", 1e-3)
-    told = r"moves losses by up to 1.0e-02 .*\(98% at 200 grid points.*precision: float32"
+    told = r"moves losses by up to 1.0e-02 .*\(98% at 200 grid points.*Leave it out"
     with pytest.raises(PrecisionError, match=told):
         three.require()
 
@@ -177,7 +177,7 @@ def test_a_worker_refuses_a_precision_that_moves_the_losses(
             return {q: values * np.float32(factor) for q, values in found.items()}
 
     monkeypatch.setattr(task, "Evaluator", Coarse)
-    with pytest.raises(PrecisionError, match=r"tf32 moves losses by up to 2.0e-03"):
+    with pytest.raises(PrecisionError, match=r"precision: tf32 moves losses by up to 2.0e-03"):
         TileRenderer(prepared.inputs, store.url, worker=4)
     assert (store.read_note("precision/4.json") or {})["within"] == 0.0
     TileRenderer(replace(prepared.inputs, tolerance=3e-3), store.url)

@@ -55,25 +55,27 @@ def test_the_centre_of_a_random_plane_is_the_published_checkpoint(
 @pytest.fixture(scope="module")
 def curve(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A coarse grid of the plane of bezier-14 that has the ends and the line between on it."""
-    return _render(
-        {
-            "name": "bezier",
-            "network": {"factory": "preresnet20"},
-            "plane": {
-                "kind": "curve",
-                "weights": [str(shared_data / "checkpoints/preresnet20/bezier-14.pt")],
-                "extent": [0, 47.33873573, 0, 7.27651123],
-            },
-            "grid": {"width": 5, "height": 3},
-            "data": {
-                "source": str(shared_data / "cifar10"),
-                "splits": {"train": 128, "test": 32},
-                "select": "head",
-                "normalise": PREACTIVATION,
-            },
-            "store": str(tmp_path_factory.mktemp("bezier") / "bezier.zarr"),
-        }
-    )
+    return _render(_curve(shared_data, tmp_path_factory.mktemp("bezier") / "bezier.zarr"))
+
+
+def _curve(shared_data: Path, store: Path) -> dict[str, Any]:
+    return {
+        "name": "bezier",
+        "network": {"factory": "preresnet20"},
+        "plane": {
+            "kind": "curve",
+            "weights": [str(shared_data / "checkpoints/preresnet20/bezier-14.pt")],
+            "extent": [0, 47.33873573, 0, 7.27651123],
+        },
+        "grid": {"width": 5, "height": 3},
+        "data": {
+            "source": str(shared_data / "cifar10"),
+            "splits": {"train": 128, "test": 32},
+            "select": "head",
+            "normalise": PREACTIVATION,
+        },
+        "store": str(store),
+    }
 
 
 def test_the_ends_and_the_bend_land_where_projection_says(curve: Store) -> None:
@@ -108,3 +110,21 @@ def test_the_grids_numbers_are_those_of_the_checkpoints(curve: Store, shared_dat
             np.testing.assert_allclose(
                 alone.read(quantity, split)[0, 0], curve.read(quantity, split)[0, 0], rtol=1e-6
             )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # torch's compiler uses what it deprecates
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+def test_a_compiled_curve_has_the_same_losses(shared_data: Path, tmp_path: Path, mode: str) -> None:
+    content = _curve(shared_data, tmp_path / "compiled.zarr")
+    content["evaluate"] = {"batch_norm": mode, "compile": True, "tolerance": 1e-5}
+    found = _render(content)
+    plain = content | {"evaluate": {"batch_norm": mode}, "store": str(tmp_path / "plain.zarr")}
+    expected = _render(plain)
+    for split in ("train", "test"):
+        np.testing.assert_allclose(
+            found.read("loss", split), expected.read("loss", split), rtol=1e-5
+        )
+        np.testing.assert_array_equal(found.read("error", split), expected.read("error", split))

@@ -1,0 +1,60 @@
+"""A network's forward pass, compiled by torch for one device and the shapes it is used with.
+
+What follows a convolution or a product (normalising, activation, sum) becomes one kernel instead of
+one for each, and reads what it works on once. The products themselves stay the libraries'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import LossatlasError
+
+# A kernel for every shape: each split has chunks of two sizes, and more where memory runs out.
+_MOST_SHAPES = 64
+
+
+class CompileError(LossatlasError):
+    """The network cannot be compiled, or there is nothing to compile it with."""
+
+
+class Compiled:
+    """The forward pass of `network`, compiled when it is first called with a shape.
+
+    As a whole or not at all: what torch would leave to Python, or give up after some calls, would
+    be computed in another way from then on, and show as a seam.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        # In this process: helpers of its own would outlive a worker that is killed.
+        options: dict[str, str | int | bool | Callable[..., Any]] = {"compile_threads": 1}
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(
+            network, fullgraph=True, dynamic=False, options=options
+        )
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Outputs of `inputs` (n, …).
+
+        Raises:
+            CompileError: it cannot be compiled as a whole.
+        """
+        from torch._dynamo import config, exc  # a second that nobody else should pay
+
+        try:
+            with config.patch(recompile_limit=_MOST_SHAPES):
+                return self._forward(inputs)
+        except (exc.TorchDynamoException, exc.FailOnRecompileLimitHit) as error:
+            raise CompileError(
+                f"evaluate.compile: the network cannot be compiled ({_reason(error)}); wanted a "
+                "forward that torch.compile takes whole, and a C++ compiler with Python's headers. "
+                "Leave evaluate.compile out"
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    # The first paragraph: behind it torch says where it keeps its logs.
+    return " ".join(str(error).partition("\n\n")[0].split())[:200]

@@ -1,0 +1,208 @@
+"""Compiled forward passes: the same numbers, or a line that says why not."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.subject import plane_of
+from pipeline import compiled, evaluate, prepare, spec, task
+from pipeline.compiled import CompileError
+from pipeline.evaluate import Evaluator
+from pipeline.grid import Grid
+from pipeline.plane import Plane
+from pipeline.precision import PrecisionError
+from pipeline.prepare import Prepared, PrepareError, create_or_match
+from pipeline.spec import RenderSpec, SpecError
+from pipeline.store import Store
+from pipeline.task import TileRenderer
+from tests.pipeline.naive import POINTS, reference, small_net, two_splits
+
+# torch's compiler uses what torch has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+MakeSpec = Callable[..., RenderSpec]
+needs_compiler = pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler"
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> Iterator[None]:
+    yield
+    torch.compiler.reset()
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("mode", "chunk", "at_once"),
+    [("recompute", 16, False), ("recompute", None, True), ("frozen", 40, False)],
+    ids=["in lockstep", "at once", "frozen"],
+)
+def test_compiled_points_agree_with_the_float64_reference(
+    mode: Literal["recompute", "frozen"],
+    chunk: int | None,
+    at_once: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluate, "takes_moments_at_once", lambda device: at_once)
+    net, data = small_net(), two_splits()
+    inputs, targets = data["train"]
+    plane = plane_of(net, seed=1)
+    made = Evaluator(copy.deepcopy(net), data, batch_norm=mode, chunk=chunk, compiled=True)
+
+    def compare(rtol: float) -> None:
+        # The evaluator's own images, which are changed in place: nothing is compiled again.
+        for split, (given, classes) in zip(made._splits, data.values(), strict=True):
+            split.inputs.copy_(torch.from_numpy(given))
+            split.targets.copy_(torch.from_numpy(classes))
+        expected = reference(net, data, plane, mode)
+        found = made.evaluate(plane, POINTS)
+        np.testing.assert_allclose(found["loss"], expected["loss"], rtol=rtol)
+        np.testing.assert_allclose(found["loss_stderr"], expected["loss_stderr"], rtol=10 * rtol)
+        np.testing.assert_array_equal(found["error"], expected["error"].astype("f4"))
+
+    compare(2e-6)
+    inputs[:, 1] = 0.5
+    targets[:] = 3
+    compare(2e-6)
+    inputs += 30
+    compare(2e-5)
+    inputs[:] = 1e6 * np.random.default_rng(5).standard_normal(inputs.shape)
+    compare(2e-5)
+
+
+@needs_compiler
+def test_what_is_not_a_number_stays_so_and_moves_no_neighbour() -> None:
+    net, data = small_net(), two_splits()
+    plane = plane_of(net, seed=1)
+    made = Evaluator(net, data, chunk=16, compiled=True)
+    points = np.array([[0.4, -0.2], [1e38, -1e38], [np.nan, 0.0], [0.4, -0.2]])
+    loss = made.evaluate(plane, points)["loss"]
+    assert not np.isfinite(loss[:, 1]).any()
+    assert np.isnan(loss[:, 2]).all()
+    np.testing.assert_array_equal(loss[:, 0], loss[:, 3])
+    assert np.isfinite(loss[:, 0]).all()
+
+
+class Looking(nn.Module):
+    """A forward that goes by its numbers, which no compiler can know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(7, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(x)
+        return outputs * 2 if outputs[0, 0].item() > 0 else outputs
+
+
+class Counting(Looking):
+    """One that is another at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        outputs: Tensor = self.layer(x)
+        return outputs * self.calls
+
+
+@needs_compiler
+@pytest.mark.parametrize("make", [Looking, Counting])
+def test_a_forward_that_cannot_be_compiled_as_a_whole_is_refused(
+    make: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "_MOST_SHAPES", 3)
+    net = make()
+    plane = plane_of(net, seed=1)
+    data = {"train": (np.ones((9, 7), "f4"), np.arange(9))}
+    made = Evaluator(net, data, compiled=True)
+    told = r"evaluate.compile: the network cannot be compiled .*Leave evaluate.compile out"
+    with pytest.raises(CompileError, match=told):
+        made.evaluate(plane, np.tile(POINTS, (3, 1)))
+
+
+@needs_compiler
+def test_no_process_is_left_compiling(bowl: MakeSpec) -> None:
+    """A worker that is killed would leave them behind."""
+    net, data = small_net(), two_splits()
+    plane = plane_of(net, seed=1)
+    before = _children()
+    Evaluator(net, data, compiled=True).evaluate(plane, POINTS[:1])
+    assert _children() == before
+
+
+def _children() -> set[str]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return set(file.read().split())
+
+
+def _prepared(make: MakeSpec, **evaluate: Any) -> tuple[Prepared, Store]:
+    prepared = prepare.prepare(make(evaluate={"loss": "mse", **evaluate}))
+    return prepared, create_or_match(prepared, lambda: Grid(7, 5, 4))[0]
+
+
+@needs_compiler
+def test_a_worker_refuses_what_compiling_moves(
+    bowl: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, store = _prepared(bowl, compile=True)
+    renderer = TileRenderer(prepared.inputs, store.url, worker=3)
+    note = store.read_note("precision/3.json") or {}
+    assert (note["precision"], note["compiled"], note["points"]) == ("float32", True, 16)
+    assert note["within"] == 1.0
+    for tile in store.pending():
+        renderer(tile)
+    np.testing.assert_allclose(
+        store.read("loss", "train"), _plain(prepared, store), rtol=1e-6, atol=0
+    )
+
+    class Coarse(Evaluator):
+        def __init__(self, *given: Any, compiled: bool, **rest: Any) -> None:
+            super().__init__(*given, compiled=compiled, **rest)
+            self._factor = np.float32(1.002 if compiled else 1)
+
+        def evaluate(self, plane: Plane, coordinates: Any) -> dict[str, Any]:
+            found = super().evaluate(plane, coordinates)
+            return {q: values * self._factor for q, values in found.items()}
+
+    monkeypatch.setattr(task, "Evaluator", Coarse)
+    told = r"evaluate.compile: true moves losses by up to 2.0e-03 .*Leave it out"
+    with pytest.raises(PrecisionError, match=told):
+        TileRenderer(prepared.inputs, store.url, worker=4)
+
+
+def _plain(prepared: Prepared, store: Store) -> np.ndarray:
+    grid = store.grid
+    rows, columns = np.indices((grid.height, grid.width)).reshape(2, -1)
+    points = grid.at(store.extent(), rows, columns)
+    plain = task.evaluator(prepared.inputs.as_reference())
+    values = plain.evaluate(prepared.first_plane(), points)["loss"][0]
+    return values.reshape(grid.height, grid.width)
+
+
+def test_a_store_goes_on_as_it_began(bowl: MakeSpec) -> None:
+    _, store = _prepared(bowl)
+    assert "evaluate.compile" not in store.attrs["parts"], "older stores know nothing of it"
+    with pytest.raises(PrepareError, match=r"evaluate.compile: null in the store, true here"):
+        _prepared(bowl, compile=True)
+
+
+def test_compile_is_a_key_that_allows_a_tolerance(bowl: MakeSpec) -> None:
+    content = bowl().model_dump(mode="json")
+    parsed = spec.parse(content | {"evaluate": {"compile": True, "tolerance": 1e-4}})
+    assert (parsed.evaluate.compile, parsed.evaluate.tolerance) == (True, 1e-4)
+    with pytest.raises(SpecError, match=r"evaluate.compile: found 'fast'"):
+        spec.parse(content | {"evaluate": {"compile": "fast"}})
+    with pytest.raises(SpecError, match=r"wanted it with tf32, bf16 or compile"):
+        spec.parse(content | {"evaluate": {"tolerance": 1e-4}})
