@@ -5,9 +5,10 @@
 FROM python:3.11-slim-bookworm
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG EXTRAS=s3
-# `ray up` copies files into a container with rsync; KubeRay's probes ask with wget.
+# `ray up` copies files into a container with rsync; KubeRay's probes ask with wget; torch compiles
+# with g++ where a spec says `evaluate: {compile: true}`.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends rsync wget \
+    && apt-get install --yes --no-install-recommends g++ rsync wget \
     && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home atlas
 WORKDIR /opt/lossatlas

@@ -31,7 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -163,7 +163,8 @@ def contenders(name: str, edge: int, examples: int) -> dict[str, Contender]:
 
     found: dict[str, Contender] = {}
     for of, evaluator in ours.items():
-        add(of, lambda e=evaluator: e.evaluate(plane, points)["loss"][0], of)
+        losses = lambda e=evaluator: e.evaluate(plane, points)["loss"][0]  # noqa: E731
+        add(of, losses, of.removesuffix(", compiled"))
     add("naive loop", lambda: naive_loop(given.net, given.split, plane, points))
     if "lossatlas, recompute" in ours:
         add(
@@ -207,12 +208,15 @@ def _subject(name: str, edge: int, examples: int) -> Subject:
 
 def _ours(name: str, edge: int, examples: int) -> dict[str, Evaluator]:
     given = _subject(name, edge, examples)
-    modes = {"lossatlas": "frozen"}
+    modes: dict[str, Literal["frozen", "recompute"]] = {"lossatlas": "frozen"}
     if any(isinstance(module, nn.BatchNorm2d) for module in given.net.modules()):
         modes["lossatlas, recompute"] = "recompute"
     return {
-        of: Evaluator(copy.deepcopy(given.net), given.data, ["loss"], batch_norm=mode)
+        f"{of}, compiled" if compiled else of: Evaluator(
+            copy.deepcopy(given.net), given.data, ["loss"], batch_norm=mode, compiled=compiled
+        )
         for of, mode in modes.items()
+        for compiled in (False, True)
     }
 
 

@@ -65,8 +65,8 @@ class Placement:
 
     def move(self, x: float, y: float) -> None:
         """Put θ(x, y) into the network."""
-        torch.add(self._origin, self._u, alpha=x, out=self._exact).add_(self._v, alpha=y)
-        self._flat.copy_(self._exact)
+        torch.add(self._origin, self._u, alpha=x, out=self._exact)
+        torch.add(self._exact, self._v, alpha=y, out=self._flat)  # rounded as it is written
 
 
 def _viewed(part: Tensor, shape: torch.Size) -> Tensor:
