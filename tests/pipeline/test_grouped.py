@@ -255,3 +255,30 @@ def test_rows_taken_together_are_the_rows_taken_alone(classes: int) -> None:
         # And so are their sums.
     means = torch.stack([loss.mean() for loss in losses])
     assert torch.equal(losses.mean(1).nan_to_num(-1), means.nan_to_num(-1))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 17, 1000])
+def test_a_rows_loss_depends_on_nothing_but_the_row(classes: int) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    for row in 3 * torch.randn(5, classes, generator=generator):
+        target = int(torch.randint(classes, (), generator=generator))
+        found = {
+            float(loss)
+            for count in (1, 2, 7, 15, 16, 17, 33, 257)
+            for loss in cross_entropy(row.expand(count, -1), torch.full((count,), target))
+        }
+        assert len(found) == 1
+        expected = -(row.double().log_softmax(0)[target])
+        assert found.pop() == pytest.approx(float(expected), rel=1e-14)
+
+
+def test_a_row_that_is_not_a_number_moves_no_other() -> None:
+    rows = torch.randn(40, 10, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(40) % 10
+    expected = cross_entropy(rows, targets)
+    rows[3], rows[17, 4], rows[20, 2] = torch.nan, torch.inf, -torch.inf
+    found = cross_entropy(rows, targets)
+    assert found[[3, 17]].isnan().all()
+    assert found[20] <= expected[20]
+    others = [i for i in range(40) if i not in (3, 17, 20)]
+    torch.testing.assert_close(found[others], expected[others], rtol=0, atol=0)
