@@ -300,14 +300,16 @@ class Scheduler:
         tile = attempt.tile
         if reason is not None:
             self._strikes.setdefault(tile, []).append(reason)
+        strikes = self._strikes.get(tile, [])
         hands = self._hands[tile]
         hands.discard(worker)
         if hands:
-            self._single[tile] = min(self._busy[other].started for other in hands)
+            # Where it has had its tries, the one that is under way is the last.
+            if len(strikes) < self.rules.strikes:
+                self._single[tile] = min(self._busy[other].started for other in hands)
             return
         del self._hands[tile]
         self._single.pop(tile, None)
-        strikes = self._strikes.get(tile, [])
         if len(strikes) >= self.rules.strikes:
             self.quarantined[tile] = tuple(strikes)
             self._announced.append(Quarantine(tile, tuple(strikes)))

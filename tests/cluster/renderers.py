@@ -49,5 +49,8 @@ class FaultyRenderer:
             left = int(path.read_text())
         except FileNotFoundError:
             return False
-        path.write_text(str(left - 1))
+        # At once, since another worker may be trying the same tile.
+        counted = path.with_suffix(f".{self._worker}")
+        counted.write_text(str(left - 1))
+        counted.replace(path)
         return left > 0
