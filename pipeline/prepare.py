@@ -27,7 +27,7 @@ from pipeline.losses import available_quantities
 from pipeline.plane import FrameFacts, Plane, Vector
 from pipeline.precision import DEFAULT_TOLERANCE
 from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, parse
-from pipeline.store import Store
+from pipeline.store import Store, TakenError
 from pipeline.task import RenderInputs, build_network, evaluator
 from pipeline.usercode import UserCode
 
@@ -160,10 +160,12 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
         quantities, splits = prepared.inputs.quantities, tuple(prepared.inputs.splits)
         refined = prepared.spec.evaluate.refine is not None
         grid, frames = make_grid(), prepared.frames
-        return (
-            Store.create(url, grid, splits, quantities, frames, prepared.facts, refined),
-            False,
-        )
+        facts = prepared.facts
+        try:
+            return Store.create(url, grid, splits, quantities, frames, facts, refined), False
+        except TakenError:  # by somebody who began at the same moment
+            if not Store.exists(url):
+                raise
     store = Store.open(url, writable=True)
     changed = differences(store.attrs["parts"], prepared.parts)
     tile = prepared.spec.grid.tile

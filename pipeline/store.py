@@ -11,13 +11,15 @@ afterwards; what does change (lease, quarantine, worker facts) lives as small JS
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
+import secrets
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
@@ -27,8 +29,9 @@ import zarr
 from numpy.typing import NDArray
 from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.errors import ContainsArrayError
 
-from pipeline import remote
+from pipeline import claim, remote
 from pipeline.errors import LossatlasError, one_line
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.layout import create_arrays, create_coordinates, create_refined_arrays
@@ -37,11 +40,16 @@ from pipeline.plane import Anchor, FrameFacts
 
 FORMAT = 1
 _NOTES = ".lossatlas"
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
 _FOLDER_TILES = 250  # below, a listing of its own costs more than it saves
 
 
 class StoreError(LossatlasError):
     """The store is missing, is something else, or holds damaged chunks."""
+
+
+class TakenError(StoreError):
+    """Something is where a new store was to be."""
 
 
 @dataclass(frozen=True)
@@ -99,41 +107,50 @@ class Store:
             refined: whether some points will be predicted (`pipeline.evaluations`).
 
         Raises:
-            StoreError: something is already there, or the place cannot be written.
+            TakenError: something is already there, or has come to be there meanwhile.
+            StoreError: the place cannot be written.
             UnreachableError: a remote place does not answer.
         """
-        found = _kind(url)
-        if found in ("store", "other"):
-            raise StoreError(f"{url} exists and is not empty; wanted a new path for this render")
+        if _kind(url) in ("store", "other"):
+            raise TakenError(f"{url} exists and is not empty; wanted a new path for this render")
+        attributes = {
+            **facts,
+            "splits": list(splits),
+            "quantities": list(quantities),
+            "refined": refined,
+            "grid": asdict(grid),
+            "anchors": [anchor.name for anchor in frames[0].anchors],
+        }
+        mark = {"lossatlas": "creating", "by": secrets.token_hex(8)}
         try:
-            with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
+            with (
+                claim.beside(url) as place,
+                zarr.config.set({"array.write_empty_chunks": True}),
+                warnings.catch_warnings(),
+            ):
                 warnings.filterwarnings("ignore", message=".*onsolidated metadata.*")
-                group = remote.open_group(url, "w", attributes={"lossatlas": "creating"})
+                group = remote.open_group(place, "w", attributes=mark)
                 create_arrays(group, grid, splits, quantities)
                 if refined:
                     create_refined_arrays(group, grid, splits, quantities)
                 create_coordinates(group, grid, splits, frames)
-                group.attrs.put(
-                    {
-                        **facts,
-                        "lossatlas": "creating",
-                        "splits": list(splits),
-                        "quantities": list(quantities),
-                        "refined": refined,
-                        "grid": {
-                            "width": grid.width,
-                            "height": grid.height,
-                            "tile": grid.tile,
-                            "frames": grid.frames,
-                        },
-                        "anchors": [anchor.name for anchor in frames[0].anchors],
-                    }
-                )
+                made = set(group.array_keys())
+                if dict(remote.open_group(place, "r", use_consolidated=False).attrs) != mark:
+                    raise FileExistsError(errno.EEXIST, "another has begun it anew")
+                group.attrs.put({**attributes, "lossatlas": "creating"})
+                group = zarr.consolidate_metadata(group.store)
+                if set(group.array_keys()) != made:
+                    raise FileExistsError(errno.EEXIST, "another has begun it anew")
                 # One last write, with the consolidated metadata in it, says that it is complete.
-                zarr.consolidate_metadata(group.store).attrs["lossatlas"] = FORMAT
+                group.attrs["lossatlas"] = FORMAT
         except UnreachableError:
             raise
-        except OSError as error:
+        except (OSError, ContainsArrayError) as error:
+            if isinstance(error, ContainsArrayError) or error.errno in _TAKEN:
+                raise TakenError(
+                    f"{url} is being created by another render at this moment; wanted a new path "
+                    "for this render. Wait a moment, or change store in the spec"
+                ) from None
             raise StoreError(
                 f"{url} cannot be written ({error.strerror or error}); wanted a place with room "
                 "and write permission. Change store in the spec"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from pipeline import remote
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.place import PlaceError, UnreachableError, check, reached
 from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
+from pipeline.store import Store, TakenError
 from tests.cluster import landscape
 from tests.cluster.hills import AUDIT, COMPOSE, content
 from tests.cluster.landscape import lay_out, numbers
@@ -354,3 +356,30 @@ def test_commits_in_a_bucket_are_listed_folder_by_folder(
     place = f"{BUCKET}/runs/listed.zarr/done/c/0/1"
     for item in sync(store.group.store.fs._ls(place, detail=True)):
         assert abs(now - item["LastModified"]) < timedelta(minutes=5)
+
+
+@pytest.mark.filterwarnings("ignore:.*onsolidated")  # threads share what is ignored
+def test_creators_in_a_bucket_get_it_one_at_a_time_or_not_at_all(objects: ObjectServer) -> None:
+    """There is no way to move a store there at once, so two of them may give way to each other."""
+    frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
+    at_once = threading.Barrier(2)
+
+    def create(url: str, tile: int) -> int:
+        at_once.wait()
+        try:
+            store = Store.create(url, Grid(6, 6, tile), ["train"], ["loss"], [frame], {})
+        except TakenError:
+            return 0
+        return store.grid.tile
+
+    with ThreadPoolExecutor(2) as threads:
+        for number in range(4):
+            url = f"s3://{BUCKET}/raced/{number}.zarr"
+            found = sorted(threads.map(create, [url, url], [2, 3]))
+            assert found[0] == 0, "two creators believe that a store is theirs"
+            if found[1] == 0:
+                assert not Store.exists(url)
+                Store.create(url, Grid(6, 6, 2), ["train"], ["loss"], [frame], {})
+            store = Store.open(url)
+            assert store.grid.tile == found[1] or found[1] == 0
+            assert len(store.pending()) == store.grid.tile_count

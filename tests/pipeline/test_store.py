@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import xarray
 
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store, StoreError
+from pipeline.store import Store, StoreError, TakenError
 from pipeline.verify import verify, withdraw
 
 GRID = Grid(width=10, height=7, tile=4, frames=2)
@@ -158,8 +160,9 @@ def test_an_unfinished_creation_is_replaced(tmp_path: Path) -> None:
     assert _create(path).pending()
 
 
-def test_a_creation_killed_before_its_last_write_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_creation_that_ends_before_its_last_write_is_replaced(
+    is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import zarr
 
@@ -167,13 +170,46 @@ def test_a_creation_killed_before_its_last_write_is_replaced(
         raise KeyboardInterrupt
 
     path = tmp_path / "a.zarr"
+    if is_there:  # an empty folder, perhaps a mounted disk: created in it, not moved there
+        path.mkdir()
     monkeypatch.setattr(zarr, "consolidate_metadata", kill)
     with pytest.raises(KeyboardInterrupt):
         _create(path)
     monkeypatch.undo()
-    with pytest.raises(StoreError, match="never completely created"):
+    assert list(tmp_path.iterdir()) == ([path] if is_there else [])
+    with pytest.raises(StoreError, match="never completely created" if is_there else "no such"):
         Store.open(str(path))
     assert _create(path).pending()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_creators_left_is_swept_after_an_hour(tmp_path: Path) -> None:
+    old, young = (tmp_path / f"a.zarr.{name}.partial" for name in ("0a", "0b"))
+    for path in (old, young):
+        path.mkdir()
+    os.utime(old, (0, 0))
+    _create(tmp_path / "a.zarr")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.zarr", young]
+
+
+@pytest.mark.filterwarnings("ignore:.*onsolidated")  # threads share what is ignored
+def test_one_of_several_creators_gets_the_place(tmp_path: Path) -> None:
+    at_once = threading.Barrier(4)
+
+    def create(path: Path) -> str:
+        at_once.wait()
+        try:
+            return str(_create(path).grid)
+        except TakenError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(8):
+            path = tmp_path / f"{number}.zarr"
+            found = list(threads.map(create, [path] * 4))
+            assert found.count(str(GRID)) == 1, found
+            assert Store.open(str(path)).pending() == list(GRID.tiles())
+    assert len(list(tmp_path.iterdir())) == 8
 
 
 def test_nothing_is_overwritten(store: Store, tmp_path: Path) -> None:
