@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline import usercode
 from pipeline.errors import LossatlasError, described, one_line
-from pipeline.place import reached
+from pipeline.place import UnreachableError, reached
 from pipeline.usercode import UserCode
 
 if TYPE_CHECKING:
@@ -259,12 +259,23 @@ class Parquet:
 
         where = path if len(self.paths) > 1 else self.where
         try:
-            with self.files.open(path, "rb") as file:
-                yield where, pyarrow.parquet.ParquetFile(file)
-        except (pyarrow.ArrowException, OSError) as error:
+            with reached(self.where), self.files.open(path, "rb") as file:
+                try:
+                    yield where, pyarrow.parquet.ParquetFile(file)
+                except (pyarrow.ArrowException, OSError) as error:
+                    # Of content pyarrow raises an OSError as well, but a plain one.
+                    if isinstance(error, OSError) and (error.errno or type(error) is not OSError):
+                        raise
+                    raise DataError(
+                        f"{where} is not a whole parquet file ({one_line(error, 200)}); wanted "
+                        "one. Copy it again"
+                    ) from None
+        except UnreachableError:
+            raise
+        except OSError as error:
             raise DataError(
-                f"{where} is not a whole parquet file ({one_line(error, 200)}); wanted one. "
-                "Copy it again"
+                f"{where} cannot be read ({error.strerror or one_line(error)}); wanted a readable "
+                "file"
             ) from None
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from pipeline import data, source
 from pipeline.data import DataError, Subsample, draw, load
+from pipeline.place import UnreachableError
 from pipeline.spec import DataSpec, NormaliseSpec
 
 EXAMPLE = Path(__file__).parents[2] / "examples/mode-connectivity/cifar10"
@@ -491,3 +492,40 @@ def test_normalisations_that_do_not_fit(tmp_path: Path) -> None:
     refused(
         "are whole numbers; wanted images or vectors", tmp_path / "a.npz", train=2, normalise=three
     )
+
+
+class Failing(io.BytesIO):
+    """A file of a remote file system, or of a disk, that fails when it is read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(b"PAR1" + bytes(100) + b"PAR1")
+        self._error = error
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "kind", "told"),
+    [
+        (
+            "s3://b/x.parquet",
+            TimeoutError("no answer"),
+            UnreachableError,
+            "be reached .no answer",
+        ),
+        ("s3://b/x.parquet", PermissionError(13, "no"), UnreachableError, "cannot be reached"),
+        ("s3://b/x.parquet", OSError("Couldn't deserialize"), DataError, "is not a whole parquet"),
+        ("x.parquet", PermissionError(13, "Permission denied"), DataError, "be read .Permission d"),
+        ("x.parquet", OSError(5, "Input/output error"), DataError, "cannot be read .Input/output"),
+    ],
+)
+def test_a_parquet_file_that_cannot_be_had_is_not_called_broken(
+    place: str, error: Exception, kind: type[Exception], told: str
+) -> None:
+    class Files:
+        def open(self, path: str, mode: str) -> Failing:
+            return Failing(error)
+
+    with pytest.raises(kind, match=told):
+        source.Parquet(place, Files(), ("b/x.parquet",)).targets()
