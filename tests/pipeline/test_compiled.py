@@ -92,6 +92,24 @@ def test_what_is_not_a_number_stays_so_and_moves_no_neighbour() -> None:
     assert np.isfinite(loss[:, 0]).all()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+@pytest.mark.parametrize("chunk", [None, 16])
+def test_a_gpu_compiles_and_records_and_agrees_with_the_float64_reference(
+    mode: Literal["recompute", "frozen"], chunk: int | None
+) -> None:
+    net, data = small_net(), two_splits()
+    plane = plane_of(net, seed=1)
+    expected = reference(net, data, plane, mode)["loss"]
+    given: Any = {"batch_norm": mode, "chunk": chunk, "device": "cuda", "compiled": True}
+    made = Evaluator(copy.deepcopy(net), data, **given)
+    found = made.evaluate(plane, POINTS)["loss"]
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
+    assert made.is_replayed == (mode == "frozen" or chunk is None)
+    launched = Evaluator(net, data, record=False, **given).evaluate(plane, POINTS)["loss"]
+    np.testing.assert_array_equal(found, launched)
+
+
 class Looking(nn.Module):
     """A forward that goes by its numbers, which no compiler can know."""
 
