@@ -7,7 +7,10 @@ limit that `update_bn` of Garipov et al. 2018 (arXiv:1802.10026) averages toward
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import threading
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +22,8 @@ from pipeline.lockstep import Meet
 
 _FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 
-# Of each thread: how its next forward pass normalises, and what it has come to on the way.
-_HERE = threading.local()
+# Of each thread: where a compiled forward pass waits for the other parts of a calibration set.
+_WAITING = threading.local()
 
 
 class BatchNormError(LossatlasError):
@@ -30,18 +33,25 @@ class BatchNormError(LossatlasError):
 class Statistics:
     """Mean and variance of every batch norm, in the order in which a forward pass meets them."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         # Mean, variance and None; or mean, 1/√(variance + eps) and eps, float32 (C,) each.
         self._moments: list[tuple[Tensor, Tensor, float | None]] = []
+        self._here = threading.local()
+        self._turn = torch.zeros(1, device=device)
 
     def clear(self) -> None:
         """Forget the statistics of the last point."""
         self._moments = []
 
-    def calibrate(self, meet: Meet) -> None:
-        """This thread's next forward pass carries a part of the calibration set."""
-        _HERE.meet = lambda part: meet(part, self._combine)
-        _HERE.normalise = self._part
+    @contextlib.contextmanager
+    def calibrate(self, meet: Meet) -> Iterator[None]:
+        """This thread's forward pass carries a part of the calibration set."""
+        self._here.normalise = self._part
+        self._here.meet = _WAITING.meet = lambda *part: meet(part, self._combine)
+        try:
+            yield
+        finally:
+            del self._here.meet, _WAITING.meet
 
     def calibrate_at_once(self) -> None:
         """This thread's next forward pass carries all of the calibration set.
@@ -50,22 +60,28 @@ class Statistics:
         are some twenty, four of them over all activations (decision 019). torch's moments are
         as exact as float32 allows there; on a CPU they are slower than ours and less so.
         """
-        _HERE.normalise = self._whole
+        self._here.normalise = self._whole
 
     def apply(self) -> None:
         """This thread's next forward pass uses the statistics that the calibration left."""
-        _HERE.normalise = self._kept
-        _HERE.step = 0
+        self._here.normalise = self._kept
+        self._here.step = 0
+
+    def normalise(self, x: Tensor, norm: PopulationNorm) -> Tensor:
+        """`x` (n, C, …), normalised at the batch norm it has come to."""
+        normalised: Tensor = self._here.normalise(x, norm)
+        return normalised
+
+    def _part(self, x: Tensor, norm: PopulationNorm) -> Tensor:
+        part = moments_of_examples(x)
+        if torch.compiler.is_compiling():
+            return norm.with_moments(x, *torch.ops.lossatlas.meet(*part, self._turn))
+        return norm.with_moments(x, *self._here.meet(*part))
 
     def _combine(self, parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
         mean, variance = population(parts)
         self._moments.append((mean, variance, None))
         return mean, variance
-
-    def _part(self, x: Tensor, norm: PopulationNorm) -> Tensor:
-        part = moments_of_examples(x)
-        met = torch.ops.lossatlas.meet if torch.compiler.is_compiling() else _met
-        return norm.with_moments(x, *met(*part))
 
     def _whole(self, x: Tensor, norm: PopulationNorm) -> Tensor:
         normalised, mean, scale = torch.native_batch_norm(
@@ -75,29 +91,33 @@ class Statistics:
         return normalised
 
     def _kept(self, x: Tensor, norm: PopulationNorm) -> Tensor:
-        mean, variance, eps = self._moments[_HERE.step]
-        _HERE.step += 1
+        mean, variance, eps = self._moments[self._here.step]
+        self._here.step += 1
         # Here, not where the calibration was: without another split nobody asks.
         return norm.with_moments(x, mean, variance if eps is None else variance.pow(-2) - eps)
 
 
-def _met(means: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The whole set's mean and variance, once all parts have brought their moments."""
-    met: tuple[Tensor, Tensor] = _HERE.meet((means, squares, count))
-    return met
+@functools.cache
+def register_meeting() -> None:
+    """Let compiled forward passes meet, by an operator of torch's: `lossatlas::meet`.
 
+    A compiler moves operators about, and leaves out those that nobody uses. Batch norms are told
+    apart by their order, so each takes its turn: a tensor that the operator says it changes.
+    """
 
-@torch.library.custom_op("lossatlas::meet", mutates_args=())
-def _meet(means: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`_met` as an operator: a compiled forward pass computes up to it, waits, and goes on."""
-    # Copies, since what an operator gives out may be written over; others have the same two.
-    mean, variance = _met(means, squares, count)
-    return mean.clone(), variance.clone()
+    def meet(means: Tensor, squares: Tensor, count: int, turn: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = _WAITING.meet(means, squares, count)
+        # Copies: what an operator gives out may be written over, and others have the same two.
+        return mean.clone(), variance.clone()
 
+    def shapes(means: Tensor, squares: Tensor, count: int, turn: Tensor) -> tuple[Tensor, Tensor]:
+        return means.new_empty(means.shape[1]), means.new_empty(means.shape[1])
 
-@_meet.register_fake
-def _(means: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    return means.new_empty(means.shape[1]), means.new_empty(means.shape[1])
+    schema = "(Tensor means, Tensor squares, int count, Tensor(a!) turn) -> (Tensor, Tensor)"
+    operator = torch.library.custom_op(
+        "lossatlas::meet", meet, mutates_args=("turn",), schema=schema
+    )
+    operator.register_fake(shapes)
 
 
 def moments_of_examples(x: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -128,13 +148,13 @@ def population(parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]
 class PopulationNorm(nn.Module):
     """Stands in for a batch norm; same parameters under the same names."""
 
-    def __init__(self, norm: _BatchNorm) -> None:
+    def __init__(self, norm: _BatchNorm, statistics: Statistics) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self._statistics = statistics
 
     def forward(self, x: Tensor) -> Tensor:
-        normalised: Tensor = _HERE.normalise(x, self)
-        return normalised
+        return self._statistics.normalise(x, self)
 
     def with_moments(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """`x` (n, C, …) normalised by mean and variance, float32 (C,)."""
@@ -155,8 +175,8 @@ def check_frozen(network: nn.Module) -> None:
             )
 
 
-def replace_batch_norm(network: nn.Module) -> nn.Module:
-    """`network` with every batch norm normalising as `Statistics` says; changed in place.
+def replace_batch_norm(network: nn.Module, statistics: Statistics) -> nn.Module:
+    """`network` with every batch norm taking its moments from `statistics`; changed in place.
 
     Raises:
         BatchNormError: one does something else in its forward as well.
@@ -170,7 +190,7 @@ def replace_batch_norm(network: nn.Module) -> nn.Module:
                     "forward of its own; wanted torch's, whose statistics can be recomputed. Use "
                     "batch_norm: frozen, or keep the two apart"
                 )
-            made[module] = PopulationNorm(module)
+            made[module] = PopulationNorm(module, statistics)
     for parent in list(network.modules()):
         for name, child in parent._modules.items():  # named_children leaves out second names
             if child in made:

@@ -6,13 +6,14 @@ one for each, and reads what it works on once. The products themselves stay the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, described
 
 # A kernel for every shape: each split has chunks of two sizes, and more where memory runs out.
 _MOST_SHAPES = 64
@@ -30,10 +31,10 @@ class Compiled:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        # In this process: helpers of its own would outlive a worker that is killed.
-        options: dict[str, str | int | bool | Callable[..., Any]] = {"compile_threads": 1}
+        # It speaks for TF32, which `arithmetic` decides on.
+        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
         self._forward: Callable[[Tensor], Tensor] = torch.compile(
-            network, fullgraph=True, dynamic=False, options=options
+            network, fullgraph=True, dynamic=False, options=_options()
         )
 
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -47,14 +48,29 @@ class Compiled:
         try:
             with config.patch(recompile_limit=_MOST_SHAPES):
                 return self._forward(inputs)
-        except (exc.TorchDynamoException, exc.FailOnRecompileLimitHit) as error:
+        except (exc.TorchDynamoException, exc.FailOnRecompileLimitHit, OSError) as error:
+            cause = _innermost(error)
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from None
+            # The first paragraph: behind it torch says where it keeps its logs.
+            told = described(cause).partition(" Set TORCHDYNAMO")[0][:200]
             raise CompileError(
-                f"evaluate.compile: the network cannot be compiled ({_reason(error)}); wanted a "
-                "forward that torch.compile takes whole, and a C++ compiler with Python's headers. "
-                "Leave evaluate.compile out"
+                f"evaluate.compile: the network cannot be compiled ({told}); wanted a forward that "
+                "torch.compile takes whole, a C++ compiler with Python's headers, and a writable "
+                "TORCHINDUCTOR_CACHE_DIR. Leave evaluate.compile out"
             ) from error
 
 
-def _reason(error: Exception) -> str:
-    # The first paragraph: behind it torch says where it keeps its logs.
-    return " ".join(str(error).partition("\n\n")[0].split())[:200]
+def _options() -> dict[str, str | int | bool | Callable[..., Any]]:
+    from torch._inductor import config
+
+    # In this process: helpers of its own would outlive a worker that is killed. And by rule, where
+    # it would otherwise measure on the device which way of summing is faster.
+    options = {"compile_threads": 1, "deterministic": True}
+    return {name: value for name, value in options.items() if hasattr(config, name)}
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -21,7 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.batch_norm import Statistics, check_frozen, has_batch_norm, replace_batch_norm
+from pipeline.batch_norm import (
+    Statistics,
+    check_frozen,
+    has_batch_norm,
+    register_meeting,
+    replace_batch_norm,
+)
 from pipeline.compiled import Compiled
 from pipeline.errors import LossatlasError, one_line
 from pipeline.grouped import group_size, losses_and_errors
@@ -118,11 +124,11 @@ class Evaluator:
             Examples(name, _inputs(inputs).to(self._device), torch.tensor(targets).to(self._device))
             for name, (inputs, targets) in splits.items()
         ]
-        self._statistics = Statistics()
+        self._statistics = Statistics(self._device)
         self._recompute = batch_norm == "recompute" and has_batch_norm(network)
         network = network.eval().requires_grad_(False).to(self._device)
         if self._recompute:
-            network = replace_batch_norm(network)
+            network = replace_batch_norm(network, self._statistics)
         elif batch_norm == "frozen":
             check_frozen(network)
         self._network: Callable[[Tensor], Tensor] = network
@@ -130,6 +136,7 @@ class Evaluator:
         with arithmetic(precision):
             largest, self._output_shape = self._check(network)
         if compiled:
+            register_meeting()
             self._network = Compiled(network)
         self._cut(chunk or _chunk_size(largest, self._device.type))
 
@@ -256,9 +263,8 @@ class Evaluator:
 
     def _calibrate(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
         def task(chunk: Examples, meet: Meet) -> T:
-            self._statistics.calibrate(meet)
             # Inference mode belongs to a thread, and a calibrating chunk has its own.
-            with torch.inference_mode():
+            with self._statistics.calibrate(meet), torch.inference_mode():
                 return each(chunk)
 
         self._statistics.clear()
@@ -301,13 +307,13 @@ class Evaluator:
             module.register_forward_hook(lambda _m, _i, output: sizes.append(_bytes(output)))
             for module in network.modules()
         ]
-        self._statistics.calibrate(lambda value, combine: combine([value]))
+        shapes = []
         try:
-            shapes = []
-            for split in self._splits:
-                sizes.append(split.inputs[0].nbytes)
-                shapes.append(self._try(split))
-                self._statistics.apply()
+            with self._statistics.calibrate(lambda value, combine: combine([value])):
+                for split in self._splits:
+                    sizes.append(split.inputs[0].nbytes)
+                    shapes.append(self._try(split))
+                    self._statistics.apply()
         finally:
             for hook in hooks:
                 hook.remove()

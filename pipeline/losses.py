@@ -13,8 +13,10 @@ from pipeline.errors import LossatlasError
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
-# torch takes so many float64 rows at once, at most, and what is left over in another way: in whole
-# groups a row's bits do not depend on its place.
+# Where there are few classes, it pays to take the exponentials of several rows at once. torch takes
+# so many at most, and what is left over in another way: in whole groups a row's bits do not depend
+# on its place.
+_FEW_CLASSES = 32
 _ROWS = 16
 
 
@@ -61,13 +63,18 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
         outputs: (n, classes), or (n, length, classes) whose positions are averaged.
         targets: int64 (n,) or (n, length).
     """
-    rows = outputs.double().reshape(-1, outputs.shape[-1])
-    if len(rows) % _ROWS:
-        rows = F.pad(rows, (0, 0, 0, -len(rows) % _ROWS))
-    # Classes first: torch then takes the exponentials of several rows at once.
-    logs = rows.t().log_softmax(0).t()[: targets.numel()]
+    logs = _log_softmax(outputs.double().reshape(-1, outputs.shape[-1]))
     losses = F.nll_loss(logs, targets.reshape(-1), reduction="none")
     return losses if targets.ndim == 1 else losses.reshape(len(outputs), -1).mean(1)
+
+
+def _log_softmax(rows: Tensor) -> Tensor:
+    """Of float64 (n, classes), row by row."""
+    if rows.device.type != "cpu" or rows.shape[1] > _FEW_CLASSES:
+        return rows.log_softmax(1)
+    # Classes first: torch then takes the exponentials of several rows at once.
+    padded = F.pad(rows, (0, 0, 0, -len(rows) % _ROWS))
+    return padded.t().log_softmax(0).t()[: len(rows)]
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from pipeline.losses import available_quantities
 from pipeline.plane import FrameFacts, Plane, Vector
 from pipeline.precision import DEFAULT_TOLERANCE
 from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, parse
-from pipeline.store import Store, TakenError
+from pipeline.store import Store, StoreError
 from pipeline.task import RenderInputs, build_network, evaluator
 from pipeline.usercode import UserCode
 
@@ -163,7 +163,7 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
         facts = prepared.facts
         try:
             return Store.create(url, grid, splits, quantities, frames, facts, refined), False
-        except TakenError:  # by somebody who began at the same moment
+        except StoreError:  # perhaps since somebody else began at the same moment
             if not Store.exists(url):
                 raise
     store = Store.open(url, writable=True)

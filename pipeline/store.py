@@ -11,7 +11,6 @@ afterwards; what does change (lease, quarantine, worker facts) lives as small JS
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
 import os
@@ -40,7 +39,6 @@ from pipeline.plane import Anchor, FrameFacts
 
 FORMAT = 1
 _NOTES = ".lossatlas"
-_TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
 _FOLDER_TILES = 250  # below, a listing of its own costs more than it saves
 
 
@@ -113,49 +111,35 @@ class Store:
         """
         if _kind(url) in ("store", "other"):
             raise TakenError(f"{url} exists and is not empty; wanted a new path for this render")
+        taken = TakenError(
+            f"{url} is being created by another render at this moment; wanted a new path for this "
+            "render. Wait a moment, or change store in the spec"
+        )
         attributes = {
             **facts,
+            "creation": secrets.token_hex(8),
             "splits": list(splits),
             "quantities": list(quantities),
             "refined": refined,
             "grid": asdict(grid),
             "anchors": [anchor.name for anchor in frames[0].anchors],
         }
-        mark = {"lossatlas": "creating", "by": secrets.token_hex(8)}
         try:
-            with (
-                claim.beside(url) as place,
-                zarr.config.set({"array.write_empty_chunks": True}),
-                warnings.catch_warnings(),
-            ):
-                warnings.filterwarnings("ignore", message=".*onsolidated metadata.*")
-                group = remote.open_group(place, "w", attributes=mark)
-                create_arrays(group, grid, splits, quantities)
-                if refined:
-                    create_refined_arrays(group, grid, splits, quantities)
-                create_coordinates(group, grid, splits, frames)
-                made = set(group.array_keys())
-                if dict(remote.open_group(place, "r", use_consolidated=False).attrs) != mark:
-                    raise FileExistsError(errno.EEXIST, "another has begun it anew")
-                group.attrs.put({**attributes, "lossatlas": "creating"})
-                group = zarr.consolidate_metadata(group.store)
-                if set(group.array_keys()) != made:
-                    raise FileExistsError(errno.EEXIST, "another has begun it anew")
-                # One last write, with the consolidated metadata in it, says that it is complete.
-                group.attrs["lossatlas"] = FORMAT
+            with claim.beside(url) as place:
+                _fill(place, attributes, grid, frames)
+        except (claim.Taken, ContainsArrayError):
+            raise taken from None
         except UnreachableError:
             raise
-        except (OSError, ContainsArrayError) as error:
-            if isinstance(error, ContainsArrayError) or error.errno in _TAKEN:
-                raise TakenError(
-                    f"{url} is being created by another render at this moment; wanted a new path "
-                    "for this render. Wait a moment, or change store in the spec"
-                ) from None
+        except OSError as error:
             raise StoreError(
                 f"{url} cannot be written ({error.strerror or error}); wanted a place with room "
                 "and write permission. Change store in the spec"
             ) from None
-        return cls.open(url, writable=True)
+        made = cls.open(url, writable=True)
+        if made.attrs["creation"] != attributes["creation"]:
+            raise taken
+        return made
 
     @classmethod
     def open(cls, url: str, writable: bool = False) -> Self:
@@ -478,6 +462,34 @@ class Store:
 
     def _keys(self, prefix: str) -> Iterator[str]:
         return remote.keys(self.group.store, self._key(prefix))
+
+
+def _fill(
+    place: str, attributes: Mapping[str, Any], grid: Grid, frames: Sequence[FrameFacts]
+) -> None:
+    """Write an empty store to `place`.
+
+    Raises:
+        claim.Taken: somebody else has begun to write there.
+    """
+    splits, quantities = attributes["splits"], attributes["quantities"]
+    unfinished = {"lossatlas": "creating", "creation": attributes["creation"]}
+    with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*onsolidated metadata.*")
+        group = remote.open_group(place, "w", attributes=unfinished)
+        create_arrays(group, grid, splits, quantities)
+        if attributes["refined"]:
+            create_refined_arrays(group, grid, splits, quantities)
+        create_coordinates(group, grid, splits, frames)
+        arrays = set(group.array_keys())
+        if dict(remote.open_group(place, "r", use_consolidated=False).attrs) != unfinished:
+            raise claim.Taken
+        group.attrs.put({**attributes, **unfinished})
+        group = zarr.consolidate_metadata(group.store)
+        if set(group.array_keys()) != arrays:
+            raise claim.Taken
+        # One last write, with the consolidated metadata in it, says that it is complete.
+        group.attrs["lossatlas"] = FORMAT
 
 
 def _kind(url: str) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import fsspec
+
 T = TypeVar("T")
 BUCKET = "atlas"
 SECRET = "s3cr3t-that-nobody-may-ever-write-down"
@@ -167,6 +169,8 @@ class ObjectServer:
 @contextlib.contextmanager
 def serving() -> Iterator[ObjectServer]:
     """A running server with an empty bucket."""
+    # File systems that are kept in this process know the address of the server before.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     server = ObjectServer()
     server.start()
     try:

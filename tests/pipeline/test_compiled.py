@@ -6,6 +6,7 @@ import copy
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -92,6 +93,41 @@ def test_what_is_not_a_number_stays_so_and_moves_no_neighbour() -> None:
     assert np.isfinite(loss[:, 0]).all()
 
 
+class Branching(nn.Module):
+    """Batch norms beside one another, which a compiler may take in any order, or leave out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(8, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU())
+            for width, stride in ((4, 1), (4, 2), (6, 1), (4, 4))
+        )
+        self.unused = nn.BatchNorm2d(8)
+        self.head = nn.Linear(18, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        self.unused(x)
+        means = [branch(x).mean((2, 3)) for branch in self.branches]
+        outputs: Tensor = self.head(torch.cat(means, 1))
+        return outputs
+
+
+@needs_compiler
+@pytest.mark.parametrize(("chunk", "at_once"), [(16, False), (None, True)])
+def test_each_batch_norm_keeps_its_own_statistics(
+    chunk: int | None, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "takes_moments_at_once", lambda device: at_once)
+    torch.manual_seed(0)
+    net, data = Branching(), two_splits()
+    plane = plane_of(net, seed=1)
+    expected = Evaluator(copy.deepcopy(net), data).evaluate(plane, POINTS)["loss"]
+    found = Evaluator(net, data, chunk=chunk, compiled=True).evaluate(plane, POINTS)["loss"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["recompute", "frozen"])
 @pytest.mark.parametrize("chunk", [None, 16])
@@ -150,19 +186,28 @@ def test_a_forward_that_cannot_be_compiled_as_a_whole_is_refused(
         made.evaluate(plane, np.tile(POINTS, (3, 1)))
 
 
-@needs_compiler
-def test_no_process_is_left_compiling(bowl: MakeSpec) -> None:
+@pytest.mark.gpu
+def test_no_process_is_left_compiling() -> None:
     """A worker that is killed would leave them behind."""
     net, data = small_net(), two_splits()
     plane = plane_of(net, seed=1)
     before = _children()
-    Evaluator(net, data, compiled=True).evaluate(plane, POINTS[:1])
+    Evaluator(net, data, device="cuda", compiled=True).evaluate(plane, POINTS[:1])
     assert _children() == before
 
 
 def _children() -> set[str]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return set(file.read().split())
+    threads = Path("/proc/self/task").iterdir()
+    return {child for thread in threads for child in (thread / "children").read_text().split()}
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/proc/nowhere")
+    net, data = small_net(), two_splits()
+    made = Evaluator(net, data, batch_norm="frozen", compiled=True)
+    with pytest.raises(CompileError, match=r"nowhere.*a writable TORCHINDUCTOR_CACHE_DIR"):
+        made.evaluate(plane_of(small_net(), seed=1), POINTS[:1])
 
 
 def _prepared(make: MakeSpec, **evaluate: Any) -> tuple[Prepared, Store]:

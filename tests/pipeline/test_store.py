@@ -170,8 +170,8 @@ def test_a_creation_that_ends_before_its_last_write_is_replaced(
         raise KeyboardInterrupt
 
     path = tmp_path / "a.zarr"
-    if is_there:  # an empty folder, perhaps a mounted disk: created in it, not moved there
-        path.mkdir()
+    if is_there:  # what is left of an earlier creation is filled anew, not replaced at once
+        zarr.open_group(str(path), mode="w", attributes={"lossatlas": "creating"})
     monkeypatch.setattr(zarr, "consolidate_metadata", kill)
     with pytest.raises(KeyboardInterrupt):
         _create(path)
@@ -184,12 +184,30 @@ def test_a_creation_that_ends_before_its_last_write_is_replaced(
 
 
 def test_what_killed_creators_left_is_swept_after_an_hour(tmp_path: Path) -> None:
-    old, young = (tmp_path / f"a.zarr.{name}.partial" for name in ("0a", "0b"))
-    for path in (old, young):
+    old, young = (tmp_path / f".lossatlas-0123456{name}.partial" for name in "ab")
+    other = tmp_path / ".lossatlas-mine.partial"
+    for path in (old, young, other):
         path.mkdir()
-    os.utime(old, (0, 0))
+        os.utime(path, (0, 0) if path != young else None)
     _create(tmp_path / "a.zarr")
-    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.zarr", young]
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.zarr", young, other}
+
+
+def test_stores_go_where_links_lead_and_into_folders_that_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    for name in ("empty", "new"):
+        (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+    (tmp_path / "disk" / "empty").mkdir()
+    longest = tmp_path / f"{'x' * 250}.zarr"
+    for path in (
+        tmp_path / "empty",
+        tmp_path / "new",
+        longest,
+        tmp_path / "deep" / "er" / "a.zarr",
+    ):
+        assert _create(path).pending()
+        assert Store.open(str(path)).attrs["creation"]
+    assert {path.name for path in (tmp_path / "disk").iterdir()} == {"empty", "new"}
 
 
 @pytest.mark.filterwarnings("ignore:.*onsolidated")  # threads share what is ignored
@@ -206,6 +224,8 @@ def test_one_of_several_creators_gets_the_place(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
         for number in range(8):
             path = tmp_path / f"{number}.zarr"
+            if number % 2:
+                path.mkdir()
             found = list(threads.map(create, [path] * 4))
             assert found.count(str(GRID)) == 1, found
             assert Store.open(str(path)).pending() == list(GRID.tiles())
