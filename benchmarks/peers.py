@@ -7,6 +7,7 @@ best of three, in processor time since these machines are shared. Memory is what
 own grew by while evaluating the points once. `difference` is the largest of a loss from lossatlas's
 at the same points, relative to it.
 
+- lossatlas, compiled: the same with `evaluate.compile`, done before the clock starts.
 - naive loop: what a notebook does: write the weights, go through a `DataLoader` in batches of 128.
 - loss-landscapes: its own loop over its plane; its metric gets our batches, ready in memory.
 - landscaper: the same. It makes the directions' lengths its own, so lossatlas is put on its plane;

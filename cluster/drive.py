@@ -7,6 +7,7 @@ any moment and another one takes over.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,14 @@ from typing import Any
 from cluster import local, phrases, steps, team
 from cluster.choices import Choices
 from cluster.interrupts import EXIT_CODE, Interrupts
+from cluster.lease import Holder
 from cluster.progress import teller
 from cluster.refinement import Lookout, account_lines, kept
 from cluster.run import Run
 from cluster.team import Team
 from cluster.todo import NOT_REFINED, Tiles, Todo
 from pipeline.grid import Grid
+from pipeline.refined import Refined
 from pipeline.spec import RefineSpec, RenderSpec
 from pipeline.store import Store
 
@@ -105,6 +108,9 @@ def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
 
 
 def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[str], None]) -> int:
+    from pipeline.compiled import CompileError
+    from pipeline.precision import PrecisionError
+
     with contextlib.ExitStack() as stack:
         ray = stack.enter_context(local.joined(choices.address)) if choices.address else None
         workers = team.choose(choices.workers, choices.device, ray)
@@ -120,10 +126,22 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
             run.drive(job.inputs, workers, ray)
         except KeyboardInterrupt:
             interrupts.requested = True
+        except (CompileError, PrecisionError):
+            if not was_there:
+                # Or the same spec, without what was refused, would find its place taken.
+                _remove_empty(store)
+            raise
     if interrupts.requested and not run.complete:
         say(f"stopped; {kept(store)} are done and kept. Go on with: lossatlas resume {place}")
         return EXIT_CODE
     return run.conclude(place, say)
+
+
+def _remove_empty(store: Store) -> None:
+    """Take away a store that this driver has made, if nothing has come of it."""
+    work = Refined(store).evaluations.committed() if store.refined else set()
+    if not work and not store.committed() and Holder.living(store, time.time()) is None:
+        store.remove()
 
 
 def _here(device: str) -> str:

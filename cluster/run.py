@@ -29,8 +29,8 @@ from pipeline.store import Store
 _RELISTINGS = 3
 _TEAM_SECONDS = 10.0
 _REPORT_SECONDS = 60.0
-# Nodes of an autoscaling cluster may take many minutes to come.
-_CLUSTER_RULES = Rules(start_deadline=1800.0)
+# Nodes of an autoscaling cluster may take many minutes to come, and large networks to be compiled.
+_SLOW_START = Rules(start_deadline=1800.0)
 
 
 class Run:
@@ -94,7 +94,7 @@ class Run:
             self._scheduler = scheduler = Scheduler(
                 self._todo.begin(),
                 workers.workers,
-                Rules() if ray is None else _CLUSTER_RULES,
+                _SLOW_START if ray or inputs.compiled else Rules(),
                 expected_seconds=self._todo.expected_seconds,
             )
             self._follow_todo()

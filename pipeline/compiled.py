@@ -6,6 +6,7 @@ one for each, and reads what it works on once. The products themselves stay the 
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -31,11 +32,13 @@ class Compiled:
     """
 
     def __init__(self, network: nn.Module) -> None:
+        self._network = network
         # It speaks for TF32, which `arithmetic` decides on.
         warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
-        self._forward: Callable[[Tensor], Tensor] = torch.compile(
-            network, fullgraph=True, dynamic=False, options=_options()
-        )
+
+    @functools.cached_property
+    def _forward(self) -> Callable[[Tensor], Tensor]:
+        return torch.compile(self._network, fullgraph=True, dynamic=False, options=_options())
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Outputs of `inputs` (n, …).

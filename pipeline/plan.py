@@ -76,7 +76,7 @@ def measure(prepared: Prepared, device: str = "cpu") -> float:
     try:
         if device == "cpu":
             return _seconds_a_point(prepared, prepared.evaluator)
-        return _seconds_a_point(prepared, evaluator(prepared.inputs, device))
+        return _seconds_a_point(prepared, evaluator(prepared.inputs.uncompiled(), device))
     finally:
         torch.set_num_threads(threads)
         if device != "cpu":

@@ -123,7 +123,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return Prepared(spec, inputs, geometry.frames, parts, facts, evaluator(inputs))
+    return Prepared(spec, inputs, geometry.frames, parts, facts, evaluator(inputs.uncompiled()))
 
 
 def prepare_resume(store: Store) -> Prepared:

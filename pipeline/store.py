@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import secrets
+import shutil
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -384,6 +385,13 @@ class Store:
         for path in stale:
             path.unlink(missing_ok=True)
         return len(stale)
+
+    def remove(self) -> None:
+        """Delete the store and all that is in it."""
+        if is_url(self.url):
+            sync(self.group.store.clear())
+        else:
+            shutil.rmtree(os.path.realpath(self.url))
 
     # For what else is kept beside the arrays
 

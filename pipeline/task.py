@@ -67,6 +67,10 @@ class RenderInputs:
     def as_reference(self) -> RenderInputs:
         return replace(self, precision="float32", compiled=False)
 
+    def uncompiled(self) -> RenderInputs:
+        """For measuring a point or two, which compiling would take longer than."""
+        return replace(self, compiled=False)
+
 
 @dataclass(frozen=True)
 class TileFacts:

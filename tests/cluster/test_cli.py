@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from cluster import cli
-from pipeline.grid import Tile
+from pipeline import prepare, spec
+from pipeline.grid import Grid, Tile
 from tests.cluster.landscape import environment, lay_out, lossatlas
 
 
@@ -131,6 +132,36 @@ def test_a_plan_costs_nothing_and_says_what_it_will(
     assert plan["points"] == 144
     assert plan["store"] == str(tmp_path / "else.zarr")
     assert list(tmp_path.glob("*.zarr")) == []
+
+
+def test_a_store_that_came_to_nothing_is_not_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Workers refuse a precision when the store is there already."""
+    path = lay_out(tmp_path)
+    content = yaml.safe_load(path.read_text())
+    asked = content | {"evaluate": {"precision": "bf16", "tolerance": 1e-12}}
+    for refine in ({}, {"refine": {"tolerance": 0.01}}):
+        path.write_text(yaml.safe_dump(asked | {"evaluate": asked["evaluate"] | refine}))
+        assert cli.run(["render", str(path), "--executor", "serial"]) == 2
+        assert "precision: bf16 moves losses by up to" in capsys.readouterr().err
+        assert not (tmp_path / "tiny.zarr").exists()
+    path.write_text(yaml.safe_dump(content))
+    assert cli.run(["render", str(path), "--executor", "serial"]) == 0
+
+
+def test_a_store_that_was_there_stays_when_workers_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = lay_out(tmp_path)
+    content = yaml.safe_load(path.read_text())
+    asked = content | {"evaluate": {"precision": "bf16", "tolerance": 1e-12}}
+    path.write_text(yaml.safe_dump(asked))
+    prepared = prepare.prepare(spec.read(path))
+    prepare.create_or_match(prepared, lambda: Grid(12, 12, 3))
+    assert cli.run(["render", str(path), "--executor", "serial"]) == 2
+    assert "precision: bf16 moves losses by up to" in capsys.readouterr().err
+    assert (tmp_path / "tiny.zarr").exists()
 
 
 @pytest.mark.parametrize(

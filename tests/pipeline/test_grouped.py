@@ -282,3 +282,11 @@ def test_a_row_that_is_not_a_number_moves_no_other() -> None:
     assert found[20] <= expected[20]
     others = [i for i in range(40) if i not in (3, 17, 20)]
     torch.testing.assert_close(found[others], expected[others], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("outputs", "targets"), [((20, 8, 5), (20,)), ((2, 5), (2, 8))])
+def test_outputs_that_do_not_fit_the_targets_are_refused(
+    outputs: tuple[int, ...], targets: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="to match target batch_size"):
+        cross_entropy(torch.zeros(outputs), torch.zeros(targets, dtype=torch.int64))
