@@ -115,16 +115,16 @@ class Branching(nn.Module):
 
 
 @needs_compiler
-@pytest.mark.parametrize(("chunk", "at_once"), [(16, False), (None, True)])
+@pytest.mark.parametrize("at_once", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_each_batch_norm_keeps_its_own_statistics(
-    chunk: int | None, at_once: bool, monkeypatch: pytest.MonkeyPatch
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate, "takes_moments_at_once", lambda device: at_once)
     torch.manual_seed(0)
     net, data = Branching(), two_splits()
     plane = plane_of(net, seed=1)
     expected = Evaluator(copy.deepcopy(net), data).evaluate(plane, POINTS)["loss"]
-    found = Evaluator(net, data, chunk=chunk, compiled=True).evaluate(plane, POINTS)["loss"]
+    found = Evaluator(net, data, compiled=True).evaluate(plane, POINTS)["loss"]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
