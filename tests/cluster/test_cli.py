@@ -15,6 +15,9 @@ from pipeline import prepare, spec
 from pipeline.grid import Grid, Tile
 from tests.cluster.landscape import environment, lay_out, lossatlas
 
+# A precision that every worker refuses, once the store is made.
+TOO_COARSE = {"precision": "bf16", "tolerance": 1e-12}
+
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -140,9 +143,8 @@ def test_a_store_that_came_to_nothing_is_not_in_the_way(
     """Workers refuse a precision when the store is there already."""
     path = lay_out(tmp_path)
     content = yaml.safe_load(path.read_text())
-    asked = content | {"evaluate": {"precision": "bf16", "tolerance": 1e-12}}
     for refine in ({}, {"refine": {"tolerance": 0.01}}):
-        path.write_text(yaml.safe_dump(asked | {"evaluate": asked["evaluate"] | refine}))
+        path.write_text(yaml.safe_dump(content | {"evaluate": TOO_COARSE | refine}))
         assert cli.run(["render", str(path), "--executor", "serial"]) == 2
         assert "precision: bf16 moves losses by up to" in capsys.readouterr().err
         assert not (tmp_path / "tiny.zarr").exists()
@@ -154,9 +156,7 @@ def test_a_store_that_was_there_stays_when_workers_refuse(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = lay_out(tmp_path)
-    content = yaml.safe_load(path.read_text())
-    asked = content | {"evaluate": {"precision": "bf16", "tolerance": 1e-12}}
-    path.write_text(yaml.safe_dump(asked))
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"evaluate": TOO_COARSE}))
     prepared = prepare.prepare(spec.read(path))
     prepare.create_or_match(prepared, lambda: Grid(12, 12, 3))
     assert cli.run(["render", str(path), "--executor", "serial"]) == 2

@@ -1,4 +1,4 @@
-"""A small network, hostile images for it, and its numbers the obvious way, in float64."""
+"""Small networks, ordinary and odd, and their numbers the obvious way, in float64."""
 
 from __future__ import annotations
 
@@ -33,6 +33,32 @@ class SmallNet(nn.Module):
         y = F.relu(self.norm1(self.conv1(x)))
         y = y + F.relu(self.norm2(self.conv2(y)))
         return self.head(F.relu(self.norm3(self.fc(y.mean((2, 3))))))
+
+
+class Asking(nn.Module):
+    """A forward that looks at its numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(7, 10)
+        self.norm = nn.BatchNorm1d(10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.norm(self.layer(x))
+        return outputs * 2 if outputs[0, 0].item() > 0 else outputs
+
+
+class Counting(Asking):
+    """One whose result depends on how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        outputs: torch.Tensor = self.norm(self.layer(x))
+        return outputs * self.calls
 
 
 def small_images(count: int, seed: int, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

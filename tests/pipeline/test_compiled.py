@@ -25,7 +25,7 @@ from pipeline.prepare import Prepared, PrepareError, create_or_match
 from pipeline.spec import RenderSpec, SpecError
 from pipeline.store import Store
 from pipeline.task import TileRenderer
-from tests.pipeline.naive import POINTS, reference, small_net, two_splits
+from tests.pipeline.naive import POINTS, Asking, Counting, reference, small_net, two_splits
 
 # torch's compiler uses what torch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -146,33 +146,8 @@ def test_a_gpu_compiles_and_records_and_agrees_with_the_float64_reference(
     np.testing.assert_array_equal(found, launched)
 
 
-class Looking(nn.Module):
-    """A forward that goes by its numbers, which no compiler can know."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(7, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.layer(x)
-        return outputs * 2 if outputs[0, 0].item() > 0 else outputs
-
-
-class Counting(Looking):
-    """One that is another at every call."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        outputs: Tensor = self.layer(x)
-        return outputs * self.calls
-
-
 @needs_compiler
-@pytest.mark.parametrize("make", [Looking, Counting])
+@pytest.mark.parametrize("make", [Asking, Counting])
 def test_a_forward_that_cannot_be_compiled_as_a_whole_is_refused(
     make: type[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ from pipeline.networks.resnet import ResNet
 from pipeline.networks.small import MLP
 from pipeline.plane import Plane
 from pipeline.recorded import Recorded, cuda_graph
+from tests.pipeline.naive import Asking, Counting
 
 POINTS = 2 * np.random.default_rng(0).random((9, 2)) - 1
 ASKS_THE_HOST = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default}
@@ -165,32 +166,6 @@ def test_nan_and_infinity_are_replayed(recorder: Recorder) -> None:
     np.testing.assert_array_equal(found["loss"], plain.evaluate(plane, points)["loss"])
     assert recorder.replays == len(points) - 1
     assert np.isnan(found["loss"][:, 4]).all()
-
-
-class Asking(nn.Module):
-    """A forward that looks at its numbers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(7, 10)
-        self.norm = nn.BatchNorm1d(10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.norm(self.layer(x))
-        return outputs * 2 if outputs[0, 0].item() > 0 else outputs
-
-
-class Counting(Asking):
-    """One whose result depends on how often it was called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        outputs: Tensor = self.norm(self.layer(x))
-        return outputs * self.calls
 
 
 @pytest.mark.parametrize(("make", "replays"), [(Asking, 0), (Counting, 1)])
