@@ -139,9 +139,10 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
 
 def _remove_empty(store: Store) -> None:
     """Take away a store that this driver has made, if nothing has come of it."""
-    work = Refined(store).evaluations.committed() if store.refined else set()
-    if not work and not store.committed() and Holder.living(store, time.time()) is None:
-        store.remove()
+    with contextlib.suppress(OSError):  # why it is to go is what the user should hear of
+        work = Refined(store).evaluations.committed() if store.refined else set()
+        if not work and not store.committed() and Holder.living(store, time.time()) is None:
+            store.remove()
 
 
 def _here(device: str) -> str:

@@ -32,7 +32,7 @@ def beside(url: str) -> Iterator[str]:
     Raises:
         Taken: something has come to be at `url` meanwhile.
     """
-    target = Path(os.path.realpath(url))
+    target = Path(os.path.realpath(url))  # where links lead
     if is_url(url) or not _is_free(target):
         yield url
         return

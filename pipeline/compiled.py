@@ -55,7 +55,7 @@ class Compiled:
             cause = _innermost(error)
             if isinstance(cause, torch.OutOfMemoryError):
                 raise cause from None
-            # The first paragraph: behind it torch says where it keeps its logs.
+            # Behind the reason torch says how to get at its logs.
             told = described(cause).partition(" Set TORCHDYNAMO")[0][:200]
             raise CompileError(
                 f"evaluate.compile: the network cannot be compiled ({told}); wanted a forward that "
