@@ -33,7 +33,7 @@ def _pretend() -> None:
 
     local._ray = ray
     run._TEAM_SECONDS = 1.0
-    run._CLUSTER_RULES = Rules(strikes=1, stall=4.0, start_deadline=1800.0)
+    run._SLOW_START = Rules(strikes=1, stall=4.0, start_deadline=1800.0)
 
 
 if __name__ == "__main__":
