@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -15,8 +16,6 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-
 T = TypeVar("T")
 BUCKET = "atlas"
 SECRET = "s3cr3t-that-nobody-may-ever-write-down"
@@ -25,8 +24,8 @@ SECRET = "s3cr3t-that-nobody-may-ever-write-down"
 class Door:
     """Forwards connections to a server, or refuses them as if it were gone."""
 
-    def __init__(self, behind: int) -> None:
-        self._behind = behind
+    def __init__(self) -> None:
+        self.behind = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
@@ -39,10 +38,10 @@ class Door:
 
     def close(self) -> None:
         """Refuse whoever comes, and cut off whoever is inside."""
-        self._server.close()
-        self._do(self._cut_off())
+        self._do(self._shut())
 
-    async def _cut_off(self) -> None:
+    async def _shut(self) -> None:
+        self._server.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -53,7 +52,7 @@ class Door:
         self._tasks.add(task)
         inside = None
         try:
-            inside_reader, inside = await asyncio.open_connection("127.0.0.1", self._behind)
+            inside_reader, inside = await asyncio.open_connection("127.0.0.1", self.behind)
             async with asyncio.TaskGroup() as both:
                 both.create_task(_pour(reader, inside))
                 both.create_task(_pour(inside_reader, writer))
@@ -76,14 +75,20 @@ async def _pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         sink.write_eof()
 
 
+@functools.cache
+def _door() -> Door:
+    """The one of this process: file systems that fsspec keeps know no other address."""
+    return Door()
+
+
 class ObjectServer:
-    """moto's S3 on a port of its own, behind a door; what it holds is lost when it stops."""
+    """moto's S3 on a port of its own, behind the door; what it holds is lost when it stops."""
 
     def __init__(self) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        self.door = Door(self._port)
+        self.door = _door()
         self.endpoint = f"http://127.0.0.1:{self.door.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -98,6 +103,7 @@ class ObjectServer:
         }
 
     def start(self) -> None:
+        self.door.behind = self._port
         self._process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)],
             stdout=subprocess.DEVNULL,
@@ -169,8 +175,6 @@ class ObjectServer:
 @contextlib.contextmanager
 def serving() -> Iterator[ObjectServer]:
     """A running server with an empty bucket."""
-    # File systems that are kept in this process know the address of the server before.
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
     server = ObjectServer()
     server.start()
     try:

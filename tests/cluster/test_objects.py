@@ -277,7 +277,7 @@ def test_a_store_that_goes_away_is_waited_for_a_while(
     driver = _start("render", "spec.yaml", "--store", place, folder=tmp_path)
     _wait_for_objects(objects, "runs/away.zarr/done/c/", 2)
     objects.door.close()
-    time.sleep(8)
+    time.sleep(20)  # longer than botocore tries again by itself
     objects.door.open()
     out, err = driver.communicate(timeout=120)
     assert driver.returncode == 0, err
