@@ -36,6 +36,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,10 @@ class FirstTileCrew:
     def close(self) -> None: ...
 
 
+# All that a driver asks of a render's inputs.
+_INPUTS = SimpleNamespace(compiled=False)
+
+
 class SimulatedRun(Run):
     """The real driver, with another crew."""
 
@@ -186,7 +191,7 @@ def dispatch(ray: Any, folder: Path, workers: int, rounds: int, seconds: float) 
         crew = SharedCrew(ray, store, mark, seconds, workers)
         run = SimulatedRun(store, workers, interrupts, crew)
         cpu = host.cpu_seconds()
-        run.drive(None, Team(workers, Device("cpu")), ray)
+        run.drive(_INPUTS, Team(workers, Device("cpu")), ray)
         cpu = host.cpu_seconds() - cpu
         spans = crew.spans()
     tiles = workers * rounds
@@ -213,7 +218,7 @@ def first_tile(store_of: Callable[[], Store], workers: int) -> Result:
         crew = FirstTileCrew(interrupts)
         run = SimulatedRun(store, workers, interrupts, crew)
         pending = run.pending
-        run.drive(None, Team(workers, Device("cpu")), None)
+        run.drive(_INPUTS, Team(workers, Device("cpu")), None)
     if not crew.at:
         raise RuntimeError("no tile was handed out")
     return {
