@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import random
 import signal
 import subprocess
@@ -168,7 +169,8 @@ def test_a_render_in_a_storm_of_kills_is_the_undisturbed_one(
     for then in storm.committed_at_deaths:
         if len(then) < 0.9 * TILES:  # later, the last tiles are raced by two workers
             assert {key: commits[key] for key in then} == then
-    assert f"{TILES:,} tiles done" in out
+    # "all … are done" where the driver before was killed between the last commit and its last word.
+    assert re.search(f"{TILES:,} tiles (are )?done", out)
     assert not any("Traceback" in line for line in storm.words)
     with capsys.disabled():
         print(f"\n{where}: {TILES} tiles in {seconds:.0f} s, killed {dict(storm.killed)}")
