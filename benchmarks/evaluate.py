@@ -20,9 +20,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,6 +37,7 @@ from pipeline.evaluate import Evaluator
 from pipeline.plane import Plane
 
 BATCHES = (16, 32, 64, 128, 256)
+MODES: tuple[Literal["frozen", "recompute"], ...] = ("frozen", "recompute")
 
 
 def main() -> None:
@@ -58,20 +61,13 @@ def run(points: int, examples: int) -> dict[str, object]:
     coordinates = np.random.default_rng(0).uniform(-1, 1, (points, 2))
 
     batch = _best_batch(net, data)
-    frozen = Evaluator(copy.deepcopy(net), data, batch_norm="frozen")
-    recompute = Evaluator(copy.deepcopy(net), data, batch_norm="recompute")
-    compiled = {
-        mode: Evaluator(copy.deepcopy(net), data, batch_norm=mode, compiled=True)
-        for mode in ("frozen", "recompute")
-    }
     contenders: dict[str, Callable[[], np.ndarray]] = {
         "bare": lambda: _bare(net, data, batch, points),
-        "frozen": lambda: frozen.evaluate(plane, coordinates)["loss"],
         "procedure": lambda: procedure(net, data, plane, coordinates),
-        "recompute": lambda: recompute.evaluate(plane, coordinates)["loss"],
-        "frozen, compiled": lambda: compiled["frozen"].evaluate(plane, coordinates)["loss"],
-        "recompute, compiled": lambda: compiled["recompute"].evaluate(plane, coordinates)["loss"],
     }
+    for mode, how in itertools.product(MODES, ("", ", compiled")):
+        ours = Evaluator(copy.deepcopy(net), data, batch_norm=mode, compiled=bool(how))
+        contenders[mode + how] = lambda e=ours: e.evaluate(plane, coordinates)["loss"]
     seconds: dict[str, float] = {}
     values: dict[str, np.ndarray] = {}
     for name, contender in contenders.items():
@@ -92,11 +88,11 @@ def run(points: int, examples: int) -> dict[str, object]:
         "frozen_over_bare": round(seconds["bare"] / seconds["frozen"], 3),
         "recompute_over_procedure": round(seconds["procedure"] / seconds["recompute"], 3),
         "compiled_is_faster_by": {
-            mode: round(seconds[mode] / seconds[f"{mode}, compiled"], 3) for mode in compiled
+            mode: round(seconds[mode] / seconds[f"{mode}, compiled"], 3) for mode in MODES
         },
         "compiled_moves_a_loss_by": {
             mode: float(np.abs(values[f"{mode}, compiled"] / values[mode] - 1).max())
-            for mode in compiled
+            for mode in MODES
         },
         "largest_difference": float(np.abs(values["procedure"] - values["recompute"]).max()),
     }

@@ -22,7 +22,8 @@ from pipeline.lockstep import Meet
 
 _FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 
-# Of each thread: where a compiled forward pass waits for the other parts of a calibration set.
+# Of each thread: where its forward pass waits for the other parts of a calibration set. Not in
+# Statistics, which an operator of torch's cannot be handed.
 _WAITING = threading.local()
 
 
@@ -47,11 +48,11 @@ class Statistics:
     def calibrate(self, meet: Meet) -> Iterator[None]:
         """This thread's forward pass carries a part of the calibration set."""
         self._here.normalise = self._part
-        self._here.meet = _WAITING.meet = lambda *part: meet(part, self._combine)
+        _WAITING.meet = lambda *part: meet(part, self._combine)
         try:
             yield
         finally:
-            del self._here.meet, _WAITING.meet
+            del _WAITING.meet
 
     def calibrate_at_once(self) -> None:
         """This thread's next forward pass carries all of the calibration set.
@@ -76,7 +77,7 @@ class Statistics:
         part = moments_of_examples(x)
         if torch.compiler.is_compiling():
             return norm.with_moments(x, *torch.ops.lossatlas.meet(*part, self._turn))
-        return norm.with_moments(x, *self._here.meet(*part))
+        return norm.with_moments(x, *_WAITING.meet(*part))
 
     def _combine(self, parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
         mean, variance = population(parts)
