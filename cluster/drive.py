@@ -21,6 +21,7 @@ from cluster.refinement import Lookout, account_lines, kept
 from cluster.run import Run
 from cluster.team import Team
 from cluster.todo import NOT_REFINED, Tiles, Todo
+from pipeline.errors import InputsChangedError
 from pipeline.grid import Grid
 from pipeline.refined import Refined
 from pipeline.spec import RefineSpec, RenderSpec
@@ -126,7 +127,7 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
             run.drive(job.inputs, workers, ray)
         except KeyboardInterrupt:
             interrupts.requested = True
-        except (CompileError, PrecisionError):
+        except (CompileError, InputsChangedError, PrecisionError):
             if not was_there:
                 # Or the same spec, without what was refused, would find its place taken.
                 _remove_empty(store)
