@@ -95,7 +95,7 @@ def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
             store = Store.open(url, writable=True)
             say = teller(say, store.attrs["spec"]["name"], choices.log == "json")
             if steps.finished(store):
-                return _nothing_to_do(store, say)
+                return _nothing_to_do(store, choices, say)
             from pipeline import prepare
 
             local.settle(choices.address)
@@ -121,7 +121,7 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
         place = phrases.place(store.url)
         todo = _todo(store, job, choices)
         if todo.complete:
-            return _nothing_to_do(store, say)
+            return _nothing_to_do(store, choices, say)
         run = Run(store, todo, was_there, choices, interrupts)
         try:
             run.drive(job.inputs, workers, ray)
@@ -161,7 +161,9 @@ def _todo(store: Store, job: _Job, choices: Choices) -> Todo:
     return steps.Steps(store, job.refine, job.going_on)
 
 
-def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:
+def _nothing_to_do(store: Store, choices: Choices, say: Callable[[str], None]) -> int:
+    if choices.quiet:
+        return 0
     place = phrases.place(store.url)
     if store.pending():
         say(f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}")
@@ -170,5 +172,5 @@ def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:
     if store.refined:
         for line in account_lines(Lookout(store).look(store.committed()).account):
             say(line)
-    say(phrases.next_step(place))
+    say(phrases.next_step(place, store.grid))
     return 0

@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 
+from pipeline.grid import Grid
 from pipeline.place import is_url
 
 
@@ -64,7 +65,10 @@ def place(url: str) -> str:
     return shlex.quote(url if relative.startswith("..") else relative)
 
 
-def next_step(place: str) -> str:
+def next_step(place: str, grid: Grid) -> str:
     """What to type when the render at `place` is finished."""
-    name = place.rstrip("'/").rpartition("/")[2].removesuffix(".zarr")
-    return f"next: lossatlas export poster {place} {name.strip(chr(39))}.png"
+    (path,) = shlex.split(place)
+    name = path.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
+    film = grid.frames > 1 and min(grid.width, grid.height) > 1
+    kind, ending = ("film", "mp4") if film else ("poster", "png")
+    return f"next: lossatlas export {kind} {place} {shlex.quote(f'{name}.{ending}')}"

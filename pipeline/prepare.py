@@ -168,8 +168,8 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
                 raise
     store = Store.open(url, writable=True)
     changed = differences(store.attrs["parts"], prepared.parts)
-    tile = prepared.spec.grid.tile
-    if tile not in ("auto", store.grid.tile):
+    tile = prepared.spec.grid.edge
+    if tile not in (None, store.grid.tile):
         changed.append(f"grid.tile: {store.grid.tile} in the store, {tile} here")
     if changed:
         raise PrepareError(

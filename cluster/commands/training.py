@@ -91,7 +91,7 @@ def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
 @click.option("--picture", type=click.Path(), metavar="OUT.png", help="Draw the report too.")
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @_TRAINING_DEVICE
-@options.QUIET
+@click.option("--quiet", "-q", is_flag=True, help="Print the report alone: count no points.")
 @options.JSON
 def curve(
     spec: str,
