@@ -9,6 +9,8 @@ at the beginning the first that has one), on which its bend has y = 0.
 from __future__ import annotations
 
 import itertools
+import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,12 +97,16 @@ Planes = Still | Film
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over a film's frames finds: geometry, digests and names, no weights."""
+    """What one pass over a film's frames finds: geometry, digests and names, no weights.
+
+    `epochs` is of the training that left the frames, None where not all of them know theirs.
+    """
 
     film: Film
     frames: tuple[FrameFacts, ...]
     digests: tuple[str, ...]
     names: tuple[str, ...]
+    epochs: tuple[float, ...] | None
     dx: float
     dy: float
 
@@ -205,7 +211,7 @@ def survey(
     frames = tuple(FrameFacts(e, *s) for e, s in zip(extents, seen, strict=True))
     names = tuple(Path(path).stem for path in paths)
     film = Film(*ends, tuple(paths), tuple(of_bends), settled)
-    return Survey(film, frames, tuple(digests), names, dx, dy)
+    return Survey(film, frames, tuple(digests), names, _epochs(paths), dx, dy)
 
 
 def _extents(
@@ -295,6 +301,21 @@ def _checkpoints(folder: str) -> list[str]:
         ) from None
     found = [str(path) for path in paths if str(path).endswith(_ENDINGS)]
     return [files.unstrip_protocol(path) for path in found] if is_url(folder) else found
+
+
+def _epochs(paths: Sequence[str]) -> tuple[float, ...] | None:
+    """The epochs of frames that `connect` left, from the headers of their files."""
+    epochs = []
+    for path in paths:
+        if not path.lower().endswith(".safetensors"):
+            return None
+        with reached(path), fsspec.open(path, "rb") as file:
+            content = file.read(int.from_bytes(file.read(8), "little"))
+        try:
+            epochs.append(float(json.loads(json.loads(content)["__metadata__"]["facts"])["epoch"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+    return tuple(epochs) if all(map(math.isfinite, epochs)) else None
 
 
 def _number(path: str) -> int | None:

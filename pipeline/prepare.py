@@ -228,6 +228,7 @@ def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
         "dx": found.dx,
         "dy": found.dy,
         "frames": list(found.names),
+        **({"epochs": list(found.epochs)} if found.epochs else {}),
     }
     return _Geometry(found.film, found.frames, found.digests, facts, buffers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -204,6 +205,21 @@ def test_a_frame_that_was_replaced_meanwhile_is_not_committed(
         else:
             renderer(tile)
     assert {tile.frame for tile in store.pending()} == {2}
+
+
+@pytest.mark.parametrize("unknown", [None, {}, {"facts": "[]"}, {"facts": '{"epoch": "x"}'}])
+def test_frames_of_connect_know_their_epochs(
+    bowl: MakeSpec, tmp_path: Path, unknown: dict[str, str] | None
+) -> None:
+    read = _film_spec(bowl, tmp_path, BENDS[:3])
+    for index, bend in enumerate(BENDS[:3]):
+        facts = {"facts": json.dumps({"frame": index, "epoch": 2.5 * index})}
+        path = tmp_path / f"frames/frame-{index}.safetensors"
+        save_file({"theta": torch.tensor(bend, dtype=torch.float32)}, path, facts)
+    assert prepare.prepare(read).facts["plane"]["epochs"] == [0, 2.5, 5]
+    save_file({"theta": torch.ones(6)}, tmp_path / "frames/frame-1.safetensors", unknown)
+    known = prepare.prepare(read)
+    assert "epochs" not in known.facts["plane"]
 
 
 def test_the_real_film(shared_data: Path) -> None:
