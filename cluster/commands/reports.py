@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import phrases, report
 from cluster.refinement import Lookout
+from pipeline import versions
 from pipeline.account import sentences, tolerated
 from pipeline.course import Course
 from pipeline.grid import Extent
@@ -40,11 +41,14 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def info_facts(store: Store) -> dict[str, Any]:
     """What a store holds, as JSON."""
+    attrs = dict(store.attrs)
+    if len(versions.used(store)) > 1:
+        attrs["rendered_with"] = versions.used(store)
     if not store.refined:
-        return store.attrs
+        return attrs
     account, course = Lookout(store).look(store.committed()).account, Course.read(store)
     audits = [found.as_dict() for found in (course.certificates if course else ())]
-    return store.attrs | {"refinement": account.as_dict() | {"audits": audits}}
+    return attrs | {"refinement": account.as_dict() | {"audits": audits}}
 
 
 def info_lines(store: Store) -> list[str]:
@@ -78,6 +82,7 @@ def info_lines(store: Store) -> list[str]:
         f"{evaluate['loss']}",
         "precision": _precision(store, evaluate),
         "versions": ", ".join(f"{name} {number}" for name, number in attrs["versions"].items()),
+        "rendered with": _rendered_with(store),
         "created": attrs["created"],
         "fingerprint": attrs["fingerprint"],
     }
@@ -140,6 +145,18 @@ def _precision(store: Store, evaluate: Mapping[str, Any]) -> str:
     return (
         f"{name}; checked on {phrases.plural(len(found), 'worker')}: {worst['within']:.0%} of "
         f"losses within {worst['tolerance']:.0e} of float32's at {worst['points']} points"
+    )
+
+
+def _rendered_with(store: Store) -> str:
+    """The versions that the numbers are of, where that is more than one of a kind."""
+    found = versions.used(store)
+    if len(found) < 2:
+        return ""
+    return "; ".join(
+        ", ".join(f"{name} {each[name]}" for name in versions.NAMES)
+        + (f" since {each['since']}" if "since" in each else "")
+        for each in found
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @options.DEVICE
 @options.FRAMES
 @options.EVERY
+@options.OTHER_VERSIONS
 @options.LOG
 @options.PYTHON
 @click.option("--follow", "-f", is_flag=True, help="Show the log until it ends; exit as it does.")
@@ -98,6 +99,7 @@ def resume_as_job(run: str, address: str, how: dict[str, Any]) -> int:
 @options.DEVICE
 @options.FRAMES
 @options.EVERY
+@options.OTHER_VERSIONS
 @options.LOG
 def drive(run: str, **how: Any) -> int:
     """Drive the store RUN from inside a job; `submit` and `resume` start this on the head.
@@ -171,7 +173,8 @@ def _start(jobs: Jobs, store: Store, how: dict[str, Any], quiet: bool) -> str | 
             tiles = phrases.plural(store.grid.tile_count, "tile")
             warn(f"{place}: all {tiles} are done; nothing to do")
         return None
-    kept = {name: how[name] for name in ("workers", "device", "frames", "every", "log")}
+    told = ("workers", "device", "frames", "every", "other_versions", "log")
+    kept = {name: how[name] for name in told}
     run = str(store.attrs["spec"]["name"])
     before = Note.read(store)
     command = entrypoint(store.url, kept, how["python"])
