@@ -15,7 +15,7 @@ from typing import Any
 from cluster import local, phrases, steps, team
 from cluster.choices import Choices
 from cluster.interrupts import EXIT_CODE, Interrupts
-from cluster.lease import Holder
+from cluster.lease import Holder, held
 from cluster.progress import teller
 from cluster.refinement import Lookout, account_lines, kept
 from cluster.run import Run
@@ -71,7 +71,7 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
                     plan.plan(prepared, grid, seconds, count, device)  # refuses what cannot be
                     return grid
 
-                return prepare.create_or_match(prepared, make_grid)
+                return prepare.create_or_match(prepared, make_grid, held)
 
             job = _Job(prepared.inputs, store_of, spec.evaluate.refine, going_on=False)
             return _drive(job, choices, interrupts, say)

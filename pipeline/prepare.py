@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import checkpoint, data, frames, network, plane, usercode
+from pipeline import checkpoint, data, frames, growth, network, plane, usercode
 from pipeline.batch_norm import has_batch_norm
 from pipeline.data import Subsample
 from pipeline.errors import LossatlasError
@@ -133,6 +134,7 @@ def prepare_resume(store: Store) -> Prepared:
         PrepareError: a checkpoint or the data is no longer what the render began with.
     """
     spec = parse(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
+    spec = _with_frames(spec, store.attrs["plane"].get("frames"))
     codes = Codes(**{name: _code_of(facts) for name, facts in store.attrs["code"].items()})
     prepared = prepare(spec, codes)
     changed = differences(store.attrs["parts"], prepared.parts)
@@ -144,14 +146,22 @@ def prepare_resume(store: Store) -> Prepared:
     return prepared
 
 
-def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[Store, bool]:
+def create_or_match(
+    prepared: Prepared,
+    make_grid: Callable[[], Grid],
+    held: Callable[[Store], AbstractContextManager[None]] | None = None,
+) -> tuple[Store, bool]:
     """The store of a render, and whether it was there before.
+
+    A film's store that lacks the last frames gets them.
 
     Args:
         prepared: the render.
         make_grid: decides the tile size; called only for a new store.
+        held: keeps others off a store while frames are added to it; None where there are none.
 
     Raises:
+        GrowthError: frames cannot be added.
         PrepareError: the store that is there belongs to another render.
         StoreError: the place is taken by something else, or cannot be written.
     """
@@ -166,10 +176,15 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
         except StoreError:  # perhaps since somebody else began at the same moment
             if not Store.exists(url):
                 raise
-    store = Store.open(url, writable=True)
-    changed = differences(store.attrs["parts"], prepared.parts)
-    tile = prepared.spec.grid.edge
-    if tile not in (None, store.grid.tile):
+    store, parts, tile = Store.open(url, writable=True), prepared.parts, prepared.spec.grid.edge
+    same_tiles = tile in (None, store.grid.tile)
+    if same_tiles and growth.lacks_frames(store, parts):
+        with held(store) if held else nullcontext():
+            store = Store.open(url, writable=True)
+            if growth.lacks_frames(store, parts):
+                store = growth.grow(store, parts, prepared.frames, prepared.facts)
+    changed = differences(store.attrs["parts"], parts)
+    if not same_tiles:
         changed.append(f"grid.tile: {store.grid.tile} in the store, {tile} here")
     if changed:
         raise PrepareError(
@@ -177,6 +192,17 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
             "Change store or name in the spec, or delete that folder"
         )
     return store, True
+
+
+def _with_frames(spec: RenderSpec, names: Sequence[str] | None) -> RenderSpec:
+    """A film's spec without the frames that its folder has come to hold since."""
+    asked = spec.plane
+    if names is None or not isinstance(asked, CurvePlane) or not isinstance(asked.frames, str):
+        return spec
+    own = tuple(path for path in frames.listing(asked.frames) if Path(path).stem in names)
+    if len(own) != len(names):
+        return spec
+    return spec.model_copy(update={"plane": asked.model_copy(update={"frames": own})})
 
 
 def _read_codes(spec: RenderSpec) -> Codes:
