@@ -120,6 +120,22 @@ def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def state_for(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
+    """`state` by the network's own names, complete, for `load_state_dict`.
+
+    `match` is taken for granted. What the checkpoint lacks all the same is the network's own.
+    """
+    own = network.state_dict()
+    prefix, parameters = _wrapper(own), _parameters(network)
+    aliases = {alias: name for name, (_, names) in parameters.items() for alias in names}
+    found = {}
+    for name, tensor in own.items():
+        short = name.removeprefix(prefix)
+        saved = _of(state, parameters, aliases.get(short, short))
+        found[name] = tensor if saved is None else saved
+    return found
+
+
 def missing_statistic(state: State, network: nn.Module) -> str | None:
     """The first running statistic of a batch norm that `state` lacks."""
     names = (n for n in _buffers(network) if n.endswith(("running_mean", "running_var")))

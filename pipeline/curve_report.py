@@ -7,7 +7,7 @@ function that errs on other examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from pipeline import checkpoint, curve, data, network
 from pipeline import material as materials
 from pipeline.batch_norm import has_batch_norm
+from pipeline.crosscheck import Known, Problem, crosscheck
 from pipeline.curve import Curve
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
 from pipeline.losses import LossFunction, cross_entropy, misclassified
 from pipeline.material import Material
 from pipeline.plane import Vector
+from pipeline.prepare import load_weights
 from pipeline.spec import RenderSpec
 
 Splits = Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
@@ -173,9 +175,15 @@ def of_run(
                 f"{folder} has no frame {frame}; wanted one of {min(kept)} to {max(kept)}"
             )
         found = curve.load_frame(kept[frame], net)
-    material = prepared.material
-    splits, loss = material.splits, material.loss_function()
-    return along(found, net, splits, points, loss, device, on_progress)
+    ends = {0: "start", len(found.points) - 1: "end"}
+    buffers = checkpoint.buffers(net.state_dict(), net)
+    known = [
+        Known(
+            ends.get(index, "bend"), Path(folder).name, {**checkpoint.named(each, net), **buffers}
+        )
+        for index, each in enumerate(found.points)
+    ]
+    return _checked(found, known, prepared.material, points, device, on_progress)
 
 
 def of_render(
@@ -202,25 +210,40 @@ def of_render(
         )
     code = network.source(spec.network.factory)
     net = network.build(spec.network.factory, spec.network.kwargs, code)
-    states = [checkpoint.load(path) for path in spec.plane.weights]
-    if len(states) == 1:
-        where = f"plane.weights[0] ({Path(spec.plane.weights[0]).name})"
-        flat = checkpoint.curve_points(states[0], net, where)
-    else:
-        for index, state in enumerate(states):
-            checkpoint.match(state, net, f"plane.weights[{index}]")
-        flat = [checkpoint.weights(state, net) for state in states]
-    saved = checkpoint.buffers(states[0], net)
-    for name, buffer in net.named_buffers():
-        if name in saved:
-            buffer.copy_(saved[name])
+    loaded = load_weights(spec, net)
+    flat = tuple(checkpoint.weights(state, net) for _, state in loaded)
     splits = {s.name: (s.inputs, s.targets) for s in data.load(spec.data)}
     custom = materials.read_loss(spec.evaluate.loss)
     material = Material(
         spec.network.factory, spec.network.kwargs, code, spec.evaluate.loss, custom, splits, None
     )
-    found = Curve(spec.plane.curve, tuple(flat))
-    return along(found, net, splits, points, material.loss_function(), device, on_progress)
+    known = [
+        Known(name, file, state)
+        for name, (file, state) in zip(("start", "bend", "end"), loaded, strict=True)
+    ]
+    return _checked(Curve(spec.plane.curve, flat), known, material, points, device, on_progress)
+
+
+def _checked(
+    found: Curve,
+    known: Sequence[Known],
+    material: Material,
+    points: int,
+    device: str,
+    on_progress: OnProgress | None,
+) -> CurveReport:
+    """The report, once the evaluator is held to plain torch at the points that define the curve.
+
+    The buffers are those of the first of them.
+    """
+    net, loss = material.network(), material.loss_function()
+    buffers = checkpoint.buffers(known[0].state, net)
+    problem = Problem(material.network, buffers, material.splits, loss, "recompute")
+    crosscheck(problem, problem.evaluator(), known)
+    for name, buffer in net.named_buffers():
+        if name in buffers:
+            buffer.copy_(buffers[name])
+    return along(found, net, material.splits, points, loss, device, on_progress)
 
 
 def along(

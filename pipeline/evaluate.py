@@ -26,7 +26,8 @@ from pipeline.batch_norm import (
     check_frozen,
     has_batch_norm,
     register_meeting,
-    replace_batch_norm,
+    running_statistics,
+    use_population_statistics,
 )
 from pipeline.compiled import Compiled
 from pipeline.errors import LossatlasError, one_line
@@ -128,17 +129,19 @@ class Evaluator:
         self._recompute = batch_norm == "recompute" and has_batch_norm(network)
         network = network.eval().requires_grad_(False).to(self._device)
         if self._recompute:
-            network = replace_batch_norm(network, self._statistics)
+            use_population_statistics(network, self._statistics)
         elif batch_norm == "frozen":
             check_frozen(network)
         self._network: Callable[[Tensor], Tensor] = network
+        self._module = network
         self._place = Placement(network, self._device)
+        self._has_modes = has_modes(network)
         with arithmetic(precision):
-            largest, self._output_shape = self._check(network)
+            self.example_bytes, self._output_shape = self._check(network)
         if compiled:
             register_meeting()
             self._network = Compiled(network)
-        self._cut(chunk or _chunk_size(largest, self._device.type))
+        self._cut(chunk or _chunk_size(self.example_bytes, self._device.type))
 
     def evaluate(
         self, plane: Plane, coordinates: NDArray[np.float64]
@@ -173,6 +176,16 @@ class Evaluator:
         plane = Plane(np.asarray(weights, "float64"), zero, zero, "euclidean")
         return {q: values[:, 0] for q, values in self.evaluate(plane, np.zeros((1, 2))).items()}
 
+    def use_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Evaluate with `buffers`, by the network's names, from now on; others stay.
+
+        Where batch norms recompute their statistics, the running ones have no part in it.
+        """
+        own = running_statistics(self._module) if self._recompute else ()
+        for name, buffer in self._module.named_buffers():
+            if name in buffers and name not in own:
+                buffer.copy_(buffers[name])
+
     @property
     def is_replayed(self) -> bool:
         """Whether points are replayed from a recording by now."""
@@ -191,7 +204,8 @@ class Evaluator:
         # their own, which a graph does not follow.
         is_ours = self._loss in (cross_entropy, mean_squared_error)
         in_lockstep = self._recompute and len(self._chunks[0]) > 1
-        if not self._record or not is_ours or in_lockstep:
+        # What a change of mode makes anew is not where the recording reads it.
+        if not self._record or not is_ours or in_lockstep or self._has_modes:
             return None
         return recorder(self._device)
 
@@ -230,8 +244,15 @@ class Evaluator:
 
     def _alone(self, x: float, y: float) -> Tensor:
         """The quantities at one point, float64 (quantities, splits, 1)."""
-        self._place.move(x, y)
+        self._move(x, y)
         return self._here().clone()  # which the next replay overwrites
+
+    def _move(self, x: float, y: float) -> None:
+        """Put θ(x, y) into the network, and let it follow."""
+        self._place.move(x, y)
+        if self._has_modes:
+            self._module.train()
+            self._module.eval()
 
     def _at_weights_in_place(self) -> Tensor:
         """The quantities, float64 (quantities, splits, 1)."""
@@ -242,7 +263,7 @@ class Evaluator:
         """The quantities at several points, all points' losses taken at once."""
         found = []
         for x, y in points:
-            self._place.move(x, y)
+            self._move(x, y)
             found.append([kept for (kept,) in self._pass(self._kept)])
         return self._of_examples(
             losses_and_errors(of_points, split.targets, "error" in self._quantities)
@@ -342,6 +363,21 @@ class Evaluator:
                 "one value an example"
             )
         return outputs.shape
+
+
+def has_modes(network: nn.Module) -> bool:
+    """Whether a module of `network` does something of its own in `train()` or `eval()`.
+
+    What it keeps there may depend on the weights (attention biases that are gathered once for
+    evaluation), so both are called at every point.
+    """
+    return any(
+        "train" in vars(module)
+        or "eval" in vars(module)
+        or type(module).train is not nn.Module.train
+        or type(module).eval is not nn.Module.eval
+        for module in network.modules()
+    )
 
 
 def _check_classes(split: Examples, classes: int) -> None:

@@ -42,7 +42,8 @@ class PlanError(LossatlasError):
 class Plan:
     """Points, tiles and costs. Sizes in bytes, times in seconds.
 
-    Where the render is `refined`, points and seconds are the most it can take.
+    Where the render is `refined`, points and seconds are the most it can take. What `batch_norm`,
+    `buffers` and `own_losses` say is what the store says of its network.
     """
 
     name: str
@@ -54,7 +55,9 @@ class Plan:
     points: int
     examples: int
     parameters: int
-    batch_norm: str
+    batch_norm: str | None
+    buffers: str | None
+    own_losses: tuple[dict[str, Any], ...]
     quantities: tuple[str, ...]
     workers: int
     device: str
@@ -139,6 +142,8 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         examples=sum(len(inputs) for inputs, _ in prepared.inputs.splits.values()),
         parameters=prepared.facts["network"]["parameters"],
         batch_norm=prepared.facts["network"]["batch_norm"],
+        buffers=prepared.facts["network"]["buffers"],
+        own_losses=tuple(prepared.facts["network"]["own_losses"]),
         quantities=prepared.inputs.quantities,
         workers=workers,
         device=device,

@@ -17,6 +17,7 @@ from torch import nn
 
 from pipeline import checkpoint, data, frames, network, plane, usercode
 from pipeline.batch_norm import has_batch_norm
+from pipeline.crosscheck import Known, crosscheck
 from pipeline.data import Subsample
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
@@ -28,7 +29,7 @@ from pipeline.plane import FrameFacts, Plane, Vector
 from pipeline.precision import DEFAULT_TOLERANCE
 from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, parse
 from pipeline.store import Store, StoreError
-from pipeline.task import RenderInputs, build_network, evaluator
+from pipeline.task import RenderInputs, build_network, evaluator, problem_of
 from pipeline.usercode import UserCode
 
 # Raised when the same spec would give other numbers than before.
@@ -107,6 +108,8 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         tolerance=spec.evaluate.tolerance or DEFAULT_TOLERANCE,
     )
     parts = _parts(spec, inputs, codes, geometry, subsamples)
+    measuring = evaluator(inputs.uncompiled())
+    found = crosscheck(problem_of(inputs), measuring, geometry.known)
     facts = {
         "name": spec.name,
         "spec": spec.model_dump(mode="json"),
@@ -117,13 +120,15 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
             "factory": spec.network.factory,
             "parameters": sum(p.numel() for p in net.parameters()),
             "batch_norm": _batch_norm(spec, net),
+            "buffers": found.buffers,
+            "own_losses": [own.as_dict() for own in found.own_losses],
         },
         "data": {s.name: {"examples": len(s.indices), "digest": s.digest} for s in subsamples},
         "code": {name: _code_facts(getattr(codes, name)) for name in ("network", "loss", "data")},
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return Prepared(spec, inputs, geometry.frames, parts, facts, evaluator(inputs.uncompiled()))
+    return Prepared(spec, inputs, geometry.frames, parts, facts, measuring)
 
 
 def prepare_resume(store: Store) -> Prepared:
@@ -190,37 +195,48 @@ def _read_codes(spec: RenderSpec) -> Codes:
 
 @dataclass(frozen=True)
 class _Geometry:
-    """The planes of a render and all that is known of them."""
+    """The planes of a render and all that is known of them.
+
+    `known` are the checkpoints to check the evaluator at: a film's ends and its first and last
+    bend, all of any other plane. `buffers` are those of the first one.
+    """
 
     planes: Planes
     frames: tuple[FrameFacts, ...]
     digests: tuple[str, ...]
     facts: dict[str, Any]
     buffers: dict[str, NDArray[np.generic]]
+    known: tuple[Known, ...]
 
 
 def _geometry(spec: RenderSpec, net: nn.Module) -> _Geometry:
     asked = spec.plane
     if isinstance(asked, CurvePlane) and asked.frames is not None:
         return _film(spec, asked, net)
-    weights, buffers = _load_weights(spec, net)
+    loaded = load_weights(spec, net)
+    weights = [checkpoint.weights(state, net).astype("f8") for _, state in loaded]
     the_plane, frame, facts = _span(spec, net, weights)
     digests = tuple(digest_of_array(w) for w in weights)
-    return _Geometry(Still(the_plane), (frame,), digests, facts, buffers)
+    known = tuple(
+        Known(anchor.name, file, state)
+        for anchor, (file, state) in zip(frame.anchors, loaded, strict=True)
+    )
+    return _Geometry(Still(the_plane), (frame,), digests, facts, _buffers(known[0], net), known)
 
 
 def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
     paths = frames.listing(asked.frames or ())
+    ends = None
+    known: list[Known] = []
     if asked.weights:
-        (start, buffers), (end, _) = (
-            _load(path, net, f"plane.weights[{i}]") for i, path in enumerate(asked.weights)
-        )
+        loaded = load_weights(spec, net)
+        start, end = (checkpoint.weights(state, net).astype("f8") for _, state in loaded)
         ends = start, end
-    else:
-        ends = None
-        buffers = _buffers_of_curve(spec, checkpoint.load(paths[0]), net, Path(paths[0]).name)
+        known = [Known(name, *each) for name, each in zip(("start", "end"), loaded, strict=True)]
     extent = asked.extent or "common"
     found = frames.survey(paths, ends, net, asked.curve, extent, asked.margin)
+    for path in dict.fromkeys((paths[0], paths[-1])):
+        known += _known_of_frame(spec, path, net)
     facts = {
         "kind": asked.kind,
         "curve": asked.curve,
@@ -229,37 +245,48 @@ def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
         "dy": found.dy,
         "frames": list(found.names),
     }
-    return _Geometry(found.film, found.frames, found.digests, facts, buffers)
+    buffers = _buffers(known[0], net)
+    return _Geometry(found.film, found.frames, found.digests, facts, buffers, tuple(known))
 
 
-def _load(path: str, net: nn.Module, what: str) -> tuple[Vector, dict[str, NDArray[np.generic]]]:
-    """One set of weights, float64 (P,), and the buffers that come with it."""
-    state = checkpoint.load(path)
-    checkpoint.match(state, net, f"{what} ({Path(path).name})")
-    return checkpoint.weights(state, net).astype("f8"), _buffers(state, net)
+def _known_of_frame(spec: RenderSpec, path: str, net: nn.Module) -> list[Known]:
+    """The checkpoints that one frame's file holds: a bend, or a curve's three points."""
+    state, file = checkpoint.load(path), Path(path).name
+    if not checkpoint.is_curve(state):
+        return [Known("bend", file, state)]
+    return _known_of_curve(spec, state, net, file)
 
 
-def _buffers(state: checkpoint.State, net: nn.Module) -> dict[str, NDArray[np.generic]]:
-    return {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
-
-
-def _buffers_of_curve(
+def _known_of_curve(
     spec: RenderSpec, state: checkpoint.State, net: nn.Module, where: str
-) -> dict[str, NDArray[np.generic]]:
-    """The buffers that come with a curve checkpoint, which need not hold any."""
+) -> list[Known]:
+    """Each point of a curve checkpoint, with the buffers of the file, which need not hold any."""
     missing = checkpoint.missing_statistic(state, net)
     if missing is not None and spec.evaluate.batch_norm == "frozen":
         raise PrepareError(
             f"{where} holds no statistics of batch norms ({missing}), which evaluate.batch_norm: "
             "frozen wants. Use batch_norm: recompute"
         )
-    return _buffers(state, net)
+    points = checkpoint.curve_points(state, net, where)
+    names = ("start", *("bend" for _ in points[2:]), "end")
+    buffers = checkpoint.buffers(state, net)
+    return [
+        Known(name, Path(where).name, {**checkpoint.named(point, net), **buffers})
+        for name, point in zip(names, points, strict=True)
+    ]
 
 
-def _load_weights(
-    spec: RenderSpec, net: nn.Module
-) -> tuple[list[Vector], dict[str, NDArray[np.generic]]]:
-    """The plane's weights (P,) each, and the buffers that come with the first of them."""
+def _buffers(known: Known, net: nn.Module) -> dict[str, NDArray[np.generic]]:
+    return {k: v.numpy() for k, v in checkpoint.buffers(known.state, net).items()}
+
+
+def load_weights(spec: RenderSpec, net: nn.Module) -> list[tuple[str, checkpoint.State]]:
+    """The file's name and the state of each of the plane's weights, one for each anchor.
+
+    Raises:
+        CheckpointError: one cannot be read, or belongs to another network.
+        PrepareError: a single file that is no curve checkpoint.
+    """
     paths = spec.plane.weights
     if spec.plane.kind == "curve" and len(paths) == 1:
         where = f"plane.weights[0] ({Path(paths[0]).name})"
@@ -268,10 +295,12 @@ def _load_weights(
             raise PrepareError(
                 f"{where} is no curve checkpoint; wanted one, or start, bend and end as three"
             )
-        points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
-        return points, _buffers_of_curve(spec, state, net, where)
-    loaded = [_load(path, net, f"plane.weights[{index}]") for index, path in enumerate(paths)]
-    return [weights for weights, _ in loaded], loaded[0][1]
+        points = _known_of_curve(spec, state, net, where)
+        return [(Path(paths[0]).name, each.state) for each in points]
+    states = [checkpoint.load(path) for path in paths]
+    for index, (path, state) in enumerate(zip(paths, states, strict=True)):
+        checkpoint.match(state, net, f"plane.weights[{index}] ({Path(path).name})")
+    return [(Path(path).name, state) for path, state in zip(paths, states, strict=True)]
 
 
 def _span(
@@ -350,10 +379,10 @@ def _parts(
     }
 
 
-def _batch_norm(spec: RenderSpec, net: nn.Module) -> str:
-    """How batch norm is treated, in words that stand alone."""
+def _batch_norm(spec: RenderSpec, net: nn.Module) -> str | None:
+    """How batch norm is treated, in words that stand alone; None where there is none."""
     if not has_batch_norm(net):
-        return "none in this network"
+        return None
     if spec.evaluate.batch_norm == "frozen":
         return f"frozen: running statistics of {Path(_first_weights(spec)).name}"
     return f"recompute: population statistics of the {next(iter(spec.data.splits))} split"

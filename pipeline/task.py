@@ -15,6 +15,7 @@ from torch import nn
 
 from pipeline import network, usercode
 from pipeline.course import Course
+from pipeline.crosscheck import Problem
 from pipeline.errors import one_line
 from pipeline.evaluate import EvaluateError, Evaluator, room_on
 from pipeline.evaluations import Points
@@ -110,6 +111,17 @@ def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
             precision=inputs.precision,
             compiled=inputs.compiled,
         )
+
+
+def problem_of(inputs: RenderInputs) -> Problem:
+    """What is evaluated, for plain torch to evaluate as well."""
+    return Problem(
+        build=functools.partial(build_network, inputs),
+        buffers={name: torch.tensor(buffer) for name, buffer in inputs.buffers.items()},
+        splits=inputs.splits,
+        loss=loss_function(inputs.loss, _custom_loss(inputs)),
+        batch_norm=inputs.batch_norm,
+    )
 
 
 class TileRenderer:

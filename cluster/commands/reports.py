@@ -23,7 +23,9 @@ def plan_lines(plan: Plan) -> list[str]:
     rows = {
         "grid": f"{frames}{plan.width:,} × {plan.height:,} points ({plan.points:,} in all)",
         "tiles": f"{plan.tiles:,} of up to {plan.tile:,} × {plan.tile:,} points",
-        "network": f"{plan.parameters:,} parameters; batch norm {plan.batch_norm}",
+        "network": f"{plan.parameters:,} parameters"
+        + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),
+        "buffers": plan.buffers or "",
         "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "
         f"{phrases.duration(plan.seconds_a_point)} on one worker",
         "workers": f"{plan.workers:,} on {plan.device}",
