@@ -159,7 +159,16 @@ class Jobs:
             store: its place, as the head and every worker finds it.
             entrypoint: the command.
             after: the id of the run's last job, perhaps of another cluster.
+
+        Raises:
+            ClusterError: the run's name can be none of a job.
+            DashboardError: the cluster refuses.
         """
+        if not _ID.fullmatch(run):  # it becomes a log file's name on the head
+            raise ClusterError(
+                f"the run's name is {run!r}; wanted letters, digits, dots, dashes and underscores. "
+                "Render its spec to a new store"
+            )
         number = _next_number(run, [*(job.id for job in self.list()), after])
         limit = time.monotonic() + _AGENT_SECONDS
         while True:
