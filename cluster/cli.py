@@ -96,7 +96,9 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"lossatlas: {message}", file=sys.stderr)
+    from cluster.terminal import warn
+
+    warn(" ".join(message.splitlines()))
     return code
 
 

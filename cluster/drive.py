@@ -83,11 +83,18 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
             return EXIT_CODE
 
 
-def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
+def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | None = None) -> int:
     """Go on with the render whose store is at `url`; returns the exit code.
 
+    Args:
+        url: of the store.
+        choices: how to run it.
+        say: takes the lines a user should read.
+        trust: the digest of the code in the store, which the user has seen.
+
     Raises:
-        LossatlasError: no such store, its inputs are gone or changed, or it is in use.
+        LossatlasError: no such store, its inputs are gone or changed, it names code that is not
+            trusted, or it is in use.
     """
     with Interrupts() as interrupts:
         try:
@@ -98,7 +105,7 @@ def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
             from pipeline import prepare
 
             local.settle(choices.address)
-            prepared = prepare.prepare_resume(store)
+            prepared = prepare.prepare_resume(store, trust, say)
             refine = prepared.spec.evaluate.refine
             job = _Job(prepared.inputs, lambda _: (store, True), refine, going_on=True)
             return _drive(job, choices, interrupts, say)
@@ -169,5 +176,5 @@ def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:
     if store.refined:
         for line in account_lines(Lookout(store).look(store.committed()).account):
             say(line)
-    say(phrases.next_step(place))
+    say(phrases.next_step(store.url))
     return 0

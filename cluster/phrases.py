@@ -61,10 +61,17 @@ def place(url: str) -> str:
     if is_url(url):
         return shlex.quote(url)
     relative = os.path.relpath(url)
+    if relative.startswith("-"):  # no option
+        relative = f"./{relative}"
     return shlex.quote(url if relative.startswith("..") else relative)
 
 
-def next_step(place: str) -> str:
-    """What to type when the render at `place` is finished."""
-    name = place.rstrip("'/").rpartition("/")[2].removesuffix(".zarr")
-    return f"next: lossatlas export poster {place} {name.strip(chr(39))}.png"
+def next_step(url: str) -> str:
+    """What to type when the render at `url` is finished."""
+    picture = f"{url.rstrip('/').rpartition('/')[2].removesuffix('.zarr')}.png"
+    return f"next: lossatlas export poster {place(url)} {file(picture)}"
+
+
+def file(name: str) -> str:
+    """A file's name in the current folder, quoted for a shell."""
+    return shlex.quote(f"./{name}" if name.startswith("-") else name)

@@ -6,6 +6,7 @@ import io
 import pickle
 import re
 import warnings
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline import memory
 from pipeline.errors import LossatlasError, one_line
 from pipeline.place import UnreachableError, reached
 
@@ -45,6 +47,7 @@ def load(path: str) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: no such file, not a checkpoint, truncated, holding more than tensors,
             or holding a value that is not finite; the message names the tensor.
+        RoomError: it would unpack to more than the memory that is free.
     """
     suffix = PurePosixPath(path).suffix.lower()
     if suffix not in (".safetensors", ".pt", ".pth", ".th", ".ckpt"):
@@ -55,6 +58,8 @@ def load(path: str) -> dict[str, torch.Tensor]:
     content = _content(path)
     read = _read_safetensors if suffix == ".safetensors" else _read_pickle
     state = _unwrap(_unnest(read(content, path), path))
+    # A tensor may say that its one value is there a billion times.
+    _require_room(4 * sum(tensor.numel() for tensor in state.values()), path)
     return {name: _usable(tensor, name, path) for name, tensor in state.items()}
 
 
@@ -239,6 +244,7 @@ def _content(path: str) -> bytes:
                     f"{path} is a folder; wanted a checkpoint file. Name the file"
                 )
             with filesystem.open(location, "rb") as file:
+                _require_room(getattr(file, "size", None) or 0, path)
                 content: bytes = file.read()
                 return content
     except UnreachableError:
@@ -253,6 +259,10 @@ def _content(path: str) -> bytes:
         ) from None
 
 
+def _require_room(bytes_: int, path: str) -> None:
+    memory.require(bytes_, path, "Check where the file is from, or use a machine with more memory")
+
+
 def _read_safetensors(content: bytes, path: str) -> Any:
     import safetensors.torch
 
@@ -264,7 +274,17 @@ def _read_safetensors(content: bytes, path: str) -> Any:
         ) from None
 
 
+def _declared(content: bytes) -> int:
+    """What a zip file says that its members unpack to, in bytes; 0 where it is none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError):
+        return 0
+
+
 def _read_pickle(content: bytes, path: str) -> Any:
+    _require_room(_declared(content), path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that torch reads all the same

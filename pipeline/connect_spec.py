@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.spec import (
     DataSpec,
     NetworkSpec,
+    RunName,
     SpecError,
     SpecModel,
     absolute,
@@ -66,7 +67,7 @@ class FramesSpec(SpecModel):
 class ConnectSpec(SpecModel):
     """A curve of low loss between two modes, and the folder that its training goes to."""
 
-    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    name: RunName
     network: NetworkSpec
     start: str = Field(min_length=1)
     end: str = Field(min_length=1)
@@ -81,7 +82,7 @@ class ConnectSpec(SpecModel):
 class FitSpec(SpecModel):
     """A mode, trained from fresh weights, and the folder that its training goes to."""
 
-    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    name: RunName
     network: NetworkSpec
     data: DataSpec
     loss: str = "cross_entropy"

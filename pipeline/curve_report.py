@@ -151,14 +151,23 @@ def of_run(
     device: str = "cpu",
     on_progress: OnProgress | None = None,
     frame: int | None = None,
+    given: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> CurveReport:
     """The report on a curve that `connect` trained, or on one of its frames.
 
+    Args:
+        folder: of the training.
+        points, device, on_progress: as for `along`.
+        frame: its number; None for the trained curve.
+        given, tell: as for `trust.require`.
+
     Raises:
+        TrustError: the folder names code that no spec on this machine named.
         ReportError: the curve is not trained to its end, or there is no such frame.
         LossatlasError: one line on whatever is missing or has changed.
     """
-    prepared = curve.prepare_again(folder)
+    prepared = curve.prepare_again(folder, given, tell)
     net = prepared.network()
     if frame is None:
         path = prepared.folder / "curve.safetensors"

@@ -19,7 +19,7 @@ import fsspec
 import numpy as np
 from torch import nn
 
-from pipeline import checkpoint, plane
+from pipeline import checkpoint, naming, plane
 from pipeline.errors import LossatlasError, one_line
 from pipeline.fingerprint import digest_of_array
 from pipeline.grid import Extent
@@ -110,6 +110,7 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
             )
     if not paths:
         raise FramesError("plane.frames is empty; wanted at least one checkpoint")
+    naming.require((Path(path).stem for path in paths), "plane.frames")
     for first, second in itertools.pairwise(paths):
         before, after = _number(first), _number(second)
         if before is None or after is None or after > before:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import operator
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import data, network, usercode
+from pipeline import data, network, trust, usercode
 from pipeline.connect_spec import ConnectSpec, FitSpec, TrainSpec
 from pipeline.data import Subsample
 from pipeline.descent import generator, private_random_numbers, seed_torch
@@ -24,8 +22,8 @@ from pipeline.evaluate import Evaluator
 from pipeline.fingerprint import digest_of_parts
 from pipeline.folder import TrainingError
 from pipeline.losses import LossFunction, available_quantities, loss_function
-from pipeline.prepare import Codes
 from pipeline.spec import NormaliseSpec
+from pipeline.trust import Codes, Named
 from pipeline.usercode import UserCode
 
 # Raised when the same spec would train to other weights than before.
@@ -63,13 +61,7 @@ class Material:
     def fresh_network(self, seed: int, which: int = 0) -> nn.Module:
         """A network that was never trained, its weights drawn by `seed`; which of several."""
         self.network()  # Whatever is wrong with the factory is said here, in one line.
-        place, _, name = self.factory.rpartition(":")
-        if not place:
-            make: Any = network.BUILT_IN[name]
-        elif self.network_code is not None:
-            make = usercode.attribute(self.network_code, name)
-        else:
-            make = operator.attrgetter(name)(importlib.import_module(place))
+        make = network.maker(self.factory, self.network_code)
         with private_random_numbers(torch.device("cpu")):
             draw = generator(seed, 0, which, "weights")
             seed_torch(int(draw.integers(2**63)), torch.device("cpu"))
@@ -160,11 +152,31 @@ def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -
     }
 
 
-def recorded_codes(facts: Mapping[str, Any]) -> Codes:
-    """The user's code that training.json holds."""
-    return Codes(
-        **{name: None if code is None else UserCode(**code) for name, code in facts["code"].items()}
-    )
+def named(spec: ConnectSpec | FitSpec, codes: Codes) -> Named:
+    """The code that a training runs."""
+    return trust.named(spec.network, spec.data, spec.loss, codes)
+
+
+def recorded_codes(
+    spec: ConnectSpec | FitSpec,
+    facts: Mapping[str, Any],
+    given: str | None,
+    tell: Callable[[str], None] | None,
+) -> Codes:
+    """The user's code that training.json holds, if it may run here.
+
+    Args:
+        spec: in it; `out` is where it is.
+        facts: what training.json says.
+        given, tell: as for `trust.require`.
+
+    Raises:
+        TrustError: no spec on this machine named it.
+        UserCodeError: it is not what its digest and the fingerprint say.
+    """
+    codes = trust.recorded(facts, spec.network, spec.data, spec.loss, spec.out)
+    trust.require(spec.out, named(spec, codes), given, tell)
+    return codes
 
 
 def _check(material: Material, recipe: TrainSpec, first: Subsample) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import checkpoint, data, frames, network, plane, usercode
+from pipeline import checkpoint, data, frames, network, plane, trust, usercode
 from pipeline.batch_norm import has_batch_norm
 from pipeline.crosscheck import Known, crosscheck
 from pipeline.data import Subsample
@@ -30,6 +30,7 @@ from pipeline.precision import DEFAULT_TOLERANCE
 from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, parse
 from pipeline.store import Store, StoreError
 from pipeline.task import RenderInputs, build_network, evaluator, problem_of
+from pipeline.trust import Codes
 from pipeline.usercode import UserCode
 
 # Raised when the same spec would give other numbers than before.
@@ -38,15 +39,6 @@ NUMERICS = 5  # since cross-entropy is taken of several rows at once
 
 class PrepareError(LossatlasError):
     """The store belongs to another render, or its inputs have changed."""
-
-
-@dataclass(frozen=True)
-class Codes:
-    """The user's own code behind a spec, by value."""
-
-    network: UserCode | None
-    loss: UserCode | None
-    data: UserCode | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +52,7 @@ class Prepared:
         parts: what decides the numbers, for the fingerprint; without the tile size.
         facts: what the store says of itself.
         evaluator: on the CPU, for measuring.
+        code: what of it is the user's own.
     """
 
     spec: RenderSpec
@@ -68,6 +61,7 @@ class Prepared:
     parts: Mapping[str, Any]
     facts: Mapping[str, Any]
     evaluator: Evaluator
+    code: trust.Named
 
     @property
     def fingerprint(self) -> str:
@@ -128,17 +122,26 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return Prepared(spec, inputs, geometry.frames, parts, facts, measuring)
+    return Prepared(spec, inputs, geometry.frames, parts, facts, measuring, _named(spec, codes))
 
 
-def prepare_resume(store: Store) -> Prepared:
+def prepare_resume(
+    store: Store, given: str | None = None, tell: Callable[[str], None] | None = None
+) -> Prepared:
     """The same from a store, for a render that was interrupted.
+
+    Args:
+        store: of the render.
+        given: the digest of the code in it, which the user has seen (`--trust`).
+        tell: takes a line on the code that runs because of it.
 
     Raises:
         PrepareError: a checkpoint or the data is no longer what the render began with.
+        TrustError: the store names code that no spec on this machine named.
+        UserCodeError: its code is not what its digest and its fingerprint say.
     """
-    spec = parse(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
-    codes = Codes(**{name: _code_of(facts) for name, facts in store.attrs["code"].items()})
+    spec, codes = recorded(store)
+    trust.require(store.url, _named(spec, codes), given, tell)
     prepared = prepare(spec, codes)
     changed = differences(store.attrs["parts"], prepared.parts)
     if changed:
@@ -147,6 +150,30 @@ def prepare_resume(store: Store) -> Prepared:
             "Put the old files back, or render to a new store"
         )
     return prepared
+
+
+def recorded(store: Store) -> tuple[RenderSpec, Codes]:
+    """What a store was rendered from: its spec, and the code that it keeps. Nothing of it is run.
+
+    Raises:
+        UserCodeError: the code is not what its digest and the store's fingerprint say.
+    """
+    spec = parse(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
+    facts, loss = store.attrs, spec.evaluate.loss
+    return spec, trust.recorded(facts, spec.network, spec.data, loss, store.url)
+
+
+def code_in(store: Store) -> trust.Named:
+    """The code that resuming a store would run.
+
+    Raises:
+        UserCodeError: as `recorded`.
+    """
+    return _named(*recorded(store))
+
+
+def _named(spec: RenderSpec, codes: Codes) -> trust.Named:
+    return trust.named(spec.network, spec.data, spec.evaluate.loss, codes)
 
 
 def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[Store, bool]:
@@ -167,7 +194,9 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
         grid, frames = make_grid(), prepared.frames
         facts = prepared.facts
         try:
-            return Store.create(url, grid, splits, quantities, frames, facts, refined), False
+            store = Store.create(url, grid, splits, quantities, frames, facts, refined)
+            trust.note(prepared.code)
+            return store, False
         except StoreError:  # perhaps since somebody else began at the same moment
             if not Store.exists(url):
                 raise
@@ -181,6 +210,7 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
             f"{url} belongs to another render: {'; '.join(changed)}. "
             "Change store or name in the spec, or delete that folder"
         )
+    trust.note(prepared.code)
     return store, True
 
 
@@ -412,7 +442,3 @@ def _code_facts(code: UserCode | None) -> dict[str, Any] | None:
     if code is None:
         return None
     return {"entry": code.entry, "files": dict(code.files), "digest": code.digest}
-
-
-def _code_of(facts: Mapping[str, Any] | None) -> UserCode | None:
-    return None if facts is None else UserCode(**facts)

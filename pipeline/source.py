@@ -5,22 +5,23 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pipeline import usercode
+from pipeline import memory, usercode
 from pipeline.errors import LossatlasError, described, one_line
-from pipeline.place import UnreachableError, reached
+from pipeline.place import UnreachableError, is_url, reached
 from pipeline.usercode import UserCode
 
 if TYPE_CHECKING:
     from pipeline.spec import DataSpec
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_FEWER = "Check where the file is from, or give one with fewer examples"
 _SPLITS = ("train", "test", "val", "valid", "validation", "dev", "eval")
 
 
@@ -181,7 +182,7 @@ def _npz(where: str, content: bytes, split: str, alone: bool) -> Split:
     """The arrays of a split, each read when it is asked for."""
     try:
         archive = np.load(io.BytesIO(content), allow_pickle=False)
-        names = list(archive.files)
+        names, infos = list(archive.files), archive.zip.infolist()
     except Exception as error:  # a zip file can be broken in many ways
         raise DataError(
             f"{where} is not a whole .npz file ({described(error)}); wanted one with "
@@ -198,6 +199,8 @@ def _npz(where: str, content: bytes, split: str, alone: bool) -> Split:
         )
 
     def member(name: str) -> np.ndarray:
+        declared = {info.filename.removesuffix(".npy"): info.file_size for info in infos}
+        memory.require(declared.get(name, 0), f"{where}: {name}", _FEWER)
         try:
             array: np.ndarray = archive[name]
         except Exception as error:
@@ -224,6 +227,7 @@ class Parquet:
         for path in self.paths:
             with self._open(path) as (where, file):
                 name = _column(file, ("label", "y", "fine_label"), where)
+                _require_room(file, name, range(file.num_row_groups), where)
                 column = file.read(columns=[name]).column(0)
                 if column.null_count:
                     raise DataError(f"{where}: {name} has empty rows; wanted a label in each")
@@ -246,11 +250,13 @@ class Parquet:
                     stop = start + file.metadata.row_group(group).num_rows
                     wanted = rows[(rows >= start) & (rows < stop)]
                     if len(wanted):
+                        _require_room(file, name, [group], where)
                         column = file.read_row_group(group, columns=[name]).column(0)
                         values = column.take(wanted - start).to_pylist()
                         cells.update(zip(wanted.tolist(), values, strict=True))
                     start = stop
-        return _decoded((f"{self.where} row {row}", _cell(cells[row])) for row in rows.tolist())
+        encoded = ((f"{self.where} row {row}", _cell(cells[row])) for row in rows.tolist())
+        return _decoded(encoded, len(rows))
 
     @contextmanager
     def _open(self, path: str) -> Iterator[tuple[str, Any]]:
@@ -277,6 +283,17 @@ class Parquet:
                 f"{where} cannot be read ({error.strerror or one_line(error)}); wanted a readable "
                 "file"
             ) from None
+
+
+def _require_room(file: Any, name: str, groups: Iterable[int], where: str) -> None:
+    """Hold what some row groups of a column declare to the memory there is."""
+    declared = 0
+    for group in map(file.metadata.row_group, groups):
+        columns = [group.column(index) for index in range(group.num_columns)]
+        of_name = [c for c in columns if c.path_in_schema.partition(".")[0] == name]
+        # Repeated values take little room in the file, and a number each in memory.
+        declared += max(8 * group.num_rows, sum(c.total_uncompressed_size for c in of_name))
+    memory.require(declared, f"{where}: {name}", _FEWER)
 
 
 def _column(file: Any, choices: tuple[str, ...], where: str) -> str:
@@ -308,7 +325,7 @@ class _Images:
 
     def inputs(self, rows: np.ndarray) -> np.ndarray:
         paths = (self.paths[row] for row in rows.tolist())
-        return _decoded((path, _bytes(self.files, path, path)) for path in paths)
+        return _decoded(((path, _bytes(self.files, path, path)) for path in paths), len(rows))
 
 
 def _images(where: str, files: Any, root: str) -> _Images:
@@ -333,14 +350,16 @@ def _images(where: str, files: Any, root: str) -> _Images:
 def _bytes(files: Any, path: str, where: str) -> bytes:
     try:
         with reached(where):
+            if path.endswith(".npz") or not is_url(where):  # of remote images it costs a request
+                memory.require(files.size(path) or 0, where, _FEWER)
             content: bytes = files.cat_file(path)
     except OSError as error:
         raise DataError(f"{where} cannot be read ({error}); wanted a readable file") from None
     return content
 
 
-def _decoded(encoded: Iterator[tuple[str, Any]]) -> np.ndarray:
-    """Encoded images → uint8 (n, height, width, channels); all have to be of one shape."""
+def _decoded(encoded: Iterator[tuple[str, Any]], count: int) -> np.ndarray:
+    """`count` encoded images → uint8 (n, height, width, channels); all have to be of one shape."""
     images: list[np.ndarray] = []
     for where, content in encoded:
         image = _decode(content, where)
@@ -349,6 +368,8 @@ def _decoded(encoded: Iterator[tuple[str, Any]]) -> np.ndarray:
                 f"{where} is {_size(image)} and the first image {_size(images[0])}; wanted "
                 "images of one size. Resize them first"
             )
+        if not images:  # all of them, and once more as one array
+            memory.require(2 * count * image.nbytes, f"{count:,} images such as {where}", _FEWER)
         images.append(image)
     return np.stack(images)
 
@@ -364,6 +385,7 @@ def _decode(content: Any, where: str) -> np.ndarray:
                 raise DataError(
                     f"{where} is an image of mode {image.mode}; wanted 8 bits a channel"
                 )
+            memory.require(4 * image.width * image.height, where, "Replace it")
             grey = image.mode in ("1", "L", "LA")
             pixels = np.asarray(image.convert("L" if grey else "RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

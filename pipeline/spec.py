@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -18,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline import naming
 from pipeline.errors import LossatlasError, one_line
 from pipeline.place import check
 from pipeline.place import is_url as is_url
@@ -34,6 +36,17 @@ class SpecModel(BaseModel):
     """What every part of a spec is: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def a_name(name: str) -> str:
+    """`name`, if it may be one of a file; for pydantic."""
+    found = naming.fault(name)
+    if found is not None:
+        raise ValueError(f"{found}; wanted letters, digits and marks, such as train or test-2")
+    return name
+
+
+RunName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$"), AfterValidator(a_name)]
 
 
 class NetworkSpec(SpecModel):
@@ -136,6 +149,13 @@ class DataSpec(SpecModel):
     seed: int = Field(default=0, ge=0)
     normalise: NormaliseSpec | None = None
 
+    @field_validator("splits")
+    @classmethod
+    def _named(cls, splits: dict[str, int]) -> dict[str, int]:
+        for split in splits:
+            a_name(split)
+        return splits
+
 
 class RefineSpec(SpecModel):
     """Which points need not be evaluated, and how sure that has to be.
@@ -210,7 +230,7 @@ class EvaluateSpec(SpecModel):
 class RenderSpec(SpecModel):
     """One render: network, plane, grid, data, quantities and the store they go to."""
 
-    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    name: RunName
     network: NetworkSpec
     plane: PlaneSpec
     grid: GridSpec

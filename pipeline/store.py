@@ -31,7 +31,7 @@ from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 
-from pipeline import claim, remote
+from pipeline import claim, naming, remote
 from pipeline.errors import LossatlasError, one_line
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.layout import create_arrays, create_coordinates, create_refined_arrays
@@ -79,6 +79,7 @@ class Store:
         self.attrs = attributes
         self.splits: tuple[str, ...] = tuple(attributes["splits"])
         self.quantities: tuple[str, ...] = tuple(attributes["quantities"])
+        self._check_names()
         self.refined = bool(attributes.get("refined"))
         self.grid = Grid(**attributes["grid"])
 
@@ -147,7 +148,9 @@ class Store:
         """Open an existing store.
 
         Raises:
-            StoreError: there is no store at `url`, or it is no lossatlas store.
+            StoreError: there is no store at `url`, it is no lossatlas store, or it is to be
+                written and parts of it are links to somewhere else.
+            NamingError: a split, a frame or the like has no proper name.
             UnreachableError: a remote place does not answer.
         """
         match _kind(url):
@@ -160,6 +163,8 @@ class Store:
                     f"{url} was never completely created; render its spec again to replace it"
                 )
         try:
+            if writable:
+                _refuse_links(url)
             with zarr.config.set({"array.write_empty_chunks": True}):
                 group = remote.open_group(url, "r+" if writable else "r", use_consolidated=True)
         except UnreachableError:
@@ -404,6 +409,18 @@ class Store:
 
     # Inside
 
+    def _check_names(self) -> None:
+        """What the store calls things becomes files, keys and lines; see `pipeline.naming`."""
+        spec, plane = self.attrs.get("spec") or {}, self.attrs.get("plane") or {}
+        for what, found in (
+            ("split", self.splits),
+            ("quantity", self.quantities),
+            ("anchor", self.attrs.get("anchors", ())),
+            ("frame", plane.get("frames") or ()),
+            ("name", [spec["name"]] if "name" in spec else ()),
+        ):
+            naming.require(found, f"a {what} of {self.url}")
+
     def _mask(self, tiles: Iterable[Tile]) -> NDArray[np.bool_]:
         """The points of tiles of one frame, bool (height, width)."""
         mask = np.zeros((self.height, self.width), dtype=bool)
@@ -498,6 +515,30 @@ def _fill(
             raise claim.Taken
         # One last write, with the consolidated metadata in it, says that it is complete.
         group.attrs["lossatlas"] = FORMAT
+
+
+def _refuse_links(url: str) -> None:
+    """What is written to a local store stays in it; the store itself may be behind a link.
+
+    The folders of arrays and notes are looked at, not those of single tiles.
+
+    Raises:
+        StoreError: one of them is a link.
+    """
+    if is_url(url):
+        return
+    folders = [Path(url)]
+    for folder in folders:
+        with os.scandir(folder) as found:
+            entries = list(found)
+        for entry in entries:
+            if entry.is_symlink():
+                raise StoreError(
+                    f"{entry.path} is a link to {os.readlink(entry.path)}; wanted a store whose "
+                    "parts lie in its own folder. Copy what it points to there"
+                )
+            if folder == folders[0] and entry.is_dir():
+                folders.append(Path(entry.path))
 
 
 def _kind(url: str) -> str:

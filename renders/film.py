@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -322,7 +323,7 @@ def _refuse_stills(reel: Reel, finished_only: bool) -> None:
         found, cure = "one frame", "ask for more"
     else:
         found = "one complete frame" if finished_only else "one finished frame"
-        cure = f"run `lossatlas resume {url}`"
+        cure = f"run `lossatlas resume {shlex.quote(url)}`"
     raise FilmError(
         f"{url} has {found} of those asked for: wanted at least two for a film; {cure}, or draw it "
         f"with `lossatlas export poster --frame {frame}`"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -125,7 +126,7 @@ def read_surface(
     if not known and not finished.any():
         raise SurfaceError(
             f"{store.url} has no finished tile in frame {frame}: wanted at least one to draw; "
-            f"run `lossatlas resume {store.url}` first"
+            f"run `lossatlas resume {shlex.quote(store.url)}` first"
         )
     extent = store.extent(frame)
     return Surface(

@@ -241,3 +241,11 @@ def test_choices_that_exclude_each_other() -> None:
             choose(how | wrong)
     with pytest.raises(ClusterError, match="--frames 5:2: wanted A:B"):
         choose(how | {"frames": "5:2"})
+
+
+@pytest.mark.parametrize("run", ["a b", "x?y", "#", "x/../y", "..", "x" * 300])
+def test_a_run_whose_name_can_be_none_of_a_job(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    with pytest.raises(ClusterError, match="the run's name is .*; wanted letters, digits"):
+        connected(monkeypatch, client).submit(run, "/x.zarr", "cmd")
+    assert client.submitted == []
