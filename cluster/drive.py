@@ -21,6 +21,7 @@ from cluster.refinement import Lookout, account_lines, kept
 from cluster.run import Run
 from cluster.team import Team
 from cluster.todo import NOT_REFINED, Tiles, Todo
+from pipeline.errors import InputsChangedError
 from pipeline.grid import Grid
 from pipeline.refined import Refined
 from pipeline.spec import RefineSpec, RenderSpec
@@ -101,7 +102,7 @@ def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | 
             store = Store.open(url, writable=True)
             say = teller(say, store.attrs["spec"]["name"], choices.log == "json")
             if steps.finished(store):
-                return _nothing_to_do(store, say)
+                return _nothing_to_do(store, choices, say)
             from pipeline import prepare
 
             local.settle(choices.address)
@@ -127,13 +128,13 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
         place = phrases.place(store.url)
         todo = _todo(store, job, choices)
         if todo.complete:
-            return _nothing_to_do(store, say)
+            return _nothing_to_do(store, choices, say)
         run = Run(store, todo, was_there, choices, interrupts)
         try:
             run.drive(job.inputs, workers, ray)
         except KeyboardInterrupt:
             interrupts.requested = True
-        except (CompileError, PrecisionError):
+        except (CompileError, InputsChangedError, PrecisionError):
             if not was_there:
                 # Or the same spec, without what was refused, would find its place taken.
                 _remove_empty(store)
@@ -167,7 +168,9 @@ def _todo(store: Store, job: _Job, choices: Choices) -> Todo:
     return steps.Steps(store, job.refine, job.going_on)
 
 
-def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:
+def _nothing_to_do(store: Store, choices: Choices, say: Callable[[str], None]) -> int:
+    if choices.quiet:
+        return 0
     place = phrases.place(store.url)
     if store.pending():
         say(f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}")
@@ -176,5 +179,5 @@ def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:
     if store.refined:
         for line in account_lines(Lookout(store).look(store.committed()).account):
             say(line)
-    say(phrases.next_step(store.url))
+    say(phrases.next_step(store.url, store.grid))
     return 0

@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 
+from pipeline.grid import Grid
 from pipeline.place import is_url
 
 
@@ -66,10 +67,12 @@ def place(url: str) -> str:
     return shlex.quote(url if relative.startswith("..") else relative)
 
 
-def next_step(url: str) -> str:
+def next_step(url: str, grid: Grid) -> str:
     """What to type when the render at `url` is finished."""
-    picture = f"{url.rstrip('/').rpartition('/')[2].removesuffix('.zarr')}.png"
-    return f"next: lossatlas export poster {place(url)} {file(picture)}"
+    name = url.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
+    film = grid.frames > 1 and min(grid.width, grid.height) > 1
+    kind, ending = ("film", "mp4") if film else ("poster", "png")
+    return f"next: lossatlas export {kind} {place(url)} {file(f'{name}.{ending}')}"
 
 
 def file(name: str) -> str:

@@ -9,6 +9,10 @@ class LossatlasError(Exception):
     """
 
 
+class InputsChangedError(LossatlasError):
+    """What a render reads is not what it began with: no further tile can be right."""
+
+
 def one_line(error: BaseException, longest: int | None = None) -> str:
     """An error's message on one line, to be told in ours; its type's name where it has none.
 

@@ -103,10 +103,8 @@ def resolve_grid(prepared: Prepared, seconds_a_point: float, workers: int) -> Gr
     """The grid with its tile size: as the spec says, or about ten seconds of work each."""
     asked = prepared.spec.grid
     frames = len(prepared.frames)
-    if asked.tile != "auto":
-        return Grid(
-            asked.width, asked.height, min(asked.tile, max(asked.width, asked.height)), frames
-        )
+    if asked.edge is not None:
+        return Grid(asked.width, asked.height, asked.edge, frames)
     every = frames * asked.width * asked.height
     share = every / (workers * _TILES_A_WORKER)
     fitting = _TILE_SECONDS / seconds_a_point

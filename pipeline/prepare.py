@@ -202,8 +202,8 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
                 raise
     store = Store.open(url, writable=True)
     changed = differences(store.attrs["parts"], prepared.parts)
-    tile = prepared.spec.grid.tile
-    if tile not in ("auto", store.grid.tile):
+    tile = prepared.spec.grid.edge
+    if tile not in (None, store.grid.tile):
         changed.append(f"grid.tile: {store.grid.tile} in the store, {tile} here")
     if changed:
         raise PrepareError(
@@ -274,6 +274,7 @@ def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
         "dx": found.dx,
         "dy": found.dy,
         "frames": list(found.names),
+        **({"epochs": list(found.epochs)} if found.epochs else {}),
     }
     buffers = _buffers(known[0], net)
     return _Geometry(found.film, found.frames, found.digests, facts, buffers, tuple(known))

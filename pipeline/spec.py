@@ -124,6 +124,11 @@ class GridSpec(SpecModel):
             raise ValueError(f"{tile} points; wanted at least 1, or auto")
         return tile
 
+    @property
+    def edge(self) -> int | None:
+        """Points along a tile's edge, at most the grid's; None where that is left to us."""
+        return None if self.tile == "auto" else min(self.tile, max(self.width, self.height))
+
 
 class NormaliseSpec(SpecModel):
     """Per-channel mean and standard deviation of inputs scaled to [0, 1]."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ from typing import Any, Unpack
 from pipeline.errors import LossatlasError
 from renders.reel import Look, Reel, open_reel
 from renders.spread import over_threads
-from renders.whole import whole_file
+from renders.whole import sweep, whole_file
 
 MANIFEST = "frames.json"
 PICTURES = 2
@@ -140,6 +141,7 @@ def export_frames(
     )
     try:
         place.mkdir(exist_ok=True)
+        sweep(place, rf"frame-\d+\.png|{re.escape(MANIFEST)}")
     except OSError as error:
         raise FramesError(f"{place} cannot be made ({error.strerror}): choose another") from None
     manifest = _opened(place / MANIFEST, reel)

@@ -58,6 +58,11 @@ class Labels:
     names: tuple[str, ...]
     numbers: tuple[float, ...] | None
 
+    @property
+    def decimals(self) -> int:
+        """Of a number between two frames: 2 where a frame's own has as many."""
+        return 1 if all(round(n, 1) == round(n, 2) for n in self.numbers or ()) else 2
+
 
 def labels_for(plane: Mapping[str, Any], frames: int) -> Labels:
     """Labels from a store's plane facts: the epochs it knows, else its frames' names.
@@ -68,7 +73,8 @@ def labels_for(plane: Mapping[str, Any], frames: int) -> Labels:
     epochs = plane.get("epochs")
     if isinstance(epochs, Sequence) and len(epochs) == frames:
         numbers = tuple(float(epoch) for epoch in epochs)
-        return Labels("EPOCH", tuple(f"{n:g}" for n in numbers), numbers)
+        named = tuple(f"{n:,.2f}".rstrip("0").rstrip(".") for n in numbers)
+        return Labels("EPOCH", named, numbers)
     if len(names) != frames:
         names = [f"frame-{k + 1}" for k in range(frames)]
     parts = [re.fullmatch(r"(.*?)[\s_.-]*(\d+)", name) for name in names]
@@ -357,7 +363,7 @@ def _reading_headings(labels: Labels, quantity: str) -> tuple[str, str, str]:
 def _widest(labels: Labels) -> str:
     if labels.numbers is None:
         return max(labels.names, key=len)
-    return f"{max(labels.numbers):,.1f}"
+    return f"{max(labels.numbers):,.{labels.decimals}f}"
 
 
 def _headings(scene: Scene) -> list[Sprite]:
@@ -401,7 +407,7 @@ def _frame_text(scene: Scene, moment: Moment) -> str:
     if not scene.blends:
         return names[moment.before]
     at = numbers[moment.before] * (1 - moment.part) + numbers[moment.after] * moment.part
-    return f"{at:,.1f}"
+    return f"{at:,.{scene.labels.decimals}f}"
 
 
 def _note(scene: Scene, moment: Moment) -> str:

@@ -12,6 +12,7 @@ from cluster.commands import options
 from cluster.commands.counter import Counter
 from cluster.commands.pages import LIMITS, PALETTE, SPLIT, palette_from, size_from
 from cluster.commands.places import place_of
+from cluster.commands.stopping import one_place, stoppable
 from cluster.terminal import say, show_json
 
 if TYPE_CHECKING:
@@ -82,14 +83,19 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
       lossatlas export frames runs/curve.zarr frames --frames 100:200 --size 1080x1080
     """
     from cluster import phrases
-    from renders.frames import export_frames
 
-    facts = export_frames(
-        place_of(run),
-        folder,
-        on_progress=None if quiet else Counter("frames", "pictures"),
-        **_how(how),
-    )
+    count = Counter("frames", "pictures", quiet)
+
+    def kept() -> str:
+        if not count.done:
+            return "no frame was made this time"
+        frames = phrases.plural(count.done, "frame")
+        return f"{frames} in {phrases.place(folder)} kept; the same command makes the others"
+
+    with stoppable(kept):
+        from renders.frames import export_frames
+
+        facts = export_frames(place_of(run), folder, on_progress=count, **_how(how))
     if as_json:
         show_json(dataclasses.asdict(facts))
     elif not quiet:
@@ -177,16 +183,14 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
       lossatlas export film runs/bowl.zarr bowl.mp4 --relief --path "160,30 200,55 240,30"
     """
     from cluster import phrases
-    from renders.film import export_film
 
     how["threads"] = how.pop("workers")
-    how["flight"] = _flight(how)
-    facts = export_film(
-        place_of(run),
-        out,
-        on_progress=None if quiet else Counter("film", "pictures"),
-        **_how(how),
-    )
+    with stoppable(one_place(out)):
+        from renders.film import export_film
+
+        how["flight"] = _flight(how)
+        count = Counter("film", "pictures", quiet)
+        facts = export_film(place_of(run), out, on_progress=count, **_how(how))
     if as_json:
         show_json(dataclasses.asdict(facts))
         return

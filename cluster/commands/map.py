@@ -10,6 +10,7 @@ import click
 from cluster.commands import options
 from cluster.commands.pages import ADDRESS, PALETTE, PREVIEW, palette_from, spread_over
 from cluster.commands.places import place_of
+from cluster.commands.stopping import one_place, stoppable
 from cluster.terminal import say, show_json
 
 
@@ -55,12 +56,14 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
       lossatlas export map runs/bowl.zarr bowl-map --width 32768 --quantity loss
     """
     from cluster import phrases
-    from renders.webmap import export_map
 
     if style["palette"] is not None:
         style["palette"] = palette_from(style["palette"])
-    with spread_over(address) as spread:
-        facts = dataclasses.asdict(export_map(place_of(run), folder, spread=spread, **style))
+    with stoppable(one_place(folder)):
+        from renders.webmap import export_map
+
+        with spread_over(address) as spread:
+            facts = dataclasses.asdict(export_map(place_of(run), folder, spread=spread, **style))
     if as_json:
         show_json(facts)
         return

@@ -95,7 +95,7 @@ def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @_TRAINING_DEVICE
 @options.TRUST
-@options.QUIET
+@click.option("--quiet", "-q", is_flag=True, help="Print the report alone: count no points.")
 @options.JSON
 def curve(
     spec: str,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster import cli
+from cluster import cli, phrases
 from pipeline import prepare, spec
 from pipeline.grid import Grid, Tile
 from tests.cluster.landscape import environment, lay_out, lossatlas
@@ -64,6 +64,22 @@ def test_rendering_what_is_done_does_nothing(
     assert "nothing to do" in capsys.readouterr().out
     assert cli.run(["resume", str(rendered / "tiny.zarr")]) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_quiet_commands_say_nothing_of_what_is_done(
+    rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["render", str(rendered / "spec.yaml"), "-q"]) == 0
+    assert cli.run(["resume", str(rendered / "tiny.zarr"), "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_next_step_is_a_film_where_there_are_frames() -> None:
+    still, line, film = Grid(9, 9, 3), Grid(9, 1, 3, 4), Grid(9, 9, 3, 4)
+    assert phrases.next_step("a.zarr", still) == "next: lossatlas export poster a.zarr a.png"
+    assert phrases.next_step("a.zarr", line) == "next: lossatlas export poster a.zarr a.png"
+    told = phrases.next_step("'my runs/b c.zarr'", film)
+    assert told == "next: lossatlas export film 'my runs/b c.zarr' 'b c.mp4'"
 
 
 def test_damage_is_named_put_back_and_mended(

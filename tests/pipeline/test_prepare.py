@@ -65,6 +65,16 @@ def test_the_same_spec_matches_its_store_and_resumes(bowl: MakeSpec) -> None:
     assert resumed.spec.store == store.url
 
 
+def test_a_tile_larger_than_the_grid_is_the_grid(bowl: MakeSpec) -> None:
+    read = bowl(grid={"width": 7, "height": 5, "tile": 64})
+    assert _render(read).grid.tile == 7
+    matched, was_there = prepare.create_or_match(
+        prepare.prepare(read), lambda: pytest.fail("a new grid")
+    )
+    assert was_there
+    assert matched.grid.tile_count == 1
+
+
 def test_moving_the_files_does_not_change_the_fingerprint(bowl: MakeSpec, tmp_path: Path) -> None:
     here = prepare.prepare(bowl())
     (tmp_path / "bowl").rename(tmp_path / "moved")
