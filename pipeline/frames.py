@@ -220,13 +220,15 @@ def _points(
     """Start, bend and end of one frame, float64 (P,); the ends as given, or from its checkpoint."""
     where = Path(path).name
     state = checkpoint.load(path)
-    if checkpoint.is_curve(state):
+    if checkpoint.is_curve(state, net):
         points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
         if len(points) != 3:
-            raise FramesError(f"{where} has {len(points) - 2} bends; wanted one, for a plane")
+            raise FramesError(_several(where, len(points) - 2))
         own = (points[0], points[2])
         ends = own if start is None or end is None else (start, end)
         return ends[0], points[1], ends[1]
+    if bends := checkpoint.bends_alone(state, net):
+        raise FramesError(_several(where, bends))
     if start is None or end is None:
         raise FramesError(
             f"{where} is one set of weights; wanted a curve checkpoint, or start and end in "
@@ -234,6 +236,13 @@ def _points(
         )
     checkpoint.match(state, net, where)
     return start, checkpoint.weights(state, net).astype("f8"), end
+
+
+def _several(where: str, bends: int) -> str:
+    return (
+        f"{where} is of a curve with {bends} bends, which lies in no plane; wanted one bend. Use "
+        "frames that lossatlas connect has left with curve.bends: 1"
+    )
 
 
 def _spanned(start: Vector, end: Vector, bend: Vector) -> Plane | None:

@@ -213,12 +213,12 @@ def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
     paths = frames.listing(asked.frames or ())
     if asked.weights:
         (start, buffers), (end, _) = (
-            _load(path, net, f"plane.weights[{i}]") for i, path in enumerate(asked.weights)
+            _load(spec, path, net, f"plane.weights[{i}]") for i, path in enumerate(asked.weights)
         )
         ends = start, end
     else:
         ends = None
-        buffers = _buffers_of_curve(spec, checkpoint.load(paths[0]), net, Path(paths[0]).name)
+        buffers = _buffers(spec, checkpoint.load(paths[0]), net, Path(paths[0]).name)
     extent = asked.extent or "common"
     found = frames.survey(paths, ends, net, asked.curve, extent, asked.margin)
     facts = {
@@ -232,28 +232,26 @@ def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
     return _Geometry(found.film, found.frames, found.digests, facts, buffers)
 
 
-def _load(path: str, net: nn.Module, what: str) -> tuple[Vector, dict[str, NDArray[np.generic]]]:
+def _load(
+    spec: RenderSpec, path: str, net: nn.Module, what: str
+) -> tuple[Vector, dict[str, NDArray[np.generic]]]:
     """One set of weights, float64 (P,), and the buffers that come with it."""
-    state = checkpoint.load(path)
-    checkpoint.match(state, net, f"{what} ({Path(path).name})")
-    return checkpoint.weights(state, net).astype("f8"), _buffers(state, net)
+    state, where = checkpoint.load(path), f"{what} ({Path(path).name})"
+    checkpoint.match(state, net, where)
+    return checkpoint.weights(state, net).astype("f8"), _buffers(spec, state, net, where)
 
 
-def _buffers(state: checkpoint.State, net: nn.Module) -> dict[str, NDArray[np.generic]]:
-    return {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
-
-
-def _buffers_of_curve(
+def _buffers(
     spec: RenderSpec, state: checkpoint.State, net: nn.Module, where: str
 ) -> dict[str, NDArray[np.generic]]:
-    """The buffers that come with a curve checkpoint, which need not hold any."""
+    """The buffers that come with a checkpoint; the statistics of batch norms only if wanted."""
     missing = checkpoint.missing_statistic(state, net)
     if missing is not None and spec.evaluate.batch_norm == "frozen":
         raise PrepareError(
             f"{where} holds no statistics of batch norms ({missing}), which evaluate.batch_norm: "
             "frozen wants. Use batch_norm: recompute"
         )
-    return _buffers(state, net)
+    return {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
 
 
 def _load_weights(
@@ -264,13 +262,13 @@ def _load_weights(
     if spec.plane.kind == "curve" and len(paths) == 1:
         where = f"plane.weights[0] ({Path(paths[0]).name})"
         state = checkpoint.load(paths[0])
-        if not checkpoint.is_curve(state):
+        if not checkpoint.is_curve(state, net):
             raise PrepareError(
                 f"{where} is no curve checkpoint; wanted one, or start, bend and end as three"
             )
         points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
-        return points, _buffers_of_curve(spec, state, net, where)
-    loaded = [_load(path, net, f"plane.weights[{index}]") for index, path in enumerate(paths)]
+        return points, _buffers(spec, state, net, where)
+    loaded = [_load(spec, path, net, f"plane.weights[{index}]") for index, path in enumerate(paths)]
     return [weights for weights, _ in loaded], loaded[0][1]
 
 
