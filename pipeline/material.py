@@ -23,7 +23,7 @@ from pipeline.descent import generator, private_random_numbers, seed_torch
 from pipeline.evaluate import Evaluator
 from pipeline.fingerprint import digest_of_parts
 from pipeline.folder import TrainingError
-from pipeline.losses import LossFunction, available_quantities, loss_function
+from pipeline.losses import LossFunction, available_quantities, fitted, loss_function
 from pipeline.prepare import Codes
 from pipeline.spec import NormaliseSpec
 from pipeline.usercode import UserCode
@@ -125,7 +125,7 @@ def load_material(
         normalise=spec.data.normalise,
     )
     first = subsamples[0]
-    _check(material, spec.train, first)
+    material = _checked(material, spec.train, first)
     normalise = spec.data.normalise
     parts = {
         "numerics": NUMERICS,
@@ -167,8 +167,8 @@ def recorded_codes(facts: Mapping[str, Any]) -> Codes:
     )
 
 
-def _check(material: Material, recipe: TrainSpec, first: Subsample) -> None:
-    """Whatever would stop the training later is said now."""
+def _checked(material: Material, recipe: TrainSpec, first: Subsample) -> Material:
+    """`material` with its targets fitted; whatever would stop the training later is said now."""
     if recipe.batch > len(first.targets):
         raise TrainingError(
             f"train.batch is {recipe.batch:,} and data.splits.{first.name} has "
@@ -186,4 +186,11 @@ def _check(material: Material, recipe: TrainSpec, first: Subsample) -> None:
         chosen = [int(rows.min(1).argmin()), int(rows.max(1).argmax())]
         extremes[name] = (inputs[chosen], targets[chosen])
     quantities = available_quantities(material.loss, ("loss", "error"))
-    Evaluator(material.network(), extremes, quantities, material.loss_function())
+    loss = material.loss_function()
+    shapes = Evaluator(material.network(), extremes, quantities, loss).output_shapes
+    splits = {
+        name: (inputs, fitted(torch.tensor(targets), shapes[name], loss, name).numpy())
+        for name, (inputs, targets) in material.splits.items()
+        if name in shapes
+    }
+    return dataclasses.replace(material, splits={**material.splits, **splits})
