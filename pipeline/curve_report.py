@@ -215,7 +215,7 @@ def of_render(
     for name, buffer in net.named_buffers():
         if name in saved:
             buffer.copy_(saved[name])
-    splits = {s.name: (s.inputs, s.targets) for s in data.load(spec.data)}
+    splits = {s.name: (s.inputs, s.targets) for s in data.load(spec.data, None, spec.evaluate.loss)}
     custom = materials.read_loss(spec.evaluate.loss)
     material = Material(
         spec.network.factory, spec.network.kwargs, code, spec.evaluate.loss, custom, splits, None

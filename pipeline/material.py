@@ -114,7 +114,7 @@ def load_material(
         LossatlasError: one line on whatever is missing or does not fit.
     """
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
-    subsamples = data.load(spec.data, codes.data)
+    subsamples = data.load(spec.data, codes.data, spec.loss)
     material = Material(
         factory=spec.network.factory,
         kwargs=spec.network.kwargs,

@@ -42,7 +42,8 @@ class PlanError(LossatlasError):
 class Plan:
     """Points, tiles and costs. Sizes in bytes, times in seconds.
 
-    Where the render is `refined`, points and seconds are the most it can take.
+    Where the render is `refined`, points and seconds are the most it can take. `targets` says
+    what becomes of targets that are bytes, and is empty for others.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Plan:
     memory_bytes: int
     store: str
     refined: bool = False
+    targets: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -153,6 +155,11 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         memory_bytes=_BYTES_A_TILE * grid.tile_count + 4 * arrays * grid.tile**2 * workers,
         store=prepared.spec.store,
         refined=prepared.spec.evaluate.refine is not None,
+        targets="; ".join(
+            f"{split}: {facts['targets']}"
+            for split, facts in prepared.facts["data"].items()
+            if "targets" in facts
+        ),
     )
     _refuse_absurd(made)
     return made

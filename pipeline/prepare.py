@@ -90,7 +90,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     codes = codes or _read_codes(spec)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = _geometry(spec, net)
-    subsamples = data.load(spec.data, codes.data)
+    subsamples = data.load(spec.data, codes.data, spec.evaluate.loss)
     inputs = RenderInputs(
         factory=spec.network.factory,
         kwargs=spec.network.kwargs,
@@ -118,7 +118,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
             "parameters": sum(p.numel() for p in net.parameters()),
             "batch_norm": _batch_norm(spec, net),
         },
-        "data": {s.name: {"examples": len(s.indices), "digest": s.digest} for s in subsamples},
+        "data": {s.name: _data_facts(s) for s in subsamples},
         "code": {name: _code_facts(getattr(codes, name)) for name in ("network", "loss", "data")},
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -355,6 +355,13 @@ def _batch_norm(spec: RenderSpec, net: nn.Module) -> str:
     if spec.evaluate.batch_norm == "frozen":
         return f"frozen: running statistics of {Path(_first_weights(spec)).name}"
     return f"recompute: population statistics of the {next(iter(spec.data.splits))} split"
+
+
+def _data_facts(subsample: Subsample) -> dict[str, Any]:
+    """What the store says of a split."""
+    facts = {"examples": len(subsample.indices), "digest": subsample.digest}
+    told = subsample.bytes_of_targets
+    return facts | ({"targets": told} if told else {})
 
 
 def _first_weights(spec: RenderSpec) -> str:
