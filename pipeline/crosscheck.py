@@ -24,7 +24,7 @@ from pipeline import checkpoint
 from pipeline.batch_norm import has_batch_norm, running_statistics
 from pipeline.errors import LossatlasError, one_line
 from pipeline.evaluate import Evaluator
-from pipeline.losses import LossFunction
+from pipeline.losses import LossFunction, fitted
 from pipeline.precision import arithmetic
 
 Splits = Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
@@ -219,10 +219,11 @@ def _plain(problem: Problem, known: Known | None) -> _Plain:
     try:
         with torch.no_grad():
             norms = _Calibration(network) if problem.batch_norm == "recompute" else None
-            for inputs, targets in problem.splits.values():
+            for split, (inputs, targets) in problem.splits.items():
                 outputs = network(torch.tensor(inputs))
                 first = outputs if first is None else first
-                each = problem.loss(outputs, torch.tensor(targets))
+                wanted = fitted(torch.tensor(targets), outputs.shape, problem.loss, split)
+                each = problem.loss(outputs, wanted)
                 losses.append(float(each.double().mean()))
                 if norms is not None and not norms.keep():
                     losses += [np.nan] * (len(problem.splits) - len(losses))
@@ -374,6 +375,8 @@ def _own_losses(
 ) -> Iterator[OwnLoss]:
     """Where a checkpoint's buffers differ from the render's: its loss with either."""
     for known in checkpoints:
+        if checkpoint.missing_statistic(known.state, network) in matter:
+            continue  # a bend without statistics has no loss of its own
         buffers = checkpoint.buffers(known.state, network)
         if all(torch.equal(buffers[name], problem.buffers[name]) for name in matter):
             continue

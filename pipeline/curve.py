@@ -30,7 +30,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline import checkpoint, descent, training, trust
 from pipeline import material as materials
@@ -334,7 +333,7 @@ def load_frame(frame: Frame, network: nn.Module) -> Curve:
     """
     ends = checkpoint.load(str(frame.path.parent.parent / "ends.safetensors"))
     bends = checkpoint.load(str(frame.path))
-    if not all(name.startswith(_NET) for name in bends):
+    if not checkpoint.bends_alone(bends, network):  # a single one is a state of the network
         checkpoint.match(bends, network, str(frame.path))
         bends = _named(network, 1, checkpoint.weights(bends, network))
     return _curve(ends | bends, network, str(frame.path))
@@ -357,10 +356,8 @@ def load(path: str | Path, network: nn.Module, kind: Kind | None = None) -> Curv
 
 def _curve(state: Mapping[str, Tensor], network: nn.Module, where: str) -> Curve:
     # Only the Bézier curve has binomials among its constants.
-    kind: Kind = "bezier" if f"{_CONSTANTS}binom" in state else "chain"
-    nets = [name for name in state if not name.startswith(_CONSTANTS)]
-    if all(name.startswith(_NET) for name in nets):  # Ends and bends just put together.
-        state = {name.removeprefix(_NET): tensor for name, tensor in state.items()}
+    is_bezier = f"{_CONSTANTS}binom" in checkpoint.constants(state)
+    kind: Kind = "bezier" if is_bezier else "chain"
     return Curve(kind, tuple(checkpoint.curve_points(state, network, where)))
 
 
@@ -415,12 +412,7 @@ def _constants(kind: Kind, points: int) -> dict[str, Tensor]:
 
 def _other_buffers(network: nn.Module) -> dict[str, Tensor]:
     """Buffers that are no statistics of a batch norm, by the names of a curve checkpoint."""
-    statistics = {
-        f"{prefix}.{name}" if prefix else name
-        for prefix, module in network.named_modules()
-        if isinstance(module, _BatchNorm)
-        for name, _ in module.named_buffers(recurse=False)
-    }
+    statistics = checkpoint.batch_norm_statistics(network)
     saved = network.state_dict()
     return {
         f"{_NET}{name}": buffer

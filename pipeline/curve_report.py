@@ -7,6 +7,7 @@ function that errs on other examples.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from pipeline.crosscheck import Known, Problem, crosscheck
 from pipeline.curve import Curve
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
-from pipeline.losses import LossFunction, cross_entropy, misclassified
+from pipeline.losses import LossFunction, classes_last, cross_entropy, misclassified
 from pipeline.material import Material
 from pipeline.plane import Vector
 from pipeline.prepare import load_weights
@@ -221,7 +222,7 @@ def of_render(
     net = network.build(spec.network.factory, spec.network.kwargs, code)
     loaded = load_weights(spec, net)
     flat = tuple(checkpoint.weights(state, net) for _, state in loaded)
-    splits = {s.name: (s.inputs, s.targets) for s in data.load(spec.data)}
+    splits = {s.name: (s.inputs, s.targets) for s in data.load(spec.data, None, spec.evaluate.loss)}
     custom = materials.read_loss(spec.evaluate.loss)
     material = Material(
         spec.network.factory, spec.network.kwargs, code, spec.evaluate.loss, custom, splits, None
@@ -307,11 +308,11 @@ class _Measure:
     """The quantities at given weights, and those of the ensemble with the first ones given."""
 
     def __init__(self, network: nn.Module, splits: Splits, loss: LossFunction, device: str) -> None:
-        self._loss, self._classifies = loss, loss is cross_entropy
+        self._classifies = loss is cross_entropy
         quantities = ("loss", "error") if self._classifies else ("loss",)
         # The evaluator gives outputs to its loss alone, in the order of splits and examples.
         self._seen: list[tuple[Tensor, Tensor]] = []
-        self._evaluator = Evaluator(network, splits, quantities, self._listen, device=device)
+        self._evaluator = Evaluator(network, splits, quantities, self._heard(loss), device=device)
         self._sizes = [len(targets) for _, targets in splits.values()]
         self._first: list[Tensor] | None = None
 
@@ -325,7 +326,8 @@ class _Measure:
         count = sum(self._sizes)
         heard = (torch.cat(each)[-count:] for each in zip(*self._seen, strict=True))
         outputs, targets = (torch.split(each, self._sizes) for each in heard)
-        softmaxes = [of_split.double().softmax(-1) for of_split in outputs]
+        pairs = list(zip(outputs, targets, strict=True))
+        softmaxes = [classes_last(*pair).double().softmax(-1) for pair in pairs]
         self._first = self._first or softmaxes
         both = [(own + first) / 2 for own, first in zip(softmaxes, self._first, strict=True)]
         pairs = list(zip(both, targets, strict=True))
@@ -336,9 +338,15 @@ class _Measure:
         values["ensemble_error"] = np.array([float(misclassified(p, y).mean()) for p, y in pairs])
         return values
 
-    def _listen(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        self._seen.append((outputs, targets))
-        return self._loss(outputs, targets)
+    def _heard(self, loss: LossFunction) -> LossFunction:
+        """`loss`, with all that it is given kept."""
+
+        @functools.wraps(loss)
+        def heard(outputs: Tensor, targets: Tensor) -> Tensor:
+            self._seen.append((outputs, targets))
+            return loss(outputs, targets)
+
+        return heard
 
 
 class _Walk:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -36,6 +37,8 @@ from pipeline.lockstep import Meet, lockstep
 from pipeline.losses import (
     LossFunction,
     cross_entropy,
+    fitted,
+    is_by_example,
     mean_squared_error,
     misclassified,
     over_examples,
@@ -137,7 +140,7 @@ class Evaluator:
         self._place = Placement(network, self._device)
         self._has_modes = has_modes(network)
         with arithmetic(precision):
-            self.example_bytes, self._output_shape = self._check(network)
+            self.example_bytes = self._check(network)
         if compiled:
             register_meeting()
             self._network = Compiled(network)
@@ -214,7 +217,8 @@ class Evaluator:
         if self._device.type != "cpu":
             return 1
         targets = [split.targets.shape for split in self._splits]
-        return group_size(self._loss, self._output_shape, targets, chunk)
+        outputs = self.output_shapes.get(self._splits[0].name, torch.Size())
+        return group_size(self._loss, outputs, targets, chunk)
 
     def _measure_in_room(self, points: list[list[float]]) -> Tensor:
         """`_measure`, in smaller chunks where the device's memory does not hold one."""
@@ -318,51 +322,77 @@ class Evaluator:
             outputs = self._network(inputs)
         return outputs.float() if self._precision == "bf16" else outputs
 
-    def _check(self, network: nn.Module) -> tuple[int, torch.Size]:
+    def _check(self, network: nn.Module) -> int:
         """Try two examples, so that a misfit is found before anything is computed or written.
 
-        Returns the bytes of the largest activation of one example, and the shape of their outputs.
+        From here on targets have the shape that the loss wants. Returns the bytes of the largest
+        activation of one example.
         """
         sizes = [0]
         hooks = [
             module.register_forward_hook(lambda _m, _i, output: sizes.append(_bytes(output)))
             for module in network.modules()
         ]
-        shapes = []
+        self.output_shapes: dict[str, torch.Size] = {}  # of two examples of each split
         try:
             with self._statistics.calibrate(lambda value, combine: combine([value])):
-                for split in self._splits:
+                for place, split in enumerate(self._splits):
                     sizes.append(split.inputs[0].nbytes)
-                    shapes.append(self._try(split))
+                    self._splits[place] = self._try(split)
                     self._statistics.apply()
         finally:
             for hook in hooks:
                 hook.remove()
-        return max(sizes), shapes[0]
+        return max(sizes)
 
-    def _try(self, split: Examples) -> torch.Size:
-        """Put two examples of a split through network and loss; the shape of their outputs."""
-        tried = Examples(split.name, split.inputs[:2], split.targets[:2])
+    def _try(self, split: Examples) -> Examples:
+        """Put two examples of a split through network and loss; the split, its targets fitted."""
+        inputs, targets = split.inputs[:2], split.targets[:2]
+        is_ours = inspect.unwrap(self._loss) in (cross_entropy, mean_squared_error)
         try:
             with torch.inference_mode():
-                outputs = self._outputs(tried.inputs)
-                if self._loss is cross_entropy:
-                    _check_classes(split, outputs.shape[-1])
-                losses = self._loss(outputs, tried.targets)
-        except (EvaluateError, torch.OutOfMemoryError):
+                outputs = self._outputs(inputs)
+                if is_ours:
+                    self.output_shapes[split.name] = _shape_of(outputs, len(inputs), split.name)
+                    shape = self.output_shapes[split.name]
+                    split = replace(
+                        split, targets=fitted(split.targets, shape, self._loss, split.name)
+                    )
+                    targets = split.targets[:2]
+                losses = self._loss(outputs, targets)
+                apart = is_ours or is_by_example(self._loss, outputs, targets, losses)
+        except (LossatlasError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             raise EvaluateError(
                 f"the network or the loss does not take the data of {split.name} "
-                f"(inputs {_shape(tried.inputs)}, targets {_shape(tried.targets)}): "
+                f"(inputs {_shape(inputs)}, targets {_shape(targets)}): "
                 f"{one_line(error, 300)}. Check network, data and evaluate.loss"
             ) from error
-        if losses.shape != (len(tried.inputs),):
+        if losses.shape != (len(inputs),):
             raise EvaluateError(
-                f"the loss gives {tuple(losses.shape)} for {len(tried.inputs)} examples; wanted "
+                f"the loss gives {tuple(losses.shape)} for {len(inputs)} examples; wanted "
                 "one value an example"
             )
+        if not apart:
+            raise EvaluateError(
+                f"evaluate.loss gives an example of {split.name} another value alone than beside "
+                f"others (outputs {_shape(outputs)}, targets {_shape(targets)}); wanted one value "
+                "an example, each by itself. Check that the loss does not broadcast (n, 1) "
+                "against (n,)"
+            )
+        return split
+
+
+def _shape_of(outputs: object, examples: int, split: str) -> torch.Size:
+    """The shape of some examples' outputs, which are one tensor."""
+    if isinstance(outputs, Tensor) and outputs.ndim and len(outputs) == examples:
         return outputs.shape
+    found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    raise EvaluateError(
+        f"the network gives {found} for {examples} examples of data split {split}; wanted one "
+        "tensor with a row an example. Check forward, or use evaluate.loss: file.py:callable"
+    )
 
 
 def has_modes(network: nn.Module) -> bool:
@@ -378,15 +408,6 @@ def has_modes(network: nn.Module) -> bool:
         or type(module).eval is not nn.Module.eval
         for module in network.modules()
     )
-
-
-def _check_classes(split: Examples, classes: int) -> None:
-    low, high = int(split.targets.min()), int(split.targets.max())
-    if low < 0 or high >= classes:
-        raise EvaluateError(
-            f"data split {split.name} has classes {low} to {high} and the network "
-            f"{classes} outputs; wanted classes 0 to {classes - 1}. Check network.kwargs"
-        )
 
 
 def recorder(device: torch.device) -> Record | None:

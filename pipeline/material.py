@@ -21,7 +21,7 @@ from pipeline.descent import generator, private_random_numbers, seed_torch
 from pipeline.evaluate import Evaluator
 from pipeline.fingerprint import digest_of_parts
 from pipeline.folder import TrainingError
-from pipeline.losses import LossFunction, available_quantities, loss_function
+from pipeline.losses import LossFunction, available_quantities, fitted, loss_function
 from pipeline.spec import NormaliseSpec
 from pipeline.trust import Codes, Named
 from pipeline.usercode import UserCode
@@ -106,7 +106,7 @@ def load_material(
         LossatlasError: one line on whatever is missing or does not fit.
     """
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
-    subsamples = data.load(spec.data, codes.data)
+    subsamples = data.load(spec.data, codes.data, spec.loss)
     material = Material(
         factory=spec.network.factory,
         kwargs=spec.network.kwargs,
@@ -117,7 +117,7 @@ def load_material(
         normalise=spec.data.normalise,
     )
     first = subsamples[0]
-    _check(material, spec.train, first)
+    material = _checked(material, spec.train, first)
     normalise = spec.data.normalise
     parts = {
         "numerics": NUMERICS,
@@ -179,8 +179,8 @@ def recorded_codes(
     return codes
 
 
-def _check(material: Material, recipe: TrainSpec, first: Subsample) -> None:
-    """Whatever would stop the training later is said now."""
+def _checked(material: Material, recipe: TrainSpec, first: Subsample) -> Material:
+    """`material` with its targets fitted; whatever would stop the training later is said now."""
     if recipe.batch > len(first.targets):
         raise TrainingError(
             f"train.batch is {recipe.batch:,} and data.splits.{first.name} has "
@@ -198,4 +198,11 @@ def _check(material: Material, recipe: TrainSpec, first: Subsample) -> None:
         chosen = [int(rows.min(1).argmin()), int(rows.max(1).argmax())]
         extremes[name] = (inputs[chosen], targets[chosen])
     quantities = available_quantities(material.loss, ("loss", "error"))
-    Evaluator(material.network(), extremes, quantities, material.loss_function())
+    loss = material.loss_function()
+    shapes = Evaluator(material.network(), extremes, quantities, loss).output_shapes
+    splits = {
+        name: (inputs, fitted(torch.tensor(targets), shapes[name], loss, name).numpy())
+        for name, (inputs, targets) in material.splits.items()
+        if name in shapes
+    }
+    return dataclasses.replace(material, splits={**material.splits, **splits})

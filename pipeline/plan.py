@@ -42,8 +42,9 @@ class PlanError(LossatlasError):
 class Plan:
     """Points, tiles and costs. Sizes in bytes, times in seconds.
 
-    Where the render is `refined`, points and seconds are the most it can take. What `batch_norm`,
-    `buffers` and `own_losses` say is what the store says of its network.
+    Where the render is `refined`, points and seconds are the most it can take. `targets` says
+    what becomes of targets that are bytes, and is empty for others. What `batch_norm`, `buffers`
+    and `own_losses` say is what the store says of its network.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Plan:
     memory_bytes: int
     store: str
     refined: bool = False
+    targets: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -156,6 +158,11 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         memory_bytes=_BYTES_A_TILE * grid.tile_count + 4 * arrays * grid.tile**2 * workers,
         store=prepared.spec.store,
         refined=prepared.spec.evaluate.refine is not None,
+        targets="; ".join(
+            f"{split}: {facts['targets']}"
+            for split, facts in prepared.facts["data"].items()
+            if "targets" in facts
+        ),
     )
     _refuse_absurd(made)
     return made

@@ -85,7 +85,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     codes = codes or _read_codes(spec)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = _geometry(spec, net)
-    subsamples = data.load(spec.data, codes.data)
+    subsamples = data.load(spec.data, codes.data, spec.evaluate.loss)
     inputs = RenderInputs(
         factory=spec.network.factory,
         kwargs=spec.network.kwargs,
@@ -117,7 +117,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
             "buffers": found.buffers,
             "own_losses": [own.as_dict() for own in found.own_losses],
         },
-        "data": {s.name: {"examples": len(s.indices), "digest": s.digest} for s in subsamples},
+        "data": {s.name: _data_facts(s) for s in subsamples},
         "code": {name: _code_facts(getattr(codes, name)) for name in ("network", "loss", "data")},
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -283,7 +283,7 @@ def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
 def _known_of_frame(spec: RenderSpec, path: str, net: nn.Module) -> list[Known]:
     """The checkpoints that one frame's file holds: a bend, or a curve's three points."""
     state, file = checkpoint.load(path), Path(path).name
-    if not checkpoint.is_curve(state):
+    if not checkpoint.is_curve(state, net):
         return [Known("bend", file, state)]
     return _known_of_curve(spec, state, net, file)
 
@@ -292,12 +292,7 @@ def _known_of_curve(
     spec: RenderSpec, state: checkpoint.State, net: nn.Module, where: str
 ) -> list[Known]:
     """Each point of a curve checkpoint, with the buffers of the file, which need not hold any."""
-    missing = checkpoint.missing_statistic(state, net)
-    if missing is not None and spec.evaluate.batch_norm == "frozen":
-        raise PrepareError(
-            f"{where} holds no statistics of batch norms ({missing}), which evaluate.batch_norm: "
-            "frozen wants. Use batch_norm: recompute"
-        )
+    _require_statistics(spec, state, net, where)
     points = checkpoint.curve_points(state, net, where)
     names = ("start", *("bend" for _ in points[2:]), "end")
     buffers = checkpoint.buffers(state, net)
@@ -305,6 +300,18 @@ def _known_of_curve(
         Known(name, Path(where).name, {**checkpoint.named(point, net), **buffers})
         for name, point in zip(names, points, strict=True)
     ]
+
+
+def _require_statistics(
+    spec: RenderSpec, state: checkpoint.State, net: nn.Module, where: str
+) -> None:
+    """Raises PrepareError where a checkpoint lacks the statistics that are to be frozen."""
+    missing = checkpoint.missing_statistic(state, net)
+    if missing is not None and spec.evaluate.batch_norm == "frozen":
+        raise PrepareError(
+            f"{where} holds no statistics of batch norms ({missing}), which evaluate.batch_norm: "
+            "frozen wants. Use batch_norm: recompute"
+        )
 
 
 def _buffers(known: Known, net: nn.Module) -> dict[str, NDArray[np.generic]]:
@@ -322,7 +329,7 @@ def load_weights(spec: RenderSpec, net: nn.Module) -> list[tuple[str, checkpoint
     if spec.plane.kind == "curve" and len(paths) == 1:
         where = f"plane.weights[0] ({Path(paths[0]).name})"
         state = checkpoint.load(paths[0])
-        if not checkpoint.is_curve(state):
+        if not checkpoint.is_curve(state, net):
             raise PrepareError(
                 f"{where} is no curve checkpoint; wanted one, or start, bend and end as three"
             )
@@ -330,7 +337,9 @@ def load_weights(spec: RenderSpec, net: nn.Module) -> list[tuple[str, checkpoint
         return [(Path(paths[0]).name, each.state) for each in points]
     states = [checkpoint.load(path) for path in paths]
     for index, (path, state) in enumerate(zip(paths, states, strict=True)):
-        checkpoint.match(state, net, f"plane.weights[{index}] ({Path(path).name})")
+        where = f"plane.weights[{index}] ({Path(path).name})"
+        checkpoint.match(state, net, where)
+        _require_statistics(spec, state, net, where)
     return [(Path(path).name, state) for path, state in zip(paths, states, strict=True)]
 
 
@@ -417,6 +426,13 @@ def _batch_norm(spec: RenderSpec, net: nn.Module) -> str | None:
     if spec.evaluate.batch_norm == "frozen":
         return f"frozen: running statistics of {Path(_first_weights(spec)).name}"
     return f"recompute: population statistics of the {next(iter(spec.data.splits))} split"
+
+
+def _data_facts(subsample: Subsample) -> dict[str, Any]:
+    """What the store says of a split."""
+    facts = {"examples": len(subsample.indices), "digest": subsample.digest}
+    told = subsample.bytes_of_targets
+    return facts | ({"targets": told} if told else {})
 
 
 def _first_weights(spec: RenderSpec) -> str:

@@ -46,7 +46,7 @@ def opener(spec: DataSpec, code: UserCode | None) -> Callable[[str], Split]:
     if file.endswith(".py"):
         make = usercode.attribute(code or usercode.read(file), name)
         return lambda split: _called(make, split, spec.source)
-    folder = _Folder(spec.source)
+    folder = _Folder(spec.source, tuple(spec.splits))
     return lambda split: folder.split(split, alone=len(spec.splits) == 1)
 
 
@@ -61,8 +61,39 @@ def _called(make: Callable[..., Any], split: str, source: str) -> Split:
         ) from error
     if not isinstance(result, tuple | list) or len(result) != 2:
         raise DataError(f"{where} returned {type(result).__name__}; wanted two arrays x, y")
-    x, y = np.asarray(result[0]), np.asarray(result[1])
+    x, y = (_array(each, f"{where}: {name}") for each, name in zip(result, "xy", strict=True))
     return _Arrays(where, lambda: x, lambda: y)
+
+
+def _array(values: Any, what: str) -> np.ndarray:
+    """An array of what a user's code returned: an array, a tensor, or lists of numbers."""
+    import torch
+
+    if isinstance(values, list | tuple) and any(isinstance(v, torch.Tensor) for v in values):
+        values = [_array(v, what) for v in values]
+    if isinstance(values, torch.Tensor):
+        layout = "nested" if values.is_nested else values.layout
+        if values.is_meta:
+            raise DataError(f"{what} is a meta tensor, without values; wanted one that has them")
+        if layout is not torch.strided or values.is_quantized:
+            raise DataError(
+                f"{what} is a tensor of {values.dtype}, {layout}; wanted a dense one of plain "
+                "numbers. Convert it, as to_dense() does"
+            )
+        values = values.detach().cpu()
+        known = (torch.float16, torch.float32, torch.float64)
+        if values.is_floating_point() and values.dtype not in known:  # numpy has no bfloat16
+            values = values.float()
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # numpy has no one type for what it cannot convert
+        raise DataError(
+            f"{what} is no array ({described(error)[:150]}); wanted numbers in rows of one "
+            "length. Pad or cut them, and stack tensors with torch.stack"
+        ) from None
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise DataError(f"{what} has masked values; wanted numbers. Fill them, as by x.filled(0)")
+    return array
 
 
 @dataclass(frozen=True)
@@ -89,10 +120,11 @@ class _Arrays:
 class _Folder:
     """A local or remote folder, or a single file, and the splits in it."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, asked: tuple[str, ...]) -> None:
         import fsspec
 
         self.source = source
+        self.asked = asked
         try:
             with reached(source):
                 self.files, path = fsspec.core.url_to_fs(source)
@@ -138,7 +170,37 @@ class _Folder:
             case ".npz":
                 return self._file(paths[0], name, alone=True)
             case _:
-                return _images(self._where(found), self.files, paths[0])
+                return _images(self._where(found), self.files, paths[0], self._classes(name))
+
+    def _classes(self, name: str) -> list[str]:
+        """The class folders in order, whose places are the classes of the split `name`.
+
+        One order for all splits: that of `train`, by which networks are trained. Where there is
+        no such folder, it is that of the split with most classes, among those asked for and those
+        that are there under a usual name.
+        """
+        if not self.entries.get(name):
+            return _class_folders(self.files, self.root)
+        train = self._held("train")
+        held = train | self._held(name) if train else self._held(name, *self.asked, *_SPLITS)
+        if not held:
+            return []
+        first = "train" if train else max(held, key=lambda split: (len(held[split]), split))
+        for split in held:
+            lacking = sorted(held[split] - held[first])
+            if lacking:
+                raise DataError(
+                    f"{self.source}/{split} has the class {lacking[0]}, which {first}/ lacks; "
+                    f"wanted every class in {first}/, whose folders number them. Add it there, or "
+                    f"take it out of {split}/"
+                )
+        return sorted(held[first])
+
+    def _held(self, *splits: str) -> dict[str, set[str]]:
+        """The class folders of each of `splits` that has any."""
+        there = (split for split in dict.fromkeys(splits) if self.entries.get(split))
+        held = {split: set(_class_folders(self.files, f"{self.root}/{split}")) for split in there}
+        return {split: classes for split, classes in held.items() if classes}
 
     def _only_set(self) -> list[str]:
         """The entries of the one set of examples in the folder, unless it is another split's."""
@@ -328,23 +390,45 @@ class _Images:
         return _decoded(((path, _bytes(self.files, path, path)) for path in paths), len(rows))
 
 
-def _images(where: str, files: Any, root: str) -> _Images:
-    paths = sorted(p for p in files.find(root) if posixpath.splitext(p)[1].lower() in _IMAGES)
-    names = [path.removeprefix(root).lstrip("/").partition("/") for path in paths]
-    stray = [name for name, _, rest in names if not rest]
-    folders = [
-        e["name"].rstrip("/") for e in files.ls(root, detail=True) if e["type"] == "directory"
-    ]
-    classes = sorted(posixpath.basename(folder) for folder in folders)
-    classes = [name for name in classes if name[:1] != "."]
-    empty = sorted(set(classes) - {name for name, _, _ in names})
-    if stray or empty or not paths:
-        found = (
+def _images(where: str, files: Any, root: str, classes: list[str]) -> _Images:
+    """The images of a split; a class is the place of its folder in `classes`."""
+    found = sorted(p for p in files.find(root) if posixpath.splitext(p)[1].lower() in _IMAGES)
+    inner = {path: path.removeprefix(root).lstrip("/").split("/") for path in found}
+    inner = {path: parts for path, parts in inner.items() if not any(map(_is_hidden, parts))}
+    stray = [parts[0] for parts in inner.values() if len(parts) == 1]
+    empty = sorted(set(_class_folders(files, root)) - {parts[0] for parts in inner.values()})
+    if stray or empty or not inner:
+        what = (
             f"{stray[0]} outside any class" if stray else f"no image in {', '.join(empty) or root}"
         )
-        raise DataError(f"{where} holds {found}; wanted a folder of images for each class")
-    labels = np.array([classes.index(name) for name, _, _ in names], dtype=np.int64)
-    return _Images(where, files, tuple(paths), labels)
+        raise DataError(f"{where} holds {what}; wanted a folder of images for each class")
+    labels = np.array([classes.index(parts[0]) for parts in inner.values()], dtype=np.int64)
+    return _Images(where, files, tuple(inner), labels)
+
+
+def _class_folders(files: Any, root: str) -> list[str]:
+    """The names of the class folders in a split, sorted."""
+    try:
+        with reached(root):
+            found = files.ls(root, detail=True)
+    except UnreachableError:
+        raise
+    except OSError as error:
+        raise DataError(f"{root} cannot be read ({error}); wanted a readable folder") from None
+    entries = {posixpath.basename(e["name"].rstrip("/")): e["type"] == "directory" for e in found}
+    folders = sorted(n for n, is_folder in entries.items() if is_folder and not _is_hidden(n))
+    lists = [n for n in entries if re.search(r"(annotations|labels).*\.(txt|csv)$", n, re.I)]
+    if len(folders) == 1 and lists:  # as in Tiny ImageNet's val/
+        raise DataError(
+            f"{root} holds one folder, {folders[0]}/, and {lists[0]}; wanted a folder of images "
+            f"for each class. Move each image into the folder of its class by {lists[0]}"
+        )
+    return folders
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder belongs to an editor or a file system, not to the data."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _bytes(files: Any, path: str, where: str) -> bytes:

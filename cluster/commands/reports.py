@@ -28,6 +28,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "buffers": plan.buffers or "",
         "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "
         f"{phrases.duration(plan.seconds_a_point)} on one worker",
+        "targets": plan.targets,
         "workers": f"{plan.workers:,} on {plan.device}",
         "time": f"{'at most' if plan.refined else 'about'} {phrases.duration(plan.seconds)}",
         "refine": "points and time are the most it can take; it evaluates only what it cannot "
@@ -76,6 +77,11 @@ def info_lines(store: Store) -> list[str]:
             for name, facts in attrs["data"].items()
         )
         + f"; {spec['data']['select']}",
+        "targets": "; ".join(
+            f"{name}: {facts['targets']}"
+            for name, facts in attrs["data"].items()
+            if "targets" in facts
+        ),
         "quantities": f"{', '.join(store.quantities)} of {', '.join(store.splits)}; loss "
         f"{evaluate['loss']}",
         "precision": _precision(store, evaluate),
