@@ -8,7 +8,7 @@ function that errs on other examples.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline import checkpoint, curve, data, network
+from pipeline import caption, checkpoint, curve, data, network
 from pipeline import material as materials
 from pipeline.batch_norm import has_batch_norm
+from pipeline.connect_spec import ConnectSpec
 from pipeline.curve import Curve
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
@@ -45,7 +46,7 @@ class Profile:
     Attributes:
         distance: from the start, Euclidean in weight space, float64 (T,).
         length: of the way, measured from point to point.
-        values: quantity → float64 (splits, T). `loss` in nats; with cross-entropy also `error`,
+        values: quantity → float64 (splits, T). `loss`; with cross-entropy, in nats, also `error`,
             and `ensemble_loss` and `ensemble_error` of the averaged softmax.
     """
 
@@ -63,7 +64,9 @@ class CurveReport:
         splits: their names, in the order of the values.
         t: even steps from 0 to 1, float64 (T,).
         curve, line: what is met.
-        batch_norm: how it was treated, in words.
+        batch_norm: how it was treated, in words; None where the network has none.
+        network: its name; empty where nobody has said it.
+        measures: quantity → its unit, or what its figures are.
     """
 
     kind: str
@@ -72,7 +75,9 @@ class CurveReport:
     t: Vector
     curve: Profile
     line: Profile
-    batch_norm: str
+    batch_norm: str | None
+    network: str = ""
+    measures: Mapping[str, str] = field(default_factory=dict)
 
     def summary(self, profile: Profile, quantity: str, split: str) -> dict[str, float]:
         """max (and the t where it is), min and mean over the points; NaN if any value is."""
@@ -90,6 +95,8 @@ class CurveReport:
             "kind": self.kind,
             "bends": self.bends,
             "batch_norm": self.batch_norm,
+            "network": self.network,
+            "measures": dict(self.measures),
             "t": self.t.tolist(),
             "curve": self._profile(self.curve),
             "line": self._profile(self.line),
@@ -149,8 +156,14 @@ def of_run(
     device: str = "cpu",
     on_progress: OnProgress | None = None,
     frame: int | None = None,
+    spec: ConnectSpec | None = None,
 ) -> CurveReport:
     """The report on a curve that `connect` trained, or on one of its frames.
+
+    Args:
+        folder, points, device, on_progress: see `along`.
+        frame: of the training; None is its end.
+        spec: whose words are used; None is the one that the training began with.
 
     Raises:
         ReportError: the curve is not trained to its end, or there is no such frame.
@@ -175,7 +188,10 @@ def of_run(
         found = curve.load_frame(kept[frame], net)
     material = prepared.material
     splits, loss = material.splits, material.loss_function()
-    return along(found, net, splits, points, loss, device, on_progress)
+    label = _label(spec or prepared.spec, net)
+    measures = _measures(material, (spec or prepared.spec).unit)
+    report = along(found, net, splits, points, loss, device, on_progress)
+    return replace(report, network=label, measures=measures)
 
 
 def of_render(
@@ -220,7 +236,19 @@ def of_render(
         spec.network.factory, spec.network.kwargs, code, spec.evaluate.loss, custom, splits, None
     )
     found = Curve(spec.plane.curve, tuple(flat))
-    return along(found, net, splits, points, material.loss_function(), device, on_progress)
+    label, measures = _label(spec, net), _measures(material, spec.evaluate.unit)
+    report = along(found, net, splits, points, material.loss_function(), device, on_progress)
+    return replace(report, network=label, measures=measures)
+
+
+def _label(spec: RenderSpec | ConnectSpec, net: nn.Module) -> str:
+    asked = spec.network
+    return caption.network_label(asked.factory, asked.label, type(net).__name__)
+
+
+def _measures(material: Material, unit: str | None) -> dict[str, str]:
+    positions = data.positions(material.first[1])
+    return caption.measures(material.loss, caption.loss_unit(material.loss, unit, positions))
 
 
 def along(
@@ -249,8 +277,7 @@ def along(
     """
     if points < 2:
         raise ReportError(f"{points} points along the curve; wanted at least 2, its ends")
-    recomputed = "batch norm recomputed at every point"
-    batch_norm = recomputed if has_batch_norm(network) else "no batch norm"
+    batch_norm = "batch norm recomputed at every point" if has_batch_norm(network) else None
     measure = _Measure(network, splits, loss, device)
     start, end = (point.astype(np.float64) for point in (curve.points[0], curve.points[-1]))
     t = np.linspace(0.0, 1.0, points)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline import caption
 from pipeline.course import Course
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator, give_back_memory
@@ -42,7 +43,8 @@ class PlanError(LossatlasError):
 class Plan:
     """Points, tiles and costs. Sizes in bytes, times in seconds.
 
-    Where the render is `refined`, points and seconds are the most it can take.
+    Where the render is `refined`, points and seconds are the most it can take. `batch_norm` is
+    None where the network has none.
     """
 
     name: str
@@ -54,7 +56,7 @@ class Plan:
     points: int
     examples: int
     parameters: int
-    batch_norm: str
+    batch_norm: str | None
     quantities: tuple[str, ...]
     workers: int
     device: str
@@ -138,7 +140,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         points=grid.points,
         examples=sum(len(inputs) for inputs, _ in prepared.inputs.splits.values()),
         parameters=prepared.facts["network"]["parameters"],
-        batch_norm=prepared.facts["network"]["batch_norm"],
+        batch_norm=caption.batch_norm(prepared.facts) or None,
         quantities=prepared.inputs.quantities,
         workers=workers,
         device=device,

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import checkpoint, data, frames, network, plane, usercode
+from pipeline import caption, checkpoint, data, frames, network, plane, usercode
 from pipeline.batch_norm import has_batch_norm
 from pipeline.data import Subsample
 from pipeline.errors import LossatlasError
@@ -115,10 +115,20 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         "plane": geometry.facts,
         "network": {
             "factory": spec.network.factory,
+            "label": caption.network_label(
+                spec.network.factory, spec.network.label, type(net).__name__
+            ),
             "parameters": sum(p.numel() for p in net.parameters()),
             "batch_norm": _batch_norm(spec, net),
         },
-        "data": {s.name: {"examples": len(s.indices), "digest": s.digest} for s in subsamples},
+        "data": {
+            s.name: {"examples": len(s.indices), "digest": s.digest, "select": s.select}
+            for s in subsamples
+        },
+        "unit": caption.loss_unit(
+            spec.evaluate.loss, spec.evaluate.unit, data.positions(subsamples[0].targets)
+        ),
+        **({"labels": list(spec.plane.labels)} if spec.plane.labels else {}),
         "code": {name: _code_facts(getattr(codes, name)) for name in ("network", "loss", "data")},
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -176,6 +186,7 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
             f"{url} belongs to another render: {'; '.join(changed)}. "
             "Change store or name in the spec, or delete that folder"
         )
+    store.rename(caption.words(prepared.facts))
     return store, True
 
 

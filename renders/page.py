@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from pipeline.caption import proper
 from renders.axes import axis_sprites, frame_sprites
 from renders.colour import rgb
 from renders.fill import INF, NAN, UNFINISHED, cell_kinds
@@ -12,7 +13,7 @@ from renders.layout import Layout
 from renders.legend import Ramp, ramp, swatch_sprites, tick_sprites
 from renders.projection import Projection
 from renders.sprite import Sprite, Sprites
-from renders.surface import TITLES, UNITS, Provenance, Surface, proper
+from renders.surface import TITLES, Provenance, Surface
 from renders.text import Type, text_sprite, text_width
 from renders.theme import Theme
 from renders.ticks import short
@@ -80,7 +81,7 @@ def title_sprites(facts: Provenance, style: Style, page: Layout, surface: Surfac
     sprites.append(text_sprite(below, kind, muted, x, page.subtitle_y))
     what = TITLES.get(surface.quantity, surface.quantity)
     heading = (what if len(surface.values) == 1 else f"{surface.split} {what}").upper()
-    unit = UNITS.get(surface.quantity, "")
+    unit = facts.measures.get(surface.quantity, "")
     small = Type(10 * u, "Semibold", 0.08)
     if gallery:
         base = page.legend.y - 11 * u
@@ -128,6 +129,8 @@ def small_print(
         facts.network,
         facts.data,
         facts.normalisation,
+        facts.buffers,
+        facts.own_losses,
         f"grid {facts.grid}",
         f"{'scale' if len(surface.values) == 1 else 'colours'} {how}, "
         f"{short(tone.low)} to {short(tone.high)}",
@@ -164,9 +167,9 @@ def subtitle_of(facts: Provenance, style: Style, surface: Surface) -> str:
     if style.subtitle is not None:
         return style.subtitle
     where = {
-        "curve": "in the plane of a curve between two minima",
+        "curve": "in the plane of a curve between two sets of weights",
         "points": "in the plane through three sets of weights",
-        "random": "around one minimum, along two random directions",
+        "random": "around one set of weights, along two random directions",
         "interpolation": "on the line between two sets of weights",
     }.get(facts.plane, "over a plane of its weight space")
     what = TITLES.get(surface.quantity, surface.quantity)

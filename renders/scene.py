@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.plane import Anchor
 from renders.axes import axis_sprites, frame_sprites
 from renders.box import Box
 from renders.colour import FloatArray, hex_colour, rgb
@@ -23,13 +24,13 @@ from renders.fill import INF, NAN, UNFINISHED, cell_kinds
 from renders.inks import Inks, ground_at, inks_on
 from renders.legend import ramp, swatch_sprites, tick_sprites
 from renders.moment import Moment, decimals_for, figure, readings
-from renders.overlay import anchor_name, curve_strokes, disc, ring
+from renders.overlay import anchor_lettering, curve_strokes, disc, ring
 from renders.page import Style, fitted_type, subtitle_of, title_of
 from renders.projection import Projection, nearest_values
 from renders.sprite import Sprite, Sprites, rectangle
 from renders.stage import Stage, stage_for
 from renders.stroke import Stroke, dashed
-from renders.surface import TITLES, UNITS, Provenance, Surface
+from renders.surface import TITLES, Provenance, Surface
 from renders.text import Type, cap_height, halo, text_sprite, text_width
 from renders.tone import Tone
 
@@ -183,7 +184,7 @@ def scene_for(
             Projection(stage.map, s.extent).pixels(s.anchors[index].x, s.anchors[index].y)
             for s in samples
         ]
-        sides[anchor.name] = _side(anchor.name, np.array(places), stage)
+        sides[anchor.name] = _side(anchor, np.array(places), stage)
     return Scene(
         stage,
         tone,
@@ -271,8 +272,7 @@ def _anchors(scene: Scene, surface: Surface, projection: Projection) -> list[Spr
         rings += ring(px, py, radius, inks)
         if size < 7:
             continue
-        kind = Type(size, "SemiboldIt" if anchor.name.startswith("w") else "Semibold")
-        text = anchor_name(anchor.name)
+        text, kind = anchor_lettering(anchor, size)
         dx, dy = scene.sides[anchor.name]
         cx = px + dx * (1.5 * radius + 0.3 * size + text_width(text, kind) / 2)
         base = py + cap_height(kind) / 2 + dy * (1.5 * radius + 0.35 * size + cap_height(kind) / 2)
@@ -309,6 +309,8 @@ def _words(scene: Scene) -> list[Sprite]:
     kind = fitted_type(title, Type(43 * u, "Light"), s.words_px)
     shown = Surface(np.zeros((2, 2), np.float32), np.ones((2, 2), bool), (0, 1, 0, 1))
     below = subtitle_of(scene.facts, scene.style, _named(shown, scene))
+    if scene.facts.own_losses and scene.style.subtitle is None:
+        below += f" · {scene.facts.own_losses}"
     sprites = [text_sprite(title, kind, ink, x - 0.04 * kind.size, title_y)]
     lines = _two_lines(below, Type(19.5 * u), s.words_px)
     for k, line in enumerate(lines):
@@ -318,7 +320,7 @@ def _words(scene: Scene) -> list[Sprite]:
     base = s.legend.y - 13 * u
     kind = fitted_type(heading, _scaled(_HEADING, u), s.legend.width)
     sprites.append(text_sprite(heading, kind, ink, s.legend.x, base))
-    unit, italic = UNITS.get(scene.quantity, ""), Type(17 * u, "It")
+    unit, italic = scene.facts.measures.get(scene.quantity, ""), Type(17 * u, "It")
     if text_width(heading, kind) + text_width(unit, italic) + 12 * u <= s.legend.width:
         sprites.append(text_sprite(unit, italic, muted, s.legend.right, base, "right"))
     return sprites
@@ -473,10 +475,10 @@ def _on_curve(surface: Surface) -> FloatArray:
     return np.empty((0, 2)) if surface.curve is None else surface.curve[:, :2]
 
 
-def _side(name: str, places: FloatArray, stage: Stage) -> tuple[int, int]:
+def _side(anchor: Anchor, places: FloatArray, stage: Stage) -> tuple[int, int]:
     """Where an anchor's name stands in all frames: its own side, or another that has room."""
-    own = {"start": (-1, 0), "w0": (-1, 0), "bend": (0, -1)}.get(name, (1, 0))
-    wide = text_width(name, Type(27 * stage.unit, "Semibold")) + 40 * stage.unit
+    own = {"start": (-1, 0), "w0": (-1, 0), "bend": (0, -1)}.get(anchor.name, (1, 0))
+    wide = text_width(*anchor_lettering(anchor, 27 * stage.unit)) + 40 * stage.unit
     (x0, y0), (x1, y1) = places.min(axis=0), places.max(axis=0)
     for dx, dy in (own, (1, 0), (-1, 0), (0, 1)):
         left, right = x0 + min(dx * wide, -abs(dy) * wide / 2), x1 + max(dx, abs(dy) / 2) * wide

@@ -81,7 +81,7 @@ def test_a_report_is_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     with Image.open(out) as picture:
         assert picture.size[0] == 2400
         assert picture.info["Title"] == "MLP along a Bézier curve"
-        assert "64 train examples · no batch norm · 1 bend" in picture.info["Description"]
+        assert "64 train examples · 1 bend" in picture.info["Description"]
     capsys.readouterr()
     assert run(["curve", spec, "--picture", str(folder / "curve.bmp")]) == 2
     assert "wanted .png" in capsys.readouterr().err

@@ -22,7 +22,7 @@ def certificate(beyond: int = 0, bound: float = 0.000998, error: bool = False) -
 
 
 def account(found: Certificate | None, final: bool = True, **asked: float) -> Account:
-    return Account(66_049, 4029, RefineSpec(**asked), found, final)
+    return Account(66_049, 4029, RefineSpec(**asked), found, final, "nats per example")
 
 
 def test_a_render_whose_audit_passed() -> None:
@@ -62,7 +62,7 @@ def test_a_failed_audit_says_what_follows() -> None:
 
 def test_nothing_is_said_that_was_not_measured() -> None:
     assert account(None).small_print().endswith("the rest predicted and not audited")
-    full = Account(100, 100, None, None, True)
+    full = Account(100, 100, None, None, True, "")
     assert full.rows() == [("points", "all 100 evaluated, none predicted")]
     assert full.small_print() == ""
 
@@ -70,19 +70,19 @@ def test_nothing_is_said_that_was_not_measured() -> None:
 def test_an_audit_counts_for_what_it_was_made_for() -> None:
     grid, asked = Grid(100, 100, 50), RefineSpec(tolerance=0.01)
     course = Course.begin(grid, asked).audited(certificate(), 0)
-    assert Account.of(course, 9, 3, True).certificate == certificate()
+    assert Account.of(course, 9, 3, True, "").certificate == certificate()
     tighter = course.asking(RefineSpec(tolerance=0.001))
     assert tighter.passes[-1] == Pass("audit", 1)
-    assert Account.of(tighter, 9, 3, False).certificate is None
+    assert Account.of(tighter, 9, 3, False, "").certificate is None
     done = tighter.audited(certificate(bound=0.0005), 0)
-    assert Account.of(done, 9, 3, True).certificate == certificate(bound=0.0005)
-    assert [told.split("than ")[1][:5] for told in sentences(done)] == ["1 % o", "0.1 %"]
+    assert Account.of(done, 9, 3, True, "").certificate == certificate(bound=0.0005)
+    assert [told.split("than ")[1][:5] for told in sentences(done, "")] == ["1 % o", "0.1 %"]
     # Something tighter was asked for before the first audit was through.
     early = Course.begin(grid, asked).asking(RefineSpec(tolerance=0.001))
     done = early.audited(certificate(), 0)
-    assert Account.of(done, 9, 3, True).certificate == certificate()
-    assert [told.split("than ")[1][:5] for told in sentences(done)] == ["0.1 %"]
-    assert Account.of(None, 9, 0, False).as_dict()["asked"] is None
+    assert Account.of(done, 9, 3, True, "").certificate == certificate()
+    assert [told.split("than ")[1][:5] for told in sentences(done, "")] == ["0.1 %"]
+    assert Account.of(None, 9, 0, False, "").as_dict()["asked"] is None
 
 
 @pytest.mark.parametrize(
