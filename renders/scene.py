@@ -25,7 +25,7 @@ from renders.inks import Inks, ground_at, inks_on
 from renders.legend import ramp, swatch_sprites, tick_sprites
 from renders.moment import Moment, decimals_for, figure, readings
 from renders.overlay import anchor_lettering, curve_strokes, disc, ring
-from renders.page import Style, fitted_type, subtitle_of, title_of
+from renders.page import Style, fitted_type, subtitle_of, title_of, two_lines
 from renders.projection import Projection, nearest_values
 from renders.sprite import Sprite, Sprites, rectangle
 from renders.stage import Stage, stage_for
@@ -311,11 +311,13 @@ def _words(scene: Scene) -> list[Sprite]:
     below = subtitle_of(scene.facts, scene.style, _named(shown, scene))
     if scene.facts.own_losses and scene.style.subtitle is None:
         below += f" · {scene.facts.own_losses}"
-    sprites = [text_sprite(title, kind, ink, x - 0.04 * kind.size, title_y)]
-    lines = _two_lines(below, Type(19.5 * u), s.words_px)
+    lines = two_lines(below, Type(19.5 * u), s.words_px)
+    # Above the map a second line would stand on it.
+    lift = 22 * u if s.kind == "stacked" and len(lines) > 1 else 0.0
+    sprites = [text_sprite(title, kind, ink, x - 0.04 * kind.size, title_y - lift)]
     for k, line in enumerate(lines):
         kind = fitted_type(line, Type(19.5 * u), s.words_px)
-        sprites.append(text_sprite(line, kind, muted, x, s.subtitle_y + 25 * u * k))
+        sprites.append(text_sprite(line, kind, muted, x, s.subtitle_y - lift + 25 * u * k))
     heading = f"{scene.split} {TITLES.get(scene.quantity, scene.quantity)}".upper()
     base = s.legend.y - 13 * u
     kind = fitted_type(heading, _scaled(_HEADING, u), s.legend.width)
@@ -334,17 +336,6 @@ def _named(surface: Surface, scene: Scene) -> Surface:
         quantity=scene.quantity,
         split=scene.split,
     )
-
-
-def _two_lines(text: str, kind: Type, room: float) -> list[str]:
-    """`text` on one line, or on two of about one length where it is far too wide for one."""
-    if text_width(text, kind) <= 1.12 * room:
-        return [text]
-    words = text.split(" ")
-    cuts = [(" ".join(words[:k]), " ".join(words[k:])) for k in range(1, len(words))]
-    if not cuts:
-        return [text]
-    return list(min(cuts, key=lambda cut: max(text_width(line, kind) for line in cut)))
 
 
 def _scaled(kind: Type, unit: float) -> Type:
@@ -389,7 +380,8 @@ def _caption(scene: Scene, moment: Moment) -> list[Sprite]:
     ]
     note = _note(scene, moment)
     if note:
-        sprites.append(text_sprite(note, Type(17 * u, "It"), muted, *s.note))
+        kind = fitted_type(note, Type(17 * u, "It"), s.width - s.note[0] - 20 * u)
+        sprites.append(text_sprite(note, kind, muted, *s.note))
     entries = _swatches(moment.surface, scene)
     if entries:
         sprites += swatch_sprites(entries, s.map.right, s.map.y - 14 * u, theme, 17 * u)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,15 @@ def test_a_tolerance_in_nats_and_an_error_rate() -> None:
     assert "of them within 0.01 nats (error: 0.02) (audited" in made.small_print()
     only = Certificate(9, 3, 0, 0.01, 0.1, 0.9, {"error": 0.02}, {"error": {"a": {"1": 0.5}}})
     assert "off by more than 0.02; worst of 3 audited 0.5" in account(only).rows()[1][1]
+
+
+def test_a_loss_without_a_unit_has_no_nats() -> None:
+    for unit, said in (("", "0.01;"), ("mm", "0.01 mm;")):
+        made = replace(account(certificate(), nats=0.01), unit=unit)
+        (_, (_, told)) = made.rows()
+        assert f"off by more than {said}" in told
+        assert told.endswith(f"audited {f'0.0011 {unit}'.rstrip()}")
+        assert "nats" not in made.small_print()
 
 
 def test_a_failed_audit_says_what_follows() -> None:
