@@ -100,7 +100,9 @@ class Steps:
         begun = course.asked[-1]
         if course.asking(self._asked).satisfies(begun):
             return ""
-        stricter = f"predictions within {tolerated(begun)}" if begun else "every point evaluated"
+        stricter = "every point evaluated"
+        if begun:
+            stricter = f"predictions within {tolerated(begun, self._store.words['unit'])}"
         return (
             f"the spec asks for less than was begun ({stricter}), which is finished all the same. "
             "For less, render it to another store"

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.spec import (
     DataSpec,
+    Label,
     NetworkSpec,
     RunName,
     SpecError,
@@ -17,6 +18,7 @@ from pipeline.spec import (
     absolute_callable,
     is_url,
     read_yaml,
+    refuse_unit,
     validate,
 )
 
@@ -65,7 +67,10 @@ class FramesSpec(SpecModel):
 
 
 class ConnectSpec(SpecModel):
-    """A curve of low loss between two modes, and the folder that its training goes to."""
+    """A curve of low loss between two modes, and the folder that its training goes to.
+
+    `unit` is of a loss of the user's own, for the report along the curve.
+    """
 
     name: RunName
     network: NetworkSpec
@@ -74,9 +79,15 @@ class ConnectSpec(SpecModel):
     curve: CurveSpec = CurveSpec()
     data: DataSpec
     loss: str = "cross_entropy"
+    unit: Label | None = None
     train: TrainSpec
     frames: FramesSpec = FramesSpec()
     out: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _measured(self) -> ConnectSpec:
+        refuse_unit(self.loss, self.unit)
+        return self
 
 
 class FitSpec(SpecModel):

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from pipeline import checkpoint, descent, training, trust
 from pipeline import material as materials
+from pipeline.batch_norm import running_statistics
 from pipeline.connect_spec import ConnectSpec
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import differences, digest_of_array
@@ -412,7 +413,7 @@ def _constants(kind: Kind, points: int) -> dict[str, Tensor]:
 
 def _other_buffers(network: nn.Module) -> dict[str, Tensor]:
     """Buffers that are no statistics of a batch norm, by the names of a curve checkpoint."""
-    statistics = checkpoint.batch_norm_statistics(network)
+    statistics = running_statistics(network)
     saved = network.state_dict()
     return {
         f"{_NET}{name}": buffer

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline import checkpoint, curve, data, network
+from pipeline import caption, checkpoint, curve, data, network
 from pipeline import material as materials
 from pipeline.batch_norm import has_batch_norm
+from pipeline.connect_spec import ConnectSpec
 from pipeline.crosscheck import Known, Problem, crosscheck
 from pipeline.curve import Curve
 from pipeline.errors import LossatlasError
@@ -48,7 +49,7 @@ class Profile:
     Attributes:
         distance: from the start, Euclidean in weight space, float64 (T,).
         length: of the way, measured from point to point.
-        values: quantity → float64 (splits, T). `loss` in nats; with cross-entropy also `error`,
+        values: quantity → float64 (splits, T). `loss`; with cross-entropy, in nats, also `error`,
             and `ensemble_loss` and `ensemble_error` of the averaged softmax.
     """
 
@@ -66,7 +67,9 @@ class CurveReport:
         splits: their names, in the order of the values.
         t: even steps from 0 to 1, float64 (T,).
         curve, line: what is met.
-        batch_norm: how it was treated, in words.
+        batch_norm: how it was treated, in words; None where the network has none.
+        network: its name; empty where nobody has said it.
+        measures: quantity → its unit, or what its figures are.
     """
 
     kind: str
@@ -75,7 +78,9 @@ class CurveReport:
     t: Vector
     curve: Profile
     line: Profile
-    batch_norm: str
+    batch_norm: str | None
+    network: str = ""
+    measures: Mapping[str, str] = field(default_factory=dict)
 
     def summary(self, profile: Profile, quantity: str, split: str) -> dict[str, float]:
         """max (and the t where it is), min and mean over the points; NaN if any value is."""
@@ -93,6 +98,8 @@ class CurveReport:
             "kind": self.kind,
             "bends": self.bends,
             "batch_norm": self.batch_norm,
+            "network": self.network,
+            "measures": dict(self.measures),
             "t": self.t.tolist(),
             "curve": self._profile(self.curve),
             "line": self._profile(self.line),
@@ -152,6 +159,7 @@ def of_run(
     device: str = "cpu",
     on_progress: OnProgress | None = None,
     frame: int | None = None,
+    spec: ConnectSpec | None = None,
     given: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> CurveReport:
@@ -161,6 +169,7 @@ def of_run(
         folder: of the training.
         points, device, on_progress: as for `along`.
         frame: its number; None for the trained curve.
+        spec: whose words are used; None is the one that the training began with.
         given, tell: as for `trust.require`.
 
     Raises:
@@ -193,7 +202,10 @@ def of_run(
         )
         for index, each in enumerate(found.points)
     ]
-    return _checked(found, known, prepared.material, points, device, on_progress)
+    report = _checked(found, known, prepared.material, points, device, on_progress)
+    words = spec or prepared.spec
+    measures = _measures(prepared.material, words.unit)
+    return replace(report, network=_label(words, net), measures=measures)
 
 
 def of_render(
@@ -231,7 +243,10 @@ def of_render(
         Known(name, file, state)
         for name, (file, state) in zip(("start", "bend", "end"), loaded, strict=True)
     ]
-    return _checked(Curve(spec.plane.curve, flat), known, material, points, device, on_progress)
+    found = Curve(spec.plane.curve, flat)
+    report = _checked(found, known, material, points, device, on_progress)
+    measures = _measures(material, spec.evaluate.unit)
+    return replace(report, network=_label(spec, net), measures=measures)
 
 
 def _checked(
@@ -254,6 +269,16 @@ def _checked(
         if name in buffers:
             buffer.copy_(buffers[name])
     return along(found, net, material.splits, points, loss, device, on_progress)
+
+
+def _label(spec: RenderSpec | ConnectSpec, net: nn.Module) -> str:
+    asked = spec.network
+    return caption.network_label(asked.factory, asked.label, type(net).__name__)
+
+
+def _measures(material: Material, unit: str | None) -> dict[str, str]:
+    positions = data.positions(material.first[1])
+    return caption.measures(material.loss, caption.loss_unit(material.loss, unit, positions))
 
 
 def along(
@@ -282,8 +307,7 @@ def along(
     """
     if points < 2:
         raise ReportError(f"{points} points along the curve; wanted at least 2, its ends")
-    recomputed = "batch norm recomputed at every point"
-    batch_norm = recomputed if has_batch_norm(network) else "no batch norm"
+    batch_norm = "batch norm recomputed at every point" if has_batch_norm(network) else None
     measure = _Measure(network, splits, loss, device)
     start, end = (point.astype(np.float64) for point in (curve.points[0], curve.points[-1]))
     t = np.linspace(0.0, 1.0, points)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Subsample:
         targets: int64 classes (n,), or whole numbers of another shape; or float32 (n, …).
         indices: int64 (n,), rows of the source in the order drawn.
         digest: sha256 (hex) over indices, inputs before normalisation, and targets.
+        select: how they were chosen: head, stratified, or seeded where the targets have no classes.
         bytes_of_targets: what became of targets that are bytes, in words; empty for others.
     """
 
@@ -37,6 +38,7 @@ class Subsample:
     targets: np.ndarray
     indices: np.ndarray
     digest: str
+    select: Literal["head", "stratified", "seeded"]
     bytes_of_targets: str = ""
 
 
@@ -99,7 +101,7 @@ def draw(labels: np.ndarray, count: int, seed: int, split: str) -> np.ndarray:
     name = int.from_bytes(hashlib.sha256(split.encode()).digest()[:8], "little")
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, name])))
     total = len(labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if not has_classes(labels):
         return generator.permutation(total)[:count].astype(np.int64)
     _, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
     order = np.argsort(class_of, kind="stable")
@@ -124,6 +126,16 @@ def draw(labels: np.ndarray, count: int, seed: int, split: str) -> np.ndarray:
     return rows
 
 
+def has_classes(targets: np.ndarray) -> bool:
+    """Whether targets (N, …) are one whole number an example, so that a draw can go by class."""
+    return targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
+
+
+def positions(targets: np.ndarray) -> int:
+    """Axes of targets (n, …) with more than one position an example: 1 for a sequence."""
+    return sum(length > 1 for length in targets.shape[1:])
+
+
 def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
     count = spec.splits[name]
     what = f"the targets of {split.where}"
@@ -137,9 +149,12 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
             f"data.splits.{name} asks for {count:,} examples and {split.where} has {total:,}; "
             f"wanted at most as many. Lower data.splits.{name}"
         )
+    select: Literal["head", "stratified", "seeded"]
     if spec.select == "head":
+        select = "head"
         rows = np.arange(count, dtype=np.int64)
     else:
+        select = "stratified" if has_classes(targets) else "seeded"
         rows = draw(targets, count, spec.seed, name)
     targets = targets[rows]
     _check_finite(targets, rows, what)
@@ -152,7 +167,8 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
             targets = _prepared(given[rows], rows, spec, what)
             told = "bytes, treated as the inputs are: scaled to [0, 1]"
             told += ", normalised" if spec.normalise else ""
-    return Subsample(name, inputs, targets, rows, _digest(rows, raw, targets), told)
+    digest = _digest(rows, raw, targets)
+    return Subsample(name, inputs, targets, rows, digest, select, told)
 
 
 def _prepared(raw: np.ndarray, rows: np.ndarray, spec: DataSpec, what: str) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import checkpoint, data, frames, network, plane, trust, usercode
+from pipeline import caption, checkpoint, data, frames, network, plane, trust, usercode
 from pipeline.batch_norm import has_batch_norm
 from pipeline.crosscheck import Known, crosscheck
 from pipeline.data import Subsample
@@ -112,12 +112,19 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         "plane": geometry.facts,
         "network": {
             "factory": spec.network.factory,
+            "label": caption.network_label(
+                spec.network.factory, spec.network.label, type(net).__name__
+            ),
             "parameters": sum(p.numel() for p in net.parameters()),
             "batch_norm": _batch_norm(spec, net),
             "buffers": found.buffers,
             "own_losses": [own.as_dict() for own in found.own_losses],
         },
         "data": {s.name: _data_facts(s) for s in subsamples},
+        "unit": caption.loss_unit(
+            spec.evaluate.loss, spec.evaluate.unit, data.positions(subsamples[0].targets)
+        ),
+        **({"labels": list(spec.plane.labels)} if spec.plane.labels else {}),
         "code": {name: _code_facts(getattr(codes, name)) for name in ("network", "loss", "data")},
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -211,6 +218,7 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
             "Change store or name in the spec, or delete that folder"
         )
     trust.note(prepared.code)
+    store.rename(caption.words(prepared.facts))
     return store, True
 
 
@@ -430,7 +438,11 @@ def _batch_norm(spec: RenderSpec, net: nn.Module) -> str | None:
 
 def _data_facts(subsample: Subsample) -> dict[str, Any]:
     """What the store says of a split."""
-    facts = {"examples": len(subsample.indices), "digest": subsample.digest}
+    facts = {
+        "examples": len(subsample.indices),
+        "digest": subsample.digest,
+        "select": subsample.select,
+    }
     told = subsample.bytes_of_targets
     return facts | ({"targets": told} if told else {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import typing
+import unicodedata
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -32,6 +33,25 @@ class SpecError(LossatlasError):
     """The spec cannot be read, or says something that cannot be rendered."""
 
 
+_INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # some scripts and emoji are written with them
+
+
+def _lettered(text: str) -> str:
+    """A text that pictures and tables show: of one line, and visible."""
+    shown = text.strip()
+    hidden = [c for c in shown if unicodedata.category(c) in _INVISIBLE and c not in _JOINERS]
+    if not shown or hidden:
+        found = f"the character U+{ord(hidden[0]):04X} in it" if hidden else "nothing"
+        raise ValueError(f"found {found}; wanted text of one line. Leave it out")
+    return shown
+
+
+Name = Annotated[str, Field(max_length=60), AfterValidator(_lettered)]
+Label = Annotated[str, Field(max_length=24), AfterValidator(_lettered)]
+Labels = tuple[Label, ...]
+
+
 class SpecModel(BaseModel):
     """What every part of a spec is: frozen, and closed to unknown keys."""
 
@@ -50,10 +70,14 @@ RunName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$"), AfterValidat
 
 
 class NetworkSpec(SpecModel):
-    """Which network: a built-in name, `package.module:callable` or `path/file.py:callable`."""
+    """Which network: a built-in name, `package.module:callable` or `path/file.py:callable`.
+
+    `label` is what pictures and reports call it.
+    """
 
     factory: str = Field(min_length=1)
     kwargs: dict[str, Any] = Field(default_factory=dict)
+    label: Name | None = None
 
 
 class PointsPlane(SpecModel):
@@ -63,6 +87,7 @@ class PointsPlane(SpecModel):
     weights: tuple[str, ...]
     margin: float | None = Field(default=None, ge=0)
     extent: tuple[float, float, float, float] | None = None
+    labels: Labels | None = None
 
 
 class CurvePlane(SpecModel):
@@ -78,6 +103,7 @@ class CurvePlane(SpecModel):
     curve: Literal["bezier", "chain"] = "bezier"
     margin: float | None = Field(default=None, ge=0)
     extent: Literal["common", "frame"] | tuple[float, float, float, float] | None = None
+    labels: Labels | None = None
 
 
 class RandomPlane(SpecModel):
@@ -87,6 +113,7 @@ class RandomPlane(SpecModel):
     weights: tuple[str, ...]
     seed: int = Field(default=0, ge=0)
     extent: tuple[float, float, float, float] = (-1.0, 1.0, -1.0, 1.0)
+    labels: Labels | None = None
 
 
 class InterpolationPlane(SpecModel):
@@ -96,6 +123,7 @@ class InterpolationPlane(SpecModel):
     weights: tuple[str, ...]
     margin: float | None = Field(default=None, ge=0)
     extent: tuple[float, float] | None = None
+    labels: Labels | None = None
 
 
 PlaneSpec = Annotated[
@@ -106,6 +134,12 @@ _WEIGHTS_WANTED = {
     "curve": ((1, 3), "one curve checkpoint, or start, bend and end"),
     "random": ((1,), "one checkpoint"),
     "interpolation": ((2,), "two checkpoints"),
+}
+_LABELS_WANTED = {
+    "points": (3, "three, one for each of the weights"),
+    "curve": (3, "three, for start, bend and end"),
+    "random": (1, "one"),
+    "interpolation": (2, "two, for start and end"),
 }
 _FILM_WANTED = ((0, 2), "start and end, or none where each frame is a curve checkpoint")
 
@@ -204,10 +238,25 @@ class RefineSpec(SpecModel):
         return None if self.nats is not None else self.tolerance or 0.002
 
 
+def refuse_unit(loss: str, unit: str | None) -> None:
+    """A unit is for losses of the user's own.
+
+    Raises:
+        ValueError: the loss is built in.
+    """
+    known = {"cross_entropy": "its unit is nats", "mse": "it is shown as mean squared error"}
+    if unit is not None and loss in known:
+        raise ValueError(
+            f"unit is {unit!r} with loss: {loss}, of which {known[loss]}; wanted a unit with a "
+            "loss of your own alone. Leave it out"
+        )
+
+
 class EvaluateSpec(SpecModel):
     """What is computed at every grid point."""
 
     loss: str = "cross_entropy"
+    unit: Label | None = None
     quantities: tuple[Quantity, ...] = ("loss", "error", "loss_stderr")
     batch_norm: Literal["recompute", "frozen"] = "recompute"
     precision: Literal["float32", "tf32", "bf16"] = "float32"
@@ -221,6 +270,11 @@ class EvaluateSpec(SpecModel):
         if not quantities or len(set(quantities)) != len(quantities):
             raise ValueError("an empty list or a repeated name; wanted each quantity once")
         return quantities
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        refuse_unit(self.loss, self.unit)
+        return self
 
     @model_validator(mode="after")
     def _tolerating(self) -> Self:
@@ -254,6 +308,7 @@ class RenderSpec(SpecModel):
                 f"plane.weights has {len(plane.weights)} entries; "
                 f"kind: {plane.kind}{with_frames} wants {wanted}"
             )
+        _check_labels(plane)
         if isinstance(plane.extent, str) and not is_film:
             raise ValueError(f"plane.extent is {plane.extent} without frames; wanted four numbers")
         if isinstance(plane.extent, tuple):
@@ -270,6 +325,21 @@ class RenderSpec(SpecModel):
                 f"grid.height is {self.grid.height}; kind: interpolation is a line and wants 1"
             )
         return self
+
+
+def _check_labels(plane: PlaneSpec) -> None:
+    labels = plane.labels
+    if labels is None:
+        return
+    count, wanted = _LABELS_WANTED[plane.kind]
+    if len(labels) != count:
+        raise ValueError(
+            f"plane.labels has {len(labels)} entries; kind: {plane.kind} wants {wanted}"
+        )
+    if len(set(labels)) != count:
+        raise ValueError(
+            f"plane.labels has a name twice ({', '.join(labels)}); wanted different ones"
+        )
 
 
 def read(path: str | Path) -> RenderSpec:

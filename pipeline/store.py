@@ -31,7 +31,7 @@ from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 
-from pipeline import claim, naming, remote
+from pipeline import caption, claim, naming, remote
 from pipeline.errors import LossatlasError, one_line
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.layout import create_arrays, create_coordinates, create_refined_arrays
@@ -40,6 +40,7 @@ from pipeline.plane import Anchor, FrameFacts
 
 FORMAT = 1
 _NOTES = ".lossatlas"
+_WORDS = "words.json"
 _FOLDER_TILES = 250  # below, a listing of its own costs more than it saves
 
 
@@ -340,9 +341,11 @@ class Store:
 
     def anchors(self, frame: int = 0) -> tuple[Anchor, ...]:
         places = np.asarray(self._array("anchor")[frame])
+        names: Sequence[str] = self.attrs["anchors"]
+        labels = self.words["labels"] or [""] * len(names)
         return tuple(
-            Anchor(name, *(float(value) for value in place))
-            for name, place in zip(self.attrs["anchors"], places, strict=True)
+            Anchor(name, float(x), float(y), float(off_plane), label)
+            for name, (x, y, off_plane), label in zip(names, places, labels, strict=True)
         )
 
     def curve(self, frame: int = 0) -> NDArray[np.float64] | None:
@@ -350,6 +353,23 @@ class Store:
         if "curve" not in self.group:
             return None
         return cast("NDArray[np.float64]", self._array("curve")[frame])
+
+    # What things are called
+
+    @cached_property
+    def words(self) -> dict[str, Any]:
+        """What the network, the anchors and the loss's unit are called; see `caption.words`.
+
+        Words decide no number: a later spec of the same render may say others, which are kept in
+        a note.
+        """
+        return caption.words(self.attrs) | (self.read_note(_WORDS) or {})
+
+    def rename(self, words: Mapping[str, Any]) -> None:
+        """Call things by other words from now on."""
+        if words != self.words:
+            self.write_note(_WORDS, words)
+            self.__dict__.pop("words", None)
 
     # Small mutable notes beside the arrays
 
@@ -502,7 +522,7 @@ def _fill(
     with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*onsolidated metadata.*")
         group = remote.open_group(place, "w", attributes=unfinished)
-        create_arrays(group, grid, splits, quantities)
+        create_arrays(group, grid, splits, quantities, caption.words(attributes)["unit"])
         if attributes["refined"]:
             create_refined_arrays(group, grid, splits, quantities)
         create_coordinates(group, grid, splits, frames)

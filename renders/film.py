@@ -50,7 +50,7 @@ class FilmFacts:
         unfinished: how many frames show tiles that are not computed yet.
         left_out: frames in the span that are not shown.
         duration: of the film, seconds.
-        bytes_: of the file.
+        bytes: of the file.
         seconds: it took.
         tone: of all of it.
         preview: whether frames are predicted that will change while a refinement goes on.
@@ -67,7 +67,7 @@ class FilmFacts:
     unfinished: int
     left_out: int
     duration: float
-    bytes_: int
+    bytes: int
     seconds: float
     tone: dict[str, Any]
     preview: bool = False

@@ -220,6 +220,8 @@ def _opened(path: Path, reel: Reel) -> _Manifest:
         "inks": [scene.inks.pen.tolist(), scene.inks.casing.tolist()],
         "sides": dict(scene.sides),
     }
+    shown = [a.shown for a in reel.store.anchors()]
+    made_of["words"] = [shown, scene.facts.measures.get(scene.quantity), scene.facts.own_losses]
     if scene.facts.refinement:
         # A preview goes on, and so may what was finished: to a tighter tolerance.
         made_of["refinement"] = scene.facts.refinement

@@ -201,7 +201,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         f"{phrases.place(out)}: {facts.width:,} × {facts.height:,} pixels, "
         f"{facts.duration:.1f} s at {facts.fps:g} a second from {facts.computed:,} computed"
         f"{between} pictures{_missing(facts.unfinished, facts.left_out, facts.preview)}, "
-        f"{phrases.size(facts.bytes_)}, in {phrases.duration(facts.seconds)}"
+        f"{phrases.size(facts.bytes)}, in {phrases.duration(facts.seconds)}"
     )
     if how["flight"] is None and not facts.interpolated and facts.computed < 3 * facts.fps:
         say("few frames for a film: --interpolate 29 adds smooth ones in between")

@@ -71,7 +71,7 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
     unfinished += PREVIEW if facts["preview"] else ""
     say(
         f"{phrases.place(folder)}/index.html: {facts['layers']} × {facts['width']:,} × "
-        f"{facts['height']:,} pixels, {facts['tiles']:,} tiles, {phrases.size(facts['bytes_'])}"
+        f"{facts['height']:,} pixels, {facts['tiles']:,} tiles, {phrases.size(facts['bytes'])}"
         f"{unfinished}, in {phrases.duration(facts['seconds'])}"
     )
     if facts["library"] == "cdn":

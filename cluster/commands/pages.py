@@ -162,5 +162,5 @@ def report(out: str, facts: Any, as_json: bool) -> None:
     unfinished += PREVIEW if made["preview"] else ""
     say(
         f"{phrases.place(out)}: {made['width']:,} × {made['height']:,} pixels, "
-        f"{phrases.size(made['bytes_'])}{unfinished}, in {phrases.duration(made['seconds'])}"
+        f"{phrases.size(made['bytes'])}{unfinished}, in {phrases.duration(made['seconds'])}"
     )

@@ -110,8 +110,8 @@ def curve(
 ) -> None:
     """Report loss and error along a curve, beside the straight line between its ends.
 
-    SPEC is what `connect` was given, or a render's spec whose plane is of a curve. Batch-norm
-    statistics are recomputed at every point. `ensemble` is the error of the averaged softmax of
+    SPEC is what `connect` was given, or a render's spec whose plane is of a curve. Statistics of
+    batch norms are recomputed at every point. `ensemble` is the error of the averaged softmax of
     the start and the point: where it falls below both, they are different functions.
 
     \b
@@ -139,19 +139,21 @@ def curve(
                 "was given, whose folder has its states. Leave --frame out"
             )
         asked = read(spec)
-        factory, sizes = asked.network.factory, asked.data.splits
+        sizes = asked.data.splits
         report = curve_report.of_render(asked, points, chosen, progress)
     else:
         search = read_connect(spec)
         with contextlib.suppress(LossatlasError):  # the spec's own file may be gone
             trusting.note(materials.named(search, materials.read_codes(search)))
-        factory, sizes = search.network.factory, search.data.splits
-        report = curve_report.of_run(search.out, points, chosen, progress, frame, trust, warn)
+        sizes = search.data.splits
+        report = curve_report.of_run(
+            search.out, points, chosen, progress, frame, search, trust, warn
+        )
     content = report.as_dict()
     if picture is not None:
         from renders.along import write_report
 
-        write_report(content, picture, network=factory, examples=sizes, theme=theme)
+        write_report(content, picture, examples=sizes, theme=theme)
     if as_json:
         show_json(content)
     else:

@@ -49,7 +49,7 @@ def test_status_info_and_verify_of_a_finished_render(
     assert (status["state"], status["tiles_done"], status["driver"]) == ("done", 16, None)
     assert cli.run(["info", store]) == 0
     out = capsys.readouterr().out
-    assert "mlp, 195 parameters" in out
+    assert "MLP, 195 parameters" in out
     assert "batch norm" not in out
     assert cli.run(["info", store, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["fingerprint"]) == 64

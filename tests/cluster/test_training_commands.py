@@ -60,6 +60,8 @@ def test_from_nothing_to_a_report_along_a_curve(
     assert run(["curve", str(folder / "connect.yaml"), "--points", "5", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["t"] == [0, 0.25, 0.5, 0.75, 1]
+    assert (report["network"], report["batch_norm"]) == ("MLP", None)
+    assert report["measures"]["loss"] == "nats per example"
     assert run(["curve", str(folder / "connect.yaml"), "--points", "3"]) == 0
     assert "straight line between its ends" in capsys.readouterr().out
 
@@ -81,7 +83,7 @@ def test_a_report_is_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     with Image.open(out) as picture:
         assert picture.size[0] == 2400
         assert picture.info["Title"] == "MLP along a Bézier curve"
-        assert "64 train examples · no batch norm · 1 bend" in picture.info["Description"]
+        assert "64 train examples · 1 bend" in picture.info["Description"]
     capsys.readouterr()
     assert run(["curve", spec, "--picture", str(folder / "curve.bmp")]) == 2
     assert "wanted .png" in capsys.readouterr().err

@@ -68,6 +68,15 @@ def test_name_and_store_have_defaults(tmp_path: Path) -> None:
         ("evaluate.quantities", ["los"], "evaluate.quantities.0: found 'los'"),
         ("evaluate.batch_norm", "train", "evaluate.batch_norm: found 'train'"),
         ("name", "a/b", "name: found 'a/b'"),
+        ("plane.labels", ["a", "b"], "plane.labels has 2 entries; kind: points wants three"),
+        ("plane.labels", ["a", "b", " a "], "plane.labels has a name twice (a, b, a)"),
+        ("plane.labels", ["a", "b", "c" * 25], "plane.labels.2: found 'ccc"),
+        ("plane.labels", ["a", "b", 3], "plane.labels.2: found 3"),
+        ("network.label", "a\nb", "network.label: found the character U+000A in it; wanted text"),
+        ("network.label", "a\u202eb", "network.label: found the character U+202E in it"),
+        ("network.label", " ", "network.label: found nothing; wanted text of one line"),
+        ("network.label", "a" * 61, "network.label: found 'aaa"),
+        ("evaluate.unit", "mm", "unit is 'mm' with loss: mse, of which it is shown as mean"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, key: str, value: Any, expected: str) -> None:
@@ -83,6 +92,27 @@ def test_what_is_wrong_is_named(tmp_path: Path, key: str, value: Any, expected: 
         spec.read(path)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("plane", "labels"),
+    [
+        ({"kind": "points", "weights": ["a", "b", "c"]}, ["SGD", "Adam", "RMSprop"]),
+        ({"kind": "curve", "weights": ["a", "b", "c"]}, ["end", "start", "ネット"]),
+        ({"kind": "curve", "frames": "f/"}, ["a", "b", "c"]),
+        ({"kind": "random", "weights": ["a"]}, ["best"]),
+    ],
+)
+def test_anchors_have_labels_on_every_kind_of_plane(
+    bowl: Callable[..., RenderSpec], plane: dict[str, Any], labels: list[str]
+) -> None:
+    assert bowl(plane=plane | {"labels": labels}).plane.labels == tuple(labels)
+    with pytest.raises(SpecError, match="plane.labels has 4 entries"):
+        bowl(plane=plane | {"labels": ["1", "2", "3", "4"]})
+
+
+def test_a_loss_of_ones_own_has_a_unit(bowl: Callable[..., RenderSpec]) -> None:
+    assert bowl(evaluate={"loss": "own.py:loss", "unit": " mm² "}).evaluate.unit == "mm²"
 
 
 def test_margin_and_extent_together_are_refused(bowl: Callable[..., RenderSpec]) -> None:
