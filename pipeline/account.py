@@ -12,6 +12,11 @@ from pipeline.audit import Certificate
 from pipeline.course import Course
 from pipeline.spec import RefineSpec
 
+_VOID = (
+    "void: an earlier version compared predictions by logarithms that values of 0 or less do not "
+    "have; lossatlas resume refines further and audits again"
+)
+
 
 @dataclass(frozen=True)
 class Account:
@@ -22,6 +27,8 @@ class Account:
         asked: what predictions are held to; None where everything is evaluated.
         certificate: of the last audit for `asked`; None before one is finished.
         final: whether what is predicted stays so; before that, everything here is of a preview.
+        without_log: the quantities and splits that a log scale was asked for and not used.
+        is_void: whether a certificate of an earlier version says nothing of them, and is left out.
     """
 
     points: int
@@ -29,6 +36,8 @@ class Account:
     asked: RefineSpec | None
     certificate: Certificate | None
     final: bool
+    without_log: tuple[tuple[str, str], ...] = ()
+    is_void: bool = False
 
     @classmethod
     def of(cls, course: Course | None, points: int, evaluated: int, final: bool) -> Account:
@@ -38,7 +47,10 @@ class Account:
         audits = _audits(course)
         now = len(course.asked) - 1
         certificate = audits[-1][1] if audits and audits[-1][0] == now else None
-        return cls(points, evaluated, course.asked[-1], certificate, final)
+        if course.is_void:
+            certificate = None
+        asked, without_log = course.asked[-1], course.without_log
+        return cls(points, evaluated, asked, certificate, final, without_log, course.is_void)
 
     @property
     def share(self) -> float:
@@ -51,8 +63,13 @@ class Account:
             return [("points", f"all {self.points:,} evaluated, none predicted")]
         share = f"{self.evaluated:,} of {self.points:,} evaluated, {percent(self.share)}"
         out = [("points", f"{share}; the rest is predicted" if self.final else f"{share} so far")]
+        if self.without_log:
+            fields = ", ".join(" of ".join(each) for each in self.without_log)
+            out.append(("scale", f"linear, not log: values of 0 or less were found ({fields})"))
         if self.certificate is not None:
             out.append(("audit", sentence(self.asked, self.certificate)))
+        if self.is_void:
+            out.append(("audit", _VOID))
         return out
 
     def small_print(self) -> str:
@@ -81,6 +98,8 @@ class Account:
             "asked": self.asked and self.asked.model_dump(mode="json"),
             "certificate": self.certificate and self.certificate.as_dict(),
             "final": self.final,
+            "without_log": [" of ".join(each) for each in self.without_log],
+            "void": self.is_void,
         }
 
 

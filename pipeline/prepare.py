@@ -26,7 +26,7 @@ from pipeline.grid import Extent, Grid
 from pipeline.losses import available_quantities
 from pipeline.plane import FrameFacts, Plane, Vector
 from pipeline.precision import DEFAULT_TOLERANCE
-from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, parse
+from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, stored
 from pipeline.store import Store, StoreError
 from pipeline.task import RenderInputs, build_network, evaluator
 from pipeline.usercode import UserCode
@@ -132,7 +132,7 @@ def prepare_resume(store: Store) -> Prepared:
     Raises:
         PrepareError: a checkpoint or the data is no longer what the render began with.
     """
-    spec = parse(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
+    spec = stored(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
     codes = Codes(**{name: _code_of(facts) for name, facts in store.attrs["code"].items()})
     prepared = prepare(spec, codes)
     changed = differences(store.attrs["parts"], prepared.parts)

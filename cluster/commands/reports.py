@@ -99,9 +99,10 @@ def _refined(store: Store) -> dict[str, str]:
     asked, found = account.asked, account.certificate
     rows = {}
     if asked is not None:
+        scale = "linear" if account.without_log else asked.space
         error = f" (error: {asked.error:g})" if "error" in store.quantities else ""
         rows["refine"] = (
-            f"predicted within {tolerated(asked)}{error}, compared on a {asked.space} scale; at "
+            f"predicted within {tolerated(asked)}{error}, compared on a {scale} scale; at "
             f"most {100 * asked.beyond:g} % beyond, at {100 * asked.confidence:g} % confidence"
         )
     rows |= dict(account.rows())
