@@ -13,6 +13,11 @@ from pipeline.caption import amount
 from pipeline.course import Course
 from pipeline.spec import RefineSpec
 
+_VOID = (
+    "void: an earlier version compared predictions by logarithms that values of 0 or less do not "
+    "have; lossatlas resume refines further and audits again"
+)
+
 
 @dataclass(frozen=True)
 class Account:
@@ -24,6 +29,8 @@ class Account:
         certificate: of the last audit for `asked`; None before one is finished.
         final: whether what is predicted stays so; before that, everything here is of a preview.
         unit: of the loss, empty where it has none.
+        without_log: the quantities and splits that a log scale was asked for and not used.
+        is_void: whether a certificate of an earlier version says nothing of them, and is left out.
     """
 
     points: int
@@ -32,6 +39,8 @@ class Account:
     certificate: Certificate | None
     final: bool
     unit: str
+    without_log: tuple[tuple[str, str], ...] = ()
+    is_void: bool = False
 
     @classmethod
     def of(
@@ -43,7 +52,10 @@ class Account:
         audits = _audits(course)
         now = len(course.asked) - 1
         certificate = audits[-1][1] if audits and audits[-1][0] == now else None
-        return cls(points, evaluated, course.asked[-1], certificate, final, unit)
+        if course.is_void:
+            certificate = None
+        asked, without_log = course.asked[-1], course.without_log
+        return cls(points, evaluated, asked, certificate, final, unit, without_log, course.is_void)
 
     @property
     def share(self) -> float:
@@ -56,8 +68,13 @@ class Account:
             return [("points", f"all {self.points:,} evaluated, none predicted")]
         share = f"{self.evaluated:,} of {self.points:,} evaluated, {percent(self.share)}"
         out = [("points", f"{share}; the rest is predicted" if self.final else f"{share} so far")]
+        if self.without_log:
+            fields = ", ".join(" of ".join(each) for each in self.without_log)
+            out.append(("scale", f"linear, not log: values of 0 or less were found ({fields})"))
         if self.certificate is not None:
             out.append(("audit", sentence(self.asked, self.certificate, self.unit)))
+        if self.is_void:
+            out.append(("audit", _VOID))
         return out
 
     def small_print(self) -> str:
@@ -86,6 +103,8 @@ class Account:
             "asked": self.asked and self.asked.model_dump(mode="json"),
             "certificate": self.certificate and self.certificate.as_dict(),
             "final": self.final,
+            "without_log": [" of ".join(each) for each in self.without_log],
+            "void": self.is_void,
         }
 
 

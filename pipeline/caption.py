@@ -149,8 +149,9 @@ def own_losses(attrs: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]
 
     Returns:
         One phrase an anchor, of the split where the two are furthest apart: `end: 3.49 here, 1.08
-        with its own statistics`.
+        with its own statistics`, or `buffers` where they are not batch norms' statistics alone.
     """
+    what = "buffers" if buffers(attrs) else "statistics"
     noted: Sequence[Mapping[str, Any]] = (attrs.get("network") or {}).get("own_losses") or ()
     several = len({entry.get("split") for entry in noted}) > 1
     worst: dict[str, Mapping[str, Any]] = {}
@@ -158,7 +159,7 @@ def own_losses(attrs: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]
         worst.setdefault(str(entry["anchor"]), entry)
     return [
         f"{labels.get(anchor, anchor)}{_aside(str(entry['split'])) if several else ''}: "
-        f"{_figure(entry['loss'])} here, {_figure(entry['own'])} with its own statistics"
+        f"{_figure(entry['loss'])} here, {_figure(entry['own'])} with its own {what}"
         for anchor, entry in worst.items()
     ]
 

@@ -27,7 +27,7 @@ from pipeline.grid import Extent, Grid
 from pipeline.losses import available_quantities
 from pipeline.plane import FrameFacts, Plane, Vector
 from pipeline.precision import DEFAULT_TOLERANCE
-from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, parse
+from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec
 from pipeline.store import Store, StoreError
 from pipeline.task import RenderInputs, build_network, evaluator, problem_of
 from pipeline.trust import Codes
@@ -165,7 +165,7 @@ def recorded(store: Store) -> tuple[RenderSpec, Codes]:
     Raises:
         UserCodeError: the code is not what its digest and the store's fingerprint say.
     """
-    spec = parse(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
+    spec = stored(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
     facts, loss = store.attrs, spec.evaluate.loss
     return spec, trust.recorded(facts, spec.network, spec.data, loss, store.url)
 

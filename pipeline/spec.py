@@ -16,17 +16,21 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from pipeline import naming
+from pipeline.audit import least_sample
 from pipeline.errors import LossatlasError, one_line
 from pipeline.place import check
 from pipeline.place import is_url as is_url
 
 Quantity = Literal["loss", "error", "loss_stderr"]
 Model = TypeVar("Model", bound=BaseModel)
+# In the context of what is validated: it comes from a store, and was accepted when that was made.
+_STORED = "stored"
 
 
 class SpecError(LossatlasError):
@@ -221,11 +225,18 @@ class RefineSpec(SpecModel):
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _complete(self, info: ValidationInfo) -> Self:
         if self.nats is not None and self.tolerance is not None:
             raise ValueError("refine has both tolerance and nats; wanted one of them")
         if self.nats is not None and self.scale == "log":
             raise ValueError("refine has nats with scale: log; wanted scale: linear, or tolerance")
+        least = least_sample(self.beyond, self.confidence)
+        if self.audit < least and not (info.context or {}).get(_STORED):
+            raise ValueError(
+                f"refine.audit is {self.audit:,}: so few points can never show beyond: "
+                f"{self.beyond:g} at {100 * self.confidence:g} % confidence, even if none of them "
+                f"is off; wanted audit: {least:,} or more, or a larger beyond"
+            )
         return self
 
     @property
@@ -365,6 +376,20 @@ def parse(content: dict[str, Any], where: str = "spec") -> RenderSpec:
     return validate(RenderSpec, content, where)
 
 
+def stored(content: dict[str, Any], where: str) -> RenderSpec:
+    """The spec in a store, which an earlier version may have accepted that knew fewer mistakes.
+
+    Raises:
+        SpecError: as for `parse`.
+    """
+    return validate(RenderSpec, content, where, {_STORED: True})
+
+
+def stored_refine(content: dict[str, Any]) -> RefineSpec:
+    """The same of `evaluate.refine` alone."""
+    return RefineSpec.model_validate(content, context={_STORED: True})
+
+
 def read_yaml(path: Path, keys: str) -> dict[str, Any]:
     """The top-level mapping of a YAML file.
 
@@ -390,14 +415,19 @@ def read_yaml(path: Path, keys: str) -> dict[str, Any]:
     return content
 
 
-def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
+def validate(
+    model: type[Model],
+    content: dict[str, Any],
+    where: str,
+    context: dict[str, Any] | None = None,
+) -> Model:
     """Check `content` against `model`, a kind of spec.
 
     Raises:
         SpecError: a key or value is wrong; `where` says in which file.
     """
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context=context)
     except ValidationError as error:
         raise SpecError(f"{where}: {'; '.join(_explain(error, model))}") from None
 

@@ -250,6 +250,7 @@ class StepRenderer(TileRenderer):
         evaluated = self._at(step.frame, y, x)
         worked = time.perf_counter()
         kind = course.passes[step.number].kind
+        self._refined.note_log(course, step, evaluated)
         if kind == "audit" and len(y):
             self._refined.note_audit(course, step, y, x, evaluated)
         if kind == "compose":

@@ -115,9 +115,10 @@ def _refined(store: Store) -> dict[str, str]:
     asked, found = account.asked, account.certificate
     unit, rows = store.words["unit"], {}
     if asked is not None:
+        scale = "linear" if account.without_log else asked.space
         error = f" (error: {asked.error:g})" if "error" in store.quantities else ""
         rows["refine"] = (
-            f"predicted within {tolerated(asked, unit)}{error}, compared on a {asked.space} scale; "
+            f"predicted within {tolerated(asked, unit)}{error}, compared on a {scale} scale; "
             f"at most {100 * asked.beyond:g} % beyond, at {100 * asked.confidence:g} % confidence"
         )
     rows |= dict(account.rows())

@@ -36,6 +36,24 @@ def test_a_spec_survives_json(bowl: Callable[..., RenderSpec]) -> None:
     assert spec.parse(read.model_dump(mode="json")) == read
 
 
+def test_an_audit_that_can_never_pass_is_refused(bowl: Callable[..., RenderSpec]) -> None:
+    with pytest.raises(SpecError) as told:
+        bowl(evaluate={"loss": "mse", "refine": {"audit": 300}})
+    assert (
+        "evaluate.refine: refine.audit is 300: so few points can never show beyond: 0.002 at 95 % "
+        "confidence, even if none of them is off; wanted audit: 1,497 or more, or a larger beyond"
+    ) in str(told.value)
+    with pytest.raises(SpecError, match=r"audit is 1,496: .* wanted audit: 1,497"):
+        bowl(evaluate={"loss": "mse", "refine": {"audit": 1496}})
+    fine = bowl(evaluate={"loss": "mse", "refine": {"audit": 1497}})
+    # What a store was begun with is not refused now.
+    content = fine.model_dump(mode="json")
+    content["evaluate"]["refine"]["audit"] = 300
+    with pytest.raises(SpecError):
+        spec.parse(content)
+    assert spec.stored(content, "a.zarr").evaluate.refine == spec.stored_refine({"audit": 300})
+
+
 def test_name_and_store_have_defaults(tmp_path: Path) -> None:
     path = write_bowl(tmp_path / "b")
     content = yaml.safe_load(path.read_text())
