@@ -91,7 +91,8 @@ def resume_as_job(run: str, address: str, trust: str | None, how: dict[str, Any]
     if store.refined:
         steps.check(selection)
     code = prepare.code_in(store)
-    trusting.require(store.url, code, trust, warn)
+    if not steps.finished(store):
+        trusting.require(store.url, code, trust, warn)
     jobs = connected(address)
     _refuse_if_driven(jobs, store)
     _start(jobs, store, code, how, how["quiet"])
