@@ -27,7 +27,7 @@ from pipeline.grid import Extent, Grid
 from pipeline.losses import available_quantities
 from pipeline.plane import FrameFacts, Plane, Vector
 from pipeline.precision import DEFAULT_TOLERANCE
-from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec
+from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, stored
 from pipeline.store import Store, StoreError
 from pipeline.task import RenderInputs, build_network, evaluator, problem_of
 from pipeline.trust import Codes

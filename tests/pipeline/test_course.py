@@ -207,8 +207,8 @@ def test_what_an_earlier_version_decided_goes_on_as_it_was(store: Store, low: fl
     composed = as_main_wrote_it(store, begun.audited(certificate(0, 0.0), 0))
     assert composed.is_void == (low <= 0)
     assert composed.satisfies(ASKED) == (low > 0)
-    assert (Account.of(composed, 9, 3, True).certificate is None) == (low <= 0)
-    assert ("void" in str(Account.of(composed, 9, 3, True).rows())) == (low <= 0)
+    assert (Account.of(composed, 9, 3, True, "nats").certificate is None) == (low <= 0)
+    assert ("void" in str(Account.of(composed, 9, 3, True, "nats").rows())) == (low <= 0)
     again = composed.asking(ASKED)
     assert not again.is_void
     assert spaces(again, again.last) == {"linear" if low <= 0 else "log"}
