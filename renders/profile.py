@@ -17,7 +17,7 @@ from renders.spline import coefficients, evaluate
 from renders.sprite import Sprite, Sprites, rectangle
 from renders.stroke import Stroke
 from renders.surface import Provenance, Surface
-from renders.text import Type, cap_height, text_sprite
+from renders.text import Type, cap_height, text_sprite, text_width
 from renders.theme import Theme
 from renders.ticks import label, spread_ticks
 from renders.tone import Tone
@@ -119,7 +119,7 @@ def _stations(surface: Surface, plot: Projection, theme: Theme, u: float) -> lis
         line = Box(round(x - 0.5 * u), plot.at.y, max(1, round(u)), plot.at.height)
         sprites.append(rectangle(line, rgb(theme.muted), 0.6))
         name, kind = anchor_lettering(anchor, 15 * u)
-        right = x + 40 * u > plot.at.right
+        right = x + text_width(name, kind) + 14 * u > plot.at.right
         side = -7 * u if right else 7 * u
         base = plot.at.y + 20 * u
         ink = rgb(theme.ink)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SPLIT = click.option("--split", help="Whose numbers; default: the one that calibrates batch norm.")
+SPLIT = click.option("--split", help="Whose numbers; default: the first split's.")
 LIMITS = click.option(
     "--limits",
     type=(float, float),

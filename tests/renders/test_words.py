@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from renders import scene as scenes
 from renders import webmap
 from renders.along import write_report
 from renders.box import Box
-from renders.frames import export_frames
+from renders.film import FilmFacts
+from renders.frames import FramesFacts, export_frames
 from renders.layout import layout_for
 from renders.moment import readings
 from renders.page import Style, small_print, small_print_sprites, subtitle_of, title_sprites
+from renders.poster import PosterFacts
 from renders.reel import open_reel
 from renders.scene import Scene
 from renders.sprite import Sprite
@@ -212,3 +214,9 @@ def test_a_film_tells_own_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "with its own statistics" in told
     assert "with its own statistics" not in quiet
     assert scene.facts.own_losses == "end: 3.49 here, 1.08 with its own statistics"
+
+
+def test_no_key_of_json_ends_in_an_underscore() -> None:
+    for facts in (PosterFacts, webmap.WebMapFacts, FilmFacts, FramesFacts):
+        names = [field.name for field in fields(facts)]
+        assert not [name for name in names if name.endswith("_")]
