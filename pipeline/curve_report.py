@@ -215,10 +215,19 @@ def of_render(
     for name, buffer in net.named_buffers():
         if name in saved:
             buffer.copy_(saved[name])
-    splits = {s.name: (s.inputs, s.targets) for s in data.load(spec.data, None, spec.evaluate.loss)}
+    loaded = data.load(spec.data, None, spec.evaluate.loss)
+    subsamples = data.ordered(loaded, spec.calibrating)
+    splits = {s.name: (s.inputs, s.targets) for s in subsamples}
     custom = materials.read_loss(spec.evaluate.loss)
     material = Material(
-        spec.network.factory, spec.network.kwargs, code, spec.evaluate.loss, custom, splits, None
+        spec.network.factory,
+        spec.network.kwargs,
+        code,
+        spec.evaluate.loss,
+        custom,
+        splits,
+        spec.calibrating,
+        None,
     )
     found = Curve(spec.plane.curve, tuple(flat))
     return along(found, net, splits, points, material.loss_function(), device, on_progress)
@@ -250,7 +259,7 @@ def along(
     """
     if points < 2:
         raise ReportError(f"{points} points along the curve; wanted at least 2, its ends")
-    recomputed = "batch norm recomputed at every point"
+    recomputed = f"batch norm recomputed at every point, over the {next(iter(splits))} split"
     batch_norm = recomputed if has_batch_norm(network) else "no batch norm"
     measure = _Measure(network, splits, loss, device)
     start, end = (point.astype(np.float64) for point in (curve.points[0], curve.points[-1]))

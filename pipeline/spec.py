@@ -136,6 +136,11 @@ class DataSpec(SpecModel):
     seed: int = Field(default=0, ge=0)
     normalise: NormaliseSpec | None = None
 
+    @property
+    def leading(self) -> str:
+        """The split that trains, or calibrates, where none is named: `train`, else the first."""
+        return "train" if "train" in self.splits else next(iter(self.splits))
+
 
 class RefineSpec(SpecModel):
     """Which points need not be evaluated, and how sure that has to be.
@@ -180,11 +185,16 @@ class RefineSpec(SpecModel):
 
 
 class EvaluateSpec(SpecModel):
-    """What is computed at every grid point."""
+    """What is computed at every grid point.
+
+    `calibrate` names the split whose statistics batch norms use; `RenderSpec.calibrating` is what
+    that comes to where nothing is said.
+    """
 
     loss: str = "cross_entropy"
     quantities: tuple[Quantity, ...] = ("loss", "error", "loss_stderr")
     batch_norm: Literal["recompute", "frozen"] = "recompute"
+    calibrate: str | None = None
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     compile: bool = False
     tolerance: float | None = Field(default=None, gt=0)
@@ -196,6 +206,15 @@ class EvaluateSpec(SpecModel):
         if not quantities or len(set(quantities)) != len(quantities):
             raise ValueError("an empty list or a repeated name; wanted each quantity once")
         return quantities
+
+    @model_validator(mode="after")
+    def _calibrated(self) -> Self:
+        if self.calibrate is not None and self.batch_norm == "frozen":
+            raise ValueError(
+                f"calibrate is {self.calibrate} with batch_norm: frozen, which computes no "
+                "statistics; wanted it with recompute. Leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tolerating(self) -> Self:
@@ -244,7 +263,17 @@ class RenderSpec(SpecModel):
             raise ValueError(
                 f"grid.height is {self.grid.height}; kind: interpolation is a line and wants 1"
             )
+        if self.calibrating not in self.data.splits:
+            raise ValueError(
+                f"evaluate.calibrate is {self.calibrating}; wanted one of data.splits: "
+                f"{', '.join(self.data.splits)}"
+            )
         return self
+
+    @property
+    def calibrating(self) -> str:
+        """The split that calibrates batch norm, where its statistics are recomputed."""
+        return self.evaluate.calibrate or self.data.leading
 
 
 def read(path: str | Path) -> RenderSpec:
