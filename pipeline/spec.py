@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -41,6 +42,28 @@ class NetworkSpec(SpecModel):
 
     factory: str = Field(min_length=1)
     kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("kwargs")
+    @classmethod
+    def _plain(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Only what a store can keep: a resumed render builds its network from that."""
+        parts: list[tuple[str, Any]] = list(kwargs.items())
+        met = set()
+        for name, value in parts:  # which grows
+            if id(value) in met:
+                continue
+            met.add(id(value))
+            match value:
+                case dict():
+                    parts += [(f"{name}.{key}", each) for key, each in value.items()]
+                case list():
+                    parts += [(f"{name}[{place}]", each) for place, each in enumerate(value)]
+                case bytes() | set() | date():
+                    raise ValueError(
+                        f"{name} is a {type(value).__name__}; wanted text, numbers, true, false, "
+                        "null, lists and mappings. Put it in quotes"
+                    )
+        return kwargs
 
 
 class PointsPlane(SpecModel):
@@ -319,6 +342,8 @@ def read_yaml(path: Path, keys: str) -> dict[str, Any]:
         content = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise SpecError(f"{path} is not YAML: {one_line(error)}") from None
+    except RecursionError:
+        raise SpecError(f"{path} is nested too deeply; wanted a YAML spec. Flatten it") from None
     if not isinstance(content, dict):
         raise SpecError(f"{path} holds {type(content).__name__}; wanted keys such as {keys}")
     return content
@@ -376,16 +401,37 @@ def absolute_callable(name: str, folder: Path, path_by_itself: bool = False) -> 
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses a key written twice (plain YAML keeps the last one in silence)."""
+    """YAML that refuses what plain YAML takes in silence: a key written twice, and an alias of a
+    part inside that part.
+    """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = {str(key) for key in keys if keys.count(key) > 1}
-        if repeated:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{', '.join(sorted(repeated))} is written twice", node.start_mark
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._open: list[str] = []  # the anchors of the parts that are being read
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if not isinstance(event, yaml.AliasEvent):
+            self._open.append(getattr(event, "anchor", None) or "")
+            node = super().compose_node(parent, index)
+            self._open.pop()
+            return node
+        if event.anchor in self._open:
+            raise yaml.composer.ComposerError(
+                None, None, f"*{event.anchor} stands inside of &{event.anchor}", event.start_mark
             )
-        return super().construct_mapping(node, deep)
+        return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node: Any = super().compose_mapping_node(anchor)
+        # Here, before merge keys (<<) bring in what may be written once more.
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        repeated = sorted({key[1] for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise yaml.composer.ComposerError(
+                None, None, f"{', '.join(repeated)} is written twice", node.start_mark
+            )
+        return node
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
