@@ -416,9 +416,10 @@ class _StrictLoader(yaml.SafeLoader):
             node = super().compose_node(parent, index)
             self._open.pop()
             return node
-        if event.anchor in self._open:
+        anchor, mark = str(event.anchor), typing.cast("Any", event.start_mark)
+        if anchor in self._open:
             raise yaml.composer.ComposerError(
-                None, None, f"*{event.anchor} stands inside of &{event.anchor}", event.start_mark
+                None, None, f"*{anchor} stands inside of &{anchor}", mark
             )
         return super().compose_node(parent, index)
 
