@@ -36,7 +36,7 @@ class CurveSpec(SpecModel):
 
 
 class TrainSpec(SpecModel):
-    """Stochastic gradient descent on the first split of the data.
+    """Stochastic gradient descent on the split `train`, or else the first of the data.
 
     `lr` is held for the first half of the epochs, falls linearly to its hundredth until nine
     tenths, and stays there. `augment: crop-flip` pads each image by 4 pixels of black, cuts it

@@ -234,10 +234,19 @@ def of_render(
     net = network.build(spec.network.factory, spec.network.kwargs, code)
     loaded = load_weights(spec, net)
     flat = tuple(checkpoint.weights(state, net) for _, state in loaded)
-    splits = {s.name: (s.inputs, s.targets) for s in data.load(spec.data, None, spec.evaluate.loss)}
+    subsamples = data.load(spec.data, None, spec.evaluate.loss)
+    subsamples = data.ordered(subsamples, spec.calibrating)
+    splits = {s.name: (s.inputs, s.targets) for s in subsamples}
     custom = materials.read_loss(spec.evaluate.loss)
     material = Material(
-        spec.network.factory, spec.network.kwargs, code, spec.evaluate.loss, custom, splits, None
+        spec.network.factory,
+        spec.network.kwargs,
+        code,
+        spec.evaluate.loss,
+        custom,
+        splits,
+        spec.calibrating,
+        None,
     )
     known = [
         Known(name, file, state)
@@ -263,7 +272,8 @@ def _checked(
     """
     net, loss = material.network(), material.loss_function()
     buffers = checkpoint.buffers(known[0].state, net)
-    problem = Problem(material.network, buffers, material.splits, loss, "recompute")
+    calibrate = next(iter(material.splits))
+    problem = Problem(material.network, buffers, material.splits, calibrate, loss, "recompute")
     crosscheck(problem, problem.evaluator(), known)
     for name, buffer in net.named_buffers():
         if name in buffers:
@@ -277,7 +287,7 @@ def _label(spec: RenderSpec | ConnectSpec, net: nn.Module) -> str:
 
 
 def _measures(material: Material, unit: str | None) -> dict[str, str]:
-    positions = data.positions(material.first[1])
+    positions = data.positions(material.training[1])
     return caption.measures(material.loss, caption.loss_unit(material.loss, unit, positions))
 
 
@@ -307,7 +317,8 @@ def along(
     """
     if points < 2:
         raise ReportError(f"{points} points along the curve; wanted at least 2, its ends")
-    batch_norm = "batch norm recomputed at every point" if has_batch_norm(network) else None
+    recomputed = f"batch norm recomputed at every point, over the {next(iter(splits))} split"
+    batch_norm = recomputed if has_batch_norm(network) else None
     measure = _Measure(network, splits, loss, device)
     start, end = (point.astype(np.float64) for point in (curve.points[0], curve.points[-1]))
     t = np.linspace(0.0, 1.0, points)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -65,6 +66,11 @@ def load(
     """
     open_split = opener(spec, code)
     return tuple(_subsample(open_split(name), name, spec, loss) for name in spec.splits)
+
+
+def ordered(subsamples: Sequence[Subsample], first: str) -> tuple[Subsample, ...]:
+    """The split `first` before the others by name: YAML's mappings have no order to keep."""
+    return tuple(sorted(subsamples, key=lambda each: (each.name != first, each.name)))
 
 
 def source_code(spec: DataSpec) -> UserCode | None:

@@ -89,12 +89,14 @@ class Evaluator:
 
     Args:
         network: any module whose forward takes the data's inputs; taken over, and changed.
-        splits: name → inputs (n, …) and targets (n, …), the calibrating split first.
+        splits: name → inputs (n, …) and targets (n, …).
         quantities: among loss, error and loss_stderr.
         loss: outputs, targets → one value an example (n,).
         batch_norm: `recompute`: at every point each batch norm uses the exact population mean
-            and variance over the first split at those weights. `frozen`: its running statistics.
+            and variance over the split `calibrate` at those weights. `frozen`: its running
+            statistics.
         device: where to compute.
+        calibrate: by default the first of `splits`.
         chunk: how many examples go through the network at once; by default what fits the cache.
         precision, compiled: what the network computes in, and whether torch compiles it
             (`pipeline.compiled`); whether what comes out is good enough is for the caller to find
@@ -114,6 +116,7 @@ class Evaluator:
         batch_norm: Literal["recompute", "frozen"] = "recompute",
         device: str = "cpu",
         chunk: int | None = None,
+        calibrate: str | None = None,
         precision: Precision = "float32",
         compiled: bool = False,
         record: bool = True,
@@ -128,6 +131,7 @@ class Evaluator:
             Examples(name, _inputs(inputs).to(self._device), torch.tensor(targets).to(self._device))
             for name, (inputs, targets) in splits.items()
         ]
+        self._calibrating = list(splits).index(calibrate) if calibrate is not None else 0
         self._statistics = Statistics(self._device)
         self._recompute = batch_norm == "recompute" and has_batch_norm(network)
         network = network.eval().requires_grad_(False).to(self._device)
@@ -199,14 +203,15 @@ class Evaluator:
         self.chunk = size
         self.group = self._group_size(size)
         self._chunks = [split.chunks(size) for split in self._splits]
-        self._threads = ThreadPoolExecutor(max_workers=len(self._chunks[0]))
+        calibrating = self._chunks[self._calibrating]
+        self._threads = ThreadPoolExecutor(max_workers=len(calibrating))
         self._here = Recorded(self._at_weights_in_place, self._recorder())
 
     def _recorder(self) -> Record | None:
         # A loss of the user's may do more than compute, and chunks in lockstep have threads of
         # their own, which a graph does not follow.
         is_ours = self._loss in (cross_entropy, mean_squared_error)
-        in_lockstep = self._recompute and len(self._chunks[0]) > 1
+        in_lockstep = self._recompute and len(self._chunks[self._calibrating]) > 1
         # What a change of mode makes anew is not where the recording reads it.
         if not self._record or not is_ours or in_lockstep or self._has_modes:
             return None
@@ -282,9 +287,12 @@ class Evaluator:
 
     def _pass(self, each: Callable[[Examples], T]) -> list[list[T]]:
         """`each` of every chunk, in a list for every split, at the weights in place."""
-        first, *others = self._chunks
-        passed = [self._calibrate(first, each) if self._recompute else self._apply(first, each)]
-        return passed + [self._apply(chunks, each) for chunks in others]
+        first = self._calibrating
+        calibrated = self._calibrate(self._chunks[first], each) if self._recompute else None
+        return [
+            calibrated if calibrated is not None and place == first else self._apply(chunks, each)
+            for place, chunks in enumerate(self._chunks)
+        ]
 
     def _calibrate(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
         def task(chunk: Examples, meet: Meet) -> T:

@@ -143,9 +143,16 @@ def create_refined_arrays(
 
 
 def create_coordinates(
-    group: zarr.Group, grid: Grid, splits: Sequence[str], frames: Sequence[FrameFacts]
+    group: zarr.Group,
+    grid: Grid,
+    splits: Sequence[str],
+    frames: Sequence[FrameFacts],
+    calibrate: str | None = None,
 ) -> None:
-    """Axes, names and geometry: what labels the quantities."""
+    """Axes, names and geometry: what labels the quantities.
+
+    `calibrate` is the split that calibrates batch norm; None where none does.
+    """
     extents = np.array(
         [(f.extent.x0, f.extent.x1, f.extent.y0, f.extent.y1) for f in frames], float
     )
@@ -161,7 +168,7 @@ def create_coordinates(
             "split",
             np.array(splits, dtype=np.dtypes.StringDType()),
             ("split",),
-            {"long_name": "data split"},
+            {"long_name": "data split"} | ({"calibrates": calibrate} if calibrate else {}),
         ),
         ("extent", extents, ("frame", "bound"), {"long_name": "x0, x1, y0, y1 of the frame"}),
         (

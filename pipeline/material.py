@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from pipeline.data import Subsample
 from pipeline.descent import generator, private_random_numbers, seed_torch
 from pipeline.evaluate import Evaluator
 from pipeline.fingerprint import digest_of_parts
-from pipeline.folder import TrainingError
+from pipeline.folder import TrainingError, described
 from pipeline.losses import LossFunction, available_quantities, fitted, loss_function
 from pipeline.spec import NormaliseSpec
 from pipeline.trust import Codes, Named
@@ -37,7 +38,8 @@ class Material:
     Attributes:
         factory, kwargs, network_code: what `network.build` takes.
         loss, loss_code: the name in the spec, and the user's code behind it.
-        splits: name → inputs (n, …) and targets (n, …); the first one trains.
+        splits: name → inputs (n, …) and targets (n, …), the one that trains first.
+        trains: its name.
         normalise: of the data; None for none.
     """
 
@@ -47,12 +49,13 @@ class Material:
     loss: str
     loss_code: UserCode | None
     splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
+    trains: str
     normalise: NormaliseSpec | None
 
     @property
-    def first(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def training(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         """Inputs (n, …) and targets (n, …) of the split that trains."""
-        return next(iter(self.splits.values()))
+        return self.splits[self.trains]
 
     def network(self) -> nn.Module:
         """The network with the factory's weights, on the CPU, in eval mode."""
@@ -100,13 +103,14 @@ def load_material(
 
     Returns:
         The material, a network, and the parts of a fingerprint: what decides the numbers. Only
-        the first split does; the others are for reports.
+        the split that trains does; the others are for reports.
 
     Raises:
         LossatlasError: one line on whatever is missing or does not fit.
     """
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
-    subsamples = data.load(spec.data, codes.data, spec.loss)
+    trains = training_split(spec)
+    subsamples = data.ordered(data.load(spec.data, codes.data, spec.loss), trains)
     material = Material(
         factory=spec.network.factory,
         kwargs=spec.network.kwargs,
@@ -114,6 +118,7 @@ def load_material(
         loss=spec.loss,
         loss_code=codes.loss,
         splits={s.name: (s.inputs, s.targets) for s in subsamples},
+        trains=trains,
         normalise=spec.data.normalise,
     )
     first = subsamples[0]
@@ -133,6 +138,19 @@ def load_material(
         "frames": spec.frames.model_dump(mode="json") if spec.frames else None,
     }
     return material, net, parts
+
+
+def training_split(spec: ConnectSpec | FitSpec) -> str:
+    """The split that trains: `train` where there is one, else the first.
+
+    A training that has begun goes on with the split that it began with.
+    """
+    try:
+        parts = described(Path(spec.out)).get("parts", {})
+    except TrainingError:  # none has begun, or its folder is refused where it is claimed
+        parts = {}
+    begun = (name for name in spec.data.splits if name != "normalise" and f"data.{name}" in parts)
+    return next(begun, spec.data.leading)
 
 
 def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -> dict[str, Any]:

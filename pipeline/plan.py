@@ -58,7 +58,7 @@ class Plan:
     parameters: int
     batch_norm: str | None
     buffers: str | None
-    own_losses: tuple[dict[str, Any], ...]
+    own_losses: tuple[str, ...]
     quantities: tuple[str, ...]
     workers: int
     device: str
@@ -143,7 +143,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         parameters=prepared.facts["network"]["parameters"],
         batch_norm=prepared.facts["network"]["batch_norm"],
         buffers=prepared.facts["network"]["buffers"],
-        own_losses=tuple(prepared.facts["network"]["own_losses"]),
+        own_losses=prepared.own_losses,
         quantities=prepared.inputs.quantities,
         workers=workers,
         device=device,

@@ -67,6 +67,13 @@ class Prepared:
     def fingerprint(self) -> str:
         return digest_of_parts(self.parts)
 
+    @property
+    def own_losses(self) -> tuple[str, ...]:
+        """Where a checkpoint's loss on the plane is not its own: a phrase for each anchor."""
+        anchors = (anchor.name for anchor in self.frames[0].anchors)
+        labels = dict(zip(anchors, self.spec.plane.labels or (), strict=False))
+        return tuple(caption.own_losses(self.facts, labels))
+
     def first_plane(self) -> Plane:
         """The plane of frame 0."""
         return self.inputs.planes.of_frame(0, build_network(self.inputs))
@@ -85,7 +92,8 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     codes = codes or _read_codes(spec)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = _geometry(spec, net)
-    subsamples = data.load(spec.data, codes.data, spec.evaluate.loss)
+    loaded = data.load(spec.data, codes.data, spec.evaluate.loss)
+    subsamples = data.ordered(loaded, spec.calibrating)
     inputs = RenderInputs(
         factory=spec.network.factory,
         kwargs=spec.network.kwargs,
@@ -96,6 +104,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         loss_code=codes.loss,
         quantities=available_quantities(spec.evaluate.loss, spec.evaluate.quantities),
         batch_norm=spec.evaluate.batch_norm,
+        calibrate=spec.calibrating,
         planes=geometry.planes,
         precision=spec.evaluate.precision,
         compiled=spec.evaluate.compile,
@@ -104,6 +113,8 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     parts = _parts(spec, inputs, codes, geometry, subsamples)
     measuring = evaluator(inputs.uncompiled())
     found = crosscheck(problem_of(inputs), measuring, geometry.known)
+    if spec.evaluate.batch_norm == "recompute" and has_batch_norm(net):
+        parts["evaluate.calibrate"] = spec.calibrating
     facts = {
         "name": spec.name,
         "spec": spec.model_dump(mode="json"),
@@ -149,8 +160,12 @@ def prepare_resume(
     """
     spec, codes = recorded(store)
     trust.require(store.url, _named(spec, codes), given, tell)
+    if spec.evaluate.batch_norm == "recompute":
+        # Not what the spec would mean now: in a store the calibrating split is the first.
+        calibrated = spec.evaluate.model_copy(update={"calibrate": store.splits[0]})
+        spec = spec.model_copy(update={"evaluate": calibrated})
     prepared = prepare(spec, codes)
-    changed = differences(store.attrs["parts"], prepared.parts)
+    changed = differences(_stored_parts(store, prepared), prepared.parts)
     if changed:
         raise PrepareError(
             f"{store.url} cannot be resumed, its inputs have changed: {'; '.join(changed)}. "
@@ -208,18 +223,32 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
             if not Store.exists(url):
                 raise
     store = Store.open(url, writable=True)
-    changed = differences(store.attrs["parts"], prepared.parts)
+    parts = _stored_parts(store, prepared)
+    changed = differences(parts, prepared.parts)
     tile = prepared.spec.grid.edge
     if tile not in (None, store.grid.tile):
         changed.append(f"grid.tile: {store.grid.tile} in the store, {tile} here")
     if changed:
+        calibrated = parts.get("evaluate.calibrate")
+        keep = ""
+        if calibrated and calibrated != prepared.parts.get("evaluate.calibrate"):
+            keep = f"To go on with it say evaluate: {{calibrate: {calibrated}}}; or else "
+        cure = "change store or name in the spec, or delete that folder"
         raise PrepareError(
-            f"{url} belongs to another render: {'; '.join(changed)}. "
-            "Change store or name in the spec, or delete that folder"
+            f"{url} belongs to another render: {'; '.join(changed)}. {keep}"
+            f"{cure if keep else cure.capitalize()}"
         )
     trust.note(prepared.code)
     store.rename(caption.words(prepared.facts))
     return store, True
+
+
+def _stored_parts(store: Store, prepared: Prepared) -> dict[str, Any]:
+    """What decided a store's numbers, with what older versions did not say filled in."""
+    parts = {**store.attrs["parts"], "data.splits": sorted(store.splits)}
+    if "evaluate.calibrate" in prepared.parts:
+        parts.setdefault("evaluate.calibrate", store.splits[0])
+    return parts
 
 
 def _read_codes(spec: RenderSpec) -> Codes:
@@ -415,7 +444,7 @@ def _parts(
         "grid.width": spec.grid.width,
         "grid.height": spec.grid.height,
         **{f"data.{s.name}": s.digest for s in subsamples},
-        "data.splits": [s.name for s in subsamples],
+        "data.splits": sorted(s.name for s in subsamples),
         "data.normalise": normalise.model_dump(mode="json") if normalise else None,
         "evaluate.loss": inputs.loss.rpartition("/")[2],
         "evaluate.loss.code": codes.loss.digest if codes.loss else None,
@@ -433,7 +462,7 @@ def _batch_norm(spec: RenderSpec, net: nn.Module) -> str | None:
         return None
     if spec.evaluate.batch_norm == "frozen":
         return f"frozen: running statistics of {Path(_first_weights(spec)).name}"
-    return f"recompute: population statistics of the {next(iter(spec.data.splits))} split"
+    return f"recompute: population statistics of the {spec.calibrating} split"
 
 
 def _data_facts(subsample: Subsample) -> dict[str, Any]:

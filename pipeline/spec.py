@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import typing
 import unicodedata
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -82,6 +83,28 @@ class NetworkSpec(SpecModel):
     factory: str = Field(min_length=1)
     kwargs: dict[str, Any] = Field(default_factory=dict)
     label: Name | None = None
+
+    @field_validator("kwargs")
+    @classmethod
+    def _plain(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Only what a store can keep: a resumed render builds its network from that."""
+        parts: list[tuple[str, Any]] = list(kwargs.items())
+        met = set()
+        for name, value in parts:  # which grows
+            if id(value) in met:
+                continue
+            met.add(id(value))
+            match value:
+                case dict():
+                    parts += [(f"{name}.{key}", each) for key, each in value.items()]
+                case list():
+                    parts += [(f"{name}[{place}]", each) for place, each in enumerate(value)]
+                case bytes() | set() | date():
+                    raise ValueError(
+                        f"{name} is a {type(value).__name__}; wanted text, numbers, true, false, "
+                        "null, lists and mappings. Put it in quotes"
+                    )
+        return kwargs
 
 
 class PointsPlane(SpecModel):
@@ -199,6 +222,11 @@ class DataSpec(SpecModel):
             a_name(split)
         return splits
 
+    @property
+    def leading(self) -> str:
+        """The split that trains, or calibrates, where none is named: `train`, else the first."""
+        return "train" if "train" in self.splits else next(iter(self.splits))
+
 
 class RefineSpec(SpecModel):
     """Which points need not be evaluated, and how sure that has to be.
@@ -264,12 +292,17 @@ def refuse_unit(loss: str, unit: str | None) -> None:
 
 
 class EvaluateSpec(SpecModel):
-    """What is computed at every grid point."""
+    """What is computed at every grid point.
+
+    `calibrate` names the split whose statistics batch norms use; `RenderSpec.calibrating` is what
+    that comes to where nothing is said.
+    """
 
     loss: str = "cross_entropy"
     unit: Label | None = None
     quantities: tuple[Quantity, ...] = ("loss", "error", "loss_stderr")
     batch_norm: Literal["recompute", "frozen"] = "recompute"
+    calibrate: str | None = None
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     compile: bool = False
     tolerance: float | None = Field(default=None, gt=0)
@@ -285,6 +318,15 @@ class EvaluateSpec(SpecModel):
     @model_validator(mode="after")
     def _measured(self) -> Self:
         refuse_unit(self.loss, self.unit)
+        return self
+
+    @model_validator(mode="after")
+    def _calibrated(self) -> Self:
+        if self.calibrate is not None and self.batch_norm == "frozen":
+            raise ValueError(
+                f"calibrate is {self.calibrate} with batch_norm: frozen, which computes no "
+                "statistics; wanted it with recompute. Leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -335,7 +377,17 @@ class RenderSpec(SpecModel):
             raise ValueError(
                 f"grid.height is {self.grid.height}; kind: interpolation is a line and wants 1"
             )
+        if self.calibrating not in self.data.splits:
+            raise ValueError(
+                f"evaluate.calibrate is {self.calibrating}; wanted one of data.splits: "
+                f"{', '.join(self.data.splits)}"
+            )
         return self
+
+    @property
+    def calibrating(self) -> str:
+        """The split that calibrates batch norm, where its statistics are recomputed."""
+        return self.evaluate.calibrate or self.data.leading
 
 
 def _check_labels(plane: PlaneSpec) -> None:
@@ -410,6 +462,8 @@ def read_yaml(path: Path, keys: str) -> dict[str, Any]:
         content = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise SpecError(f"{path} is not YAML: {one_line(error)}") from None
+    except RecursionError:
+        raise SpecError(f"{path} is nested too deeply; wanted a YAML spec. Flatten it") from None
     if not isinstance(content, dict):
         raise SpecError(f"{path} holds {type(content).__name__}; wanted keys such as {keys}")
     return content
@@ -472,16 +526,38 @@ def absolute_callable(name: str, folder: Path, path_by_itself: bool = False) -> 
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses a key written twice (plain YAML keeps the last one in silence)."""
+    """YAML that refuses what plain YAML takes in silence: a key written twice, and an alias of a
+    part inside that part.
+    """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = {str(key) for key in keys if keys.count(key) > 1}
-        if repeated:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{', '.join(sorted(repeated))} is written twice", node.start_mark
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._open: list[str] = []  # the anchors of the parts that are being read
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if not isinstance(event, yaml.AliasEvent):
+            self._open.append(getattr(event, "anchor", None) or "")
+            node = super().compose_node(parent, index)
+            self._open.pop()
+            return node
+        anchor, mark = str(event.anchor), typing.cast("Any", event.start_mark)
+        if anchor in self._open:
+            raise yaml.composer.ComposerError(
+                None, None, f"*{anchor} stands inside of &{anchor}", mark
             )
-        return super().construct_mapping(node, deep)
+        return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node: Any = super().compose_mapping_node(anchor)
+        # Here, before merge keys (<<) bring in what may be written once more.
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        repeated = sorted({key[1] for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise yaml.composer.ComposerError(
+                None, None, f"{', '.join(repeated)} is written twice", node.start_mark
+            )
+        return node
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:

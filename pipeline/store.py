@@ -525,7 +525,8 @@ def _fill(
         create_arrays(group, grid, splits, quantities, caption.words(attributes)["unit"])
         if attributes["refined"]:
             create_refined_arrays(group, grid, splits, quantities)
-        create_coordinates(group, grid, splits, frames)
+        calibrate = attributes.get("parts", {}).get("evaluate.calibrate")
+        create_coordinates(group, grid, splits, frames, calibrate)
         arrays = set(group.array_keys())
         if dict(remote.open_group(place, "r", use_consolidated=False).attrs) != unfinished:
             raise claim.Taken

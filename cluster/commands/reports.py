@@ -30,6 +30,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "network": f"{plan.parameters:,} parameters"
         + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),
         "buffers": plan.buffers or "",
+        "own losses": caption.shortened(plan.own_losses, _OWN_LOSSES),
         "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "
         f"{phrases.duration(plan.seconds_a_point)} on one worker",
         "targets": plan.targets,

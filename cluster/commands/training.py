@@ -246,7 +246,7 @@ def _is_render(spec: str) -> bool:
 
     try:
         content: Any = yaml.safe_load(Path(spec).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return False
     return isinstance(content, dict) and "plane" in content
 

@@ -163,3 +163,46 @@ def test_files_that_are_no_spec(tmp_path: Path, text: str, expected: str) -> Non
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no such file"):
         spec.read(tmp_path / "none.yaml")
+
+
+def _yaml(folder: Path, grid: str, kwargs: str = "{}") -> RenderSpec:
+    path = write_bowl(folder)
+    content = yaml.safe_load(path.read_text())
+    del content["grid"], content["network"]
+    network = f"network:\n  factory: bowl.py:Bowl\n  kwargs: {kwargs}\n"
+    path.write_text(f"{yaml.safe_dump(content)}{network}grid: {grid}\n")
+    return spec.read(path)
+
+
+def test_merge_keys_and_anchors(tmp_path: Path) -> None:
+    base = "&base {width: 3, height: 5}"
+    read = _yaml(tmp_path, "{<<: {width: 3, height: 5}, height: 4}")
+    assert (read.grid.width, read.grid.height) == (3, 4)
+    kwargs = f"{{a: {base}, b: &two {{<<: *base, width: 4}}, c: {{<<: *two, width: 5}}}}"
+    read = _yaml(tmp_path, "{<<: [*two, *base]}", kwargs)
+    assert (read.grid.width, read.grid.height) == (4, 5)
+    assert read.network.kwargs["c"] == {"width": 5, "height": 5}
+    with pytest.raises(SpecError, match="grid.widht: unknown key; did you mean width"):
+        _yaml(tmp_path, "{<<: {widht: 3}, width: 3, height: 5}")
+
+
+@pytest.mark.parametrize(
+    ("grid", "kwargs", "expected"),
+    [
+        ("{width: 3, width: 3, height: 5}", "{}", "is not YAML: width is written twice"),
+        ("{<<: {width: 1, width: 2}, height: 5}", "{}", "width is written twice"),
+        ("{<<: 3, width: 3, height: 5}", "{}", "expected a mapping or list of mappings for merg"),
+        ("{<<: *none, width: 3}", "{}", "found undefined alias"),
+        ("{width: 3, height: 5}", "&k {<<: *k}", r"\*k stands inside of &k"),
+        ("{width: 3, height: 5}", "&k {a: *k}", r"\*k stands inside of &k"),
+        ("{width: 3, height: 5}", "{a: &k [[*k]]}", r"\*k stands inside of &k"),
+        ("[" * 3000 + "]" * 3000, "{}", "is nested too deeply"),
+        ("{width: 3, height: 5}", "{a: [{b: !!binary /w==}]}", r"a\[0\]\.b is a bytes; wanted"),
+        ("{width: 3, height: 5}", "{a: 2026-11-28}", "a is a date; wanted text.* in quotes"),
+        ("{width: 3, height: 5}", "{a: !!set {x, y}}", "a is a set; wanted text"),
+    ],
+)
+def test_yaml_that_is_refused(tmp_path: Path, grid: str, kwargs: str, expected: str) -> None:
+    with pytest.raises(SpecError, match=expected) as caught:
+        _yaml(tmp_path, grid, kwargs)
+    assert "\n" not in str(caught.value)

@@ -102,7 +102,7 @@ def test_no_word_of_batch_norm_on_a_map_page(
 def test_own_losses_and_buffers_stand_in_the_small_print(make_store: MakeStore) -> None:
     network = {"own_losses": OWN, "buffers": "buffers of a.pt everywhere: sn.u, sn.v"}
     *_, phrases = told(make_store(landscape(8, 8), network=network, labels=["SGD", "Adam"]))
-    assert "Adam: 3.49 here, 1.08 with its own statistics; 1 more" in phrases
+    assert "Adam: 3.49 here, 1.08 with its own buffers; 1 more" in phrases
     assert "buffers of a.pt everywhere: sn.u, sn.v" in phrases
 
 
