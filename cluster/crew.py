@@ -192,7 +192,7 @@ def check_same(theirs: packages.Running, ours: packages.Running) -> None:
     Raises:
         ClusterError: they differ.
     """
-    for name in ("python", "ray", "torch"):
+    for name in ("python", "ray", "torch", "numpy"):
         here, there = getattr(ours, name), getattr(theirs, name)
         if here != there:
             raise ClusterError(

@@ -21,6 +21,7 @@ from cluster.refinement import Lookout, account_lines, kept
 from cluster.run import Run
 from cluster.team import Team
 from cluster.todo import NOT_REFINED, Tiles, Todo
+from pipeline import versions
 from pipeline.errors import InputsChangedError
 from pipeline.grid import Grid
 from pipeline.refined import Refined
@@ -95,7 +96,7 @@ def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | 
 
     Raises:
         LossatlasError: no such store, its inputs are gone or changed, it names code that is not
-            trusted, or it is in use.
+            trusted, it is of other versions, or it is in use.
     """
     with Interrupts() as interrupts:
         try:
@@ -129,6 +130,7 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
         todo = _todo(store, job, choices)
         if todo.complete:
             return _nothing_to_do(store, choices, say)
+        versions.require(store, choices.other_versions)
         run = Run(store, todo, was_there, choices, interrupts)
         try:
             run.drive(job.inputs, workers, ray)

@@ -246,10 +246,11 @@ def entrypoint(store: str, options: Mapping[str, object], python: str = "python"
     """
     words = [python, "-P", "-c", _START, "drive", store]
     for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
         if value is True:
-            words.append(f"--{name}")
+            words.append(option)
         elif value not in (None, False):
-            words += [f"--{name}", str(value)]
+            words += [option, str(value)]
     return f"exec {shlex.join(words)}"
 
 

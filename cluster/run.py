@@ -23,6 +23,7 @@ from cluster.scheduler import Rules, Scheduler
 from cluster.serial import SerialCrew
 from cluster.team import Team
 from cluster.todo import Todo
+from pipeline import versions
 from pipeline.grid import Work
 from pipeline.store import Store
 
@@ -79,6 +80,7 @@ class Run:
             stack.callback(lease.release)  # first: ^C may come while it is taken
             lease.take()
             stack.callback(self._sweep, lease)
+            versions.note(self._store)
             self._report = Report(workers.device.gpus)
             stack.callback(self._note_report)
             self._count_evaluated()

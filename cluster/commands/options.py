@@ -32,6 +32,11 @@ EVERY = click.option(
     metavar="K",
     help="Every K-th frame first, the others after: a preview of a film exists early.",
 )
+OTHER_VERSIONS = click.option(
+    "--other-versions",
+    is_flag=True,
+    help="Go on with another torch or numpy than the store was begun with: last bits may differ.",
+)
 QUIET = click.option("--quiet", "-q", is_flag=True, help="Say nothing but warnings and errors.")
 LOG = click.option(
     "--log",

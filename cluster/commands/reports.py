@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import phrases, report
 from cluster.refinement import Lookout
-from pipeline import caption
+from pipeline import caption, versions
 from pipeline.account import sentences, tolerated
 from pipeline.course import Course
 from pipeline.grid import Extent
@@ -49,6 +49,8 @@ def plan_lines(plan: Plan) -> list[str]:
 def info_facts(store: Store) -> dict[str, Any]:
     """What a store holds, as JSON; `words` are what things are called now."""
     held = store.attrs | {"words": store.words}
+    if len(versions.used(store)) > 1:
+        held["rendered_with"] = versions.used(store)
     if not store.refined:
         return held
     account, course = Lookout(store).look(store.committed()).account, Course.read(store)
@@ -95,6 +97,7 @@ def info_lines(store: Store) -> list[str]:
         f"{evaluate['loss']}" + (f", {store.words['unit']}" if store.words["unit"] else ""),
         "precision": _precision(store, evaluate),
         "versions": ", ".join(f"{name} {number}" for name, number in attrs["versions"].items()),
+        "rendered with": _rendered_with(store),
         "created": attrs["created"],
         "fingerprint": attrs["fingerprint"],
     }
@@ -160,6 +163,18 @@ def _precision(store: Store, evaluate: Mapping[str, Any]) -> str:
     return (
         f"{name}; checked on {phrases.plural(len(found), 'worker')}: {worst['within']:.0%} of "
         f"losses within {worst['tolerance']:.0e} of float32's at {worst['points']} points"
+    )
+
+
+def _rendered_with(store: Store) -> str:
+    """The versions that the numbers are of, where that is more than one of a kind."""
+    found = versions.used(store)
+    if len(found) < 2:
+        return ""
+    return "; ".join(
+        ", ".join(f"{name} {each[name]}" for name in versions.NAMES)
+        + (f" since {each['since']}" if "since" in each else "")
+        for each in found
     )
 
 

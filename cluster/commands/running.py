@@ -35,6 +35,7 @@ def _how_to_run(command: F) -> F:
         ),
         options.FRAMES,
         options.EVERY,
+        options.OTHER_VERSIONS,
         options.LOG,
         options.QUIET,
     )

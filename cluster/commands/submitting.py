@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @options.DEVICE
 @options.FRAMES
 @options.EVERY
+@options.OTHER_VERSIONS
 @options.LOG
 @options.PYTHON
 @click.option("--follow", "-f", is_flag=True, help="Show the log until it ends; exit as it does.")
@@ -105,6 +106,7 @@ def resume_as_job(run: str, address: str, trust: str | None, how: dict[str, Any]
 @options.DEVICE
 @options.FRAMES
 @options.EVERY
+@options.OTHER_VERSIONS
 @options.LOG
 @options.TRUST
 def drive(run: str, trust: str | None, **how: Any) -> int:
@@ -180,7 +182,8 @@ def _start(jobs: Jobs, store: Store, code: Named, how: dict[str, Any], quiet: bo
             tiles = phrases.plural(store.grid.tile_count, "tile")
             warn(f"{place}: all {tiles} are done; nothing to do")
         return None
-    kept = {name: how[name] for name in ("workers", "device", "frames", "every", "log")}
+    told = ("workers", "device", "frames", "every", "other_versions", "log")
+    kept = {name: how[name] for name in told}
     if code.digest:
         kept["trust"] = code.digest  # what was looked at here, and nothing else, runs there
     run = str(store.attrs["spec"]["name"])

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from cluster import cli, phrases
-from pipeline import prepare, spec
+from pipeline import prepare, spec, versions
 from pipeline.grid import Grid, Tile
+from pipeline.store import Store
 from tests.cluster.landscape import environment, lay_out, lossatlas
 
 # A precision that every worker refuses, once the store is made.
@@ -80,6 +81,32 @@ def test_the_next_step_is_a_film_where_there_are_frames() -> None:
     assert phrases.next_step("a.zarr", line) == "next: lossatlas export poster a.zarr a.png"
     told = phrases.next_step("'my runs/b c.zarr'", film)
     assert told == "next: lossatlas export film 'my runs/b c.zarr' 'b c.mp4'"
+
+
+def test_another_torch_is_refused_unless_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, store = str(lay_out(tmp_path)), str(tmp_path / "tiny.zarr")
+    assert cli.run(["render", spec, "--executor", "serial", "--quiet"]) == 0
+    Store.open(store, writable=True).withdraw(Tile(0, 1, 1))
+    ours = versions.installed()
+    monkeypatch.setattr(versions, "installed", lambda: ours | {"torch": "99.0"})
+    for command in (["render", spec], ["resume", store]):
+        assert cli.run([*command, "--executor", "serial", "-q"]) == 2
+        told = capsys.readouterr().err
+        assert "was rendered with torch" in told
+        assert "say --other-versions" in told
+    assert len(Store.open(store).pending()) == 1
+    assert "rendered with" not in _info(store, capsys)
+    assert cli.run(["resume", store, "--executor", "serial", "-q", "--other-versions"]) == 0
+    assert Store.open(store).pending() == []
+    assert f"rendered with  torch {ours['torch']}, numpy " in _info(store, capsys)
+    assert "; torch 99.0, numpy " in _info(store, capsys)
+
+
+def _info(store: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.run(["info", store]) == 0
+    return capsys.readouterr().out
 
 
 def test_damage_is_named_put_back_and_mended(

@@ -184,7 +184,7 @@ def test_workers_see_no_folder_of_the_users(ray: Any, tmp_path: Path) -> None:
 def test_versions_that_differ_are_refused_with_the_cure() -> None:
     ours = packages.running()
     check_same(replace(ours, host="elsewhere", pid=1, folder="/opt/pipeline"), ours)
-    for name in ("python", "ray", "torch"):
+    for name in ("python", "ray", "torch", "numpy"):
         with pytest.raises(ClusterError) as caught:
             check_same(replace(ours, host="node-7", pid=12, **{name: "0.1"}), ours)
         assert str(caught.value) == (

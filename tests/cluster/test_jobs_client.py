@@ -180,7 +180,7 @@ def test_the_command_of_a_job_is_one_line_that_any_shell_reads() -> None:
         "device": "auto",
         "frames": "3:9",
         "every": 2,
-        "x": True,
+        "other_versions": True,
         "y": False,
     }
     line = entrypoint("s3://b/a run's.zarr", options, "/opt/my env/bin/python")
@@ -190,7 +190,7 @@ def test_the_command_of_a_job_is_one_line_that_any_shell_reads() -> None:
     compile(code, "entrypoint", "exec")
     assert rest == [
         *("drive", "s3://b/a run's.zarr", "--device", "auto", "--frames", "3:9"),
-        *("--every", "2", "--x"),
+        *("--every", "2", "--other-versions"),
     ]
 
 
