@@ -11,7 +11,7 @@ import click
 
 from cluster.commands import options
 from cluster.commands.counter import Counter
-from cluster.commands.pages import LIMITS, PALETTE, SPLIT, palette_from, size_from
+from cluster.commands.pages import LIMITS, PALETTE, SPLIT, TONE, palette_from, size_from, tell
 from cluster.commands.places import place_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _of_a_reel(command: F) -> F:
         click.option(
             "--tone",
             type=click.Choice(["linear", "log", "equalised"]),
-            help="How values become colours; default: log for a loss, linear for an error.",
+            help=TONE,
         ),
         click.option(
             "--clip",
@@ -90,6 +90,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
         on_progress=None if quiet else Counter("frames", "pictures"),
         **_how(how),
     )
+    tell(facts.remarks)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
     elif not quiet:
@@ -187,6 +188,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         on_progress=None if quiet else Counter("film", "pictures"),
         **_how(how),
     )
+    tell(facts.remarks)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
         return
