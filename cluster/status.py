@@ -175,7 +175,7 @@ def lines(status: Status) -> list[str]:
             if not math.isnan(status.eta_seconds):
                 out.append(f"  left     {phrases.duration(status.eta_seconds)} of one worker")
     if status.refinement is not None and status.refinement.shown and status.state != "done":
-        picture = f"{status.name}-preview.png"
+        picture = phrases.file(f"{status.name}-preview.png")
         out.append(f"  preview  lossatlas export poster {place} {picture}")
     if status.job is not None:
         out.append(

@@ -54,7 +54,7 @@ class PosterFacts:
     width: int
     height: int
     dpi: float
-    bytes_: int
+    bytes: int
     share: float
     seconds: float
     tone: dict[str, Any]

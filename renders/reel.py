@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -162,7 +163,7 @@ def open_reel(
     if not finished:
         raise ReelError(
             f"{store_url} has no finished tile in any frame: wanted at least one frame to show; "
-            f"run `lossatlas resume {store_url}` first"
+            f"run `lossatlas resume {shlex.quote(store_url)}` first"
         )
     shares = {frame: lasting_share(store, frame, mask) for frame, mask in finished.items()}
     frames = tuple(f for f in range(span[0], span[1] + 1) if shares.get(f, 0.0) >= least)
@@ -170,7 +171,7 @@ def open_reel(
         what = "finished frame" if least >= 1 else "frame with anything finished"
         raise ReelError(
             f"{store_url} has no {what} from {span[0]} to {span[1]}: wanted at least one to show; "
-            f"run `lossatlas resume {store_url}` first"
+            f"run `lossatlas resume {shlex.quote(store_url)}` first"
         )
     some = sorted(finished)
     samples = [

@@ -24,7 +24,6 @@ from renders.layout import map_aspect
 from renders.page import Style, small_print, subtitle_of, title_of
 from renders.surface import (
     TITLES,
-    UNITS,
     Provenance,
     Surface,
     finished_values,
@@ -71,7 +70,7 @@ class WebMapFacts:
     width: int
     height: int
     tiles: int
-    bytes_: int
+    bytes: int
     library: str
     why_cdn: str
     share: float
@@ -257,7 +256,7 @@ def page_facts(
                 "size": list(sizes[layer.frame]),
                 "equal": map_aspect(surface.extent)[1],
                 "anchors": [
-                    {"name": a.name, "x": a.x, "y": a.y, "off": a.off_plane}
+                    {"name": a.shown, "x": a.x, "y": a.y, "off": a.off_plane}
                     for a in surface.anchors
                 ],
                 "curve": []
@@ -281,17 +280,17 @@ def page_facts(
             for x in surfaces
         ],
         "frames": frames,
-        "quantities": {q: _legend(q, tone) for q, tone in tones.items()},
+        "quantities": {q: _legend(q, tone, facts.measures.get(q, "")) for q, tone in tones.items()},
     }
 
 
-def _legend(quantity: str, tone: Tone) -> dict[str, Any]:
+def _legend(quantity: str, tone: Tone, unit: str) -> dict[str, Any]:
     ticks = spread_ticks(tone.low, tone.high, lambda v: float(tone.position(v)), 0.11)
     last = len(tone.palette) - 1
     stops = [tone.palette[round(k * last / 32)] for k in range(33)]
     return {
         "title": TITLES.get(quantity, quantity),
-        "unit": UNITS.get(quantity, ""),
+        "unit": unit,
         "how": {"log": "logarithmic", "equalised": "equalised", "linear": "linear"}[tone.how],
         "stops": stops,
         "tone": {

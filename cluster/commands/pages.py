@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cluster.commands import options
+from cluster.terminal import say, show_json
 
 if TYPE_CHECKING:
     from renders.spread import Spread
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SPLIT = click.option("--split", help="Whose numbers; default: the one that calibrates batch norm.")
+SPLIT = click.option("--split", help="Whose numbers; default: the first split's.")
 LIMITS = click.option(
     "--limits",
     type=(float, float),
@@ -156,11 +156,11 @@ def report(out: str, facts: Any, as_json: bool) -> None:
 
     made = dataclasses.asdict(facts)
     if as_json:
-        click.echo(json.dumps(made, indent=2))
+        show_json(made)
         return
     unfinished = "" if made["share"] >= 1 else f", {phrases.percent(made['share'])} rendered"
     unfinished += PREVIEW if made["preview"] else ""
-    click.echo(
+    say(
         f"{phrases.place(out)}: {made['width']:,} × {made['height']:,} pixels, "
-        f"{phrases.size(made['bytes_'])}{unfinished}, in {phrases.duration(made['seconds'])}"
+        f"{phrases.size(made['bytes'])}{unfinished}, in {phrases.duration(made['seconds'])}"
     )

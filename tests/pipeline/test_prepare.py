@@ -65,6 +65,16 @@ def test_the_same_spec_matches_its_store_and_resumes(bowl: MakeSpec) -> None:
     assert resumed.spec.store == store.url
 
 
+def test_a_tile_larger_than_the_grid_is_the_grid(bowl: MakeSpec) -> None:
+    read = bowl(grid={"width": 7, "height": 5, "tile": 64})
+    assert _render(read).grid.tile == 7
+    matched, was_there = prepare.create_or_match(
+        prepare.prepare(read), lambda: pytest.fail("a new grid")
+    )
+    assert was_there
+    assert matched.grid.tile_count == 1
+
+
 def test_moving_the_files_does_not_change_the_fingerprint(bowl: MakeSpec, tmp_path: Path) -> None:
     here = prepare.prepare(bowl())
     (tmp_path / "bowl").rename(tmp_path / "moved")
@@ -256,3 +266,63 @@ def test_what_user_code_cannot_open_says_nothing_of_the_store(
     monkeypatch.setattr(Evaluator, "evaluate", fails)
     with pytest.raises(EvaluateError, match=r"FileNotFoundError: .*lexicon\.json"):
         renderer(store.pending()[0])
+
+
+def test_a_store_says_what_its_network_loss_and_selection_are(bowl: MakeSpec) -> None:
+    store = _render(bowl())
+    assert store.attrs["network"]["label"] == "Bowl (bowl.py)"
+    assert store.attrs["data"]["train"]["select"] == "seeded"  # of targets that are no classes
+    assert store.attrs["unit"] == ""
+    assert "units" not in store.group["loss"].attrs
+    assert "units" not in store.group["loss_stderr"].attrs
+    assert [a.shown for a in store.anchors()] == ["w₀", "w₁", "w₂"]
+
+
+def test_targets_with_a_sequence_axis_are_measured_by_token(bowl: MakeSpec) -> None:
+    folder = Path(bowl().plane.weights[0]).parent
+    (folder / "tokens.py").write_text(
+        "import torch\n\nclass Tokens(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.theta = torch.nn.Parameter(torch.zeros(6))\n\n"
+        "    def forward(self, x):\n        return self.theta.expand(len(x), 5, -1)\n"
+    )
+    read = bowl(network={"factory": "tokens.py:Tokens"}, evaluate={})
+    np.savez(folder / "data.npz", x=np.zeros((8, 1), "f4"), y=np.zeros((8, 5), "i8"))
+    facts = prepare.prepare(read).facts
+    assert facts["unit"] == "nats per token"
+    assert facts["data"]["train"]["select"] == "seeded"
+
+
+def test_words_are_no_part_of_a_render_and_may_change(bowl: MakeSpec) -> None:
+    store = _render(bowl())
+    weights = [f"{name}.safetensors" for name in "abc"]
+    renamed = bowl(
+        network={"factory": "bowl.py:Bowl", "label": "A bowl"},
+        plane={"kind": "points", "weights": weights, "labels": ["bend", "SGD", "Adam"]},
+    )
+    again = prepare.prepare(renamed)
+    assert again.fingerprint == store.attrs["fingerprint"]
+    prepare.create_or_match(again, lambda: pytest.fail("a new grid"))
+    opened = Store.open(store.url)
+    assert opened.words == {"network": "A bowl", "labels": ["bend", "SGD", "Adam"], "unit": ""}
+    assert [a.name for a in opened.anchors()] == ["w₀", "w₁", "w₂"]
+    assert [a.shown for a in opened.anchors()] == ["bend", "SGD", "Adam"]
+    # And back again.
+    prepare.create_or_match(prepare.prepare(bowl()), lambda: pytest.fail("a new grid"))
+    assert [a.shown for a in Store.open(store.url).anchors()] == ["w₀", "w₁", "w₂"]
+
+
+def test_a_store_made_before_there_were_words_opens_and_resumes(bowl: MakeSpec) -> None:
+    store = _render(bowl())
+    attrs = store.group.attrs
+    for key in ("unit", "labels"):
+        attrs.pop(key, None)
+    old = dict(attrs["network"])
+    del old["label"]
+    attrs["network"] = old
+    plain = dict(attrs["spec"])
+    plain["network"] = {"factory": plain["network"]["factory"], "kwargs": {}}
+    attrs["spec"] = plain
+    opened = Store.open(store.url)
+    assert opened.words == {"network": "Bowl (bowl.py)", "labels": [], "unit": ""}
+    assert prepare.prepare_resume(opened).fingerprint == store.attrs["fingerprint"]
