@@ -47,7 +47,9 @@ def end() -> None:
 
 def _ours() -> list[Any]:
     """What was started below this process with such a folder in its arguments, parents first."""
-    psutil = sys.modules.get("psutil")  # Ray carries it, and imports it before it starts anything
+    psutil: Any = sys.modules.get(
+        "psutil"
+    )  # Ray carries it, and imports it before it starts anything
     found: list[Any] = []
     for child in psutil.Process().children() if psutil and _folders else ():
         with contextlib.suppress(psutil.Error):

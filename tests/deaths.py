@@ -1,4 +1,4 @@
-"""Writers that die in the middle: at one write or deletion in a local store, and for good."""
+"""Writers that die in the middle, and disks that fail: at one write to a local store."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Killed(Exception):  # noqa: N818
 
 
 @contextmanager
-def dying(after: int) -> Iterator[list[str]]:
-    """Let so many writes and deletions of stores come to pass, and none of those that follow.
+def dying(after: int, error: type[Exception] | Exception = Killed) -> Iterator[list[str]]:
+    """Let so many writes and deletions of stores come to pass; all that follow raise `error`.
 
     Gives the keys of those that did, in order: `-key` for a deletion.
     """
@@ -27,7 +27,7 @@ def dying(after: int) -> Iterator[list[str]]:
 
         async def change(store: LocalStore, key: str, *arguments: Any, **options: Any) -> Any:
             if len(happened) >= after:
-                raise Killed(key)
+                raise error
             happened.append(sign + key)
             return await plain(store, key, *arguments, **options)
 

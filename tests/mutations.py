@@ -171,7 +171,7 @@ _VERIFY = _of(
         "verify: values not held to the records",
         "if not np.array_equal(own[:, level >= 0], found[:, level >= 0], equal_nan=True):",
         "if False:",
-        REFINED,
+        PROMISES,
     ),
     (
         "verify: steps stay committed",
@@ -401,13 +401,13 @@ _PREPARE = _of(
     ),
     (
         "resume: another render's store is taken",
-        '    if changed:\n        raise PrepareError(\n            f"{url} belongs',
-        '    if False:\n        raise PrepareError(\n            f"{url} belongs',
+        "    if changed:\n        calibrated =",
+        "    if False:\n        calibrated =",
         PREPARE,
     ),
     (
         "resume: the tile size is not compared",
-        'if tile not in ("auto", store.grid.tile):',
+        "if tile not in (None, store.grid.tile):",
         "if False:",
         PREPARE,
     ),
@@ -455,10 +455,22 @@ _PREPARE = _of(
         FINGERPRINT,
     ),
     (
-        "fingerprint: without the order of splits",
-        '"data.splits": [s.name for s in subsamples],',
+        "fingerprint: without the splits' names",
+        '"data.splits": sorted(s.name for s in subsamples),',
         "",
         FINGERPRINT,
+    ),
+    (
+        "fingerprint: without the calibrating split",
+        'parts["evaluate.calibrate"] = spec.calibrating',
+        "pass",
+        FINGERPRINT,
+    ),
+    (
+        "resume: the calibrating split of older stores is not known",
+        'parts.setdefault("evaluate.calibrate", store.splits[0])',
+        "pass",
+        (FINGERPRINT, PREPARE),
     ),
     (
         "fingerprint: without the normalisation",
@@ -518,13 +530,13 @@ _USERCODE = _of(
     "pipeline/usercode.py",
     (
         "digest: sources without lengths",
-        'digest.update(len(content).to_bytes(8, "little") + content)',
-        "digest.update(content)",
+        'sha.update(len(content).to_bytes(8, "little") + content)',
+        "sha.update(content)",
         USERCODE,
     ),
     (
         "digest: sources without the entry",
-        "for text in (entry.name, *(part",
+        "for text in (entry, *(part",
         'for text in ("", *(part',
         USERCODE,
     ),
@@ -634,14 +646,14 @@ _EVALUATE = _of(
     "pipeline/evaluate.py",
     (
         "batch norm: each split has its own statistics",
-        "return passed + [self._apply(chunks, each) for chunks in others]",
-        "return passed + [self._calibrate(chunks, each) for chunks in others]",
+        "place == first else self._apply(chunks, each)",
+        "place == first else self._calibrate(chunks, each)",
         EVALUATE,
     ),
     (
         "batch norm: statistics of the last split",
-        "splits.items()\n        ]\n        self._statistics",
-        "reversed(splits.items())\n        ]\n        self._statistics",
+        "list(splits).index(calibrate) if calibrate is not None else 0",
+        "len(splits) - 1",
         EVALUATE,
     ),
     (
@@ -668,12 +680,6 @@ _EVALUATE = _of(
         "            self._module.train()\n            self._module.eval()",
         "            pass",
         CROSSCHECK,
-    ),
-    (
-        "evaluator: classes are not checked",
-        "if self._loss is cross_entropy:\n                    _check_classes",
-        "if False:\n                    _check_classes",
-        EVALUATE,
     ),
     (
         "precision: float32 is what the process allows",
@@ -705,8 +711,8 @@ _LOSSES = _of(
     ),
     (
         "evaluator: a NaN may be right",
-        "((classes != targets) | largest.isnan())",
-        "(classes != targets)",
+        " | largest.isnan()).double()",
+        ").double()",
         EVALUATE,
     ),
 )
@@ -801,25 +807,35 @@ _AUDIT = _of(
     ),
 )
 
+_SCALE = _of(
+    "pipeline/scale.py",
+    (
+        "audit: a result that is no number is passed over",
+        "np.where(np.isnan(found) | ~np.isfinite(one) | ~np.isfinite(other), np.inf, found)",
+        "np.nan_to_num(found)",
+        "tests/pipeline/test_scale.py",
+    ),
+)
+
 _REFINED = _of(
     "pipeline/refined.py",
     (
         "refined: a step counts without its composed tile",
         "if s.number != course.last or s.tile in tiles",
         "if s.number != course.last or tiles is not None",
-        STEPS,
+        PROMISES,
+    ),
+    (
+        "refined: nobody asks for composed tiles",
+        'if course is None or course.passes[-1].kind != "compose":',
+        "if True:",
+        PROMISES,
     ),
     (
         "audit: drawn from what was evaluated",
         "places = np.flatnonzero(levels < 0)[ranks]",
         "places = np.flatnonzero(levels >= 0)[ranks]",
         (STEPS, "tests/test_refinement.py"),
-    ),
-    (
-        "audit: a result that is no number is passed over",
-        "np.where(np.isnan(errors), np.inf, errors)",
-        "np.where(np.isnan(errors), 0.0, errors)",
-        (STEPS, COURSE, "tests/test_refinement.py"),
     ),
     (
         "audit: evaluated points count as predicted",
@@ -1027,10 +1043,16 @@ _PICTURES = [
     *_of(
         "renders/whole.py",
         (
-            "files: written in place",
-            "            os.fsync(file.fileno())\n        partial.replace(path)",
-            "            path.write_bytes(file.read())",
-            (PNG, TIFF, "tests/renders/test_film.py"),
+            "files: what fails is left lying",
+            "partial.unlink(missing_ok=True)",
+            "pass",
+            (PNG, TIFF),
+        ),
+        (
+            "files: an old one goes before the new one is whole",
+            "        with _locked(partial) as handle:\n",
+            "        path.unlink(missing_ok=True)\n        with _locked(partial) as handle:\n",
+            (PNG, TIFF),
         ),
     ),
     *_of(
@@ -1124,6 +1146,7 @@ FAULTS: tuple[Fault, ...] = (
     *_PLANE,
     *_GRID,
     *_AUDIT,
+    *_SCALE,
     *_REFINED,
     *_COURSE,
     *_TASK,

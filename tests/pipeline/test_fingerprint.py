@@ -95,10 +95,6 @@ def _pixel(folder: Path, content: dict[str, Any]) -> None:
     np.savez(folder / "data.npz", **arrays)
 
 
-def _splits(folder: Path, content: dict[str, Any]) -> None:
-    content["data"]["splits"] = dict(reversed(content["data"]["splits"].items()))
-
-
 def _set(where: str, value: Any) -> Change:
     area, _, key = where.partition(".")
 
@@ -119,13 +115,17 @@ CHANGES: dict[str, tuple[Change, set[str]]] = {
     "height": (_set("grid.height", 3), {"grid.height"}),
     "examples": (_pixel, {"data.test"}),
     "other examples": (_set("data.seed", 7), {"data.train", "data.test"}),
-    "order of splits": (_splits, {"data.splits"}),
+    "splits": (_set("data.splits", {"train": 8}), {"data.splits", "data.test"}),
+    "calibrating split": (_set("evaluate.calibrate", "test"), {"evaluate.calibrate"}),
     "normalisation": (
         _set("data.normalise", {"mean": [0.5], "std": [2.0]}),
         {"data.normalise"},
     ),
     "quantities": (_set("evaluate.quantities", ["loss"]), {"evaluate.quantities"}),
-    "batch norm": (_set("evaluate.batch_norm", "frozen"), {"evaluate.batch_norm"}),
+    "batch norm": (
+        _set("evaluate.batch_norm", "frozen"),
+        {"evaluate.batch_norm", "evaluate.calibrate"},
+    ),
     "precision": (_set("evaluate.precision", "bf16"), {"evaluate.precision"}),
     "compiling": (_set("evaluate.compile", True), {"evaluate.compile"}),
 }

@@ -166,6 +166,19 @@ def test_every_flipped_bit_is_found_and_mended(store: Store, position: int) -> N
         assert verify(store) == []
 
 
+@pytest.mark.parametrize("name", ["done", "seconds", "worker"])
+def test_every_flipped_bit_of_a_tiles_facts_is_found(store: Store, name: str) -> None:
+    tile = Tile(1, 1, 2)
+    store.commit(tile, _values(tile), 1.5, 1)
+    path = Path(store.url, name, "c", *map(str, tile))
+    sound = path.read_bytes()
+    for place in range(8 * len(sound)):
+        data = bytearray(sound)
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        assert [damage.tile for damage in verify(store)] == [tile]
+
+
 def test_missing_truncated_and_empty_chunks_are_found(store: Store) -> None:
     tiles = list(GRID.tiles())[:3]
     for tile in tiles:
@@ -267,6 +280,25 @@ def test_one_of_several_creators_gets_the_place(tmp_path: Path) -> None:
             assert found.count(str(GRID)) == 1, found
             assert Store.open(str(path)).pending() == list(GRID.tiles())
     assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_a_creator_that_finds_another_render_in_its_place_leaves_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On object stores nothing keeps two from writing the same keys: the last one has it."""
+    path = tmp_path / "a.zarr"
+    opened = Store.open
+
+    def overtaken(url: str, writable: bool = False) -> Store:
+        import zarr
+
+        zarr.open_group(url, mode="r+").attrs["creation"] = "another's"
+        return opened(url, writable)
+
+    monkeypatch.setattr(Store, "open", overtaken)
+    with pytest.raises(TakenError, match="is being created by another render at this moment"):
+        _create(path)
+    assert opened(str(path)).attrs["creation"] == "another's"
 
 
 def test_nothing_is_overwritten(store: Store, tmp_path: Path) -> None:
