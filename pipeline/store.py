@@ -18,7 +18,7 @@ import secrets
 import shutil
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -215,16 +215,7 @@ class Store:
 
     def committed(self) -> set[Tile]:
         """The finished tiles, by one listing of the commits."""
-        tiles: set[Tile] = set()
-        for folder, names in remote.folders(self.group.store, self._commit_folders()):
-            frame, row = folder.split("/")[-3:-1]
-            if not (frame.isdigit() and row.isdigit()):
-                continue
-            # Names that are no numbers are what killed writers left half-written.
-            columns = (int(name) for name in names if name.isdigit())
-            places = zip(itertools.repeat(int(frame)), itertools.repeat(int(row)), columns)
-            tiles.update(map(Tile._make, places))
-        return tiles
+        return self._tiles_in(self._folders("done/c/"))
 
     def pending(self) -> list[Tile]:
         """The tiles without a commit, in the grid's order."""
@@ -241,6 +232,27 @@ class Store:
         for tile in self.committed():
             frames[tile.frame].append(tile)
         return {frame: self._mask(tiles) for frame, tiles in frames.items()}
+
+    def absent(
+        self, quantity: str, tiles: Collection[Tile], splits: Sequence[str] | None = None
+    ) -> list[Tile]:
+        """Which of these committed tiles lack a chunk of a quantity, sorted; by one listing.
+
+        Zarr reads a chunk that is gone as NaN. Of one frame's tiles that frame alone is listed.
+
+        Args:
+            quantity: which.
+            tiles: committed before the listing, so that they had their chunks.
+            splits: the ones to look at; None for all.
+        """
+        frames = {tile.frame for tile in tiles}
+        inside = f"{frames.pop()}/" if len(frames) == 1 else ""
+        absent: set[Tile] = set()
+        for split in splits or self.splits:
+            path = f"{quantity}/c/{self.splits.index(split)}/"
+            found = self._tiles_in([self._key(path + inside)] if inside else self._folders(path))
+            absent.update(tile for tile in tiles if tile not in found)
+        return sorted(absent)
 
     def withdraw(self, tile: Tile) -> None:
         """Put a tile back to pending: its commit goes first, then its chunks."""
@@ -460,13 +472,26 @@ class Store:
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(f"{' or '.join(keys)}: {one_line(error)}") from None
 
-    def _commit_folders(self) -> list[str]:
-        """What to list for all commits: one folder, or many where each fills an answer."""
-        grid, paths = self.grid, ["done/c/"]
+    def _tiles_in(self, folders: Sequence[str]) -> set[Tile]:
+        """The tiles that have a chunk in these folders, whose last three names are a tile's."""
+        tiles: set[Tile] = set()
+        for folder, names in remote.folders(self.group.store, folders):
+            frame, row = folder.split("/")[-3:-1]
+            if not (frame.isdigit() and row.isdigit()):
+                continue
+            # Names that are no numbers are what killed writers left half-written.
+            columns = (int(name) for name in names if name.isdigit())
+            places = zip(itertools.repeat(int(frame)), itertools.repeat(int(row)), columns)
+            tiles.update(map(Tile._make, places))
+        return tiles
+
+    def _folders(self, path: str) -> list[str]:
+        """What to list for all tiles under `path`: it, or many where each fills an answer."""
+        grid, paths = self.grid, [path]
         if grid.tile_rows * grid.tile_columns >= _FOLDER_TILES:
-            paths = [f"done/c/{frame}/" for frame in range(grid.frames)]
+            paths = [f"{path}{frame}/" for frame in range(grid.frames)]
         if grid.tile_columns >= _FOLDER_TILES:
-            paths = [f"{path}{row}/" for path in paths for row in range(grid.tile_rows)]
+            paths = [f"{each}{row}/" for each in paths for row in range(grid.tile_rows)]
         return [self._key(path) for path in paths]
 
     def _of_frame(self, name: str, frame: int, index: tuple[int, ...]) -> Any:

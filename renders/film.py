@@ -54,6 +54,7 @@ class FilmFacts:
         seconds: it took.
         tone: of all of it.
         preview: whether frames are predicted that will change while a refinement goes on.
+        remarks: what its maker should hear.
     """
 
     path: str
@@ -71,6 +72,7 @@ class FilmFacts:
     seconds: float
     tone: dict[str, Any]
     preview: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ def export_film(
         time.monotonic() - start,
         reel.tone.to_dict(),
         reel.scene.facts.preview,
+        reel.remarks,
     )
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from pipeline.caption import proper
+from renders import caveats
 from renders.axes import axis_sprites, frame_sprites
 from renders.colour import rgb
 from renders.fill import INF, NAN, UNFINISHED, cell_kinds
@@ -161,8 +162,10 @@ def small_print(
         facts.buffers,
         facts.own_losses,
         f"grid {facts.grid}",
+        caveats.coarse(*surface.values.shape),
         f"{'scale' if len(surface.values) == 1 else 'colours'} {how}, "
         f"{short(tone.low)} to {short(tone.high)}",
+        caveats.clipped(tone),
         {
             "euclidean": "axes: distance in weight space",
             "filter-normalised": "axes: filter-normalised, dimensionless",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.plane import Anchor
+from renders import caveats
 from renders.axes import axis_sprites, frame_sprites
 from renders.box import Box
 from renders.colour import FloatArray, hex_colour, rgb
@@ -385,9 +386,11 @@ def _caption(scene: Scene, moment: Moment) -> list[Sprite]:
         for text, (x, y) in zip(texts, s.readings, strict=True)
     ]
     note = _note(scene, moment)
-    if note:
-        kind = fitted_type(note, Type(17 * u, "It"), s.width - s.note[0] - 20 * u)
-        sprites.append(text_sprite(note, kind, muted, *s.note))
+    (x, y), italic = s.note, Type(17 * u, "It")
+    room = max(s.map.right, s.legend.right) - x
+    for k, line in enumerate(two_lines(note, italic, room) if note else ()):
+        kind = fitted_type(line, italic, room)
+        sprites.append(text_sprite(line, kind, muted, x, y + 22 * u * k))
     entries = _swatches(moment.surface, scene)
     if entries:
         sprites += swatch_sprites(entries, s.map.right, s.map.y - 14 * u, theme, 17 * u)
@@ -417,7 +420,8 @@ def _note(scene: Scene, moment: Moment) -> str:
         notes.append(f"{math.floor(100 * share)} % of the points {shown}")
     if scene.facts.preview:
         notes.append("preview, not audited yet")
-    return ", ".join(notes)
+    notes += [caveats.coarse(*moment.surface.values.shape), caveats.clipped(scene.tone)]
+    return ", ".join(note for note in notes if note)
 
 
 def _swatches(surface: Surface, scene: Scene) -> list[tuple[str, str]]:

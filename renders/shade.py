@@ -178,6 +178,23 @@ def _look_up(s: FloatArray, lo: float, per_span: float, entry: npt.NDArray[np.in
 
 
 @_kernel
+def _flattened(
+    s: FloatArray, su: FloatArray, sv: FloatArray, geometry: FloatArray, lo: float, hi: float
+) -> None:
+    """Take the slopes away beyond the palette's ends, where there is one colour: values there are
+    not told apart, so that nothing may look as if they were."""
+    du, dv = geometry[1], geometry[3]
+    for i in range(s.shape[0]):
+        beyond = max(s[i] - hi, lo - s[i])
+        if beyond > 0.0:
+            # Over half a pixel, so that the edge is as smooth as that of an isoline.
+            slope = math.sqrt(su[i] * du * su[i] * du + sv[i] * dv * sv[i] * dv)
+            left = max(0.0, 1.0 - 2.0 * beyond / slope) if slope > 0.0 else 0.0
+            su[i] *= left
+            sv[i] *= left
+
+
+@_kernel
 def _lit(su: FloatArray, sv: FloatArray, light: Pixels, key: Pixels, sky: Pixels) -> None:
     """How much of the key light and of the sky each pixel of a row gets."""
     one, wrap = np.float32(1), np.float32(0.25)
@@ -382,6 +399,7 @@ def _shade(
         _look_up(s, lo, per_span, entry)
         row = out[out_y + j, out_x : out_x + width].reshape(3 * width)
         if lit:
+            _flattened(s, su, sv, geometry, lo, lo + (LUT_SIZE - 1) / per_span)
             _lit(su, sv, light, key, sky)
             _coloured(entry, key, sky, shares, lut_linear, encode, row)
         else:

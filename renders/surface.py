@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from pipeline import caption
 from pipeline.errors import LossatlasError
+from pipeline.grid import Tile
 from pipeline.plane import Anchor
+from renders.caveats import cure, lost
 from renders.tone import SAMPLE
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Surface:
         extent: x0, x1, y0, y1 of the outermost cell centres.
         anchors: named points of the plane.
         curve: float64 (points, 3): x, y, distance off the plane; None where there is none.
+        absent: committed tiles that have lost a chunk, which count as not finished.
     """
 
     values: npt.NDArray[np.float32]
@@ -54,6 +57,7 @@ class Surface:
     quantity: str = "loss"
     split: str = "train"
     frame: int = 0
+    absent: tuple[Tile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,13 @@ def read_surface(
             f"run `lossatlas resume {shlex.quote(store.url)}` first"
         )
     extent = store.extent(frame)
+    values = store.read(quantity, split, frame)
+    absent = absent_tiles(store, quantity, split, frame, values, finished)
+    finished = without(store, finished, absent)
+    if absent and not known and not finished.any():
+        raise SurfaceError(f"{store.url}: {lost(absent)}; wanted one to draw. {cure(store.url)}")
     return Surface(
-        store.read(quantity, split, frame),
+        values,
         finished,
         (extent.x0, extent.x1, extent.y0, extent.y1),
         tuple(store.anchors(frame)),
@@ -141,16 +150,62 @@ def read_surface(
         quantity,
         split,
         frame,
+        tuple(absent),
     )
 
 
+def absent_tiles(
+    store: Store,
+    quantity: str,
+    split: str,
+    frame: int,
+    values: npt.NDArray[np.float32],
+    finished: npt.NDArray[np.bool_],
+) -> list[Tile]:
+    """The tiles of a frame that are committed and have lost a chunk; Zarr reads it as NaN.
+
+    Args:
+        store, quantity, split, frame: of what was read.
+        values: what was read, float32 (height, width). The store is asked only where a whole tile
+            of it is NaN.
+        finished: of the frame, bool (height, width).
+    """
+    if is_preview(store):  # made of records, which say themselves that one is missing
+        return []
+    suspect = np.isnan(values) & finished
+    if not suspect.any():
+        return []
+    grid = store.grid
+    for axis, count in ((0, grid.tile_rows), (1, grid.tile_columns)):
+        suspect = np.logical_and.reduceat(suspect, np.arange(count) * grid.tile, axis=axis)
+    tiles = [Tile(frame, row, column) for row, column in np.argwhere(suspect).tolist()]
+    return store.absent(quantity, tiles, [split]) if tiles else []
+
+
+def without(
+    store: Store, finished: npt.NDArray[np.bool_], absent: Collection[Tile]
+) -> npt.NDArray[np.bool_]:
+    """`finished` of a frame, bool (height, width), without tiles of it that have lost a chunk."""
+    if absent:
+        finished = finished.copy()
+        for tile in absent:
+            finished[store.grid.window(tile)] = False
+    return finished
+
+
 def finished_values(
-    store: Store, quantity: str, splits: Sequence[str]
+    store: Store, quantity: str, splits: Sequence[str], absent: set[Tile] | None = None
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """The finished values of every frame, one flat float32 array a frame and split."""
+    """The finished values of every frame, one flat float32 array a frame and split.
+
+    `absent` takes the tiles that turn out to have lost a chunk.
+    """
     for frame, finished in sorted(store.finished_frames().items()):
         for split in splits:
-            yield store.read(quantity, split, frame)[finished]
+            values = store.read(quantity, split, frame)
+            if absent is not None:
+                absent.update(absent_tiles(store, quantity, split, frame, values, finished))
+            yield values[finished]
 
 
 def sample_stride(store: Store) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 from pipeline.errors import LossatlasError
 from pipeline.scale import CLIP
 from renders import openseadragon
+from renders.caveats import remarks
 from renders.colour import palette_colours
 from renders.layout import map_aspect
 from renders.page import Style, small_print, subtitle_of, title_of
@@ -62,7 +63,7 @@ class WebMapFacts:
 
     `preview` says that predictions will change while the store's refinement goes on.
     `library` is local where OpenSeadragon was copied into the folder, cdn where the page loads it
-    from the network; `why_cdn` then says why.
+    from the network; `why_cdn` then says why. `remarks` are what its maker should hear.
     """
 
     path: str
@@ -76,6 +77,7 @@ class WebMapFacts:
     share: float
     seconds: float
     preview: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def export_map(
     tones = {
         quantity: fit_tone(
             finished_values(store, quantity, sorted({x.split for x in layers})),
-            how=tone or ("linear" if quantity == "error" else "log"),
+            how=tone or ("linear" if quantity == "error" else None),
             clip=clip,
             palette=palette or look_theme.palette,
             nan=look_theme.nan,
@@ -170,7 +172,8 @@ def export_map(
     seconds = time.monotonic() - start
     where = "cdn" if library is None else "local"
     made = str(out), len(layers), *first, tiles, size, where, why, share, seconds
-    return WebMapFacts(*made, facts.preview)
+    absent = {tile for surface in surfaces.values() for tile in surface.absent}
+    return WebMapFacts(*made, facts.preview, remarks(store_url, [*tones.values()], absent))
 
 
 def _write_layers(

@@ -211,7 +211,7 @@ def test_a_log_scale_certifies_no_more_than_is_true(tmp_path: Path, surface: str
     assert (off[predicted] > 1.01 * worst + 1e-6).sum() <= 0.01 * predicted.sum()
     assert (surface == "well") == (course.passes[-1].logs == "left")
     told = "linear, not log: values of 0 or less were found (loss of train)"
-    rows = dict(Account.of(course, 9, 3, True).rows())
+    rows = dict(Account.of(course, 9, 3, True, "nats").rows())
     assert rows.get("scale", "") == ("" if has_log else told)
 
 

@@ -10,7 +10,7 @@ import click
 
 from cluster.commands import options
 from cluster.commands.counter import Counter
-from cluster.commands.pages import LIMITS, PALETTE, SPLIT, palette_from, size_from
+from cluster.commands.pages import LIMITS, PALETTE, SPLIT, TONE, palette_from, size_from, tell
 from cluster.commands.places import place_of
 from cluster.commands.stopping import one_place, stoppable
 from cluster.terminal import say, show_json
@@ -33,7 +33,7 @@ def _of_a_reel(command: F) -> F:
         click.option(
             "--tone",
             type=click.Choice(["linear", "log", "equalised"]),
-            help="How values become colours; default: log for a loss, linear for an error.",
+            help=TONE,
         ),
         click.option(
             "--clip",
@@ -96,6 +96,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
         from renders.frames import export_frames
 
         facts = export_frames(place_of(run), folder, on_progress=count, **_how(how))
+    tell(facts.remarks)
     if as_json:
         show_json(dataclasses.asdict(facts))
     elif not quiet:
@@ -191,6 +192,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         how["flight"] = _flight(how)
         count = Counter("film", "pictures", quiet)
         facts = export_film(place_of(run), out, on_progress=count, **_how(how))
+    tell(facts.remarks)
     if as_json:
         show_json(dataclasses.asdict(facts))
         return

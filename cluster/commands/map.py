@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cluster.commands import options
-from cluster.commands.pages import ADDRESS, PALETTE, PREVIEW, palette_from, spread_over
+from cluster.commands.pages import ADDRESS, PALETTE, PREVIEW, TONE, palette_from, spread_over, tell
 from cluster.commands.places import place_of
 from cluster.commands.stopping import one_place, stoppable
 from cluster.terminal import say, show_json
@@ -24,7 +24,7 @@ from cluster.terminal import say, show_json
 @click.option(
     "--tone",
     type=click.Choice(["linear", "log", "equalised"]),
-    help="How values become colours; default: log for a loss, linear for an error.",
+    help=TONE,
 )
 @click.option(
     "--clip",
@@ -64,6 +64,7 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
 
         with spread_over(address) as spread:
             facts = dataclasses.asdict(export_map(place_of(run), folder, spread=spread, **style))
+    tell(facts["remarks"])
     if as_json:
         show_json(facts)
         return

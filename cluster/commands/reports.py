@@ -13,6 +13,7 @@ from pipeline.course import Course
 from pipeline.grid import Extent
 from pipeline.spec import RefineSpec
 from pipeline.store import Store
+from renders.caveats import coarse
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -26,6 +27,7 @@ def plan_lines(plan: Plan) -> list[str]:
     frames = f"{plan.frames:,} frames of " if plan.frames > 1 else ""
     rows = {
         "grid": f"{frames}{plan.width:,} × {plan.height:,} points ({plan.points:,} in all)",
+        "coarse": coarse(plan.height, plan.width),
         "tiles": f"{plan.tiles:,} of up to {plan.tile:,} × {plan.tile:,} points",
         "network": f"{plan.parameters:,} parameters"
         + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),

@@ -17,6 +17,7 @@ from torch import nn
 from pipeline import checkpoint, fit, plan, prepare, spec
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
+from pipeline.fingerprint import digest_of_parts
 from pipeline.network import build
 from pipeline.prepare import PrepareError
 from pipeline.spec import RenderSpec, SpecError
@@ -88,6 +89,7 @@ def age(store: Store) -> None:
     del attributes["parts"]["evaluate.calibrate"]
     del attributes["spec"]["evaluate"]["calibrate"]
     attributes["parts"]["data.splits"] = attributes["splits"]
+    attributes["fingerprint"] = digest_of_parts(attributes["parts"])
     path.write_text(json.dumps(content))
 
 

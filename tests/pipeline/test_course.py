@@ -148,7 +148,7 @@ def test_one_of_its_two_notes_is_enough(store: Store, harm: str) -> None:
 
 
 def as_main_wrote_it(store: Store, course: Course) -> Course:
-    """Write a course as versions before 2026-11-29 did, and read it."""
+    """Write a course as versions before 2026-11-28 did, and read it."""
     course.write(store)
     plain = json.loads(notes(store)[0].read_text())
     for each in plain["passes"]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from pipeline import network, plan, prepare, spec
@@ -242,15 +243,11 @@ def test_statistics_that_a_curve_lacks_cannot_be_frozen(tmp_path: Path) -> None:
             prepare.prepare(spec.parse(content | changes | {"evaluate": {"batch_norm": "frozen"}}))
 
 
-def test_whatever_yaml_reads_may_be_given_to_a_network(bowl: MakeSpec, tmp_path: Path) -> None:
-    read = bowl()
-    code = "def make(day):\n    assert day.year == 2026\n    return Bowl()\n"
-    (tmp_path / "bowl" / "dated.py").write_text((tmp_path / "bowl" / "bowl.py").read_text() + code)
+def test_what_a_store_would_give_back_as_text_is_refused(bowl: MakeSpec) -> None:
     kwargs = {"day": datetime.date(2026, 11, 25)}
-    factory = str(tmp_path / "bowl" / "dated.py") + ":make"
-    content = read.model_dump() | {"network": {"factory": factory, "kwargs": kwargs}}
-    prepared = prepare.prepare(RenderSpec.model_validate(content))
-    assert prepared.parts["network.kwargs"] == {"day": "2026-11-25"}
+    content = bowl().model_dump() | {"network": {"factory": "bowl.py:Bowl", "kwargs": kwargs}}
+    with pytest.raises(ValidationError, match="day is a date; wanted text.*Put it in quotes"):
+        RenderSpec.model_validate(content)
 
 
 def test_what_user_code_cannot_open_says_nothing_of_the_store(
