@@ -976,9 +976,8 @@ _PICTURES = [
         "renders/reel.py",
         (
             "tone: fitted to the frames that are shown",
-            "finished_values(store, quantity, (samples[0].split,)),",
-            '(self_.values for self_ in (read_surface(store, quantity, look.get("split"), f, '
-            "finished[f]) for f in frames)),",
+            "finished_values(store, quantity, (samples[0].split,), absent),",
+            "(store.read(quantity, samples[0].split, f) for f in range(span[0], span[1] + 1)),",
             FRAMES,
         ),
     ),
