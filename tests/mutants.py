@@ -1,6 +1,6 @@
 """Puts deliberate faults into a copy of the packages, and says which ones the fast tests notice.
 
-    python -m tests.mutants              every fault of `tests.mutations`
+    python -m tests.mutants              every fault in tests/mutations/
     python -m tests.mutants lease seam   those with `lease` or `seam` in their names
     python -m tests.mutants --list       their names, and which tests have to fail
 
@@ -27,8 +27,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations import FAULTS, Fault
+from tests.mutations import deciding, driving, evaluating, keeping, painting, refining
+from tests.mutations.fault import Fault
 
+FAULTS: tuple[Fault, ...] = (
+    *keeping.FAULTS,
+    *deciding.FAULTS,
+    *evaluating.FAULTS,
+    *refining.FAULTS,
+    *driving.FAULTS,
+    *painting.FAULTS,
+)
 ROOT = Path(__file__).parents[1]
 _COPIED = ("pipeline", "renders", "cluster", "tests", "benchmarks", "examples", "docs")
 _TIMEOUT_SECONDS = 150
@@ -51,7 +60,7 @@ def faulty(fault: Fault, root: Path = ROOT) -> str:
     if source.count(fault.old) != 1:
         raise MutantError(
             f"{fault.name}: its text is {source.count(fault.old)} times in {fault.file}; wanted "
-            f"once. Mend it in tests/mutations.py:\n{fault.old}"
+            f"once. Mend it in tests/mutations/:\n{fault.old}"
         )
     return source.replace(fault.old, fault.new)
 

@@ -6,8 +6,8 @@ import ast
 
 import pytest
 
-from tests.mutants import ROOT, faulty
-from tests.mutations import FAULTS, Fault
+from tests.mutants import FAULTS, ROOT, faulty
+from tests.mutations.fault import Fault
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
