@@ -314,6 +314,19 @@ def test_a_note_of_costs_that_cannot_be_written_or_read_stops_nobody(
     Steps(store, ASKED, going_on=True).begin()
 
 
+def test_composing_is_given_up_where_more_is_asked_for(tmp_path: Path) -> None:
+    """Its steps count as done, without points: what follows waits for nobody."""
+    store = create(tmp_path / "a.zarr")
+    refine(store, HillCrew(store), workers=1, stop=lambda _: len(store.committed()) >= 2)
+    ready = Steps(store, TIGHTER, going_on=False).begin()
+    assert {step.number for step in ready} == {COMPOSE + 1}  # type: ignore[union-attr]
+    assert store.committed() == set()
+    evaluations = Evaluations(store)
+    composing = [Step(COMPOSE, *tile) for tile in GRID.tiles()]
+    assert evaluations.committed() >= set(composing)
+    assert evaluations.counts(composing) == [0] * 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("done", [2, 4 * COMPOSE + 2])
 def test_more_may_be_asked_for_at_any_time(tmp_path: Path, done: int) -> None:

@@ -204,15 +204,6 @@ FAULTS = (
     *of(
         "pipeline/task.py",
         ("precision: a worker that deviates goes on", "found.require()", "pass", PRECISION),
-        (
-            "refined: the step's commit before its tile",
-            '        if kind == "compose":\n            values',
-            "        self._refined.evaluations.commit(\n"
-            "            step, Points(y, x, evaluated), worked - began, self._worker\n"
-            "        )\n"
-            '        if kind == "compose":\n            values',
-            (STEPS, PROMISES),
-        ),
     ),
     *of(
         "pipeline/crosscheck.py",
