@@ -126,8 +126,9 @@ def _write_store(folder: Path) -> None:
 def _bare(folder: Path, side: int) -> Callable[[], Result]:
     from renders.box import Box
     from renders.deepzoom import TILE
-    from renders.resample import field_of
-    from renders.shade import Hatch, Map
+    from renders.map.canvas import Map
+    from renders.map.field import field_of
+    from renders.map.holes import Hatch
     from renders.theme import LIGHT
 
     surface, tone = _surface(folder)
@@ -149,8 +150,8 @@ def _bare(folder: Path, side: int) -> Callable[[], Result]:
 
 def _surface(folder: Path) -> tuple[Any, Any]:
     from pipeline.store import Store
+    from renders.map.tone import fit_tone
     from renders.surface import read_surface
-    from renders.tone import fit_tone
 
     surface = read_surface(Store.open(str(folder / "run.zarr")), "loss", None, 0)
     return surface, fit_tone([surface.values])

@@ -20,17 +20,18 @@ from PIL import Image
 
 from renders.box import Box
 from renders.colour import hex_colour, rgb
-from renders.contour import Contours, round_levels
 from renders.inks import ground_at, inks_on
-from renders.light import Light
+from renders.map.canvas import Map
+from renders.map.contour import Contours, round_levels
+from renders.map.field import field_of
+from renders.map.holes import Hatch
+from renders.map.light import Light
+from renders.map.tone import Tone
 from renders.picture import Picture, paint
 from renders.pyramid import Pixels, halved
-from renders.resample import field_of
-from renders.shade import Hatch, Map
 from renders.spread import Spread, over_threads
 from renders.surface import Surface
 from renders.theme import Theme
-from renders.tone import Tone
 
 TILE, OVERLAP = 512, 1
 QUALITY = 90

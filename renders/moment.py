@@ -16,10 +16,10 @@ import numpy as np
 
 from pipeline.plane import Anchor
 from renders.colour import FloatArray
-from renders.fill import FINITE, cell_kinds, fill
-from renders.spline import coefficients, evaluate
+from renders.map.field import spline_of
+from renders.map.holes import FINITE, cell_kinds, fill
+from renders.map.tone import Tone
 from renders.surface import Surface
-from renders.tone import Tone
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +222,7 @@ def _sampled(
     j = np.clip(np.floor(v), 0, height - 2).astype(np.int64)
     known = _known(surface, tone)
     holes = np.isnan(known)
-    smooth = evaluate(coefficients(fill(known, ~holes)), u, v)[0]
+    smooth = spline_of(fill(known, ~holes))(np.stack([v, u], axis=-1))
     corners = np.stack([known[j + b, i + a] for b in (0, 1) for a in (0, 1)])
     # A spline beside a wall swings; what it adds to its four corners is held to their spread.
     low, high = corners.min(axis=0), corners.max(axis=0)

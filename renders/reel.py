@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pipeline.errors import LossatlasError
 from pipeline.scale import CLIP
 from renders.colour import palette_colours
+from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style
 from renders.stage import stage_for
 from renders.surface import (
@@ -24,7 +25,6 @@ from renders.surface import (
     sample_stride,
 )
 from renders.theme import theme_named
-from renders.tone import How, Tone, fit_tone
 
 if TYPE_CHECKING:
     from pipeline.store import Store
@@ -42,7 +42,7 @@ class Look(TypedDict, total=False):
         quantity, split: loss or error or loss_stderr; split None is the one that calibrates
             batch norm.
         theme: dark, as films are by default, or light.
-        palette, tone, clip, limits: see `renders.tone.fit_tone`; the tone is log for a loss and
+        palette, tone, clip, limits: see `renders.map.tone.fit_tone`; the tone is log for a loss and
             linear for an error by default, and fitted once over all frames of the store.
         contours, light, curve, anchors: False leaves a layer out.
         title, subtitle: None writes them from the store; an empty string leaves them out.

@@ -19,23 +19,23 @@ import numpy as np
 from renders.axes import axis_sprites, frame_sprites
 from renders.box import Box
 from renders.colour import FloatArray, hex_colour, rgb
-from renders.fill import INF, NAN, UNFINISHED, cell_kinds
 from renders.inks import Inks, ground_at, inks_on
 from renders.legend import ramp, swatch_sprites, tick_sprites
+from renders.map.holes import INF, NAN, UNFINISHED, cell_kinds
+from renders.map.line import Stroke, dashed
+from renders.map.tone import Tone
 from renders.moment import Moment, decimals_for, figure, readings
 from renders.overlay import anchor_name, curve_strokes, disc, ring
 from renders.page import Style, fitted_type, subtitle_of, title_of
 from renders.projection import Projection, nearest_values
 from renders.sprite import Sprite, Sprites, rectangle
 from renders.stage import Stage, stage_for
-from renders.stroke import Stroke, dashed
 from renders.surface import TITLES, UNITS, Provenance, Surface
 from renders.text import Type, cap_height, halo, text_sprite, text_width
-from renders.tone import Tone
 
 if TYPE_CHECKING:
+    from renders.map.canvas import Map
     from renders.picture import Layer, Picture
-    from renders.shade import Map
 
 _HEADING = Type(16.5, "Semibold", 0.07)
 _FIGURE = Type(33, "Light")
@@ -229,10 +229,11 @@ def scene_picture(scene: Scene, moment: Moment, model: Sequence[Layer] = ()) -> 
 
 
 def _landscape(scene: Scene, surface: Surface) -> Map:
-    from renders.contour import Contours, round_levels
-    from renders.light import Light
-    from renders.resample import field_of
-    from renders.shade import Hatch, Map
+    from renders.map.canvas import Map
+    from renders.map.contour import Contours, round_levels
+    from renders.map.field import field_of
+    from renders.map.holes import Hatch
+    from renders.map.light import Light
 
     stage, tone, theme, u = scene.stage, scene.tone, scene.style.theme, scene.stage.unit
     lines = None

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pipeline.errors import LossatlasError
 from pipeline.plane import Anchor
-from renders.tone import SAMPLE
+from renders.map.tone import SAMPLE
 
 if TYPE_CHECKING:
     from pipeline.preview import Preview

@@ -21,6 +21,7 @@ from pipeline.scale import CLIP
 from renders import openseadragon
 from renders.colour import palette_colours
 from renders.layout import map_aspect
+from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style, small_print, subtitle_of, title_of
 from renders.surface import (
     TITLES,
@@ -36,7 +37,6 @@ from renders.surface import (
 from renders.text import Weight, font_file
 from renders.theme import theme_named
 from renders.ticks import label, spread_ticks
-from renders.tone import How, Tone, fit_tone
 from renders.whole import checked_place, whole_folder
 
 if TYPE_CHECKING:
