@@ -162,14 +162,14 @@ def _tiff(folder: Path, side: int) -> Callable[[], Result]:
 
     out = folder / "out" / "a.tif"
     url = str(folder / "run.zarr")
-    return lambda: {"bytes": export_poster(url, out, width=side, layout="bare").bytes_}
+    return lambda: {"bytes": export_poster(url, out, width=side, layout="bare").bytes}
 
 
 def _map(folder: Path, side: int) -> Callable[[], Result]:
     from renders.webmap import export_map
 
     out, url = folder / "out" / "map", str(folder / "run.zarr")
-    return lambda: {"bytes": export_map(url, out, width=side, offline=True).bytes_}
+    return lambda: {"bytes": export_map(url, out, width=side, offline=True).bytes}
 
 
 def _poster(folder: Path, side: int) -> Callable[[], Result]:
@@ -177,7 +177,7 @@ def _poster(folder: Path, side: int) -> Callable[[], Result]:
 
     out, url = folder / "out" / "a.png", str(folder / "run.zarr")
     dpi = 300.0 if side > 2_000 else 20.0
-    return lambda: {"bytes": export_poster(url, out, paper="24x36in", dpi=dpi).bytes_}
+    return lambda: {"bytes": export_poster(url, out, paper="24x36in", dpi=dpi).bytes}
 
 
 def _relief(folder: Path, side: int, once_baked: bool) -> Callable[[], Result]:

@@ -12,7 +12,10 @@ from cluster.team import DeviceChoice
 
 @dataclass(frozen=True)
 class Choices:
-    """How to run: `address` of a Ray cluster to join, `selection` of a film's frames."""
+    """How to run: `address` of a Ray cluster to join, `selection` of a film's frames.
+
+    `other_versions` allows another torch or numpy than the store was begun with.
+    """
 
     executor: Literal["ray", "serial"] = "ray"
     workers: int | None = None
@@ -20,6 +23,7 @@ class Choices:
     address: str | None = None
     quiet: bool = False
     log: Literal["text", "json"] = "text"
+    other_versions: bool = False
     selection: Selection = field(default_factory=Selection)
 
 

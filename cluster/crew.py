@@ -12,7 +12,7 @@ from typing import Any
 from cluster import actor, packages, phrases
 from cluster.errors import ClusterError
 from cluster.loop import Done, Failed, Joined, Lost, News, Unwritable
-from pipeline.errors import LossatlasError, described, one_line
+from pipeline.errors import InputsChangedError, LossatlasError, described, one_line
 from pipeline.grid import Work
 
 _MACHINE_GONE = "its machine is gone"
@@ -87,6 +87,7 @@ class RayCrew:
 
         Raises:
             ClusterError: a worker runs another `pipeline` than the driver.
+            InputsChangedError: what a tile reads is not what the render began with.
             LossatlasError: what the user gave cannot be loaded on a worker.
         """
         if not self._awaited:
@@ -172,6 +173,8 @@ class RayCrew:
         """An exception inside a worker that itself lives on."""
         reason = describe(cause)
         if awaited.what == "tile":
+            if isinstance(cause, InputsChangedError):
+                raise cause
             if isinstance(cause, OSError):
                 return Unwritable(awaited.worker, reason)
             return Failed(awaited.worker, reason)
@@ -189,7 +192,7 @@ def check_same(theirs: packages.Running, ours: packages.Running) -> None:
     Raises:
         ClusterError: they differ.
     """
-    for name in ("python", "ray", "torch"):
+    for name in ("python", "ray", "torch", "numpy"):
         here, there = getattr(ours, name), getattr(theirs, name)
         if here != there:
             raise ClusterError(

@@ -21,6 +21,8 @@ from cluster.refinement import Lookout, account_lines, kept
 from cluster.run import Run
 from cluster.team import Team
 from cluster.todo import NOT_REFINED, Tiles, Todo
+from pipeline import versions
+from pipeline.errors import InputsChangedError
 from pipeline.grid import Grid
 from pipeline.refined import Refined
 from pipeline.spec import RefineSpec, RenderSpec
@@ -83,22 +85,29 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
             return EXIT_CODE
 
 
-def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
+def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | None = None) -> int:
     """Go on with the render whose store is at `url`; returns the exit code.
 
+    Args:
+        url: of the store.
+        choices: how to run it.
+        say: takes the lines a user should read.
+        trust: the digest of the code in the store, which the user has seen.
+
     Raises:
-        LossatlasError: no such store, its inputs are gone or changed, or it is in use.
+        LossatlasError: no such store, its inputs are gone or changed, it names code that is not
+            trusted, it is of other versions, or it is in use.
     """
     with Interrupts() as interrupts:
         try:
             store = Store.open(url, writable=True)
             say = teller(say, store.attrs["spec"]["name"], choices.log == "json")
             if steps.finished(store):
-                return _nothing_to_do(store, say)
+                return _nothing_to_do(store, choices, say)
             from pipeline import prepare
 
             local.settle(choices.address)
-            prepared = prepare.prepare_resume(store)
+            prepared = prepare.prepare_resume(store, trust, say)
             refine = prepared.spec.evaluate.refine
             job = _Job(prepared.inputs, lambda _: (store, True), refine, going_on=True)
             return _drive(job, choices, interrupts, say)
@@ -120,13 +129,14 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
         place = phrases.place(store.url)
         todo = _todo(store, job, choices)
         if todo.complete:
-            return _nothing_to_do(store, say)
+            return _nothing_to_do(store, choices, say)
+        versions.require(store, choices.other_versions)
         run = Run(store, todo, was_there, choices, interrupts)
         try:
             run.drive(job.inputs, workers, ray)
         except KeyboardInterrupt:
             interrupts.requested = True
-        except (CompileError, PrecisionError):
+        except (CompileError, InputsChangedError, PrecisionError):
             if not was_there:
                 # Or the same spec, without what was refused, would find its place taken.
                 _remove_empty(store)
@@ -160,7 +170,9 @@ def _todo(store: Store, job: _Job, choices: Choices) -> Todo:
     return steps.Steps(store, job.refine, job.going_on)
 
 
-def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:
+def _nothing_to_do(store: Store, choices: Choices, say: Callable[[str], None]) -> int:
+    if choices.quiet:
+        return 0
     place = phrases.place(store.url)
     if store.pending():
         say(f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}")
@@ -169,5 +181,5 @@ def _nothing_to_do(store: Store, say: Callable[[str], None]) -> int:
     if store.refined:
         for line in account_lines(Lookout(store).look(store.committed()).account):
             say(line)
-    say(phrases.next_step(place))
+    say(phrases.next_step(store.url, store.grid))
     return 0

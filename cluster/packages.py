@@ -30,6 +30,7 @@ class Running:
     python: str
     ray: str
     torch: str
+    numpy: str
     host: str
     pid: int
 
@@ -68,6 +69,7 @@ def running(package: str = "pipeline") -> Running:
         platform.python_version(),
         _installed("ray"),
         _installed("torch").partition("+")[0],  # any build: a driver may have no GPU
+        _installed("numpy"),
         platform.node(),
         os.getpid(),
     )

@@ -23,6 +23,7 @@ from cluster.scheduler import Rules, Scheduler
 from cluster.serial import SerialCrew
 from cluster.team import Team
 from cluster.todo import Todo
+from pipeline import versions
 from pipeline.grid import Work
 from pipeline.store import Store
 
@@ -79,6 +80,7 @@ class Run:
             stack.callback(lease.release)  # first: ^C may come while it is taken
             lease.take()
             stack.callback(self._sweep, lease)
+            versions.note(self._store)
             self._report = Report(workers.device.gpus)
             stack.callback(self._note_report)
             self._count_evaluated()
@@ -170,7 +172,7 @@ class Run:
             say(f"{place}: {phrases.plural(total, 'tile')} done ({rendered})")
             self._say_account(say)
             self._say_cost(say)
-            say(phrases.next_step(place))
+            say(phrases.next_step(self._store.url, self._store.grid))
         return 0
 
     def _say_account(self, say: Callable[[str], None]) -> None:

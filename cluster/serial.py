@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.crew import describe
 from cluster.loop import Done, Failed, Joined, News, Unwritable
+from pipeline.errors import InputsChangedError
 from pipeline.grid import Work
 
 
@@ -59,6 +60,8 @@ class SerialCrew:
     def _evaluate(self, worker: int, work: Work) -> News:
         try:
             facts = self._renderer(work)
+        except InputsChangedError:
+            raise
         except OSError as error:
             return Unwritable(worker, describe(error))
         except Exception as error:

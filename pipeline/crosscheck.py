@@ -11,7 +11,7 @@ reported with both numbers (decision 021).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from pipeline import checkpoint
 from pipeline.batch_norm import has_batch_norm, running_statistics
 from pipeline.errors import LossatlasError, one_line
 from pipeline.evaluate import Evaluator
-from pipeline.losses import LossFunction
+from pipeline.losses import LossFunction, fitted
 from pipeline.precision import arithmetic
 
 Splits = Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
@@ -103,7 +103,8 @@ class Problem:
     Attributes:
         build: makes the network with its initial weights, anew at each call.
         buffers: of the render, by the network's own names.
-        splits: name → inputs (n, …) and targets (n, …), the calibrating split first.
+        splits: name → inputs (n, …) and targets (n, …).
+        calibrate: the split whose statistics batch norms use, where they are recomputed.
         loss: outputs, targets → one value an example (n,).
         batch_norm: as for the evaluator.
     """
@@ -111,6 +112,7 @@ class Problem:
     build: Callable[[], nn.Module]
     buffers: Mapping[str, Tensor]
     splits: Splits
+    calibrate: str
     loss: LossFunction
     batch_norm: Literal["recompute", "frozen"]
 
@@ -124,7 +126,15 @@ class Problem:
         own = dict(net.named_buffers())
         for name, buffer in self.buffers.items():
             own[name].copy_(buffer)
-        return Evaluator(net, self.splits, ("loss",), self.loss, self.batch_norm, chunk=chunk)
+        return Evaluator(
+            net,
+            self.splits,
+            ("loss",),
+            self.loss,
+            self.batch_norm,
+            chunk=chunk,
+            calibrate=self.calibrate,
+        )
 
 
 def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Known]) -> Findings:
@@ -143,13 +153,8 @@ def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Kno
         CrosscheckError: the numbers would be wrong; the message says why and what to do.
     """
     examples = min(_MOST_EXAMPLES, max(2, _MOST_BYTES // max(1, evaluator.example_bytes)))
-    sample = Problem(
-        problem.build,
-        problem.buffers,
-        {name: (x[:examples], y[:examples]) for name, (x, y) in problem.splits.items()},
-        problem.loss,
-        problem.batch_norm,
-    )
+    first = {name: (x[:examples], y[:examples]) for name, (x, y) in problem.splits.items()}
+    sample = replace(problem, splits=first)
     with arithmetic("float32"):
         _compare(sample, checkpoints)
     network = problem.build()
@@ -162,7 +167,7 @@ def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Kno
 
 def _compare(problem: Problem, checkpoints: Sequence[Known]) -> None:
     network = problem.build()
-    calibrating = next(iter(problem.splits.values()))[0]
+    calibrating = problem.splits[problem.calibrate][0]
     if len(calibrating) == 1 and problem.batch_norm == "recompute" and has_batch_norm(network):
         return  # plain batch norm refuses to normalise over a single value
     # In two chunks at least: plain torch takes all in one.
@@ -215,17 +220,18 @@ def _plain(problem: Problem, known: Known | None) -> _Plain:
     for name, buffer in problem.buffers.items():
         own[name].copy_(buffer)
     network.eval()
-    losses, first = [], None
+    losses = dict.fromkeys(problem.splits, np.nan)
+    first = None
     try:
         with torch.no_grad():
             norms = _Calibration(network) if problem.batch_norm == "recompute" else None
-            for inputs, targets in problem.splits.values():
+            for split in sorted(problem.splits, key=lambda name: name != problem.calibrate):
+                inputs, targets = problem.splits[split]
                 outputs = network(torch.tensor(inputs))
                 first = outputs if first is None else first
-                each = problem.loss(outputs, torch.tensor(targets))
-                losses.append(float(each.double().mean()))
+                wanted = fitted(torch.tensor(targets), outputs.shape, problem.loss, split)
+                losses[split] = float(problem.loss(outputs, wanted).double().mean())
                 if norms is not None and not norms.keep():
-                    losses += [np.nan] * (len(problem.splits) - len(losses))
                     break
     except Exception as error:
         raise CrosscheckError(
@@ -234,7 +240,7 @@ def _plain(problem: Problem, known: Known | None) -> _Plain:
             "Check the network and the data"
         ) from error
     assert first is not None
-    return _Plain(np.array(losses), first)
+    return _Plain(np.array(list(losses.values())), first)
 
 
 class _Calibration:
@@ -374,6 +380,8 @@ def _own_losses(
 ) -> Iterator[OwnLoss]:
     """Where a checkpoint's buffers differ from the render's: its loss with either."""
     for known in checkpoints:
+        if checkpoint.missing_statistic(known.state, network) in matter:
+            continue  # a bend without statistics has no loss of its own
         buffers = checkpoint.buffers(known.state, network)
         if all(torch.equal(buffers[name], problem.buffers[name]) for name in matter):
             continue
@@ -404,7 +412,7 @@ def _in_words(
     if not names:
         return None
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more} of {checkpoints[0].file} at every point"
+    return f"buffers of {checkpoints[0].file} everywhere: {', '.join(names[:_NAMED])}{more}"
 
 
 def _where(known: Known) -> str:

@@ -9,6 +9,8 @@ at the beginning the first that has one), on which its bend has y = 0.
 from __future__ import annotations
 
 import itertools
+import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +21,8 @@ import fsspec
 import numpy as np
 from torch import nn
 
-from pipeline import checkpoint, plane
-from pipeline.errors import LossatlasError, one_line
+from pipeline import checkpoint, naming, plane
+from pipeline.errors import InputsChangedError, LossatlasError, one_line
 from pipeline.fingerprint import digest_of_array
 from pipeline.grid import Extent
 from pipeline.place import UnreachableError, is_url, reached
@@ -61,18 +63,32 @@ class Film:
     Attributes:
         start, end: float64 (P,).
         paths: the checkpoint of each frame's bend.
+        digests: of each frame's bend, as the survey found it.
         bases: one a frame.
     """
 
     start: Vector
     end: Vector
     paths: tuple[str, ...]
+    digests: tuple[str, ...]
     bases: tuple[Basis, ...]
 
     def of_frame(self, frame: int, net: nn.Module) -> Plane:
-        """The plane of `frame`; `net` says in which order a checkpoint's tensors go."""
+        """The plane of `frame`; `net` says in which order a checkpoint's tensors go.
+
+        Raises:
+            InputsChangedError: the frame's checkpoint was replaced after the survey.
+            LossatlasError: it cannot be read.
+        """
         basis = self.bases[frame]
-        _, bend, _ = _points(self.paths[basis.frame], net, self.start, self.end)
+        path = self.paths[basis.frame]
+        state = checkpoint.load(path)
+        try:
+            _, bend, _ = _points(state, path, net, self.start, self.end)
+        except LossatlasError as error:
+            raise _replaced(basis.frame, path, str(error)) from None
+        if digest_of_array(bend) != self.digests[basis.frame]:
+            raise _replaced(basis.frame, path, "its weights differ")
         return _flipped(plane.through_points(self.start, self.end, bend), basis.sign)
 
 
@@ -81,12 +97,16 @@ Planes = Still | Film
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over a film's frames finds: geometry, digests and names, no weights."""
+    """What one pass over a film's frames finds: geometry, digests and names, no weights.
+
+    `epochs` is of the training that left the frames, None where not all of them know theirs.
+    """
 
     film: Film
     frames: tuple[FrameFacts, ...]
     digests: tuple[str, ...]
     names: tuple[str, ...]
+    epochs: tuple[float, ...] | None
     dx: float
     dy: float
 
@@ -110,6 +130,7 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
             )
     if not paths:
         raise FramesError("plane.frames is empty; wanted at least one checkpoint")
+    naming.require((Path(path).stem for path in paths), "plane.frames")
     for first, second in itertools.pairwise(paths):
         before, after = _number(first), _number(second)
         if before is None or after is None or after > before:
@@ -151,10 +172,10 @@ def survey(
     given = ends is not None
     bases: list[Basis] = []
     seen: list[tuple[tuple[plane.Anchor, ...], np.ndarray]] = []
-    digests = []
+    digests, of_bends = [], []
     previous: Plane | None = None
     for index, path in enumerate(paths):
-        start, bend, end = _points(path, net, *(ends or (None, None)))
+        start, bend, end = _points(checkpoint.load(path), path, net, *(ends or (None, None)))
         if not given and ends is not None and not _same(ends, (start, end)):
             raise FramesError(
                 f"{Path(path).name} has other ends than {Path(paths[0]).name}; wanted the states "
@@ -162,6 +183,7 @@ def survey(
             )
         ends = ends or (start, end)
         digests.append(digest_of_array(start, bend, end))
+        of_bends.append(digest_of_array(bend))
         spanned = _spanned(start, end, bend)
         if spanned is None:
             bases.append(Basis(bases[-1].frame if bases and previous else -1, 1))
@@ -189,7 +211,8 @@ def survey(
     extents = _extents([anchors for anchors, _ in seen], settled, extent, margin, (dx, dy))
     frames = tuple(FrameFacts(e, *s) for e, s in zip(extents, seen, strict=True))
     names = tuple(Path(path).stem for path in paths)
-    return Survey(Film(*ends, tuple(paths), settled), frames, tuple(digests), names, dx, dy)
+    film = Film(*ends, tuple(paths), tuple(of_bends), settled)
+    return Survey(film, frames, tuple(digests), names, _epochs(paths), dx, dy)
 
 
 def _extents(
@@ -215,18 +238,19 @@ def _extents(
 
 
 def _points(
-    path: str, net: nn.Module, start: Vector | None, end: Vector | None
+    state: checkpoint.State, path: str, net: nn.Module, start: Vector | None, end: Vector | None
 ) -> tuple[Vector, Vector, Vector]:
     """Start, bend and end of one frame, float64 (P,); the ends as given, or from its checkpoint."""
     where = Path(path).name
-    state = checkpoint.load(path)
-    if checkpoint.is_curve(state):
+    if checkpoint.is_curve(state, net):
         points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
         if len(points) != 3:
-            raise FramesError(f"{where} has {len(points) - 2} bends; wanted one, for a plane")
+            raise FramesError(_several(where, len(points) - 2))
         own = (points[0], points[2])
         ends = own if start is None or end is None else (start, end)
         return ends[0], points[1], ends[1]
+    if bends := checkpoint.bends_alone(state, net):
+        raise FramesError(_several(where, bends))
     if start is None or end is None:
         raise FramesError(
             f"{where} is one set of weights; wanted a curve checkpoint, or start and end in "
@@ -234,6 +258,20 @@ def _points(
         )
     checkpoint.match(state, net, where)
     return start, checkpoint.weights(state, net).astype("f8"), end
+
+
+def _replaced(frame: int, path: str, what: str) -> InputsChangedError:
+    return InputsChangedError(
+        f"frame {frame} ({path}) was replaced after the render began ({what}); wanted the "
+        "checkpoint as it was. Put the old file back, or render to a new store"
+    )
+
+
+def _several(where: str, bends: int) -> str:
+    return (
+        f"{where} is of a curve with {bends} bends, which lies in no plane; wanted one bend. Use "
+        "frames that lossatlas connect has left with curve.bends: 1"
+    )
 
 
 def _spanned(start: Vector, end: Vector, bend: Vector) -> Plane | None:
@@ -273,6 +311,21 @@ def _checkpoints(folder: str) -> list[str]:
         ) from None
     found = [str(path) for path in paths if str(path).endswith(_ENDINGS)]
     return [files.unstrip_protocol(path) for path in found] if is_url(folder) else found
+
+
+def _epochs(paths: Sequence[str]) -> tuple[float, ...] | None:
+    """The epochs of frames that `connect` left, from the headers of their files."""
+    epochs = []
+    for path in paths:
+        if not path.lower().endswith(".safetensors"):
+            return None
+        with reached(path), fsspec.open(path, "rb") as file:
+            content = file.read(int.from_bytes(file.read(8), "little"))
+        try:
+            epochs.append(float(json.loads(json.loads(content)["__metadata__"]["facts"])["epoch"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+    return tuple(epochs) if all(map(math.isfinite, epochs)) else None
 
 
 def _number(path: str) -> int | None:

@@ -42,8 +42,9 @@ class PlanError(LossatlasError):
 class Plan:
     """Points, tiles and costs. Sizes in bytes, times in seconds.
 
-    Where the render is `refined`, points and seconds are the most it can take. What `batch_norm`,
-    `buffers` and `own_losses` say is what the store says of its network.
+    Where the render is `refined`, points and seconds are the most it can take. `targets` says
+    what becomes of targets that are bytes, and is empty for others. What `batch_norm`, `buffers`
+    and `own_losses` say is what the store says of its network.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Plan:
     parameters: int
     batch_norm: str | None
     buffers: str | None
-    own_losses: tuple[dict[str, Any], ...]
+    own_losses: tuple[str, ...]
     quantities: tuple[str, ...]
     workers: int
     device: str
@@ -67,6 +68,7 @@ class Plan:
     memory_bytes: int
     store: str
     refined: bool = False
+    targets: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -103,10 +105,8 @@ def resolve_grid(prepared: Prepared, seconds_a_point: float, workers: int) -> Gr
     """The grid with its tile size: as the spec says, or about ten seconds of work each."""
     asked = prepared.spec.grid
     frames = len(prepared.frames)
-    if asked.tile != "auto":
-        return Grid(
-            asked.width, asked.height, min(asked.tile, max(asked.width, asked.height)), frames
-        )
+    if asked.edge is not None:
+        return Grid(asked.width, asked.height, asked.edge, frames)
     every = frames * asked.width * asked.height
     share = every / (workers * _TILES_A_WORKER)
     fitting = _TILE_SECONDS / seconds_a_point
@@ -143,7 +143,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         parameters=prepared.facts["network"]["parameters"],
         batch_norm=prepared.facts["network"]["batch_norm"],
         buffers=prepared.facts["network"]["buffers"],
-        own_losses=tuple(prepared.facts["network"]["own_losses"]),
+        own_losses=prepared.own_losses,
         quantities=prepared.inputs.quantities,
         workers=workers,
         device=device,
@@ -158,6 +158,11 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         memory_bytes=_BYTES_A_TILE * grid.tile_count + 4 * arrays * grid.tile**2 * workers,
         store=prepared.spec.store,
         refined=prepared.spec.evaluate.refine is not None,
+        targets="; ".join(
+            f"{split}: {facts['targets']}"
+            for split, facts in prepared.facts["data"].items()
+            if "targets" in facts
+        ),
     )
     _refuse_absurd(made)
     return made

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,10 +20,10 @@ from typing import Any, Unpack
 from pipeline.errors import LossatlasError
 from renders.reel import Look, Reel, open_reel
 from renders.spread import over_threads
-from renders.whole import whole_file
+from renders.whole import sweep, whole_file
 
 MANIFEST = "frames.json"
-PICTURES = 2
+PICTURES = 3
 """Rises whenever the same settings give other pixels."""
 _SECONDS_BETWEEN_NOTES = 1.0
 _DPI = 96.0
@@ -61,6 +62,7 @@ class FramesFacts:
     seconds: float
     tone: dict[str, Any]
     preview: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -140,6 +142,7 @@ def export_frames(
     )
     try:
         place.mkdir(exist_ok=True)
+        sweep(place, rf"frame-\d+\.png|{re.escape(MANIFEST)}")
     except OSError as error:
         raise FramesError(f"{place} cannot be made ({error.strerror}): choose another") from None
     manifest = _opened(place / MANIFEST, reel)
@@ -166,6 +169,7 @@ def export_frames(
         time.monotonic() - start,
         reel.tone.to_dict(),
         reel.scene.facts.preview,
+        reel.remarks,
     )
 
 
@@ -218,6 +222,8 @@ def _opened(path: Path, reel: Reel) -> _Manifest:
         "inks": [scene.inks.pen.tolist(), scene.inks.casing.tolist()],
         "sides": dict(scene.sides),
     }
+    shown = [a.shown for a in reel.store.anchors()]
+    made_of["words"] = [shown, scene.facts.measures.get(scene.quantity), scene.facts.own_losses]
     if scene.facts.refinement:
         # A preview goes on, and so may what was finished: to a tighter tolerance.
         made_of["refinement"] = scene.facts.refinement

@@ -102,3 +102,10 @@ def swatch_sprites(
         ]
         x -= 1.4 * size_px
     return tuple(sprites)
+
+
+def swatches_width(entries: list[tuple[str, str]], size_px: float) -> float:
+    """How far `swatch_sprites` reaches, in pixels."""
+    kind = Type(size_px, "Regular")
+    each = 1.9 * size_px + round(cap_height(kind))
+    return sum(text_width(meaning, kind) + each for _, meaning in entries)

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.plane import Anchor
 from renders.colour import FloatArray
 from renders.map.field import spline_of
 from renders.map.holes import FINITE, cell_kinds, fill
@@ -116,8 +115,8 @@ def surface_between(
         np.where(np.isfinite(blend), True, near.finished),
         (float(extent[0]), float(extent[1]), float(extent[2]), float(extent[3])),
         tuple(
-            Anchor(anchor.name, *(float(v) for v in place))
-            for anchor, place in zip(first.anchors, places, strict=True)
+            replace(anchor, x=float(x), y=float(y), off_plane=float(off_plane))
+            for anchor, (x, y, off_plane) in zip(first.anchors, places, strict=True)
         ),
         curve,
         near.quantity,

@@ -12,13 +12,13 @@ from renders.map.field import on_grid, spline_of
 from renders.map.holes import FINITE, cell_kinds, fill
 from renders.map.line import Stroke
 from renders.map.tone import Tone
-from renders.overlay import anchor_name, disc
+from renders.overlay import anchor_lettering, disc
 from renders.page import Style, small_print_sprites, title_sprites
 from renders.picture import Layer, Picture
 from renders.projection import Projection
 from renders.sprite import Sprite, Sprites, rectangle
 from renders.surface import Provenance, Surface
-from renders.text import Type, cap_height, text_sprite
+from renders.text import Type, cap_height, text_sprite, text_width
 from renders.theme import Theme
 from renders.ticks import label, spread_ticks
 
@@ -111,7 +111,6 @@ def _grid(tone: Tone, plot: Projection, theme: Theme, u: float, lettered: bool) 
 def _stations(surface: Surface, plot: Projection, theme: Theme, u: float) -> list[Sprite]:
     """A fine upright line and a name for every anchor on the line."""
     sprites = []
-    kind = Type(15 * u, "SemiboldIt")
     x0, x1 = surface.extent[:2]
     for anchor in surface.anchors:
         if not x0 <= anchor.x <= x1:
@@ -119,8 +118,8 @@ def _stations(surface: Surface, plot: Projection, theme: Theme, u: float) -> lis
         x = float(plot.pixels(anchor.x, 0.0)[0])
         line = Box(round(x - 0.5 * u), plot.at.y, max(1, round(u)), plot.at.height)
         sprites.append(rectangle(line, rgb(theme.muted), 0.6))
-        name = anchor_name(anchor.name)
-        right = x + 40 * u > plot.at.right
+        name, kind = anchor_lettering(anchor, 15 * u)
+        right = x + text_width(name, kind) + 14 * u > plot.at.right
         side = -7 * u if right else 7 * u
         base = plot.at.y + 20 * u
         ink = rgb(theme.ink)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import caption
 from pipeline.errors import LossatlasError
+from pipeline.grid import Tile
 from pipeline.plane import Anchor
+from renders.caveats import cure, lost
 from renders.map.tone import SAMPLE
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from pipeline.store import Store
 
 _SPLITS = ("train", "test", "val", "valid", "validation", "data")
-UNITS = {"loss": "nats per example", "error": "fraction misclassified", "loss_stderr": "nats"}
 TITLES = {"loss": "loss", "error": "error", "loss_stderr": "standard error of the loss"}
 
 
@@ -44,6 +46,7 @@ class Surface:
         extent: x0, x1, y0, y1 of the outermost cell centres.
         anchors: named points of the plane.
         curve: float64 (points, 3): x, y, distance off the plane; None where there is none.
+        absent: committed tiles that have lost a chunk, which count as not finished.
     """
 
     values: npt.NDArray[np.float32]
@@ -54,13 +57,16 @@ class Surface:
     quantity: str = "loss"
     split: str = "train"
     frame: int = 0
+    absent: tuple[Tile, ...] = ()
 
 
 @dataclass(frozen=True)
 class Provenance:
     """What a picture's small print says; empty strings where the store does not know.
 
-    `share` is what is shown of the frame; `preview` says that predictions will still change.
+    `share` is what is shown of the frame; `preview` says that predictions will still change;
+    `measures` is quantity → its unit, or what its figures are; `own_losses` says where a
+    checkpoint's loss with its own buffers is another than in the picture.
     """
 
     name: str = ""
@@ -75,7 +81,9 @@ class Provenance:
     share: float = 1.0
     refinement: str = ""
     preview: bool = False
-    splits: Mapping[str, int] = field(default_factory=dict)
+    measures: Mapping[str, str] = field(default_factory=dict)
+    own_losses: str = ""
+    buffers: str = ""
 
 
 def opened(url: str) -> Store:
@@ -125,11 +133,16 @@ def read_surface(
     if not known and not finished.any():
         raise SurfaceError(
             f"{store.url} has no finished tile in frame {frame}: wanted at least one to draw; "
-            f"run `lossatlas resume {store.url}` first"
+            f"run `lossatlas resume {shlex.quote(store.url)}` first"
         )
     extent = store.extent(frame)
+    values = store.read(quantity, split, frame)
+    absent = absent_tiles(store, quantity, split, frame, values, finished)
+    finished = without(store, finished, absent)
+    if absent and not known and not finished.any():
+        raise SurfaceError(f"{store.url}: {lost(absent)}; wanted one to draw. {cure(store.url)}")
     return Surface(
-        store.read(quantity, split, frame),
+        values,
         finished,
         (extent.x0, extent.x1, extent.y0, extent.y1),
         tuple(store.anchors(frame)),
@@ -137,16 +150,62 @@ def read_surface(
         quantity,
         split,
         frame,
+        tuple(absent),
     )
 
 
+def absent_tiles(
+    store: Store,
+    quantity: str,
+    split: str,
+    frame: int,
+    values: npt.NDArray[np.float32],
+    finished: npt.NDArray[np.bool_],
+) -> list[Tile]:
+    """The tiles of a frame that are committed and have lost a chunk; Zarr reads it as NaN.
+
+    Args:
+        store, quantity, split, frame: of what was read.
+        values: what was read, float32 (height, width). The store is asked only where a whole tile
+            of it is NaN.
+        finished: of the frame, bool (height, width).
+    """
+    if is_preview(store):  # made of records, which say themselves that one is missing
+        return []
+    suspect = np.isnan(values) & finished
+    if not suspect.any():
+        return []
+    grid = store.grid
+    for axis, count in ((0, grid.tile_rows), (1, grid.tile_columns)):
+        suspect = np.logical_and.reduceat(suspect, np.arange(count) * grid.tile, axis=axis)
+    tiles = [Tile(frame, row, column) for row, column in np.argwhere(suspect).tolist()]
+    return store.absent(quantity, tiles, [split]) if tiles else []
+
+
+def without(
+    store: Store, finished: npt.NDArray[np.bool_], absent: Collection[Tile]
+) -> npt.NDArray[np.bool_]:
+    """`finished` of a frame, bool (height, width), without tiles of it that have lost a chunk."""
+    if absent:
+        finished = finished.copy()
+        for tile in absent:
+            finished[store.grid.window(tile)] = False
+    return finished
+
+
 def finished_values(
-    store: Store, quantity: str, splits: Sequence[str]
+    store: Store, quantity: str, splits: Sequence[str], absent: set[Tile] | None = None
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """The finished values of every frame, one flat float32 array a frame and split."""
+    """The finished values of every frame, one flat float32 array a frame and split.
+
+    `absent` takes the tiles that turn out to have lost a chunk.
+    """
     for frame, finished in sorted(store.finished_frames().items()):
         for split in splits:
-            yield store.read(quantity, split, frame)[finished]
+            values = store.read(quantity, split, frame)
+            if absent is not None:
+                absent.update(absent_tiles(store, quantity, split, frame, values, finished))
+            yield values[finished]
 
 
 def sample_stride(store: Store) -> int:
@@ -157,16 +216,15 @@ def sample_stride(store: Store) -> int:
 def provenance(store: Store, frame: int) -> Provenance:
     """The facts for the small print, as far as the store's attributes hold them."""
     spec: Mapping[str, Any] = store.attrs.get("spec") or {}
-    network = spec.get("network") or {}
-    data = spec.get("data") or {}
-    evaluate = spec.get("evaluate") or {}
+    words = store.words
+    labels = {anchor.name: anchor.shown for anchor in store.anchors(frame)}
     plane: Mapping[str, Any] = store.attrs.get("plane") or {}
     kind = str(plane.get("kind") or (spec.get("plane") or {}).get("kind") or "")
     return Provenance(
         name=str(spec.get("name") or PurePath(store.url).stem),
-        network=proper(bare(str(network.get("factory") or ""))),
-        data=_data_line(data),
-        normalisation=_normalisation(str(evaluate.get("batch_norm") or "")),
+        network=words["network"],
+        data=_data_line(store.attrs),
+        normalisation=_normalisation(caption.batch_norm(store.attrs)),
         grid=f"{store.width:,} × {store.height:,}" + _of_frames(store.frames, frame),
         plane=kind,
         units=str(plane.get("units") or ("filter-normalised" if kind == "random" else "euclidean")),
@@ -175,7 +233,9 @@ def provenance(store: Store, frame: int) -> Provenance:
         share=float(store.finished(frame).mean()),
         refinement=_refinement(store, frame),
         preview=is_preview(store),
-        splits={str(k): int(v) for k, v in (data.get("splits") or {}).items()},
+        measures=caption.measures(caption.loss_name(store.attrs), words["unit"]),
+        own_losses=caption.shortened(caption.own_losses(store.attrs, labels)),
+        buffers=caption.buffers(store.attrs),
     )
 
 
@@ -207,7 +267,8 @@ def _refinement(store: Store, frame: int) -> str:
     from pipeline.course import Course
 
     evaluated, final = int((level >= 0).sum()), not is_preview(store)
-    return Account.of(Course.read(store), level.size, evaluated, final).small_print()
+    account = Account.of(Course.read(store), level.size, evaluated, final, store.words["unit"])
+    return account.small_print()
 
 
 def _known(what: str, name: str, known: Sequence[str], url: str) -> None:
@@ -218,41 +279,24 @@ def _known(what: str, name: str, known: Sequence[str], url: str) -> None:
     raise SurfaceError(f"{url} has no {what} {name!r}: wanted one it was rendered with; {hint}")
 
 
-def bare(name: str) -> str:
-    """The attribute of a `file.py:callable`, any other name as it is."""
-    # A factory may be a path on someone's machine; the picture names the network only.
-    file, colon, attribute = name.rpartition(":")
-    return attribute if colon and file else name
-
-
-def proper(name: str) -> str:
-    """A well-known name as people write it: `preresnet20` becomes PreResNet-20."""
-    found = re.fullmatch(r"(preresnet|resnet|vgg|cifar|mnist|mlp|cnn)[_-]?(\d*)(.*)", name, re.I)
-    if not found:
-        return name
-    stem, number, rest = found.groups()
-    proper = {"preresnet": "PreResNet", "resnet": "ResNet"}.get(stem.lower(), stem.upper())
-    return proper + (f"-{number}" if number else "") + rest
-
-
-def _data_line(data: Mapping[str, Any]) -> str:
+def _data_line(attrs: Mapping[str, Any]) -> str:
+    data = (attrs.get("spec") or {}).get("data") or {}
     if not data:
         return ""
-    place = PurePath(bare(str(data.get("source") or "")))
+    file, colon, _ = str(data.get("source") or "").rpartition(":")
+    place = PurePath(file if colon and file.endswith(".py") else str(data.get("source") or ""))
     # A file that is called after its split says less than its folder.
     stem = place.parent.name if place.stem in _SPLITS and place.parent.name else place.stem
-    source = proper(stem)
-    select = {"stratified": "class-stratified", "head": "first rows"}
-    counts = " + ".join(f"{n:,} {split}" for split, n in (data.get("splits") or {}).items())
-    how = select.get(str(data.get("select") or ""), "")
-    return f"{source}, {counts} examples" + (f" ({how})" if how else "")
+    source = place.name if colon and file.endswith(".py") else caption.proper(stem)
+    return f"{source}, {caption.counts(attrs, data.get('splits') or {})}"
 
 
-def _normalisation(mode: str) -> str:
+def _normalisation(said: str) -> str:
+    """Batch norm in the few words of a picture; empty where the network has none."""
     return {
         "recompute": "batch norm recomputed at every point",
         "frozen": "batch norm frozen",
-    }.get(mode, "")
+    }.get(said.partition(":")[0], said and f"batch norm {said}")
 
 
 def _of_frames(frames: int, frame: int) -> str:

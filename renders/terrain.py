@@ -25,8 +25,6 @@ RISE = 0.20
 """Height of the tone's whole span, in world units."""
 PLINTH = 0.055
 """How far the walls go below the lowest end of the tone, in world units."""
-KNEE = 0.22
-"""Above the tone's end heights level off within this share of its span: cliffs, not spikes."""
 APRON = 0.9
 """How far the floor is lit around the model, in world units."""
 BAKED = 640
@@ -125,8 +123,7 @@ class Terrain:
 def tallest(half: tuple[float, float], rise: float = RISE) -> FloatArray:
     """The box that holds any model of these half sizes, as `Ground.hull`: for films, float64
     (8, 3)."""
-    top = rise * (1 + KNEE)
-    sides = [(-half[0], half[0]), (-half[1], half[1]), (-PLINTH, top)]
+    sides = [(-half[0], half[0]), (-half[1], half[1]), (-PLINTH, rise)]
     return np.array([(x, y, z) for x in sides[0] for y in sides[1] for z in sides[2]])
 
 
@@ -201,7 +198,8 @@ def _shaped(
     points = np.empty((rows, columns, 3))
     points[..., 0] = np.linspace(-half[0], half[0], columns)
     points[..., 1] = np.linspace(-half[1], half[1], rows)[:, None]
-    points[..., 2] = rise * _levelled((s - lo) / (hi - lo))
+    # Beyond the tone's ends values are not told apart: what is there is flat.
+    points[..., 2] = rise * np.clip((s - lo) / (hi - lo), 0, 1)
     return Ground(points, surface.extent, half), s, kinds
 
 
@@ -217,15 +215,6 @@ def _sampled(
     i = np.clip(np.rint(u), 0, f.kinds.shape[1] - 1).astype(np.int64)
     j = np.clip(np.rint(v), 0, f.kinds.shape[0] - 1).astype(np.int64)
     return s, f.kinds[np.ix_(j, i)]
-
-
-def _levelled(t: FloatArray) -> FloatArray:
-    over = np.maximum(t - 1, 0)
-    under = np.maximum(-t, 0)
-    inside = np.clip(t, 0, 1)
-    return np.asarray(
-        inside + KNEE * (1 - np.exp(-over / KNEE)) - KNEE * (1 - np.exp(-under / KNEE)) / 4
-    )
 
 
 def _coloured(s: FloatArray, tone: Tone) -> FloatArray:

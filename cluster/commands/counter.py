@@ -14,13 +14,18 @@ class Counter:
     Args:
         what: is being made.
         things: that are counted.
+        quiet: count and say nothing.
     """
 
-    def __init__(self, what: str, things: str) -> None:
-        self._what, self._things = what, things
+    def __init__(self, what: str, things: str, quiet: bool = False) -> None:
+        self._what, self._things, self._quiet = what, things, quiet
         self._said_at = time.monotonic()
+        self.done = 0
 
     def __call__(self, done: int, of: int) -> None:
+        self.done = done
+        if self._quiet:
+            return
         now = time.monotonic()
         text = f"{self._what}: {done:,}/{of:,} {self._things} {100 * done // of} %"
         if sys.stderr.isatty():

@@ -12,6 +12,7 @@ from cluster.commands.map import map_
 from cluster.commands.pages import ADDRESS, of_a_page, page_style, report, spread_over
 from cluster.commands.places import place_of
 from cluster.commands.relief import relief
+from cluster.commands.stopping import one_place, stoppable
 
 
 @click.group()
@@ -48,8 +49,9 @@ def poster(run: str, out: str, address: str | None, as_json: bool, **style: Any)
       lossatlas export poster runs/bowl.zarr bowl.tif --paper 24x36in --dpi 600
       lossatlas export poster runs/bowl.zarr error.png --quantity error --split test --tone linear
     """
-    from renders.poster import export_poster
+    with stoppable(one_place(out)):
+        from renders.poster import export_poster
 
-    with spread_over(address) as spread:
-        made = export_poster(place_of(run), out, spread=spread, **page_style(style))
+        with spread_over(address) as spread:
+            made = export_poster(place_of(run), out, spread=spread, **page_style(style))
     report(out, made, as_json)

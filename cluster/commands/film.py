@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,8 +10,10 @@ import click
 
 from cluster.commands import options
 from cluster.commands.counter import Counter
-from cluster.commands.pages import LIMITS, PALETTE, SPLIT, palette_from, size_from
+from cluster.commands.pages import LIMITS, PALETTE, SPLIT, TONE, palette_from, size_from, tell
 from cluster.commands.places import place_of
+from cluster.commands.stopping import one_place, stoppable
+from cluster.terminal import say, show_json
 
 if TYPE_CHECKING:
     from renders.flight import Flight
@@ -32,7 +33,7 @@ def _of_a_reel(command: F) -> F:
         click.option(
             "--tone",
             type=click.Choice(["linear", "log", "equalised"]),
-            help="How values become colours; default: log for a loss, linear for an error.",
+            help=TONE,
         ),
         click.option(
             "--clip",
@@ -82,18 +83,24 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
       lossatlas export frames runs/curve.zarr frames --frames 100:200 --size 1080x1080
     """
     from cluster import phrases
-    from renders.frames import export_frames
 
-    facts = export_frames(
-        place_of(run),
-        folder,
-        on_progress=None if quiet else Counter("frames", "pictures"),
-        **_how(how),
-    )
+    count = Counter("frames", "pictures", quiet)
+
+    def kept() -> str:
+        if not count.done:
+            return "no frame was made this time"
+        frames = phrases.plural(count.done, "frame")
+        return f"{frames} in {phrases.place(folder)} kept; the same command makes the others"
+
+    with stoppable(kept):
+        from renders.frames import export_frames
+
+        facts = export_frames(place_of(run), folder, on_progress=count, **_how(how))
+    tell(facts.remarks)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
+        show_json(dataclasses.asdict(facts))
     elif not quiet:
-        click.echo(
+        say(
             f"{phrases.place(folder)}: {phrases.plural(facts.frames, 'frame')} of "
             f"{facts.width:,} × {facts.height:,} pixels, {facts.made:,} made and {facts.kept:,} "
             f"kept{_missing(facts.unfinished, facts.left_out, facts.preview)}, in "
@@ -177,30 +184,29 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
       lossatlas export film runs/bowl.zarr bowl.mp4 --relief --path "160,30 200,55 240,30"
     """
     from cluster import phrases
-    from renders.film import export_film
 
     how["threads"] = how.pop("workers")
-    how["flight"] = _flight(how)
-    facts = export_film(
-        place_of(run),
-        out,
-        on_progress=None if quiet else Counter("film", "pictures"),
-        **_how(how),
-    )
+    with stoppable(one_place(out)):
+        from renders.film import export_film
+
+        how["flight"] = _flight(how)
+        count = Counter("film", "pictures", quiet)
+        facts = export_film(place_of(run), out, on_progress=count, **_how(how))
+    tell(facts.remarks)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
+        show_json(dataclasses.asdict(facts))
         return
     if quiet:
         return
     between = f" and {facts.interpolated:,} interpolated" if facts.interpolated else ""
-    click.echo(
+    say(
         f"{phrases.place(out)}: {facts.width:,} × {facts.height:,} pixels, "
         f"{facts.duration:.1f} s at {facts.fps:g} a second from {facts.computed:,} computed"
         f"{between} pictures{_missing(facts.unfinished, facts.left_out, facts.preview)}, "
-        f"{phrases.size(facts.bytes_)}, in {phrases.duration(facts.seconds)}"
+        f"{phrases.size(facts.bytes)}, in {phrases.duration(facts.seconds)}"
     )
     if how["flight"] is None and not facts.interpolated and facts.computed < 3 * facts.fps:
-        click.echo("few frames for a film: --interpolate 29 adds smooth ones in between")
+        say("few frames for a film: --interpolate 29 adds smooth ones in between")
 
 
 def _flight(how: dict[str, Any]) -> Flight | None:

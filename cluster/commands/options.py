@@ -32,6 +32,11 @@ EVERY = click.option(
     metavar="K",
     help="Every K-th frame first, the others after: a preview of a film exists early.",
 )
+OTHER_VERSIONS = click.option(
+    "--other-versions",
+    is_flag=True,
+    help="Go on with another torch or numpy than the store was begun with: last bits may differ.",
+)
 QUIET = click.option("--quiet", "-q", is_flag=True, help="Say nothing but warnings and errors.")
 LOG = click.option(
     "--log",
@@ -39,6 +44,11 @@ LOG = click.option(
     default="text",
     show_default=True,
     help="How progress is told: for people, or one JSON object a line.",
+)
+TRUST = click.option(
+    "--trust",
+    metavar="DIGEST",
+    help="Run the code in it although no spec here named it; without this, the digest is told.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 JOBS = click.option(

@@ -9,6 +9,7 @@ import click
 from cluster.commands import options
 from cluster.commands.pages import of_a_page, page_style, report
 from cluster.commands.places import place_of
+from cluster.commands.stopping import one_place, stoppable
 
 
 @click.command()
@@ -46,9 +47,11 @@ def relief(
       lossatlas export relief runs/bowl.zarr bowl.png --size 1920x1080 --layout bare
       lossatlas export relief runs/bowl.zarr bowl.pdf --paper A2
     """
-    from renders.camera import camera_from
-    from renders.poster import export_poster
-    from renders.relief import checked
+    with stoppable(one_place(out)):
+        from renders.camera import camera_from
+        from renders.poster import export_poster
+        from renders.relief import checked
 
-    made = checked(None if camera is None else camera_from(camera), rise)
-    report(out, export_poster(place_of(run), out, relief=made, **page_style(style)), as_json)
+        asked = checked(None if camera is None else camera_from(camera), rise)
+        made = export_poster(place_of(run), out, relief=asked, **page_style(style))
+    report(out, made, as_json)

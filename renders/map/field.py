@@ -25,8 +25,10 @@ from renders.map.tone import Tone
 from renders.surface import Surface
 
 HEADROOM = 0.5
-"""How far above the palette's end values still shape the light, as a share of its span. A wall of
-ten decades would make any interpolating spline ring, and its top has one colour anyway."""
+"""How far beyond the palette's ends values count as they are, as a share of its span. A wall of ten
+decades would make any interpolating spline ring, and beyond the ends a picture is flat anyway."""
+# How far below the lower end values are that have no logarithm.
+_DEPTH = 0.2
 
 
 def spline_of(values: npt.ArrayLike) -> NdBSpline:
@@ -221,9 +223,14 @@ def field_of(surface: Surface, tone: Tone, width: int, height: int) -> Field:
     whole factors, so that nothing aliases; then the spline only ever enlarges.
     """
     kinds = cell_kinds(surface.values, surface.finished)
-    s = tone.to_space(np.where(kinds == FINITE, surface.values, np.float32(1)))
+    values = np.where(kinds == FINITE, surface.values, np.float32(1))
+    s = tone.to_space(values)
     lo, hi = tone.span
-    s = np.minimum(s, hi + HEADROOM * (hi - lo))
+    room = HEADROOM * (hi - lo)
+    if tone.space == "log":
+        # A little beyond the end: at it, the spline would ripple across it where all is flat.
+        s = np.where(values > 0, s, lo - _DEPTH * (hi - lo))
+    s = np.clip(s, lo - room, hi + room)
     rows, columns = s.shape
     fx = max(1, math.ceil((columns - 1) / width))
     fy = max(1, math.ceil((rows - 1) / height))

@@ -99,7 +99,7 @@ class Palette:
         kernel: Any = _painted
         slopes = window.across, window.down
         lit = self.light is not None
-        kernel(scaled, window.values, *slopes, gap, hi - lo, lit, *self._tables, x, y, rgba)
+        kernel(scaled, window.values, *slopes, gap, lo, hi, lit, *self._tables, x, y, rgba)
         self._cover(rgba, window.box)
         return rgba
 
@@ -156,7 +156,8 @@ def _painted(
     across: Pixels,
     down: Pixels,
     gap: Pixels,
-    span: float,
+    lo: float,
+    hi: float,
     lit: bool,
     lut: Pixels,
     encode: Pixels,
@@ -174,14 +175,16 @@ def _painted(
     key, sky = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
     row = np.empty(4 * width, dtype=np.float32)
     row[3::4] = 255
+    right, below = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
     none = np.zeros(width, dtype=np.float32)
     # A plateau exactly at a level has only rounding for a slope, and no isoline.
-    flattest = (1e-5 * span / (LUT_SIZE - 1)) ** 2
+    flattest = (1e-5 * (hi - lo) / (LUT_SIZE - 1)) ** 2
     for j in range(height):
         for i in range(width):
             entry[i] = np.int32(scaled[j, i] * np.float32(LUT_SIZE - 1) + np.float32(0.5))
         if lit:
-            _lit(across[j], down[j], light, key, sky)
+            _flattened(values[j], across[j], down[j], lo, hi, right, below)
+            _lit(right, below, light, key, sky)
             _coloured(entry, key, sky, shares, lut, encode, row)
         else:
             _unlit(entry, lut, row)
@@ -189,6 +192,29 @@ def _painted(
             free = gap[j] if gap.shape[0] > 0 else none
             _inked(entry, values[j], across[j], down[j], free, levels, nearest, flattest, row)
         _rounded(row, 4, x, y + j, out[j].reshape(4 * width))
+
+
+@_kernel
+def _flattened(
+    values: FloatArray,
+    across: Pixels,
+    down: Pixels,
+    lo: float,
+    hi: float,
+    right: Pixels,
+    below: Pixels,
+) -> None:
+    """Slopes for the light: none beyond the palette's ends, where there is one colour. Values there
+    are not told apart, so that nothing may look as if they were."""
+    for i in range(values.shape[0]):
+        right[i], below[i] = across[i], down[i]
+        beyond = max(values[i] - hi, lo - values[i])
+        if beyond > 0.0:
+            # Over half a pixel, so that the edge is as smooth as that of an isoline.
+            slope = math.sqrt(np.float64(across[i]) ** 2 + np.float64(down[i]) ** 2)
+            left = np.float32(max(0.0, 1.0 - 2.0 * beyond / slope) if slope > 0.0 else 0.0)
+            right[i] *= left
+            below[i] *= left
 
 
 @_kernel

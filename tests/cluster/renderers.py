@@ -16,7 +16,8 @@ from typing import Any
 class FaultyRenderer:
     """Commits tiles by touching files in `inputs["folder"]`, and does what the faults say.
 
-    Faults are files there: `<column>.die`, `.raise`, `.full`, `.hang`, holding how many times.
+    Faults are files there: `<column>.die`, `.raise`, `.full`, `.hang`, `.changed`, holding how
+    many times.
     """
 
     def __init__(
@@ -35,6 +36,10 @@ class FaultyRenderer:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._due(tile, "raise"):
             raise ValueError(f"no loss for {tile}")
+        if self._due(tile, "changed"):
+            from pipeline.errors import InputsChangedError
+
+            raise InputsChangedError(f"frame {tile.frame} was replaced")
         if self._due(tile, "full"):
             raise OSError(28, "No space left on device", str(self._folder))
         if self._due(tile, "hang"):

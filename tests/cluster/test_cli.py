@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster import cli
-from pipeline import prepare, spec
+from cluster import cli, phrases
+from pipeline import prepare, spec, versions
 from pipeline.grid import Grid, Tile
+from pipeline.store import Store
 from tests.cluster.landscape import environment, lay_out, lossatlas
 
 # A precision that every worker refuses, once the store is made.
@@ -49,7 +50,7 @@ def test_status_info_and_verify_of_a_finished_render(
     assert (status["state"], status["tiles_done"], status["driver"]) == ("done", 16, None)
     assert cli.run(["info", store]) == 0
     out = capsys.readouterr().out
-    assert "mlp, 195 parameters" in out
+    assert "MLP, 195 parameters" in out
     assert "batch norm" not in out
     assert cli.run(["info", store, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["fingerprint"]) == 64
@@ -64,6 +65,48 @@ def test_rendering_what_is_done_does_nothing(
     assert "nothing to do" in capsys.readouterr().out
     assert cli.run(["resume", str(rendered / "tiny.zarr")]) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_quiet_commands_say_nothing_of_what_is_done(
+    rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["render", str(rendered / "spec.yaml"), "-q"]) == 0
+    assert cli.run(["resume", str(rendered / "tiny.zarr"), "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_next_step_is_a_film_where_there_are_frames() -> None:
+    still, line, film = Grid(9, 9, 3), Grid(9, 1, 3, 4), Grid(9, 9, 3, 4)
+    assert phrases.next_step("a.zarr", still) == "next: lossatlas export poster a.zarr a.png"
+    assert phrases.next_step("a.zarr", line) == "next: lossatlas export poster a.zarr a.png"
+    told = phrases.next_step("'my runs/b c.zarr'", film)
+    assert told == "next: lossatlas export film 'my runs/b c.zarr' 'b c.mp4'"
+
+
+def test_another_torch_is_refused_unless_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, store = str(lay_out(tmp_path)), str(tmp_path / "tiny.zarr")
+    assert cli.run(["render", spec, "--executor", "serial", "--quiet"]) == 0
+    Store.open(store, writable=True).withdraw(Tile(0, 1, 1))
+    ours = versions.installed()
+    monkeypatch.setattr(versions, "installed", lambda: ours | {"torch": "99.0"})
+    for command in (["render", spec], ["resume", store]):
+        assert cli.run([*command, "--executor", "serial", "-q"]) == 2
+        told = capsys.readouterr().err
+        assert "was rendered with torch" in told
+        assert "say --other-versions" in told
+    assert len(Store.open(store).pending()) == 1
+    assert "rendered with" not in _info(store, capsys)
+    assert cli.run(["resume", store, "--executor", "serial", "-q", "--other-versions"]) == 0
+    assert Store.open(store).pending() == []
+    assert f"rendered with  torch {ours['torch']}, numpy " in _info(store, capsys)
+    assert "; torch 99.0, numpy " in _info(store, capsys)
+
+
+def _info(store: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.run(["info", store]) == 0
+    return capsys.readouterr().out
 
 
 def test_damage_is_named_put_back_and_mended(

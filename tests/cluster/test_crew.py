@@ -18,6 +18,7 @@ from cluster.crew import Device, RayCrew, check_same
 from cluster.errors import ClusterError
 from cluster.loop import run
 from cluster.scheduler import Rules, Scheduler
+from pipeline.errors import InputsChangedError
 from pipeline.evaluate import NoRoomError
 from pipeline.grid import Tile
 from pipeline.store import StoreError
@@ -84,6 +85,15 @@ def test_faults_of_tiles_are_survived_and_poison_is_put_aside(crews: Any, tmp_pa
     assert len(reasons) in (3, 4)  # the last try may have been a race of two
     assert "ValueError: no loss for 0/0/3" in reasons[0]
     assert any("No space left on device" in text for text in watcher.warnings)
+
+
+def test_inputs_that_have_changed_stop_the_render_at_once(crews: Any, tmp_path: Path) -> None:
+    for column in range(12):
+        (tmp_path / f"{column}.changed").write_text("99")
+    watcher = Watcher()
+    with pytest.raises(InputsChangedError, match="frame 0 was replaced"):
+        run(Scheduler(TILES, 2, QUICK), crews(), watcher, never)
+    assert (watcher.tiles, watcher.given_up) == ([], {})
 
 
 def test_a_store_that_stays_full_stops_the_render(crews: Any, tmp_path: Path) -> None:
@@ -174,7 +184,7 @@ def test_workers_see_no_folder_of_the_users(ray: Any, tmp_path: Path) -> None:
 def test_versions_that_differ_are_refused_with_the_cure() -> None:
     ours = packages.running()
     check_same(replace(ours, host="elsewhere", pid=1, folder="/opt/pipeline"), ours)
-    for name in ("python", "ray", "torch"):
+    for name in ("python", "ray", "torch", "numpy"):
         with pytest.raises(ClusterError) as caught:
             check_same(replace(ours, host="node-7", pid=12, **{name: "0.1"}), ours)
         assert str(caught.value) == (

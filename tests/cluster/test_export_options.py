@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+import renders.film
+import renders.frames
+import renders.poster
+import renders.webmap
 from cluster import cli
 from cluster.commands.export import export
 from tests.renders.films import film_store
@@ -31,3 +38,41 @@ def test_a_film_takes_its_flight_and_its_frames(
     assert "--orbit is for films in the round: say --relief too" in capsys.readouterr().err
     assert cli.run([*film, "--relief", "--orbit", "30"]) == 0
     assert "from 2 computed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "function"),
+    [
+        ("poster", renders.poster, "export_poster"),
+        ("relief", renders.poster, "export_poster"),
+        ("map", renders.webmap, "export_map"),
+        ("film", renders.film, "export_film"),
+        ("frames", renders.frames, "export_frames"),
+    ],
+)
+def test_an_interrupted_export_says_what_is_there(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    module: ModuleType,
+    function: str,
+) -> None:
+    def interrupted(store: str, out: str, **how: Any) -> None:
+        if command == "frames" and told:
+            how["on_progress"](2, 9)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(module, function, interrupted)
+    out, told = tmp_path / "out", list[str]()
+    for _ in range(2):
+        assert cli.run(["export", command, "a.zarr", str(out)]) == 130
+        told.append(capsys.readouterr().err.replace(str(tmp_path), ""))
+        out.touch()
+    expected = ["/out was not written", "/out is as it was before"]
+    if command == "frames":
+        expected = [
+            "no frame was made this time",
+            "2 frames in /out kept; the same command makes the others",
+        ]
+    assert told == [f"lossatlas: stopped; {words}\n" for words in expected]

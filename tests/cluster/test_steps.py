@@ -6,6 +6,7 @@ import itertools
 import shutil
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from pipeline.evaluations import Evaluations, Points
 from pipeline.grid import Grid, Step, Tile
 from pipeline.place import UnreachableError
 from pipeline.refined import Refined
+from pipeline.scale import Scale
 from pipeline.store import Store
 from pipeline.verify import verify, withdraw
+from tests.cluster import hills as hill_module
 from tests.cluster.hills import (
     ASKED,
     AUDIT,
@@ -479,3 +482,34 @@ def exactly(store: Store) -> NDArray[np.float32]:
     """The hills at every point of the grid."""
     columns, rows = GRID.axes(store.extent())
     return hills(0, columns[None], rows[:, None]).astype("f4")
+
+
+def test_what_an_earlier_version_certified_in_vain_is_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A negative loss, refined on clamped logarithms and audited by them, as it was once."""
+    monkeypatch.setattr(hill_module, "hills", lambda frame, x, y: hills(frame, x, y) - 9)
+    store = create(tmp_path / "a.zarr")
+    begun = Course.begin(GRID, ASKED)
+    replace(begun, passes=tuple(replace(p, logs="clamped") for p in begun.passes)).write(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Scale, "off", lambda self, p, v: np.abs(self.units(p) - self.units(v)))
+        patch.setattr(Refined, "note_log", lambda *_: None)
+        refine(store, HillCrew(store), going_on=True)
+    course = Course.read(store)
+    assert course is not None
+    assert [each.beyond for each in course.certificates] == [0]
+    unsaid = tuple(replace(each, of_values=False) for each in course.certificates)
+    replace(course, certificates=unsaid).write(store)
+    x, y = np.meshgrid(*GRID.axes(store.extent(0)))
+    truth, found = hills(0, x, y) - 9, store.read("loss", "train")
+    allowed = 0.01 * (np.percentile(truth, 99) - truth.min())
+    assert (np.abs(found - truth) > 20 * allowed).mean() > 0.5
+    assert not finished(store)
+    before = evaluated_points(store)
+    refine(store, HillCrew(store), going_on=True)
+    assert finished(store)
+    found, level = store.read("loss", "train"), store.level(0)
+    assert level is not None
+    assert 0 < (level < 0).sum() < GRID.points - before
+    assert (np.abs(found - truth)[level < 0] > allowed).mean() <= 0.1

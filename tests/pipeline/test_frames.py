@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline import frames, network, plan, prepare
-from pipeline.errors import LossatlasError
+from pipeline.errors import InputsChangedError, LossatlasError
 from pipeline.frames import Film, FramesError, Survey
 from pipeline.spec import RenderSpec
 from pipeline.task import TileRenderer
@@ -149,24 +151,18 @@ def test_what_makes_no_film_is_refused(tmp_path: Path) -> None:
         frames.survey(paths, (START, START), Theta(6), "bezier", "common", None)
     with pytest.raises(LossatlasError, match="not the same network"):
         frames.survey(paths, (START, END), Theta(7), "bezier", "common", None)
+    several = {f"net.theta_{k}": torch.ones(6) for k in (1, 2)}
+    save_file(several, tmp_path / "bends.safetensors")
+    paths_of_several = (str(tmp_path / "bends.safetensors"),)
+    with pytest.raises(FramesError, match="bends.safetensors is of a curve with 2 bends, which"):
+        frames.survey(paths_of_several, (START, END), Theta(6), "bezier", "common", None)
     with pytest.raises(FramesError, match="one set of weights"):
         frames.survey(paths, None, Theta(6), "bezier", "common", None)
 
 
 @pytest.mark.parametrize("extent", ["common", "frame"])
 def test_a_film_of_bowls_renders_every_frame(bowl: MakeSpec, tmp_path: Path, extent: str) -> None:
-    _write(tmp_path / "frames")
-    for name, weights in (("s", START), ("e", END)):
-        tensor = torch.tensor(weights, dtype=torch.float32)
-        save_file({"theta": tensor}, tmp_path / f"{name}.safetensors")
-    read = bowl(
-        plane={
-            "kind": "curve",
-            "weights": [str(tmp_path / f"{name}.safetensors") for name in "se"],
-            "frames": str(tmp_path / "frames"),
-            "extent": extent,
-        }
-    )
+    read = _film_spec(bowl, tmp_path, BENDS, extent=extent)
     prepared = prepare.prepare(read)
     store, _ = prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1e-3, 2))
     renderer = TileRenderer(prepared.inputs, store.url)
@@ -182,6 +178,53 @@ def test_a_film_of_bowls_renders_every_frame(bowl: MakeSpec, tmp_path: Path, ext
         found = store.read("loss", "train", frame)
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
     assert prepare.prepare_resume(store).fingerprint == prepared.fingerprint
+
+
+def _film_spec(bowl: MakeSpec, tmp_path: Path, bends: list[list[float]], **plane: object) -> Any:
+    """The spec of a film of bowls over the folder `frames`."""
+    _write(tmp_path / "frames", bends)
+    for name, weights in (("s", START), ("e", END)):
+        tensor = torch.tensor(weights, dtype=torch.float32)
+        save_file({"theta": tensor}, tmp_path / f"{name}.safetensors")
+    ends = [str(tmp_path / f"{name}.safetensors") for name in "se"]
+    folder = {"kind": "curve", "weights": ends, "frames": str(tmp_path / "frames")}
+    return bowl(plane=folder | plane)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "found"),
+    [([2.0, 9, 0, 0, 0, 0], "its weights differ"), ([1.0, 2.0], "not the same network")],
+)
+def test_a_frame_that_was_replaced_meanwhile_is_not_committed(
+    bowl: MakeSpec, tmp_path: Path, tensor: list[float], found: str
+) -> None:
+    prepared = prepare.prepare(_film_spec(bowl, tmp_path, BENDS))
+    store, _ = prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1e-3, 2))
+    save_file({"theta": torch.tensor(tensor)}, tmp_path / "frames/frame-2.safetensors")
+    renderer = TileRenderer(prepared.inputs, store.url)
+    told = rf"^frame 2 \(.*/frame-2.safetensors\) was replaced .*{found}.* render to a new store$"
+    for tile in store.pending():
+        if tile.frame == 2:
+            with pytest.raises(InputsChangedError, match=told):
+                renderer(tile)
+        else:
+            renderer(tile)
+    assert {tile.frame for tile in store.pending()} == {2}
+
+
+@pytest.mark.parametrize("unknown", [None, {}, {"facts": "[]"}, {"facts": '{"epoch": "x"}'}])
+def test_frames_of_connect_know_their_epochs(
+    bowl: MakeSpec, tmp_path: Path, unknown: dict[str, str] | None
+) -> None:
+    read = _film_spec(bowl, tmp_path, BENDS[:3])
+    for index, bend in enumerate(BENDS[:3]):
+        facts = {"facts": json.dumps({"frame": index, "epoch": 2.5 * index})}
+        path = tmp_path / f"frames/frame-{index}.safetensors"
+        save_file({"theta": torch.tensor(bend, dtype=torch.float32)}, path, facts)
+    assert prepare.prepare(read).facts["plane"]["epochs"] == [0, 2.5, 5]
+    save_file({"theta": torch.ones(6)}, tmp_path / "frames/frame-1.safetensors", unknown)
+    known = prepare.prepare(read)
+    assert "epochs" not in known.facts["plane"]
 
 
 def test_the_real_film(shared_data: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline.errors import LossatlasError
 from pipeline.store import Store
 from renders.frames import MANIFEST, export_frames
+from renders.scene import Labels, labels_for
 from tests.renders.films import SIZE, commit_frame, film_store
 
 
@@ -92,3 +93,13 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
         export_frames(url, tmp_path / "none" / "frames", size=SIZE)
     with pytest.raises(LossatlasError, match="frames 2 to 7"):
         export_frames(url, tmp_path / "frames", size=SIZE, first=2, last=7)
+
+
+def test_frames_of_a_training_are_called_by_their_epochs() -> None:
+    names = [f"frame-{k:04d}" for k in range(3)]
+    assert labels_for({"frames": names}, 3) == Labels("FRAME", ("0", "1", "2"), (0, 1, 2))
+    found = labels_for({"frames": names, "epochs": [0, 12.5, 25]}, 3)
+    assert found == Labels("EPOCH", ("0", "12.5", "25"), (0, 12.5, 25))
+    assert found.decimals == 1
+    found = labels_for({"frames": names, "epochs": [0, 1 / 3, 1200.0]}, 3)
+    assert (found.names, found.decimals) == (("0", "0.33", "1,200"), 2)

@@ -67,8 +67,12 @@ def reference_colours(m: Map) -> npt.NDArray[np.float64]:
     if m.light is None:
         return colour
     light = m.light
+    # Flat beyond the palette's ends, over half a pixel.
+    beyond = np.maximum(s - hi, lo - s)
+    slope = np.maximum(np.hypot(sx, sy), 1e-300)
+    left = np.where(beyond > 0, np.clip(1 - 2 * beyond / slope, 0, 1), 1)
     rise = light.relief / (hi - lo) * field.width
-    gx, gy = sx * rise, -sy * rise
+    gx, gy = sx * rise * left, -sy * rise * left
     soft = np.sqrt(1 + (gx**2 + gy**2) / 2.2**2)
     gx, gy = gx / soft, gy / soft
     nz = 1 / np.sqrt(1 + gx**2 + gy**2)
@@ -81,6 +85,26 @@ def reference_colours(m: Map) -> npt.NDArray[np.float64]:
     dome = light.sky * (0.5 + 0.5 * nz)[..., None] * sky
     shade = dome + (1 - light.sky) * facing[..., None] * key
     return to_encoded(to_linear(colour) * shade)
+
+
+def test_beyond_the_palettes_ends_nothing_is_told_apart() -> None:
+    """One colour, no light and no lines; a log tone's values of 0 or less too, forced though."""
+    y, x = np.mgrid[-1:1:25j, -1:1:33j]
+    for values, how, limits in (
+        (landscape(24, 32), None, (2.0, 9.0)),
+        (np.sin(3 * x) * np.cos(4 * y + x), "log", (None, None)),
+    ):
+        surface = surface_of(values)
+        tone = fit_tone([surface.values], how=how, limits=limits)  # type: ignore[arg-type]
+        field = field_of(surface, tone, 200, 150)
+        at = Box(0, 0, 200, 150)
+        pixels = drawn(Map(at, field, tone, HATCH, Light(), contours_of(tone)))
+        s, sx, sy = field.at(*pixel_centres(200, 150))
+        lo, hi = tone.span
+        for end, beyond in ((tone.palette[0], lo - s), (tone.palette[-1], s - hi)):
+            inside = beyond > np.hypot(sx, sy)  # a pixel and more
+            assert inside.any() or end == tone.palette[-1]
+            assert np.abs(pixels[inside] - rgb(end)).max(initial=0) < 0.3
 
 
 @pytest.mark.parametrize("size", [(97, 61), (300, 220)])

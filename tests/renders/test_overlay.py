@@ -10,13 +10,14 @@ import pytest
 from pipeline.plane import Anchor
 from renders.box import Box
 from renders.colour import rgb
+from renders.fallback import has_glyph
 from renders.figures import contour_figures
 from renders.inks import ground_at, inks_on
 from renders.map.contour import Contours, round_levels
 from renders.map.field import field_of
 from renders.map.line import Stroke
 from renders.map.tone import fit_tone
-from renders.overlay import anchor_name, anchor_sprites, curve_strokes
+from renders.overlay import anchor_lettering, anchor_sprites, curve_strokes
 from renders.projection import Projection, nearest_values
 from renders.text import TextError, Type, font_file, text_mask, text_width, turned
 from renders.theme import DARK, LIGHT, ThemeError, theme_named
@@ -115,9 +116,17 @@ def test_anchors_outside_the_extent_are_left_out() -> None:
 
 
 def test_names_are_lettered_as_in_papers() -> None:
-    assert anchor_name("w0") == "w₀"
-    assert anchor_name("w12") == "w₁₂"
-    assert anchor_name("bend") == "bend"
+    def lettered(*words: str) -> tuple[str, str]:
+        text, kind = anchor_lettering(Anchor(words[0], 0, 0, 0, *words[1:]), 20)
+        return text, kind.weight
+
+    assert lettered("w0") == ("w₀", "SemiboldIt")
+    assert lettered("w12") == ("w₁₂", "SemiboldIt")
+    assert lettered("w₀") == ("w₀", "SemiboldIt")
+    assert lettered("bend") == ("bend", "Semibold")
+    # A label is a word and no symbol, whatever it begins with.
+    assert lettered("w0", "w1") == ("w1", "Semibold")
+    assert lettered("start", "wide") == ("wide", "Semibold")
 
 
 def test_a_curve_has_a_casing_and_contrasts_with_its_ground() -> None:
@@ -156,11 +165,10 @@ def test_figures_stand_on_their_isoline() -> None:
 
 
 def test_every_glyph_we_letter_with_exists() -> None:
-    missing, _ = text_mask("\U0010fffd", Type(40))
+    own = font_file("Regular")
     for glyph in "w₀₁₂₃₄₅₆₇₈₉⁰¹²³⁴⁵⁶⁷⁸⁹×−·–%,.…":
-        alpha, _ = text_mask(glyph, Type(40))
-        assert alpha.any(), glyph
-        assert alpha.shape != missing.shape or not np.array_equal(alpha, missing), glyph
+        assert text_mask(glyph, Type(40))[0].any(), glyph
+        assert has_glyph(own, glyph), glyph
 
 
 def test_type_measures_itself() -> None:
