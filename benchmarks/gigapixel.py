@@ -136,9 +136,9 @@ def _bare(folder: Path, side: int) -> Callable[[], Result]:
     layer = Map(Box(0, 0, side, side), field_of(surface, tone, side, side), tone, hatch)
 
     def draw(box: Box) -> int:
-        out = np.empty((box.height, box.width, 3), np.float32)
+        out = np.empty((box.height, box.width, 3), np.uint8)
         layer.draw(out, box)
-        return int(out.astype(np.uint8)[0, 0, 0])
+        return int(out[0, 0, 0])
 
     def work() -> Result:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -151,7 +151,7 @@ def _bare(folder: Path, side: int) -> Callable[[], Result]:
 def _surface(folder: Path) -> tuple[Any, Any]:
     from pipeline.store import Store
     from renders.map.tone import fit_tone
-    from renders.surface import read_surface
+    from renders.source.surface import read_surface
 
     surface = read_surface(Store.open(str(folder / "run.zarr")), "loss", None, 0)
     return surface, fit_tone([surface.values])

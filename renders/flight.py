@@ -31,7 +31,7 @@ from renders.view import View
 if TYPE_CHECKING:
     from renders.colour import FloatArray
     from renders.picture import Layer, Picture
-    from renders.surface import Surface
+    from renders.source.surface import Surface
 
 _BAKED = 320
 """Light of a film's models is baked on so many points across: they may be many."""

@@ -14,8 +14,8 @@ from renders.inks import Inks, ground_at, inks_on
 from renders.map.line import Stroke
 from renders.map.tone import Tone
 from renders.projection import Projection, nearest_values
+from renders.source.surface import Surface
 from renders.sprite import Sprite
-from renders.surface import Surface
 from renders.text import Type, cap_height, halo, text_sprite, text_width
 from renders.theme import Theme
 

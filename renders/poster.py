@@ -17,16 +17,9 @@ from renders.layout import PROFILE_ASPECT, layout_for, map_aspect
 from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style, page_layers, small_print, title_of
 from renders.paper import sheet_named
+from renders.source.provenance import Provenance, provenance
+from renders.source.surface import Surface, finished_values, opened, read_surface, sample_stride
 from renders.sprite import Sprite, Sprites
-from renders.surface import (
-    Provenance,
-    Surface,
-    finished_values,
-    opened,
-    provenance,
-    read_surface,
-    sample_stride,
-)
 from renders.theme import theme_named
 from renders.whole import checked_place
 

@@ -16,8 +16,9 @@ from renders.overlay import anchor_lettering, disc
 from renders.page import Style, small_print_sprites, title_sprites
 from renders.picture import Layer, Picture
 from renders.projection import Projection
+from renders.source.provenance import Provenance
+from renders.source.surface import Surface
 from renders.sprite import Sprite, Sprites, rectangle
-from renders.surface import Provenance, Surface
 from renders.text import Type, cap_height, text_sprite, text_width
 from renders.theme import Theme
 from renders.ticks import label, spread_ticks

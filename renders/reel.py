@@ -17,17 +17,17 @@ from renders.caveats import remarks
 from renders.colour import palette_colours
 from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style
-from renders.stage import stage_for
-from renders.surface import (
+from renders.source.provenance import provenance
+from renders.source.surface import (
     Surface,
     finished_values,
     lasting_share,
     opened,
-    provenance,
     read_surface,
     sample_stride,
     without,
 )
+from renders.stage import stage_for
 from renders.theme import theme_named
 
 if TYPE_CHECKING:

@@ -25,8 +25,9 @@ from renders.page import Style, small_print_sprites, title_sprites
 from renders.picture import Layer, Picture
 from renders.projection import nearest_values
 from renders.rim import rim_sprites
+from renders.source.provenance import Provenance
+from renders.source.surface import Surface
 from renders.sprite import Sprite, Sprites
-from renders.surface import Provenance, Surface
 from renders.terrain import BAKED, RISE, Ground, Terrain, build_terrain, ground_of
 from renders.text import cap_height, halo, text_sprite
 from renders.theme import Theme

@@ -18,7 +18,7 @@ from renders.layout import map_aspect
 from renders.map.field import field_of, on_grid, spline_of
 from renders.map.holes import FINITE, INF, NAN, UNFINISHED, pull_push
 from renders.map.tone import LUT_SIZE, Tone
-from renders.surface import Surface
+from renders.source.surface import Surface
 from renders.theme import Theme
 
 RISE = 0.20

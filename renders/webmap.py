@@ -24,13 +24,12 @@ from renders.colour import palette_colours
 from renders.layout import map_aspect
 from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style, small_print, subtitle_of, title_of
-from renders.surface import (
+from renders.source.provenance import Provenance, provenance
+from renders.source.surface import (
     TITLES,
-    Provenance,
     Surface,
     finished_values,
     opened,
-    provenance,
     read_surface,
     sample_stride,
 )

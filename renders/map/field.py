@@ -22,7 +22,7 @@ from renders.box import Box
 from renders.colour import FloatArray
 from renders.map.holes import FINITE, cell_kinds, fill
 from renders.map.tone import Tone
-from renders.surface import Surface
+from renders.source.surface import Surface
 
 HEADROOM = 0.5
 """How far beyond the palette's ends values count as they are, as a share of its span. A wall of ten
@@ -130,7 +130,7 @@ class Field:
         u0, du, v0, dv: grid coordinates of the centre of pixel (0, 0), and their change per pixel;
             dv is negative, because rows of the grid go up and rows of the picture go down.
         extent: x0, x1, y0, y1 of the plane at the picture's edges.
-        attrs: what the values are, see `renders.surface`.
+        attrs: what the values are, see `renders.source.surface`.
     """
 
     width: int

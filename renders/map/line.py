@@ -13,7 +13,8 @@ from renders.box import Box
 from renders.colour import FloatArray
 from renders.sprite import shade_over
 
-_COMPILING = threading.Lock()
+COMPILING = threading.Lock()
+"""Held around Datashader's canvas: two threads at once would compile its kernels twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +69,7 @@ class Stroke:
         wide = part.grown(self.halo_px)
         at = self.points - (wide.x, wide.y)
         canvas = ds.Canvas(wide.width * n, wide.height * n, (0, wide.width), (0, wide.height))
-        # Each width is compiled once a process; two threads at once would do it twice.
-        with _COMPILING:
+        with COMPILING:
             line = canvas.line(
                 pd.DataFrame({"x": at[:, 0], "y": at[:, 1]}),
                 "x",

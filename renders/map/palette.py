@@ -70,7 +70,7 @@ class Palette:
 
     def colours(
         self,
-        scaled: Pixels,
+        scaled: FloatArray,
         window: Window,
         x: int,
         y: int,
@@ -80,7 +80,7 @@ class Palette:
         """The colours of one window: a `cmap` of `tf.shade` once all but `scaled` is bound.
 
         Args:
-            scaled: palette positions, float32 (height, width), 0…1.
+            scaled: palette positions, float64 (height, width), 0…1.
             window: the same pixels; isolines and light need values beyond the palette's ends, and
                 slopes.
             x, y: of the picture, where the window begins: dither is the same in any tile.
@@ -151,7 +151,7 @@ def _quantised(colours: Pixels, x: int, y: int, out: Bytes) -> None:
 
 @_kernel
 def _painted(
-    scaled: Pixels,
+    scaled: FloatArray,
     values: FloatArray,
     across: Pixels,
     down: Pixels,
@@ -181,7 +181,7 @@ def _painted(
     flattest = (1e-5 * (hi - lo) / (LUT_SIZE - 1)) ** 2
     for j in range(height):
         for i in range(width):
-            entry[i] = np.int32(scaled[j, i] * np.float32(LUT_SIZE - 1) + np.float32(0.5))
+            entry[i] = np.int32(scaled[j, i] * (LUT_SIZE - 1.0) + 0.5)
         if lit:
             _flattened(values[j], across[j], down[j], lo, hi, right, below)
             _lit(right, below, light, key, sky)

@@ -18,7 +18,8 @@ from renders.map.tone import fit_tone
 from renders.page import Style
 from renders.picture import Picture, paint
 from renders.poster import poster_picture
-from renders.surface import Provenance, Surface
+from renders.source.provenance import Provenance
+from renders.source.surface import Surface
 from renders.theme import theme_named
 from tests.renders.surfaces import landscape, surface_of
 

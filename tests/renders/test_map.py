@@ -20,8 +20,8 @@ from renders.map.line import Stroke
 from renders.map.palette import quantise
 from renders.map.tone import How, Tone, fit_tone
 from renders.picture import Picture, paint
+from renders.source.surface import Surface
 from renders.sprite import Sprites
-from renders.surface import Surface
 from tests.renders.surfaces import landscape, surface_of
 
 HATCH = Hatch("#202428", "#303840", 9.0, 1.5)
@@ -104,7 +104,9 @@ def test_beyond_the_palettes_ends_nothing_is_told_apart() -> None:
         for end, beyond in ((tone.palette[0], lo - s), (tone.palette[-1], s - hi)):
             inside = beyond > np.hypot(sx, sy)  # a pixel and more
             assert inside.any() or end == tone.palette[-1]
-            assert np.abs(pixels[inside] - rgb(end)).max(initial=0) < 0.3
+            off = np.abs(pixels[inside] - rgb(end))
+            assert off.max(initial=0) <= 1  # rounding, and rarely
+            assert off.sum() <= 0.05 * off.size
 
 
 @pytest.mark.parametrize("size", [(97, 61), (300, 220)])

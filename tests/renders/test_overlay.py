@@ -16,6 +16,7 @@ from renders.inks import ground_at, inks_on
 from renders.map.contour import Contours, round_levels
 from renders.map.field import field_of
 from renders.map.line import Stroke
+from renders.map.points import Points
 from renders.map.tone import fit_tone
 from renders.overlay import anchor_lettering, anchor_sprites, curve_strokes
 from renders.projection import Projection, nearest_values
@@ -62,6 +63,28 @@ def test_a_stroke_has_no_seams_on_any_canvas(finer: int) -> None:
         parts[box.rows(whole_box), box.columns(whole_box)] = part
     assert whole.max() == round(0.7 * 255)
     assert np.array_equal(parts, whole)
+
+
+def test_points_are_round_dots_that_add_up_without_seams() -> None:
+    rng = np.random.default_rng(0)
+    places = np.concatenate([rng.uniform(-4, 104, (300, 2)), np.full((40, 2), 50.2)])
+    layer = Points(places, 3, rgb("#ffffff"), 0.1, Box(5, 5, 90, 90))
+    box = Box(0, 0, 100, 100)
+    whole, parts = (np.zeros((100, 100, 3), dtype=np.uint8) for _ in range(2))
+    layer.draw(whole, box)
+    for tile in box.tiles(23, 31):
+        part = np.zeros((tile.height, tile.width, 3), dtype=np.uint8)
+        layer.draw(part, tile)
+        parts[tile.rows(box), tile.columns(box)] = part
+    assert np.array_equal(parts, whole)
+    assert not whole[:5].any()
+    assert whole[50, 50, 0] >= round(255 * (1 - 0.9**40))
+    lone = np.zeros((9, 9, 3), dtype=np.uint8)
+    Points(np.array([[4.5, 4.5]]), 2, rgb("#ffffff"), 1.0, Box(0, 0, 9, 9)).draw(
+        lone, Box(0, 0, 9, 9)
+    )
+    assert lone[4, 2, 0] == lone[2, 4, 0] == 255
+    assert lone[2, 2, 0] == 0
 
 
 def test_nan_lifts_the_pen() -> None:

@@ -21,7 +21,7 @@ from renders.page import Style
 from renders.picture import paint
 from renders.poster import PosterError, export_poster
 from renders.relief import Relief, best_camera, checked, relief_layout, relief_picture
-from renders.surface import Provenance
+from renders.source.provenance import Provenance
 from renders.terrain import PLINTH, Ground, Terrain, build_terrain, ground_of
 from renders.theme import DARK, LIGHT
 from tests.renders.surfaces import landscape, surface_of
