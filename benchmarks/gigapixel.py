@@ -52,6 +52,11 @@ def main() -> None:
     if asked.case:
         print(json.dumps(_measured(CASES[asked.case], asked.folder, asked.side)))
         return
+    if shutil.which("ffmpeg") is None:
+        sys.exit(
+            "gigapixel: no ffmpeg on the PATH; wanted one with libx264, which the case x264 "
+            "measures. Install it, on Debian with apt-get install ffmpeg"
+        )
     with tempfile.TemporaryDirectory() as folder:
         result = run(Path(folder), asked.side)
     if not asked.json:
@@ -87,10 +92,13 @@ def _case(case: str, folder: Path, side: int) -> Result:
     command = [sys.executable, "-m", "benchmarks.gigapixel", "--case", case]
     done = subprocess.run(
         [*command, "--folder", str(folder), "--side", str(side)],
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
     )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        sys.exit(f"gigapixel: the case {case} failed: {last}")
     shutil.rmtree(place)
     found: Result = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -255,7 +263,10 @@ def _x264(folder: Path, side: int) -> Callable[[], Result]:
     ]
 
     def work() -> Result:
-        subprocess.run(command, input=raw, check=True)
+        done = subprocess.run(command, input=raw, check=False, capture_output=True)
+        if done.returncode:
+            told = done.stderr.decode(errors="replace").strip().splitlines()
+            sys.exit(f"ffmpeg: {told[0] if told else done.returncode}")
         return {"frames": FRAMES, "bytes": out.stat().st_size}
 
     return work

@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
             line: str | None = None,
         ) -> None:
             if issubclass(category, LossatlasWarning):
-                print(f"lossatlas: {message}", file=sys.stderr)
+                _warn(str(message))
             else:
                 show(message, category, filename, lineno, file, line)
 
@@ -125,10 +125,14 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
+    _warn(" ".join(message.splitlines()))
+    return code
+
+
+def _warn(text: str) -> None:
     from cluster.terminal import warn
 
-    warn(" ".join(message.splitlines()))
-    return code
+    warn(text)
 
 
 def _saved_traceback() -> str:

@@ -37,6 +37,10 @@ from pipeline.usercode import UserCode
 NUMERICS = 5  # since cross-entropy is taken of several rows at once
 
 
+# How many checkpoints a remark names, the furthest off first.
+_OWN_LOSSES = 6
+
+
 class PrepareError(LossatlasError):
     """The store belongs to another render, or its inputs have changed."""
 
@@ -73,6 +77,15 @@ class Prepared:
         anchors = (anchor.name for anchor in self.frames[0].anchors)
         labels = dict(zip(anchors, self.spec.plane.labels or (), strict=False))
         return tuple(caption.own_losses(self.facts, labels))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of a render that goes on all the same."""
+        told = [caption.buffers(self.facts)]
+        if self.own_losses:
+            losses = caption.shortened(self.own_losses, _OWN_LOSSES)
+            told.append(f"losses at the checkpoints: {losses}")
+        return tuple(each for each in told if each)
 
     def first_plane(self) -> Plane:
         """The plane of frame 0."""

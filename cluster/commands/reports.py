@@ -181,8 +181,9 @@ def _rendered_with(store: Store) -> str:
 
 
 def _table(title: str, rows: Mapping[str, str]) -> list[str]:
-    width = max(len(name) for name in rows)
-    return [title, *(f"  {name:<{width}}  {text}" for name, text in rows.items() if text)]
+    told = {name: text for name, text in rows.items() if text}
+    width = max(len(name) for name in told)
+    return [title, *(f"  {name:<{width}}  {text}" for name, text in told.items())]
 
 
 def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

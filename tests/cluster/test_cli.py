@@ -79,7 +79,7 @@ def test_the_next_step_is_a_film_where_there_are_frames() -> None:
     still, line, film = Grid(9, 9, 3), Grid(9, 1, 3, 4), Grid(9, 9, 3, 4)
     assert phrases.next_step("a.zarr", still) == "next: lossatlas export poster a.zarr a.png"
     assert phrases.next_step("a.zarr", line) == "next: lossatlas export poster a.zarr a.png"
-    told = phrases.next_step("'my runs/b c.zarr'", film)
+    told = phrases.next_step("my runs/b c.zarr", film)
     assert told == "next: lossatlas export film 'my runs/b c.zarr' 'b c.mp4'"
 
 

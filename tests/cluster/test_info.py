@@ -74,7 +74,7 @@ def test_info_tells_the_losses_of_checkpoints_with_their_own_buffers(tmp_path: P
     store.group.attrs["network"] = dict(store.attrs["network"]) | noted
     told = rows(Store.open(store.url))
     assert told["buffers"] == noted["buffers"]
-    assert told["own losses"].startswith("w0: 3.49 here, 1.08 with its own statistics; w1: 3.38")
+    assert told["own losses"].startswith("w0: 3.49 here, 1.08 with its own buffers; w1: 3.38")
     assert told["own losses"].endswith("; 2 more")
 
 

@@ -450,6 +450,34 @@ def test_frames_wait_for_those_they_are_predicted_from(tmp_path: Path) -> None:
             assert place[Step(before, parent, 0, 0)] < place[step]  # type: ignore[index]
 
 
+def test_no_frame_begins_before_those_it_is_predicted_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One key frame takes ages to refine: its descendants wait for it, and nobody else does."""
+    monkeypatch.setattr(Refined, "ranges", lambda *_: [])
+    frames = 17
+    store = create(tmp_path / "a.zarr", Grid(32, 32, 32, frames=frames))
+    slow = Step(1, 0, 0, 0)
+    crew = _Hasty(slow)
+    refine(store, crew, workers=4, stop=lambda _: crew.now > 2_000)
+    course = Course.read(store)
+    assert course is not None
+    assert course.stride > 1
+    heirs = {0}
+    while found := {f for f in range(frames) if heirs & set(course.parents(f, frames))} - heirs:
+        heirs |= found
+    assert 1 < len(heirs) < frames
+    refining = [n for n, each in enumerate(course.passes) if each.kind == "refine"]
+    begun = {step for _, step in crew.begun if step.number in refining}
+    free = {Step(n, f, 0, 0) for n in refining for f in range(frames) if f not in heirs}
+    assert begun == free | {slow}
+    # Of those that are free, each comes after its parents have done all of theirs.
+    order = {step: at for at, (_, step) in enumerate(crew.begun)}
+    for step in free:
+        for parent in course.parents(step.frame, frames):
+            assert order[Step(refining[-1], parent, 0, 0)] < order[step]
+
+
 @pytest.mark.slow
 def test_a_driver_takes_over_a_film(tmp_path: Path) -> None:
     grid = Grid(32, 32, 32, frames=8)

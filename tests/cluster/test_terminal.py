@@ -110,7 +110,7 @@ def test_what_is_suggested_for_copying_is_quoted(
     url: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert phrases.next_step(url) == f"next: lossatlas export poster {told}"
+    assert phrases.next_step(url, Grid(3, 3, 3)) == f"next: lossatlas export poster {told}"
 
 
 def test_a_path_that_looks_like_an_option_is_none(
