@@ -52,6 +52,11 @@ def main() -> None:
     if asked.case:
         print(json.dumps(_measured(CASES[asked.case], asked.folder, asked.side)))
         return
+    if shutil.which("ffmpeg") is None:
+        sys.exit(
+            "gigapixel: no ffmpeg on the PATH; wanted one with libx264, which the case x264 "
+            "measures. Install it, on Debian with apt-get install ffmpeg"
+        )
     with tempfile.TemporaryDirectory() as folder:
         result = run(Path(folder), asked.side)
     if not asked.json:
@@ -87,10 +92,13 @@ def _case(case: str, folder: Path, side: int) -> Result:
     command = [sys.executable, "-m", "benchmarks.gigapixel", "--case", case]
     done = subprocess.run(
         [*command, "--folder", str(folder), "--side", str(side)],
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
     )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        sys.exit(f"gigapixel: the case {case} failed: {last}")
     shutil.rmtree(place)
     found: Result = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -126,8 +134,9 @@ def _write_store(folder: Path) -> None:
 def _bare(folder: Path, side: int) -> Callable[[], Result]:
     from renders.box import Box
     from renders.deepzoom import TILE
-    from renders.resample import field_of
-    from renders.shade import Hatch, Map
+    from renders.map.canvas import Map
+    from renders.map.field import field_of
+    from renders.map.holes import Hatch
     from renders.theme import LIGHT
 
     surface, tone = _surface(folder)
@@ -135,9 +144,9 @@ def _bare(folder: Path, side: int) -> Callable[[], Result]:
     layer = Map(Box(0, 0, side, side), field_of(surface, tone, side, side), tone, hatch)
 
     def draw(box: Box) -> int:
-        out = np.empty((box.height, box.width, 3), np.float32)
+        out = np.empty((box.height, box.width, 3), np.uint8)
         layer.draw(out, box)
-        return int(out.astype(np.uint8)[0, 0, 0])
+        return int(out[0, 0, 0])
 
     def work() -> Result:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -149,8 +158,8 @@ def _bare(folder: Path, side: int) -> Callable[[], Result]:
 
 def _surface(folder: Path) -> tuple[Any, Any]:
     from pipeline.store import Store
-    from renders.surface import read_surface
-    from renders.tone import fit_tone
+    from renders.map.tone import fit_tone
+    from renders.source.surface import read_surface
 
     surface = read_surface(Store.open(str(folder / "run.zarr")), "loss", None, 0)
     return surface, fit_tone([surface.values])
@@ -161,14 +170,14 @@ def _tiff(folder: Path, side: int) -> Callable[[], Result]:
 
     out = folder / "out" / "a.tif"
     url = str(folder / "run.zarr")
-    return lambda: {"bytes": export_poster(url, out, width=side, layout="bare").bytes_}
+    return lambda: {"bytes": export_poster(url, out, width=side, layout="bare").bytes}
 
 
 def _map(folder: Path, side: int) -> Callable[[], Result]:
     from renders.webmap import export_map
 
     out, url = folder / "out" / "map", str(folder / "run.zarr")
-    return lambda: {"bytes": export_map(url, out, width=side, offline=True).bytes_}
+    return lambda: {"bytes": export_map(url, out, width=side, offline=True).bytes}
 
 
 def _poster(folder: Path, side: int) -> Callable[[], Result]:
@@ -176,7 +185,7 @@ def _poster(folder: Path, side: int) -> Callable[[], Result]:
 
     out, url = folder / "out" / "a.png", str(folder / "run.zarr")
     dpi = 300.0 if side > 2_000 else 20.0
-    return lambda: {"bytes": export_poster(url, out, paper="24x36in", dpi=dpi).bytes_}
+    return lambda: {"bytes": export_poster(url, out, paper="24x36in", dpi=dpi).bytes}
 
 
 def _relief(folder: Path, side: int, once_baked: bool) -> Callable[[], Result]:
@@ -254,7 +263,10 @@ def _x264(folder: Path, side: int) -> Callable[[], Result]:
     ]
 
     def work() -> Result:
-        subprocess.run(command, input=raw, check=True)
+        done = subprocess.run(command, input=raw, check=False, capture_output=True)
+        if done.returncode:
+            told = done.stderr.decode(errors="replace").strip().splitlines()
+            sys.exit(f"ffmpeg: {told[0] if told else done.returncode}")
         return {"frames": FRAMES, "bytes": out.stat().st_size}
 
     return work

@@ -10,7 +10,9 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
@@ -57,7 +59,34 @@ for _command in (
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns its exit code. Errors become one line on stderr."""
+    """Run one command line; returns its exit code.
+
+    Errors become one line on stderr, and so do warnings.
+    """
+    from pipeline.errors import LossatlasWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LossatlasWarning)
+        show = warnings.showwarning
+
+        def told(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, LossatlasWarning):
+                _warn(str(message))
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = told
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     from pipeline.errors import LossatlasError, described
 
     try:
@@ -96,8 +125,14 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"lossatlas: {message}", file=sys.stderr)
+    _warn(" ".join(message.splitlines()))
     return code
+
+
+def _warn(text: str) -> None:
+    from cluster.terminal import warn
+
+    warn(text)
 
 
 def _saved_traceback() -> str:

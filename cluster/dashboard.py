@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,9 @@ class DashboardError(ClusterError):
 def connect(address: str) -> tuple[str, Any]:
     """The plain address, and Ray's client of the Jobs API there.
 
+    Every request carries the user's token, so nothing but what the user gave may be an address
+    (`cluster.commands.jobs`), and an answer that sends us elsewhere is not followed.
+
     Args:
         address: `http://HOST:8265`.
 
@@ -54,11 +58,17 @@ def connect(address: str) -> tuple[str, Any]:
 
     # It tells of every connection that ends.
     logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.CRITICAL)
+
+    class Client(JobSubmissionClient):
+        def _do_request(self, method: str, endpoint: str, **named: Any) -> Any:
+            response = super()._do_request(method, endpoint, allow_redirects=False, **named)
+            if response.is_redirect:
+                raise _elsewhere(plain)
+            return response
+
     token = _token()
     with asking(plain):
-        return plain, JobSubmissionClient(
-            plain, headers={"Authorization": f"Bearer {token}"} if token else {}
-        )
+        return plain, Client(plain, headers={"Authorization": f"Bearer {token}"} if token else {})
 
 
 def checked(address: str) -> str:
@@ -112,8 +122,8 @@ def asking(address: str, job: str = "") -> Iterator[None]:
         yield
     except AuthenticationError:
         raise _locked(address) from None
-    except requests.exceptions.JSONDecodeError:
-        raise _stranger(address) from None
+    except (requests.exceptions.JSONDecodeError, KeyError, TypeError, ValueError):
+        raise _stranger(address) from None  # JSON, or none, of another shape than Ray's
     except (requests.exceptions.RequestException, ConnectionError) as error:
         response = getattr(error, "response", None)
         what = type(error).__name__ if response is None else f"HTTP {response.status_code}"
@@ -134,6 +144,13 @@ def _locked(address: str) -> DashboardError:
     )
 
 
+def _elsewhere(address: str) -> DashboardError:
+    return DashboardError(
+        f"{address} sends us to another address, where the token must not go; wanted the dashboard "
+        "itself. Give --address that one"
+    )
+
+
 def _stranger(address: str) -> DashboardError:
     return DashboardError(f"{address} answers, but is no Ray dashboard; wanted http://HOST:8265")
 
@@ -142,7 +159,7 @@ def _refused(address: str, text: str, job: str) -> DashboardError:
     if job and ("404" in text or "does not exist" in text):
         return DashboardError(
             f"{address} knows no job {job}; wanted the id of one of its jobs. See lossatlas list "
-            f"--address {address}"
+            f"--address {shlex.quote(address)}"
         )
     if "No available agent" in text:
         return DashboardError(

@@ -33,13 +33,15 @@ from pipeline.store import Store
 class _Job:
     """One render to drive: its inputs, and how to get at its store once the team is known.
 
-    `refine` is what its spec says now; `going_on` leaves it at what was decided.
+    `refine` is what its spec says now; `going_on` leaves it at what was decided; `remarks` are
+    told before it begins.
     """
 
     inputs: Any
     store_of: Callable[[Team], tuple[Store, bool]]
     refine: RefineSpec | None
     going_on: bool
+    remarks: tuple[str, ...]
 
 
 def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> int:
@@ -73,7 +75,8 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
 
                 return prepare.create_or_match(prepared, make_grid, held)
 
-            job = _Job(prepared.inputs, store_of, spec.evaluate.refine, going_on=False)
+            refine = spec.evaluate.refine
+            job = _Job(prepared.inputs, store_of, refine, False, prepared.remarks)
             return _drive(job, choices, interrupts, say)
         except KeyboardInterrupt:
             written = Store.exists(spec.store)
@@ -85,12 +88,18 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
             return EXIT_CODE
 
 
-def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
+def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | None = None) -> int:
     """Go on with the render whose store is at `url`; returns the exit code.
 
+    Args:
+        url: of the store.
+        choices: how to run it.
+        say: takes the lines a user should read.
+        trust: the digest of the code in the store, which the user has seen.
+
     Raises:
-        LossatlasError: no such store, its inputs are gone or changed, it is of other versions, or
-            it is in use.
+        LossatlasError: no such store, its inputs are gone or changed, it names code that is not
+            trusted, it is of other versions, or it is in use.
     """
     with Interrupts() as interrupts:
         try:
@@ -101,9 +110,9 @@ def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
             from pipeline import prepare
 
             local.settle(choices.address)
-            prepared = prepare.prepare_resume(store)
+            prepared = prepare.prepare_resume(store, trust, say)
             refine = prepared.spec.evaluate.refine
-            job = _Job(prepared.inputs, lambda _: (store, True), refine, going_on=True)
+            job = _Job(prepared.inputs, lambda _: (store, True), refine, True, prepared.remarks)
             return _drive(job, choices, interrupts, say)
         except KeyboardInterrupt:
             say(f"stopped; go on with: lossatlas resume {phrases.place(url)}")
@@ -126,6 +135,8 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
             return _nothing_to_do(store, choices, say)
         versions.require(store, choices.other_versions)
         run = Run(store, todo, was_there, choices, interrupts)
+        for remark in job.remarks:
+            run.warned(remark)
         try:
             run.drive(job.inputs, workers, ray)
         except KeyboardInterrupt:
@@ -175,5 +186,5 @@ def _nothing_to_do(store: Store, choices: Choices, say: Callable[[str], None]) -
     if store.refined:
         for line in account_lines(Lookout(store).look(store.committed()).account):
             say(line)
-    say(phrases.next_step(place, store.grid))
+    say(phrases.next_step(store.url, store.grid))
     return 0

@@ -9,6 +9,8 @@ import time
 from types import FrameType
 from typing import Any
 
+from cluster import processes
+
 EXIT_CODE = 130
 _SAME_PRESS_SECONDS = 0.3
 
@@ -43,7 +45,8 @@ class Interrupts:
                 return
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h\n")
-            os._exit(EXIT_CODE)  # Ray's processes die with their parent
+            processes.end()
+            os._exit(EXIT_CODE)
         self.requested = True
         self._since = now
         if self.raising:

@@ -24,6 +24,7 @@ NOTE = "job.json"
 ID_VARIABLE = "LOSSATLAS_JOB"
 _RUN, _STORE = "lossatlas_run", "lossatlas_store"
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+_ID = re.compile(r"[\w-][\w.-]{0,250}")
 _POLL_SECONDS = 0.5
 _AGENT_SECONDS = 60.0
 # Ray kills a job three seconds after it was asked to stop: too soon for a driver that gives its
@@ -99,9 +100,11 @@ class Note:
     @classmethod
     def read(cls, store: Store) -> Note | None:
         try:
-            return cls(**(store.read_note(NOTE) or {}))
+            note = cls(**(store.read_note(NOTE) or {}))
         except TypeError:
             return None
+        told = isinstance(note.id, str) and isinstance(note.address, str)
+        return note if told and isinstance(note.submitted, int | float) else None
 
     def write(self, store: Store) -> None:
         store.write_note(NOTE, asdict(self))
@@ -130,12 +133,17 @@ class Jobs:
         Raises:
             ClusterError: there is none, or it drives no render.
         """
+        if not _ID.fullmatch(id_):  # it becomes a part of URLs, and a store's note may hold it
+            raise ClusterError(
+                f"{id_!r} is no job's id; wanted letters, digits, dots, dashes and underscores, "
+                "such as bowl-2"
+            )
         with asking(self.address, id_):
             job = _job(self._client.get_job_info(id_))
         if job is None:
             raise ClusterError(
                 f"the job {id_} was not started by lossatlas; wanted one that was. See lossatlas "
-                f"list --address {self.address}"
+                f"list --address {shlex.quote(self.address)}"
             )
         return job
 
@@ -151,7 +159,16 @@ class Jobs:
             store: its place, as the head and every worker finds it.
             entrypoint: the command.
             after: the id of the run's last job, perhaps of another cluster.
+
+        Raises:
+            ClusterError: the run's name can be none of a job.
+            DashboardError: the cluster refuses.
         """
+        if not _ID.fullmatch(run):  # it becomes a log file's name on the head
+            raise ClusterError(
+                f"the run's name is {run!r}; wanted letters, digits, dots, dashes and underscores. "
+                "Render its spec to a new store"
+            )
         number = _next_number(run, [*(job.id for job in self.list()), after])
         limit = time.monotonic() + _AGENT_SECONDS
         while True:
@@ -238,7 +255,7 @@ def entrypoint(store: str, options: Mapping[str, object], python: str = "python"
 
 
 def _next_number(run: str, ids: list[str]) -> int:
-    pattern = re.compile(rf"{re.escape(run)}-(\d+)")
+    pattern = re.compile(rf"{re.escape(run)}-([0-9]{{1,9}})")
     numbers = (pattern.fullmatch(id_) for id_ in ids)
     return 1 + max((int(found[1]) for found in numbers if found), default=0)
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cluster import processes
 from cluster.errors import ClusterError
 
 _OBJECT_STORE_BYTES = 200 * 2**20
@@ -41,7 +42,7 @@ def private(workers: int, gpus: int, object_bytes: int) -> Iterator[Any]:
     """
     settle(None)
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    with _private_folder() as folder:
+    with _private_folder() as folder, processes.started_in(folder):
         ray = _ray()
         try:
             with _apart(folder):
@@ -56,11 +57,11 @@ def private(workers: int, gpus: int, object_bytes: int) -> Iterator[Any]:
                     _temp_dir=str(folder / "ray"),
                 )
         except SystemExit:  # what Ray makes of a SIGTERM that comes meanwhile
-            ray.shutdown()
+            processes.shut_down(ray)
             raise KeyboardInterrupt from None
         # Ray raises a plain Exception where a machine is too busy for it to come up in time.
         except Exception as error:
-            ray.shutdown()
+            processes.shut_down(ray)
             raise ClusterError(
                 f"Ray does not start here ({_first_line(error)}); wanted room in "
                 f"{folder.parent} and /dev/shm. Try --executor serial"
@@ -68,7 +69,7 @@ def private(workers: int, gpus: int, object_bytes: int) -> Iterator[Any]:
         try:
             yield ray
         finally:
-            ray.shutdown()
+            processes.shut_down(ray)
 
 
 @contextlib.contextmanager

@@ -62,13 +62,19 @@ def place(url: str) -> str:
     if is_url(url):
         return shlex.quote(url)
     relative = os.path.relpath(url)
+    if relative.startswith("-"):  # no option
+        relative = f"./{relative}"
     return shlex.quote(url if relative.startswith("..") else relative)
 
 
-def next_step(place: str, grid: Grid) -> str:
-    """What to type when the render at `place` is finished."""
-    (path,) = shlex.split(place)
-    name = path.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
+def next_step(url: str, grid: Grid) -> str:
+    """What to type when the render at `url` is finished."""
+    name = url.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
     film = grid.frames > 1 and min(grid.width, grid.height) > 1
     kind, ending = ("film", "mp4") if film else ("poster", "png")
-    return f"next: lossatlas export {kind} {place} {shlex.quote(f'{name}.{ending}')}"
+    return f"next: lossatlas export {kind} {place(url)} {file(f'{name}.{ending}')}"
+
+
+def file(name: str) -> str:
+    """A file's name in the current folder, quoted for a shell."""
+    return shlex.quote(f"./{name}" if name.startswith("-") else name)

@@ -17,6 +17,7 @@ from cluster.loop import Done
 from cluster.scheduler import Scheduler
 from pipeline.account import percent
 from pipeline.grid import Work
+from pipeline.naming import shown
 
 _LINE_SECONDS = 10.0
 _LINE_FRACTION = 0.1
@@ -125,7 +126,7 @@ class ProgressView:
         if self._as_json:
             self._event("warning", text=text)
             return
-        line = f"lossatlas: {text}"
+        line = f"lossatlas: {shown(text)}"
         if self._bar is not None:
             self._bar.console.print(line, markup=False, soft_wrap=True)
         else:

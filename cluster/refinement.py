@@ -95,7 +95,7 @@ class Lookout:
             seconds_a_step=sum(here) / len(here) if here else math.nan,
             seconds_per_point=seconds / evaluated if evaluated else math.nan,
             shown=bool(course and course.ranges),
-            account=Account.of(course, store.grid.points, evaluated, is_final),
+            account=Account.of(course, store.grid.points, evaluated, is_final, store.words["unit"]),
         )
 
 

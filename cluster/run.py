@@ -172,7 +172,7 @@ class Run:
             say(f"{place}: {phrases.plural(total, 'tile')} done ({rendered})")
             self._say_account(say)
             self._say_cost(say)
-            say(phrases.next_step(place, self._store.grid))
+            say(phrases.next_step(self._store.url, self._store.grid))
         return 0
 
     def _say_account(self, say: Callable[[str], None]) -> None:

@@ -16,6 +16,7 @@ from cluster.refinement import Lookout, Refinement
 from cluster.todo import sample, seconds_of
 from pipeline.grid import Tile, Work
 from pipeline.store import Store
+from renders.caveats import cure, lost
 
 _SAMPLE_TILES = 200
 # After that a job without a driver is not on its way any more.
@@ -27,7 +28,8 @@ class Status:
     """One look at a store.
 
     `seconds_per_point` is of one worker, from a sample of committed tiles (NaN without any);
-    `frames_done` counts the committed tiles of each frame.
+    `frames_done` counts the committed tiles of each frame; `missing` are those that have lost a
+    chunk of the first quantity, looked for where nobody is at work.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Status:
     job: Note | None = None
     looked: float = 0.0
     refinement: Refinement | None = None
+    missing: tuple[Tile, ...] = ()
 
     @property
     def state(self) -> str:
@@ -95,6 +98,7 @@ class Status:
             "points_done": self.points_done,
             "frames_tiles_done": list(self.frames_done),
             "quarantined": {str(tile): list(why) for tile, why in self.quarantined.items()},
+            "missing": [str(tile) for tile in self.missing],
             "driver": None
             if self.driver is None
             else {
@@ -149,6 +153,7 @@ def look(store: Store, now: float | None = None, lookout: Lookout | None = None)
         job=job,
         looked=now,
         refinement=refinement,
+        missing=() if alive else tuple(store.absent(store.quantities[0], committed)),
     )
 
 
@@ -175,7 +180,7 @@ def lines(status: Status) -> list[str]:
             if not math.isnan(status.eta_seconds):
                 out.append(f"  left     {phrases.duration(status.eta_seconds)} of one worker")
     if status.refinement is not None and status.refinement.shown and status.state != "done":
-        picture = f"{status.name}-preview.png"
+        picture = phrases.file(f"{status.name}-preview.png")
         out.append(f"  preview  lossatlas export poster {place} {picture}")
     if status.job is not None:
         out.append(
@@ -184,6 +189,8 @@ def lines(status: Status) -> list[str]:
     if status.state != "running":
         for number, line in enumerate(report.lines(list(status.sessions))):
             out.append(f"  {'cost' if number == 0 else '':<8} {line}")
+    if status.missing:
+        out.append(f"  missing  {lost(status.missing)}. {cure(place)}")
     if status.quarantined:
         out.append(f"  quarantined {len(status.quarantined):,}; the next resume tries them again")
         out += [

@@ -28,7 +28,7 @@ from pipeline.evaluations import Points, StepFacts
 from pipeline.grid import Step, Tile, Work
 from pipeline.layout import PASSES
 from pipeline.refined import Refined
-from pipeline.spec import RefineSpec
+from pipeline.spec import RefineSpec, stored_refine
 from pipeline.store import Store, StoreError
 
 # A step evaluates some of its tile's points, at worst three of four. A third of what all of them
@@ -100,7 +100,9 @@ class Steps:
         begun = course.asked[-1]
         if course.asking(self._asked).satisfies(begun):
             return ""
-        stricter = f"predictions within {tolerated(begun)}" if begun else "every point evaluated"
+        stricter = "every point evaluated"
+        if begun:
+            stricter = f"predictions within {tolerated(begun, self._store.words['unit'])}"
         return (
             f"the spec asks for less than was begun ({stricter}), which is finished all the same. "
             "For less, render it to another store"
@@ -130,7 +132,7 @@ class Steps:
         else:
             self._ask(functools.partial(self._now.write, self._store))  # the copy, or its original
         if self._asks:
-            more = self._now.asking(self._asked, self._parts())
+            more = self._now.asking(self._wanted, self._parts())
             self._check_room(more)  # while what is composed is there
             for tile in sorted(self._store.committed()):
                 self._ask(functools.partial(self._store.withdraw, tile))
@@ -179,8 +181,10 @@ class Steps:
     def _look(self) -> None:
         # The course first: what it speaks of is committed already.
         self._course = Course.read(self._store)
-        known = self._course is None or self._going_on
-        self._asks = not known and not self._now.satisfies(self._asked)
+        course = self._course
+        wanted = course.asked[-1] if course and self._going_on else self._asked
+        self._asks = course is not None and not course.satisfies(wanted)
+        self._wanted = wanted
         self._committed = self._list()
         self._count()
 
@@ -192,7 +196,7 @@ class Steps:
                 "Put the steps back to pending: lossatlas verify, then resume"
             )
         own = self._store.attrs.get("spec", {}).get("evaluate", {}).get("refine")
-        first = self._asked or (RefineSpec.model_validate(own) if own else None)
+        first = self._asked or (stored_refine(own) if own else None)
         if first is None:
             raise ClusterError(
                 f"{self._store.url} is to be refined and was not begun; wanted the spec with "

@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.audit import Certificate
+from pipeline.caption import amount
 from pipeline.course import Course
 from pipeline.spec import RefineSpec
+
+_VOID = (
+    "void: an earlier version compared predictions by logarithms that values of 0 or less do not "
+    "have; lossatlas resume refines further and audits again"
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,9 @@ class Account:
         asked: what predictions are held to; None where everything is evaluated.
         certificate: of the last audit for `asked`; None before one is finished.
         final: whether what is predicted stays so; before that, everything here is of a preview.
+        unit: of the loss, empty where it has none.
+        without_log: the quantities and splits that a log scale was asked for and not used.
+        is_void: whether a certificate of an earlier version says nothing of them, and is left out.
     """
 
     points: int
@@ -29,16 +38,24 @@ class Account:
     asked: RefineSpec | None
     certificate: Certificate | None
     final: bool
+    unit: str
+    without_log: tuple[tuple[str, str], ...] = ()
+    is_void: bool = False
 
     @classmethod
-    def of(cls, course: Course | None, points: int, evaluated: int, final: bool) -> Account:
+    def of(
+        cls, course: Course | None, points: int, evaluated: int, final: bool, unit: str
+    ) -> Account:
         """The account of a store's course; `final` where every tile of it is composed."""
         if course is None:
-            return cls(points, evaluated, None, None, False)
+            return cls(points, evaluated, None, None, False, unit)
         audits = _audits(course)
         now = len(course.asked) - 1
         certificate = audits[-1][1] if audits and audits[-1][0] == now else None
-        return cls(points, evaluated, course.asked[-1], certificate, final)
+        if course.is_void:
+            certificate = None
+        asked, without_log = course.asked[-1], course.without_log
+        return cls(points, evaluated, asked, certificate, final, unit, without_log, course.is_void)
 
     @property
     def share(self) -> float:
@@ -51,8 +68,13 @@ class Account:
             return [("points", f"all {self.points:,} evaluated, none predicted")]
         share = f"{self.evaluated:,} of {self.points:,} evaluated, {percent(self.share)}"
         out = [("points", f"{share}; the rest is predicted" if self.final else f"{share} so far")]
+        if self.without_log:
+            fields = ", ".join(" of ".join(each) for each in self.without_log)
+            out.append(("scale", f"linear, not log: values of 0 or less were found ({fields})"))
         if self.certificate is not None:
-            out.append(("audit", sentence(self.asked, self.certificate)))
+            out.append(("audit", sentence(self.asked, self.certificate, self.unit)))
+        if self.is_void:
+            out.append(("audit", _VOID))
         return out
 
     def small_print(self) -> str:
@@ -66,7 +88,7 @@ class Account:
             return f"{share}, the rest predicted and not audited"
         found = self.certificate
         sound = math.floor(1e4 * (1 - found.bound)) / 100
-        within = _allowed(self.asked, found)
+        within = _allowed(self.asked, found, self.unit)
         return (
             f"{share}, the rest predicted: {sound:g} % of them within {within} "
             f"(audited, {100 * found.confidence:g} % confidence)"
@@ -81,21 +103,23 @@ class Account:
             "asked": self.asked and self.asked.model_dump(mode="json"),
             "certificate": self.certificate and self.certificate.as_dict(),
             "final": self.final,
+            "without_log": [" of ".join(each) for each in self.without_log],
+            "void": self.is_void,
         }
 
 
-def tolerated(asked: RefineSpec | None) -> str:
+def tolerated(asked: RefineSpec | None, unit: str) -> str:
     """Of a loss: `0.2 % of the colour range` or `0.01 nats`; empty where nothing is predicted."""
     if asked is None:
         return ""
     if asked.nats is not None:
-        return f"{asked.nats:g} nats"
+        return amount(asked.nats, unit)
     return f"{100 * (asked.share or 0.0):g} % of the colour range"
 
 
-def sentences(course: Course) -> list[str]:
+def sentences(course: Course, unit: str) -> list[str]:
     """What each finished audit found: who needed several had several chances to pass."""
-    return [sentence(course.asked[asked], found) for asked, found in _audits(course)]
+    return [sentence(course.asked[asked], found, unit) for asked, found in _audits(course)]
 
 
 def _audits(course: Course) -> list[tuple[int, Certificate]]:
@@ -112,28 +136,29 @@ def _audits(course: Course) -> list[tuple[int, Certificate]]:
     return list(zip(finished, course.certificates, strict=False))
 
 
-def sentence(asked: RefineSpec | None, found: Certificate) -> str:
+def sentence(asked: RefineSpec | None, found: Certificate, unit: str) -> str:
     """What one audit found."""
     if not found.audited:
         return "nothing was predicted"
     told = (
         f"{'passed' if found.passed else 'failed'}; at {100 * found.confidence:g} % confidence at "
         f"most {at_most(found.bound)} of the predicted points are off by more than "
-        f"{_allowed(asked, found)}; worst of {found.audited:,} audited {_worst(asked, found)}"
+        f"{_allowed(asked, found, unit)}; worst of {found.audited:,} audited "
+        f"{_worst(asked, found, unit)}"
     )
     if found.passed:
         return told
     return f"{told}. At most {100 * found.allowed:g} % was asked for: refined further"
 
 
-def _allowed(asked: RefineSpec | None, found: Certificate) -> str:
+def _allowed(asked: RefineSpec | None, found: Certificate, unit: str) -> str:
     error = found.tolerance.get("error")
     if set(found.tolerance) == {"error"}:
         return f"{error:g}"
-    return tolerated(asked) + ("" if error is None else f" (error: {error:g})")
+    return tolerated(asked, unit) + ("" if error is None else f" (error: {error:g})")
 
 
-def _worst(asked: RefineSpec | None, found: Certificate) -> str:
+def _worst(asked: RefineSpec | None, found: Certificate, unit: str) -> str:
     def worst(of_error: bool) -> float:
         return max(
             own["1"]
@@ -145,8 +170,8 @@ def _worst(asked: RefineSpec | None, found: Certificate) -> str:
     error = f"{worst(True):.2g}" if "error" in found.tolerance else ""
     if set(found.tolerance) == {"error"}:
         return error
-    nats = asked is not None and asked.nats is not None
-    told = f"{worst(False):.2g} nats" if nats else at_most(worst(False))
+    absolute = asked is not None and asked.nats is not None
+    told = amount(worst(False), unit, ".2g") if absolute else at_most(worst(False))
     return told + (f" (error: {error})" if error else "")
 
 

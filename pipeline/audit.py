@@ -32,6 +32,9 @@ class Certificate:
         tolerance: quantity → the error tolerated, as the spec says it.
         quantiles: quantity → split → quantile → error: as a share of the colour range, in nats
             where the tolerance is, as a fraction misclassified for `error`.
+        of_values: whether values were compared as they are. Earlier versions compared logarithms
+            of which none was below that of the lattice's lowest value: where losses are zero or
+            negative, such a certificate says nothing.
     """
 
     predicted: int
@@ -42,6 +45,7 @@ class Certificate:
     confidence: float
     tolerance: Mapping[str, float]
     quantiles: Mapping[str, Mapping[str, Mapping[str, float]]]
+    of_values: bool = False
 
     @property
     def passed(self) -> bool:
@@ -90,6 +94,16 @@ def bound(beyond: int, audited: int, predicted: int, confidence: float) -> float
         else:
             high = middle
     return high
+
+
+def least_sample(beyond: float, confidence: float) -> int:
+    """How many points have to be audited before any number of them can pass.
+
+    The smallest n with (1 − beyond)ⁿ ≤ 1 − confidence: with none of them off, the bound is within
+    `beyond`.
+    """
+    # Of absurdly small shares more than any grid has.
+    return math.ceil(min(1e18, math.log(1 - confidence) / math.log1p(-beyond)))
 
 
 def quantiles(errors: NDArray[np.float64]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipeline.errors import LossatlasError
 from pipeline.lockstep import Meet
 
+_KEPT = ("running_mean", "running_var", "num_batches_tracked")
 _FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 
 # Of each thread: where its forward pass waits for the other parts of a calibration set. Not in
@@ -146,13 +148,17 @@ def population(parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]
     return mean.float(), variance.float()
 
 
-class PopulationNorm(nn.Module):
-    """Stands in for a batch norm; same parameters under the same names."""
+_CLASSES: dict[type[_BatchNorm], type[PopulationNorm]] = {}
 
-    def __init__(self, norm: _BatchNorm, statistics: Statistics) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-        self._statistics = statistics
+
+class PopulationNorm(_BatchNorm):
+    """A batch norm of the network's own that takes its moments from `Statistics`.
+
+    Never constructed: `use_population_statistics` changes the class of the batch norms that are
+    there, so hooks, parametrizations, and names stay.
+    """
+
+    _statistics: Statistics
 
     def forward(self, x: Tensor) -> Tensor:
         return self._statistics.normalise(x, self)
@@ -162,8 +168,26 @@ class PopulationNorm(nn.Module):
         return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
 
 
+def _population_class(kind: type[_BatchNorm]) -> type[PopulationNorm]:
+    # Before `kind`: its forward is replaced, and everything else is inherited.
+    if kind not in _CLASSES:
+        _CLASSES[kind] = type(f"Population{kind.__name__}", (PopulationNorm, kind), {})
+    return _CLASSES[kind]
+
+
 def has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def running_statistics(network: nn.Module) -> set[str]:
+    """The names of the buffers that batch norms of torch's keep."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in network.named_modules(remove_duplicate=False)
+        if isinstance(module, _BatchNorm)
+        for name, _ in module.named_buffers(recurse=False)
+        if name in _KEPT
+    }
 
 
 def check_frozen(network: nn.Module) -> None:
@@ -176,27 +200,29 @@ def check_frozen(network: nn.Module) -> None:
             )
 
 
-def replace_batch_norm(network: nn.Module, statistics: Statistics) -> nn.Module:
-    """`network` with every batch norm taking its moments from `statistics`; changed in place.
+def use_population_statistics(network: nn.Module, statistics: Statistics) -> None:
+    """Let every batch norm of `network` take its moments from `statistics`; in place.
+
+    Their running statistics become NaN: nothing may read them.
 
     Raises:
         BatchNormError: one does something else in its forward as well.
     """
-    made: dict[nn.Module, nn.Module] = {}  # one may be in several places
     for name, module in network.named_modules():
-        if isinstance(module, _BatchNorm):
-            if type(module).forward not in _FORWARDS:
-                raise BatchNormError(
-                    f"{_named(name)} is a {type(module).__name__}, a batch norm with a "
-                    "forward of its own; wanted torch's, whose statistics can be recomputed. Use "
-                    "batch_norm: frozen, or keep the two apart"
-                )
-            made[module] = PopulationNorm(module, statistics)
-    for parent in list(network.modules()):
-        for name, child in parent._modules.items():  # named_children leaves out second names
-            if child in made:
-                parent._modules[name] = made[child]
-    return made.get(network, network)
+        if not isinstance(module, _BatchNorm):
+            continue
+        if type(module).forward not in _FORWARDS or "forward" in vars(module):
+            raise BatchNormError(
+                f"{_named(name)} is a {type(module).__name__}, a batch norm with a "
+                "forward of its own; wanted torch's, whose statistics can be recomputed. Use "
+                "batch_norm: frozen, or keep the two apart"
+            )
+        module.__class__ = _population_class(type(module))
+        assert isinstance(module, PopulationNorm)
+        module._statistics = statistics
+        for running in (module.running_mean, module.running_var):
+            if running is not None:
+                running.fill_(math.nan)
 
 
 def _named(name: str) -> str:

@@ -6,8 +6,10 @@ import io
 import pickle
 import re
 import warnings
+import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline import memory
+from pipeline.batch_norm import running_statistics
 from pipeline.errors import LossatlasError, one_line
 from pipeline.place import UnreachableError, reached
 
@@ -23,6 +27,10 @@ State = Mapping[str, torch.Tensor]
 _NESTS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 _WRAPPERS = ("module.", "_orig_mod.")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_AVERAGED = "n_averaged"  # the counter of torch's AveragedModel
+# The modules of the curves of Garipov et al., and what their `Bezier` and `PolyChain` keep.
+_NET = "net."
+_CONSTANTS = ("coeff_layer.binom", "coeff_layer.range", "coeff_layer.rev_range")
 _CURE = "Check network.factory, or the checkpoint"
 
 
@@ -38,13 +46,14 @@ def load(path: str) -> dict[str, torch.Tensor]:
             pickled kinds are read with `weights_only=True`: no code in them can run.
 
     Returns:
-        Name → tensor, in the file's order. Nesting (`state_dict`, `model_state`, …) is undone,
-        and so are the prefixes of wrappers (`module.`, `_orig_mod.`; `net.` in a curve
-        checkpoint).
+        Name → tensor, in the file's order. Nesting (`state_dict`, `model_state`, …) is undone. The
+        names stay as they are: the functions below that are given the network find it under the
+        prefixes of wrappers (`module.`, `_orig_mod.`; `net.` in a curve checkpoint) too.
 
     Raises:
         CheckpointError: no such file, not a checkpoint, truncated, holding more than tensors,
             or holding a value that is not finite; the message names the tensor.
+        RoomError: it would unpack to more than the memory that is free.
     """
     suffix = PurePosixPath(path).suffix.lower()
     if suffix not in (".safetensors", ".pt", ".pth", ".th", ".ckpt"):
@@ -54,14 +63,18 @@ def load(path: str) -> dict[str, torch.Tensor]:
         )
     content = _content(path)
     read = _read_safetensors if suffix == ".safetensors" else _read_pickle
-    state = _unwrap(_unnest(read(content, path), path))
+    state = _unnest(read(content, path), path)
+    # A tensor may say that its one value is there a billion times.
+    _require_room(4 * sum(tensor.numel() for tensor in state.values()), path)
     return {name: _usable(tensor, name, path) for name, tensor in state.items()}
 
 
 def match(state: State, network: nn.Module, where: str) -> None:
     """Check that `state` holds every parameter and buffer of `network`, and nothing else.
 
-    `num_batches_tracked` may be there or not: it has no part in a forward pass in eval mode.
+    The running statistics of batch norms may be missing: `batch_norm: recompute` has no use for
+    them (`missing_statistic` finds what `frozen` lacks). So may any `num_batches_tracked`, which
+    has no part in a forward pass in eval mode.
 
     Args:
         state: as `load` gives it.
@@ -71,21 +84,22 @@ def match(state: State, network: nn.Module, where: str) -> None:
     Raises:
         CheckpointError: with both counts of values, the first tensor that differs, both shapes.
     """
-    if is_curve(state):
+    if is_curve(state, network):
         raise CheckpointError(
             f"{where} is a curve checkpoint; wanted one set of weights. Use plane.kind: curve, or "
             "one point of the curve"
         )
+    state = _by_own_names(state, network)
     parameters, buffers_ = _parameters(network), _buffers(network)
     shapes = {name: tuple(p.shape) for name, (p, _) in parameters.items()}
     shapes |= {name: tuple(buffer.shape) for name, buffer in buffers_.items()}
     aliases = {alias for _, names in parameters.values() for alias in names}
     present = {name: _of(state, parameters, name) for name in shapes}
-    first = next(_differences(present, shapes), None)
+    first = next(_differences(present, shapes, running_statistics(network)), None)
     if first is None:
         first = next(_untied(state, parameters), None)
     if first is None:
-        left = [n for n in state if n not in shapes and n not in aliases]
+        left = [n for n in state if n not in shapes and n not in aliases and n != _AVERAGED]
         left = [n for n in left if not n.endswith(_STATISTICS[2])]
         first = f"{left[0]} {_shape(state[left[0]])} is not in the network" if left else None
     if first is None:
@@ -103,25 +117,39 @@ def weights(state: State, network: nn.Module) -> np.ndarray:
 
     `match` is taken for granted.
     """
-    parameters = _parameters(network)
+    state, parameters = _by_own_names(state, network), _parameters(network)
     return _flat(_present(_of(state, parameters, name)) for name in parameters)
 
 
 def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
     """The persistent buffers by the network's own names, in the dtypes of the network.
 
-    `match` is taken for granted. A `num_batches_tracked` that the checkpoint lacks is the
-    network's own.
+    `match` is taken for granted. A statistic that the checkpoint lacks is the network's own.
     """
-    prefix = _wrapper(network.state_dict())
+    state = _by_own_names(state, network)
     return {
-        prefix + name: state.get(name, own).detach().to(own.dtype, copy=True)
+        name: state.get(name, own).detach().to(own.dtype, copy=True)
         for name, own in _buffers(network).items()
     }
 
 
+def state_for(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
+    """`state` by the network's own names, complete, for `load_state_dict`.
+
+    `match` is taken for granted. What the checkpoint lacks all the same is the network's own.
+    """
+    state, parameters = _by_own_names(state, network), _parameters(network)
+    aliases = {alias: name for name, (_, names) in parameters.items() for alias in names}
+    found = {}
+    for name, tensor in network.state_dict().items():
+        saved = _of(state, parameters, aliases.get(name, name))
+        found[name] = tensor if saved is None else saved
+    return found
+
+
 def missing_statistic(state: State, network: nn.Module) -> str | None:
-    """The first running statistic of a batch norm that `state` lacks."""
+    """The first running statistic of a norm that `state` lacks."""
+    state = _by_own_names(state, network)
     names = (n for n in _buffers(network) if n.endswith(("running_mean", "running_var")))
     return next((name for name in names if name not in state), None)
 
@@ -137,20 +165,28 @@ def named(flat: np.ndarray, network: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def is_curve(state: State) -> bool:
+def is_curve(state: State, network: nn.Module) -> bool:
     """Whether `state` is a curve checkpoint: every parameter ends in _0, _1, …, point by point.
+
+    Where the network's own parameters end so, its own names decide.
 
     Source: the layout of the code of Garipov et al. 2018, arXiv:1802.10026.
     """
-    points = _points(state)
-    counts = {tuple(sorted(of_stem)) for of_stem in points.values()}
-    if len(counts) != 1 or len(count := counts.pop()) < 2 or count != tuple(range(len(count))):
-        return False
-    numbered = sum(len(of_stem) for of_stem in points.values())
-    statistics = sum(name.endswith(_STATISTICS) for name in state)
-    constants = sum(name.startswith("coeff_layer.") for name in state)
-    alike = all(len({p.shape for p in of_stem.values()}) == 1 for of_stem in points.values())
-    return alike and (constants > 0 or numbered + statistics == len(state))
+    numbers = _numbers(state, network)
+    return len(numbers) > 1 and numbers == tuple(range(len(numbers)))
+
+
+def bends_alone(state: State, network: nn.Module) -> int:
+    """How many bends a frame of a curve with several bends holds; 0 for anything else."""
+    numbers = _numbers(state, network)
+    is_frame = len(numbers) > 1 and numbers == tuple(range(1, len(numbers) + 1))
+    return len(numbers) if is_frame else 0
+
+
+def constants(state: State) -> set[str]:
+    """The names that a curve's own buffers have in `state`, without wrappers."""
+    wrapper = _prefixes(state, _WRAPPERS)[0]
+    return {name.removeprefix(wrapper) for name in state} & set(_CONSTANTS)
 
 
 def curve_points(state: State, network: nn.Module, where: str) -> list[np.ndarray]:
@@ -163,12 +199,12 @@ def curve_points(state: State, network: nn.Module, where: str) -> list[np.ndarra
     Raises:
         CheckpointError: not a curve checkpoint, or one of another network.
     """
-    if not is_curve(state):
+    if not is_curve(state, network):
         raise CheckpointError(
             f"{where} is one set of weights; wanted a curve checkpoint, whose parameters end in "
             "_0, _1, _2. Give start, bend and end as three checkpoints"
         )
-    points, parameters = _points(state), _parameters(network)
+    points, parameters = _points(state, network), _parameters(network)
     stems = _stems(state, list(points), list(parameters))
     shapes = {name: tuple(parameter.shape) for name, (parameter, _) in parameters.items()}
     present = {name: points[stem][0] for name, stem in stems.items()}
@@ -223,6 +259,7 @@ def _content(path: str) -> bytes:
                     f"{path} is a folder; wanted a checkpoint file. Name the file"
                 )
             with filesystem.open(location, "rb") as file:
+                _require_room(getattr(file, "size", None) or 0, path)
                 content: bytes = file.read()
                 return content
     except UnreachableError:
@@ -237,6 +274,10 @@ def _content(path: str) -> bytes:
         ) from None
 
 
+def _require_room(bytes_: int, path: str) -> None:
+    memory.require(bytes_, path, "Check where the file is from, or use a machine with more memory")
+
+
 def _read_safetensors(content: bytes, path: str) -> Any:
     import safetensors.torch
 
@@ -248,7 +289,17 @@ def _read_safetensors(content: bytes, path: str) -> Any:
         ) from None
 
 
+def _declared(content: bytes) -> int:
+    """What a zip file says that its members unpack to, in bytes; 0 where it is none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError):
+        return 0
+
+
 def _read_pickle(content: bytes, path: str) -> Any:
+    _require_room(_declared(content), path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that torch reads all the same
@@ -268,11 +319,18 @@ def _read_pickle(content: bytes, path: str) -> Any:
 
 
 def _unnest(content: Any, path: str) -> dict[str, torch.Tensor]:
+    met = []
     while isinstance(content, Mapping):
-        inner = [content[n] for n in _NESTS if isinstance(content.get(n), Mapping)]
-        if not inner:
+        met.append(content)
+        name = next((n for n in _NESTS if isinstance(content.get(n), Mapping)), None)
+        if name is None:
             break
-        content = inner[0]
+        content = content[name]
+        if any(content is each for each in met):
+            raise CheckpointError(
+                f"{path} holds a dict that contains itself, under {name}; wanted a state dict. "
+                "Save network.state_dict()"
+            )
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds {type(content).__name__}; wanted named tensors. Save "
@@ -287,28 +345,92 @@ def _unnest(content: Any, path: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def _unwrap(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    prefix = _wrapper(state)
-    state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    if is_curve(state):
-        net = [name for name in state if not name.startswith("coeff_layer.")]
-        if all(name.startswith("net.") for name in net):
-            state = {name.removeprefix("net."): tensor for name, tensor in state.items()}
-    return state
+@dataclass(frozen=True)
+class _Naming:
+    """From a name in a file to the network's own, and how many names agree after that."""
+
+    strip: str
+    add: str
+    agreeing: int
+
+    def __call__(self, name: str) -> str:
+        return self.add + name.removeprefix(self.strip)
 
 
-def _wrapper(names: Iterable[str]) -> str:
-    """The prefix that wrappers such as DataParallel put before every one of `names`."""
-    names, prefix = list(names), ""
-    while wrappers := [w for w in _WRAPPERS if all(n.startswith(prefix + w) for n in names)]:
-        prefix += wrappers[0]
-    return prefix
+def _naming(names: Iterable[str], own: Collection[str], wrappers: tuple[str, ...]) -> _Naming:
+    """Wrappers taken off `names`, or the network's put on, so that most of them are its `own`.
+
+    What in a name is a wrapper, and what a module that its author called so, no name tells by
+    itself.
+    """
+    names = [name for name in names if name != _AVERAGED]
+    ways = (
+        _Naming(strip, add, sum(add + name.removeprefix(strip) in own for name in names))
+        for strip in _prefixes(names, wrappers)
+        for add in _prefixes(own, _WRAPPERS)[::-1]
+    )
+    return max(ways, key=lambda way: way.agreeing)
+
+
+def _prefixes(names: Collection[str], wrappers: tuple[str, ...]) -> list[str]:
+    """The prefixes of wrappers that all of `names` share, the longest first, none last."""
+    prefixes = [""]
+    while names:
+        longer = [prefixes[0] + w for w in wrappers]
+        shared = [p for p in longer if all(name.startswith(p) for name in names)]
+        if not shared:
+            break
+        prefixes.insert(0, shared[0])
+    return prefixes
+
+
+def _by_own_names(state: State, network: nn.Module) -> State:
+    """`state` by the network's own names; those of a curve with their numbers."""
+    named = _layout(state, network)[0]
+    return {named(name): tensor for name, tensor in state.items()}
+
+
+def _points(state: State, network: nn.Module) -> dict[str, dict[int, torch.Tensor]]:
+    """A curve's parameters: name without number → number → tensor, in the order of `state`."""
+    return _layout(state, network)[1]
+
+
+def _layout(state: State, network: nn.Module) -> tuple[_Naming, dict[str, dict[int, torch.Tensor]]]:
+    """How `state` names what the network has, and the points of a curve; none if it is not one."""
+    own = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    plain = _naming(state, own, _WRAPPERS)
+    numbered = {name: match for name in state if (match := re.fullmatch(r"(.+)_(\d+)", name))}
+    named = _naming({m[1] for m in numbered.values()}, own, (*_WRAPPERS, _NET))
+    buffers_ = _buffers(network)
+    points: dict[str, dict[int, torch.Tensor]] = defaultdict(dict)
+    for name, match in numbered.items():
+        if named(name) not in buffers_:
+            points[named(match[1])][int(match[2])] = state[name]
+    alike = all(len({p.shape for p in of_stem.values()}) == 1 for of_stem in points.values())
+    counted = sum(len(of_stem) for of_stem in points.values())
+    others = sum(name.endswith(_STATISTICS) or named(name) in buffers_ for name in state)
+    whole = bool(constants(state)) or counted + others == len(state)
+    if not points or not alike or not whole or named.agreeing < plain.agreeing:
+        return plain, {}
+    return named, dict(points)
+
+
+def _numbers(state: State, network: nn.Module) -> tuple[int, ...]:
+    """The numbers of a curve's points in `state`, where all its parameters have the same."""
+    numbers = {tuple(sorted(of_stem)) for of_stem in _points(state, network).values()}
+    return numbers.pop() if len(numbers) == 1 else ()
 
 
 def _usable(tensor: torch.Tensor, name: str, path: str) -> torch.Tensor:
-    if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
+    if tensor.is_meta:
         raise CheckpointError(
-            f"{path}: {name} is {tensor.dtype}, {tensor.layout}; wanted a dense real tensor"
+            f"{path}: {name} is a meta tensor, which has a shape and no values; wanted weights. "
+            "Save the network after its weights were loaded"
+        )
+    layout = "nested" if tensor.is_nested else tensor.layout
+    if layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
+        raise CheckpointError(
+            f"{path}: {name} is {tensor.dtype}, {layout}; wanted a dense real tensor"
         )
     if not tensor.is_floating_point():
         return tensor.detach()
@@ -323,26 +445,19 @@ def _usable(tensor: torch.Tensor, name: str, path: str) -> torch.Tensor:
 
 
 def _parameters(network: nn.Module) -> dict[str, tuple[nn.Parameter, list[str]]]:
-    """Name without wrappers → parameter and all its names (tied weights have several)."""
-    prefix = _wrapper(network.state_dict())
+    """Name → parameter and all its names (tied weights have several)."""
     aliases: dict[int, list[str]] = defaultdict(list)
     for name, parameter in network.named_parameters(remove_duplicate=False):
-        aliases[id(parameter)].append(name.removeprefix(prefix))
+        aliases[id(parameter)].append(name)
     return {
-        name.removeprefix(prefix): (parameter, aliases[id(parameter)])
-        for name, parameter in network.named_parameters()
+        name: (parameter, aliases[id(parameter)]) for name, parameter in network.named_parameters()
     }
 
 
 def _buffers(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Name without wrappers → persistent buffer."""
+    """Name → persistent buffer."""
     saved = network.state_dict()
-    prefix = _wrapper(saved)
-    return {
-        name.removeprefix(prefix): buffer
-        for name, buffer in network.named_buffers()
-        if name in saved
-    }
+    return {name: buffer for name, buffer in network.named_buffers() if name in saved}
 
 
 def _of(
@@ -364,11 +479,13 @@ def _flat(tensors: Iterable[torch.Tensor]) -> np.ndarray:
 
 
 def _differences(
-    present: Mapping[str, torch.Tensor | None], shapes: Mapping[str, tuple[int, ...]]
+    present: Mapping[str, torch.Tensor | None],
+    shapes: Mapping[str, tuple[int, ...]],
+    optional: Collection[str] = (),
 ) -> Iterator[str]:
     for name, wanted in shapes.items():
         tensor = present[name]
-        if tensor is None and not name.endswith(_STATISTICS[2]):
+        if tensor is None and name not in optional and not name.endswith(_STATISTICS[2]):
             yield f"{name} {_text(wanted)} is not in the checkpoint"
         elif tensor is not None and tuple(tensor.shape) != wanted:
             yield f"{name} {_shape(tensor)} against {_text(wanted)}"
@@ -397,16 +514,6 @@ def _shape(tensor: torch.Tensor) -> str:
 
 def _text(shape: tuple[int, ...]) -> str:
     return f"({','.join(map(str, shape))})"
-
-
-def _points(state: State) -> dict[str, dict[int, torch.Tensor]]:
-    """Parameter name without its number → number → tensor, in the order of `state`."""
-    points: dict[str, dict[int, torch.Tensor]] = defaultdict(dict)
-    for name, tensor in state.items():
-        numbered = re.fullmatch(r"(.+)_(\d+)", name)
-        if numbered and not name.startswith("coeff_layer."):
-            points[numbered[1]][int(numbered[2])] = tensor
-    return dict(points)
 
 
 def _stems(state: State, stems: list[str], names: list[str]) -> dict[str, str]:

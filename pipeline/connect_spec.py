@@ -9,13 +9,16 @@ from pydantic import Field, model_validator
 
 from pipeline.spec import (
     DataSpec,
+    Label,
     NetworkSpec,
+    RunName,
     SpecError,
     SpecModel,
     absolute,
     absolute_callable,
     is_url,
     read_yaml,
+    refuse_unit,
     validate,
 )
 
@@ -33,7 +36,7 @@ class CurveSpec(SpecModel):
 
 
 class TrainSpec(SpecModel):
-    """Stochastic gradient descent on the first split of the data.
+    """Stochastic gradient descent on the split `train`, or else the first of the data.
 
     `lr` is held for the first half of the epochs, falls linearly to its hundredth until nine
     tenths, and stays there. `augment: crop-flip` pads each image by 4 pixels of black, cuts it
@@ -64,24 +67,33 @@ class FramesSpec(SpecModel):
 
 
 class ConnectSpec(SpecModel):
-    """A curve of low loss between two modes, and the folder that its training goes to."""
+    """A curve of low loss between two modes, and the folder that its training goes to.
 
-    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    `unit` is of a loss of the user's own, for the report along the curve.
+    """
+
+    name: RunName
     network: NetworkSpec
     start: str = Field(min_length=1)
     end: str = Field(min_length=1)
     curve: CurveSpec = CurveSpec()
     data: DataSpec
     loss: str = "cross_entropy"
+    unit: Label | None = None
     train: TrainSpec
     frames: FramesSpec = FramesSpec()
     out: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _measured(self) -> ConnectSpec:
+        refuse_unit(self.loss, self.unit)
+        return self
 
 
 class FitSpec(SpecModel):
     """A mode, trained from fresh weights, and the folder that its training goes to."""
 
-    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    name: RunName
     network: NetworkSpec
     data: DataSpec
     loss: str = "cross_entropy"

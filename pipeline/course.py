@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pipeline.audit import Certificate
 from pipeline.grid import Grid
 from pipeline.lattice import Lattice, coarsest_step, frame_stride, parents
-from pipeline.scale import Range, Scale, scales
-from pipeline.spec import RefineSpec
+from pipeline.scale import Range, Scale, Space, scales
+from pipeline.spec import RefineSpec, stored_refine
 from pipeline.store import Store
 
 _NOTE, _COPY = "refine.json", "refine/copy.json"
@@ -41,6 +41,10 @@ class Pass:
         strict: refine: by how much less than usual predictions are trusted.
         centres: refine: of the last level, only the centres of cells.
         part, parts: refine, where everything is: which of how many equal parts of a tile's points.
+        logs: on a log scale, what takes the place of logarithms that there are not. `exact`:
+            nothing, and a quantity whose lattice has values of 0 or less is on a linear scale.
+            `left`: all are on a linear scale, since such values were found later on. `clamped`:
+            see `pipeline.scale`; of passes that earlier versions decided on.
     """
 
     kind: Literal["lattice", "refine", "audit", "compose"]
@@ -51,6 +55,7 @@ class Pass:
     centres: bool = False
     part: int = 0
     parts: int = 1
+    logs: Literal["clamped", "exact", "left"] = "exact"
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,9 @@ class Course:
         return cls(
             step=plain["step"],
             stride=plain["stride"],
-            asked=tuple(a and RefineSpec.model_validate(a) for a in plain["asked"]),
+            asked=tuple(a and stored_refine(a) for a in plain["asked"]),
             ranges=tuple(map(Range.from_dict, plain["ranges"])),
-            passes=tuple(Pass(**each) for each in plain["passes"]),
+            passes=tuple(Pass(**{"logs": "clamped", **each}) for each in plain["passes"]),
             certificates=tuple(map(Certificate.from_dict, plain["certificates"])),
         )
 
@@ -128,10 +133,37 @@ class Course:
         """What pass `number` compares by, one a quantity and split."""
         asked = self.asked[self.passes[number].asked]
         asked = asked or next(each for each in reversed(self.asked) if each)
-        ranges = [
-            r if r.quantity == "error" else replace(r, space=asked.space) for r in self.ranges
-        ]
+        logs = self.passes[number].logs
+        ranges = [replace(each, space=_space(each, asked, logs)) for each in self.ranges]
         return scales(ranges, asked.share, asked.nats, asked.error)
+
+    @property
+    def without_log(self) -> tuple[tuple[str, str], ...]:
+        """The quantities and splits that a log scale was asked for and is not used for, now."""
+        asked = self.asked[-1]
+        if asked is None or asked.space != "log" or not self.ranges:
+            return ()
+        return tuple(
+            (each.range.quantity, each.range.split)
+            for each in self.scales(self.last)
+            if each.range.space == "linear" and each.range.quantity != "error"
+        )
+
+    @property
+    def is_void(self) -> bool:
+        """Whether what predictions were certified by says nothing of them.
+
+        Earlier versions clamped a loss that is zero or negative before they compared it.
+        """
+        last = self.asked[-1]
+        return (
+            last is not None
+            and last.space == "log"
+            and self.passes[-1].kind == "compose"
+            and self.passes[-1].logs == "clamped"
+            and not self.certificates[-1].of_values
+            and any(each.low <= 0 for each in self.ranges if each.quantity != "error")
+        )
 
     def parents(self, frame: int, frames: int) -> dict[int, float]:
         """The frames that `frame` is predicted from, and how much of each; none for a key frame."""
@@ -149,18 +181,23 @@ class Course:
     def with_ranges(self, ranges: Sequence[Range]) -> Course:
         return replace(self, ranges=tuple(ranges))
 
-    def audited(self, certificate: Certificate, worst: int) -> Course:
+    def audited(self, certificate: Certificate, worst: int, leave_log: bool = False) -> Course:
         """What follows an audit: composing where it passed, and another round where not.
 
         Args:
             certificate: of the last pass.
+            leave_log: that values of 0 or less were found, which a log scale has no place for:
+                begin again on a linear one, whatever the audit says.
             worst: how many audited points were off by more than four tolerances. Where few are,
                 predictions are trusted less; where many are, something lies between the points of
                 the lattice, and a finer one is evaluated as a whole.
         """
         then = replace(self, certificates=(*self.certificates, certificate))
+        now = self.passes[-1]
+        if leave_log and now.logs != "left":
+            return then._with_round(1.0, 0, "left")
         if certificate.passed:
-            return then._with(Pass("compose", self.passes[-1].asked))
+            return then._with(Pass("compose", now.asked, logs=now.logs))
         before = next(each for each in reversed(self.passes) if each.kind == "refine")
         share = worst / max(1, certificate.audited)
         if share > certificate.allowed:
@@ -172,7 +209,7 @@ class Course:
         last = self.asked[-1]
         if last is None or asked is None:
             return last is None
-        return (
+        return not self.is_void and (
             last.space == asked.space
             and (last.share is None) == (asked.share is None)
             and (last.share or 0.0) <= (asked.share or 0.0)
@@ -194,24 +231,41 @@ class Course:
         if asked is not None:
             return then._with_round(1.0, 0)
         last, number = self.step.bit_length() - 1, len(then.asked) - 1
-        whole = Pass("refine", number, last, base=last, parts=parts)
+        whole = Pass("refine", number, last, base=last, parts=parts, logs=self._logs)
         of_parts = [replace(whole, part=part) for part in range(parts)]
-        return then._with(*of_parts, Pass("compose", number))
+        return then._with(*of_parts, Pass("compose", number, logs=self._logs))
+
+    @property
+    def _logs(self) -> Literal["exact", "left"]:
+        """Of the next round: a scale that was left is not come back to."""
+        return "left" if self.passes[-1].logs == "left" else "exact"
 
     def _with(self, *passes: Pass) -> Course:
         return replace(self, passes=(*self.passes, *passes))
 
-    def _with_round(self, strict: float, base: int) -> Course:
+    def _with_round(
+        self, strict: float, base: int, logs: Literal["exact", "left"] | None = None
+    ) -> Course:
         """Level by level, centres first, once more for what the last level showed, and an audit."""
+        logs = logs or self._logs
         asked, last = len(self.asked) - 1, self.step.bit_length() - 1
         base = min(base, last)
         made = [
-            Pass("refine", asked, level, base, strict, centres)
+            Pass("refine", asked, level, base, strict, centres, logs=logs)
             for level in range(max(1, base), last + 1)
             for centres in (True, False)
         ]
-        again = [Pass("refine", asked, last, base, strict)] if last else []
-        return self._with(*made, *again, Pass("audit", asked))
+        again = [Pass("refine", asked, last, base, strict, logs=logs)] if last else []
+        return self._with(*made, *again, Pass("audit", asked, logs=logs))
+
+
+def _space(of: Range, asked: RefineSpec, logs: Literal["clamped", "exact", "left"]) -> Space:
+    """What a quantity is predicted and compared in, in passes of such logarithms."""
+    if of.quantity == "error" or asked.space == "linear" or logs == "left":
+        return "linear"
+    if logs == "clamped":
+        return "clamped"
+    return "log" if of.low > 0 else "linear"
 
 
 def _sound(note: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

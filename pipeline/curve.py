@@ -30,10 +30,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline import checkpoint, descent, training
+from pipeline import checkpoint, descent, training, trust
 from pipeline import material as materials
+from pipeline.batch_norm import running_statistics
 from pipeline.connect_spec import ConnectSpec
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import differences, digest_of_array
@@ -41,9 +41,9 @@ from pipeline.folder import claimed, described, write_tensors
 from pipeline.losses import LossFunction
 from pipeline.material import Material
 from pipeline.plane import Vector, curve_coefficients
-from pipeline.prepare import Codes
 from pipeline.spec import validate
 from pipeline.training import Job, Objective, Outcome, Progress, State
+from pipeline.trust import Codes, Named
 
 Kind = Literal["bezier", "chain"]
 Weights = NDArray[np.float32]
@@ -100,6 +100,7 @@ class Prepared:
         start, end: float32 (P,).
         buffers: the start's, by name.
         facts: what training.json will say; `parts` decide whether a training is the same.
+        code: what of it is the user's own.
     """
 
     spec: ConnectSpec
@@ -108,6 +109,7 @@ class Prepared:
     end: Weights
     buffers: Mapping[str, NDArray[np.generic]]
     facts: Mapping[str, Any]
+    code: Named
 
     @property
     def folder(self) -> Path:
@@ -225,13 +227,21 @@ def prepare(spec: ConnectSpec, codes: Codes | None = None) -> Prepared:
         "end": digest_of_array(end),
         **{f"curve.{key}": value for key, value in spec.curve.model_dump(mode="json").items()},
     }
-    return Prepared(spec, material, start, end, buffers, materials.facts(spec, codes, parts))
+    facts, named = materials.facts(spec, codes, parts), materials.named(spec, codes)
+    return Prepared(spec, material, start, end, buffers, facts, named)
 
 
-def prepare_again(folder: str | Path) -> Prepared:
+def prepare_again(
+    folder: str | Path, given: str | None = None, tell: Callable[[str], None] | None = None
+) -> Prepared:
     """The same from the folder of a training, to go on with it or to report on it.
 
+    Args:
+        folder: of the training.
+        given, tell: as for `trust.require`.
+
     Raises:
+        TrustError: it names code that no spec on this machine named.
         CurveError: it is not a curve's, or an end or the data is no longer what it was.
         LossatlasError: one line on whatever is missing.
     """
@@ -240,7 +250,7 @@ def prepare_again(folder: str | Path) -> Prepared:
     if facts.get("kind") != "connect":
         raise CurveError(f"{folder} holds the training of a mode; wanted that of a curve")
     spec = validate(ConnectSpec, facts["spec"], str(folder)).model_copy(update={"out": str(folder)})
-    prepared = prepare(spec, materials.recorded_codes(facts))
+    prepared = prepare(spec, materials.recorded_codes(spec, facts, given, tell))
     changed = differences(facts["parts"], prepared.facts["parts"])
     if changed:
         raise CurveError(
@@ -272,6 +282,7 @@ def connect(
     folder = prepared.folder
     job = _job(prepared, torch.device(device))
     with claimed(folder, prepared.facts):
+        trust.note(prepared.code)
         result = folder / "curve.safetensors"
         net, kind = prepared.network(), prepared.spec.curve.kind
         last = prepared.spec.curve.bends + 1
@@ -323,7 +334,7 @@ def load_frame(frame: Frame, network: nn.Module) -> Curve:
     """
     ends = checkpoint.load(str(frame.path.parent.parent / "ends.safetensors"))
     bends = checkpoint.load(str(frame.path))
-    if not all(name.startswith(_NET) for name in bends):
+    if not checkpoint.bends_alone(bends, network):  # a single one is a state of the network
         checkpoint.match(bends, network, str(frame.path))
         bends = _named(network, 1, checkpoint.weights(bends, network))
     return _curve(ends | bends, network, str(frame.path))
@@ -346,10 +357,8 @@ def load(path: str | Path, network: nn.Module, kind: Kind | None = None) -> Curv
 
 def _curve(state: Mapping[str, Tensor], network: nn.Module, where: str) -> Curve:
     # Only the Bézier curve has binomials among its constants.
-    kind: Kind = "bezier" if f"{_CONSTANTS}binom" in state else "chain"
-    nets = [name for name in state if not name.startswith(_CONSTANTS)]
-    if all(name.startswith(_NET) for name in nets):  # Ends and bends just put together.
-        state = {name.removeprefix(_NET): tensor for name, tensor in state.items()}
+    is_bezier = f"{_CONSTANTS}binom" in checkpoint.constants(state)
+    kind: Kind = "bezier" if is_bezier else "chain"
     return Curve(kind, tuple(checkpoint.curve_points(state, network, where)))
 
 
@@ -404,12 +413,7 @@ def _constants(kind: Kind, points: int) -> dict[str, Tensor]:
 
 def _other_buffers(network: nn.Module) -> dict[str, Tensor]:
     """Buffers that are no statistics of a batch norm, by the names of a curve checkpoint."""
-    statistics = {
-        f"{prefix}.{name}" if prefix else name
-        for prefix, module in network.named_modules()
-        if isinstance(module, _BatchNorm)
-        for name, _ in module.named_buffers(recurse=False)
-    }
+    statistics = running_statistics(network)
     saved = network.state_dict()
     return {
         f"{_NET}{name}": buffer

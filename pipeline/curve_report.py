@@ -7,8 +7,9 @@ function that errs on other examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline import checkpoint, curve, data, network
+from pipeline import caption, checkpoint, curve, data, network
 from pipeline import material as materials
 from pipeline.batch_norm import has_batch_norm
+from pipeline.connect_spec import ConnectSpec
+from pipeline.crosscheck import Known, Problem, crosscheck
 from pipeline.curve import Curve
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
-from pipeline.losses import LossFunction, cross_entropy, misclassified
+from pipeline.losses import LossFunction, classes_last, cross_entropy, misclassified
 from pipeline.material import Material
 from pipeline.plane import Vector
+from pipeline.prepare import load_weights
 from pipeline.spec import RenderSpec
 
 Splits = Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
@@ -45,7 +49,7 @@ class Profile:
     Attributes:
         distance: from the start, Euclidean in weight space, float64 (T,).
         length: of the way, measured from point to point.
-        values: quantity → float64 (splits, T). `loss` in nats; with cross-entropy also `error`,
+        values: quantity → float64 (splits, T). `loss`; with cross-entropy, in nats, also `error`,
             and `ensemble_loss` and `ensemble_error` of the averaged softmax.
     """
 
@@ -63,7 +67,9 @@ class CurveReport:
         splits: their names, in the order of the values.
         t: even steps from 0 to 1, float64 (T,).
         curve, line: what is met.
-        batch_norm: how it was treated, in words.
+        batch_norm: how it was treated, in words; None where the network has none.
+        network: its name; empty where nobody has said it.
+        measures: quantity → its unit, or what its figures are.
     """
 
     kind: str
@@ -72,7 +78,9 @@ class CurveReport:
     t: Vector
     curve: Profile
     line: Profile
-    batch_norm: str
+    batch_norm: str | None
+    network: str = ""
+    measures: Mapping[str, str] = field(default_factory=dict)
 
     def summary(self, profile: Profile, quantity: str, split: str) -> dict[str, float]:
         """max (and the t where it is), min and mean over the points; NaN if any value is."""
@@ -90,6 +98,8 @@ class CurveReport:
             "kind": self.kind,
             "bends": self.bends,
             "batch_norm": self.batch_norm,
+            "network": self.network,
+            "measures": dict(self.measures),
             "t": self.t.tolist(),
             "curve": self._profile(self.curve),
             "line": self._profile(self.line),
@@ -149,14 +159,25 @@ def of_run(
     device: str = "cpu",
     on_progress: OnProgress | None = None,
     frame: int | None = None,
+    spec: ConnectSpec | None = None,
+    given: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> CurveReport:
     """The report on a curve that `connect` trained, or on one of its frames.
 
+    Args:
+        folder: of the training.
+        points, device, on_progress: as for `along`.
+        frame: its number; None for the trained curve.
+        spec: whose words are used; None is the one that the training began with.
+        given, tell: as for `trust.require`.
+
     Raises:
+        TrustError: the folder names code that no spec on this machine named.
         ReportError: the curve is not trained to its end, or there is no such frame.
         LossatlasError: one line on whatever is missing or has changed.
     """
-    prepared = curve.prepare_again(folder)
+    prepared = curve.prepare_again(folder, given, tell)
     net = prepared.network()
     if frame is None:
         path = prepared.folder / "curve.safetensors"
@@ -173,9 +194,18 @@ def of_run(
                 f"{folder} has no frame {frame}; wanted one of {min(kept)} to {max(kept)}"
             )
         found = curve.load_frame(kept[frame], net)
-    material = prepared.material
-    splits, loss = material.splits, material.loss_function()
-    return along(found, net, splits, points, loss, device, on_progress)
+    ends = {0: "start", len(found.points) - 1: "end"}
+    buffers = checkpoint.buffers(net.state_dict(), net)
+    known = [
+        Known(
+            ends.get(index, "bend"), Path(folder).name, {**checkpoint.named(each, net), **buffers}
+        )
+        for index, each in enumerate(found.points)
+    ]
+    report = _checked(found, known, prepared.material, points, device, on_progress)
+    words = spec or prepared.spec
+    measures = _measures(prepared.material, words.unit)
+    return replace(report, network=_label(words, net), measures=measures)
 
 
 def of_render(
@@ -202,25 +232,63 @@ def of_render(
         )
     code = network.source(spec.network.factory)
     net = network.build(spec.network.factory, spec.network.kwargs, code)
-    states = [checkpoint.load(path) for path in spec.plane.weights]
-    if len(states) == 1:
-        where = f"plane.weights[0] ({Path(spec.plane.weights[0]).name})"
-        flat = checkpoint.curve_points(states[0], net, where)
-    else:
-        for index, state in enumerate(states):
-            checkpoint.match(state, net, f"plane.weights[{index}]")
-        flat = [checkpoint.weights(state, net) for state in states]
-    saved = checkpoint.buffers(states[0], net)
-    for name, buffer in net.named_buffers():
-        if name in saved:
-            buffer.copy_(saved[name])
-    splits = {s.name: (s.inputs, s.targets) for s in data.load(spec.data)}
+    loaded = load_weights(spec, net)
+    flat = tuple(checkpoint.weights(state, net) for _, state in loaded)
+    subsamples = data.load(spec.data, None, spec.evaluate.loss)
+    subsamples = data.ordered(subsamples, spec.calibrating)
+    splits = {s.name: (s.inputs, s.targets) for s in subsamples}
     custom = materials.read_loss(spec.evaluate.loss)
     material = Material(
-        spec.network.factory, spec.network.kwargs, code, spec.evaluate.loss, custom, splits, None
+        spec.network.factory,
+        spec.network.kwargs,
+        code,
+        spec.evaluate.loss,
+        custom,
+        splits,
+        spec.calibrating,
+        None,
     )
-    found = Curve(spec.plane.curve, tuple(flat))
-    return along(found, net, splits, points, material.loss_function(), device, on_progress)
+    known = [
+        Known(name, file, state)
+        for name, (file, state) in zip(("start", "bend", "end"), loaded, strict=True)
+    ]
+    found = Curve(spec.plane.curve, flat)
+    report = _checked(found, known, material, points, device, on_progress)
+    measures = _measures(material, spec.evaluate.unit)
+    return replace(report, network=_label(spec, net), measures=measures)
+
+
+def _checked(
+    found: Curve,
+    known: Sequence[Known],
+    material: Material,
+    points: int,
+    device: str,
+    on_progress: OnProgress | None,
+) -> CurveReport:
+    """The report, once the evaluator is held to plain torch at the points that define the curve.
+
+    The buffers are those of the first of them.
+    """
+    net, loss = material.network(), material.loss_function()
+    buffers = checkpoint.buffers(known[0].state, net)
+    calibrate = next(iter(material.splits))
+    problem = Problem(material.network, buffers, material.splits, calibrate, loss, "recompute")
+    crosscheck(problem, problem.evaluator(), known)
+    for name, buffer in net.named_buffers():
+        if name in buffers:
+            buffer.copy_(buffers[name])
+    return along(found, net, material.splits, points, loss, device, on_progress)
+
+
+def _label(spec: RenderSpec | ConnectSpec, net: nn.Module) -> str:
+    asked = spec.network
+    return caption.network_label(asked.factory, asked.label, type(net).__name__)
+
+
+def _measures(material: Material, unit: str | None) -> dict[str, str]:
+    positions = data.positions(material.training[1])
+    return caption.measures(material.loss, caption.loss_unit(material.loss, unit, positions))
 
 
 def along(
@@ -249,8 +317,8 @@ def along(
     """
     if points < 2:
         raise ReportError(f"{points} points along the curve; wanted at least 2, its ends")
-    recomputed = "batch norm recomputed at every point"
-    batch_norm = recomputed if has_batch_norm(network) else "no batch norm"
+    recomputed = f"batch norm recomputed at every point, over the {next(iter(splits))} split"
+    batch_norm = recomputed if has_batch_norm(network) else None
     measure = _Measure(network, splits, loss, device)
     start, end = (point.astype(np.float64) for point in (curve.points[0], curve.points[-1]))
     t = np.linspace(0.0, 1.0, points)
@@ -275,11 +343,11 @@ class _Measure:
     """The quantities at given weights, and those of the ensemble with the first ones given."""
 
     def __init__(self, network: nn.Module, splits: Splits, loss: LossFunction, device: str) -> None:
-        self._loss, self._classifies = loss, loss is cross_entropy
+        self._classifies = loss is cross_entropy
         quantities = ("loss", "error") if self._classifies else ("loss",)
         # The evaluator gives outputs to its loss alone, in the order of splits and examples.
         self._seen: list[tuple[Tensor, Tensor]] = []
-        self._evaluator = Evaluator(network, splits, quantities, self._listen, device=device)
+        self._evaluator = Evaluator(network, splits, quantities, self._heard(loss), device=device)
         self._sizes = [len(targets) for _, targets in splits.values()]
         self._first: list[Tensor] | None = None
 
@@ -293,7 +361,8 @@ class _Measure:
         count = sum(self._sizes)
         heard = (torch.cat(each)[-count:] for each in zip(*self._seen, strict=True))
         outputs, targets = (torch.split(each, self._sizes) for each in heard)
-        softmaxes = [of_split.double().softmax(-1) for of_split in outputs]
+        pairs = list(zip(outputs, targets, strict=True))
+        softmaxes = [classes_last(*pair).double().softmax(-1) for pair in pairs]
         self._first = self._first or softmaxes
         both = [(own + first) / 2 for own, first in zip(softmaxes, self._first, strict=True)]
         pairs = list(zip(both, targets, strict=True))
@@ -304,9 +373,15 @@ class _Measure:
         values["ensemble_error"] = np.array([float(misclassified(p, y).mean()) for p, y in pairs])
         return values
 
-    def _listen(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        self._seen.append((outputs, targets))
-        return self._loss(outputs, targets)
+    def _heard(self, loss: LossFunction) -> LossFunction:
+        """`loss`, with all that it is given kept."""
+
+        @functools.wraps(loss)
+        def heard(outputs: Tensor, targets: Tensor) -> Tensor:
+            self._seen.append((outputs, targets))
+            return loss(outputs, targets)
+
+        return heard
 
 
 class _Walk:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class Subsample:
         targets: int64 classes (n,), or whole numbers of another shape; or float32 (n, …).
         indices: int64 (n,), rows of the source in the order drawn.
         digest: sha256 (hex) over indices, inputs before normalisation, and targets.
+        select: how they were chosen: head, stratified, or seeded where the targets have no classes.
+        bytes_of_targets: what became of targets that are bytes, in words; empty for others.
     """
 
     name: str
@@ -36,17 +39,24 @@ class Subsample:
     targets: np.ndarray
     indices: np.ndarray
     digest: str
+    select: Literal["head", "stratified", "seeded"]
+    bytes_of_targets: str = ""
 
 
-def load(spec: DataSpec, code: UserCode | None = None) -> tuple[Subsample, ...]:
+def load(
+    spec: DataSpec, code: UserCode | None = None, loss: str = "cross_entropy"
+) -> tuple[Subsample, ...]:
     """Select and decode the examples of every split, in the order of `spec.splits`.
 
     Images are uint8 (scaled to [0, 1]) or floats, channels first or last; other unsigned bytes
     are taken for pixels too; other whole numbers are token ids. Only selected images are decoded.
+    Targets stay as they are, with one exception: bytes in the shape of inputs that are bytes too,
+    for `mse`, are images to be reproduced, and are treated as the inputs are.
 
     Args:
         spec: where the examples are, and how many are wanted.
         code: the source behind `file.py:callable`; the path itself is then never opened.
+        loss: its name in the spec.
 
     Raises:
         DataError: no such source or split, a malformed file or image, a missing column, fewer
@@ -55,7 +65,12 @@ def load(spec: DataSpec, code: UserCode | None = None) -> tuple[Subsample, ...]:
         UserCodeError: the user's file cannot be read or imported.
     """
     open_split = opener(spec, code)
-    return tuple(_subsample(open_split(name), name, spec) for name in spec.splits)
+    return tuple(_subsample(open_split(name), name, spec, loss) for name in spec.splits)
+
+
+def ordered(subsamples: Sequence[Subsample], first: str) -> tuple[Subsample, ...]:
+    """The split `first` before the others by name: YAML's mappings have no order to keep."""
+    return tuple(sorted(subsamples, key=lambda each: (each.name != first, each.name)))
 
 
 def source_code(spec: DataSpec) -> UserCode | None:
@@ -92,7 +107,7 @@ def draw(labels: np.ndarray, count: int, seed: int, split: str) -> np.ndarray:
     name = int.from_bytes(hashlib.sha256(split.encode()).digest()[:8], "little")
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, name])))
     total = len(labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if not has_classes(labels):
         return generator.permutation(total)[:count].astype(np.int64)
     _, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
     order = np.argsort(class_of, kind="stable")
@@ -117,10 +132,21 @@ def draw(labels: np.ndarray, count: int, seed: int, split: str) -> np.ndarray:
     return rows
 
 
-def _subsample(split: Split, name: str, spec: DataSpec) -> Subsample:
+def has_classes(targets: np.ndarray) -> bool:
+    """Whether targets (N, …) are one whole number an example, so that a draw can go by class."""
+    return targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
+
+
+def positions(targets: np.ndarray) -> int:
+    """Axes of targets (n, …) with more than one position an example: 1 for a sequence."""
+    return sum(length > 1 for length in targets.shape[1:])
+
+
+def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
     count = spec.splits[name]
     what = f"the targets of {split.where}"
-    targets = _numbers(split.targets(), what)
+    given = split.targets()
+    targets = _numbers(given, what)
     total = len(targets)
     if not total:
         raise DataError(f"{split.where} holds no examples; wanted {count:,}. Check data.source")
@@ -129,19 +155,35 @@ def _subsample(split: Split, name: str, spec: DataSpec) -> Subsample:
             f"data.splits.{name} asks for {count:,} examples and {split.where} has {total:,}; "
             f"wanted at most as many. Lower data.splits.{name}"
         )
+    select: Literal["head", "stratified", "seeded"]
     if spec.select == "head":
+        select = "head"
         rows = np.arange(count, dtype=np.int64)
     else:
+        select = "stratified" if has_classes(targets) else "seeded"
         rows = draw(targets, count, spec.seed, name)
     targets = targets[rows]
     _check_finite(targets, rows, what)
     raw = split.inputs(rows)
-    inputs = _numbers(_channels_first(raw), f"the inputs of {split.where}", scale=True)
-    _check_finite(inputs, rows, f"the inputs of {split.where}")
-    if spec.normalise is not None:
-        inputs = _normalised(inputs, spec.normalise, split.where)
+    inputs = _prepared(raw, rows, spec, f"the inputs of {split.where}")
+    told = ""
+    if given.dtype == np.uint8 and loss != "cross_entropy":
+        told = f"bytes from {targets.min()} to {targets.max()}, not scaled"
+        if loss == "mse" and raw.dtype == np.uint8 and raw.ndim > 1 and raw.shape == targets.shape:
+            targets = _prepared(given[rows], rows, spec, what)
+            told = "bytes, treated as the inputs are: scaled to [0, 1]"
+            told += ", normalised" if spec.normalise else ""
     digest = _digest(rows, raw, targets)
-    return Subsample(name, np.ascontiguousarray(inputs), targets, rows, digest)
+    return Subsample(name, inputs, targets, rows, digest, select, told)
+
+
+def _prepared(raw: np.ndarray, rows: np.ndarray, spec: DataSpec, what: str) -> np.ndarray:
+    """Inputs as a network takes them: channels first, scaled, normalised."""
+    inputs = _numbers(_channels_first(raw), what, scale=True)
+    _check_finite(inputs, rows, what)
+    if spec.normalise is not None:
+        inputs = _normalised(inputs, spec.normalise, what)
+    return np.ascontiguousarray(inputs)
 
 
 def _numbers(values: np.ndarray, what: str, scale: bool = False) -> np.ndarray:
@@ -173,17 +215,17 @@ def _channels_first(raw: np.ndarray) -> np.ndarray:
     return raw
 
 
-def _normalised(inputs: np.ndarray, normalise: NormaliseSpec, where: str) -> np.ndarray:
+def _normalised(inputs: np.ndarray, normalise: NormaliseSpec, what: str) -> np.ndarray:
     """(x − mean) / std by channel: the second axis."""
     channels, given = inputs.shape[1] if inputs.ndim > 1 else 1, len(normalise.mean)
     if inputs.dtype == np.int64:
         raise DataError(
-            f"data.normalise is given and the inputs of {where} are whole numbers; wanted images "
+            f"data.normalise is given and {what} are whole numbers; wanted images "
             "or vectors. Leave data.normalise out"
         )
     if given != channels and not (given == 1 and inputs.ndim == 2):
         raise DataError(
-            f"data.normalise has {given} channels and the inputs of {where} have {channels}; "
+            f"data.normalise has {given} channels and {what} have {channels}; "
             "wanted as many. Mend data.normalise"
         )
     shape = (given,) + (1,) * (inputs.ndim - 2)

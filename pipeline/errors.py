@@ -1,4 +1,4 @@
-"""The one root of every error a user can cause or cure."""
+"""The one root of every error a user can cause or cure, and the one of warnings."""
 
 
 class LossatlasError(Exception):
@@ -11,6 +11,10 @@ class LossatlasError(Exception):
 
 class InputsChangedError(LossatlasError):
     """What a render reads is not what it began with: no further tile can be right."""
+
+
+class LossatlasWarning(UserWarning):
+    """Says in one line what a user should know of something that goes on all the same."""
 
 
 def one_line(error: BaseException, longest: int | None = None) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -26,7 +27,8 @@ from pipeline.batch_norm import (
     check_frozen,
     has_batch_norm,
     register_meeting,
-    replace_batch_norm,
+    running_statistics,
+    use_population_statistics,
 )
 from pipeline.compiled import Compiled
 from pipeline.errors import LossatlasError, one_line
@@ -35,6 +37,8 @@ from pipeline.lockstep import Meet, lockstep
 from pipeline.losses import (
     LossFunction,
     cross_entropy,
+    fitted,
+    is_by_example,
     mean_squared_error,
     misclassified,
     over_examples,
@@ -85,12 +89,14 @@ class Evaluator:
 
     Args:
         network: any module whose forward takes the data's inputs; taken over, and changed.
-        splits: name → inputs (n, …) and targets (n, …), the calibrating split first.
+        splits: name → inputs (n, …) and targets (n, …).
         quantities: among loss, error and loss_stderr.
         loss: outputs, targets → one value an example (n,).
         batch_norm: `recompute`: at every point each batch norm uses the exact population mean
-            and variance over the first split at those weights. `frozen`: its running statistics.
+            and variance over the split `calibrate` at those weights. `frozen`: its running
+            statistics.
         device: where to compute.
+        calibrate: by default the first of `splits`.
         chunk: how many examples go through the network at once; by default what fits the cache.
         precision, compiled: what the network computes in, and whether torch compiles it
             (`pipeline.compiled`); whether what comes out is good enough is for the caller to find
@@ -110,6 +116,7 @@ class Evaluator:
         batch_norm: Literal["recompute", "frozen"] = "recompute",
         device: str = "cpu",
         chunk: int | None = None,
+        calibrate: str | None = None,
         precision: Precision = "float32",
         compiled: bool = False,
         record: bool = True,
@@ -124,21 +131,24 @@ class Evaluator:
             Examples(name, _inputs(inputs).to(self._device), torch.tensor(targets).to(self._device))
             for name, (inputs, targets) in splits.items()
         ]
+        self._calibrating = list(splits).index(calibrate) if calibrate is not None else 0
         self._statistics = Statistics(self._device)
         self._recompute = batch_norm == "recompute" and has_batch_norm(network)
         network = network.eval().requires_grad_(False).to(self._device)
         if self._recompute:
-            network = replace_batch_norm(network, self._statistics)
+            use_population_statistics(network, self._statistics)
         elif batch_norm == "frozen":
             check_frozen(network)
         self._network: Callable[[Tensor], Tensor] = network
+        self._module = network
         self._place = Placement(network, self._device)
+        self._has_modes = has_modes(network)
         with arithmetic(precision):
-            largest, self._output_shape = self._check(network)
+            self.example_bytes = self._check(network)
         if compiled:
             register_meeting()
             self._network = Compiled(network)
-        self._cut(chunk or _chunk_size(largest, self._device.type))
+        self._cut(chunk or _chunk_size(self.example_bytes, self._device.type))
 
     def evaluate(
         self, plane: Plane, coordinates: NDArray[np.float64]
@@ -173,6 +183,16 @@ class Evaluator:
         plane = Plane(np.asarray(weights, "float64"), zero, zero, "euclidean")
         return {q: values[:, 0] for q, values in self.evaluate(plane, np.zeros((1, 2))).items()}
 
+    def use_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Evaluate with `buffers`, by the network's names, from now on; others stay.
+
+        Where batch norms recompute their statistics, the running ones have no part in it.
+        """
+        own = running_statistics(self._module) if self._recompute else ()
+        for name, buffer in self._module.named_buffers():
+            if name in buffers and name not in own:
+                buffer.copy_(buffers[name])
+
     @property
     def is_replayed(self) -> bool:
         """Whether points are replayed from a recording by now."""
@@ -183,15 +203,17 @@ class Evaluator:
         self.chunk = size
         self.group = self._group_size(size)
         self._chunks = [split.chunks(size) for split in self._splits]
-        self._threads = ThreadPoolExecutor(max_workers=len(self._chunks[0]))
+        calibrating = self._chunks[self._calibrating]
+        self._threads = ThreadPoolExecutor(max_workers=len(calibrating))
         self._here = Recorded(self._at_weights_in_place, self._recorder())
 
     def _recorder(self) -> Record | None:
         # A loss of the user's may do more than compute, and chunks in lockstep have threads of
         # their own, which a graph does not follow.
         is_ours = self._loss in (cross_entropy, mean_squared_error)
-        in_lockstep = self._recompute and len(self._chunks[0]) > 1
-        if not self._record or not is_ours or in_lockstep:
+        in_lockstep = self._recompute and len(self._chunks[self._calibrating]) > 1
+        # What a change of mode makes anew is not where the recording reads it.
+        if not self._record or not is_ours or in_lockstep or self._has_modes:
             return None
         return recorder(self._device)
 
@@ -200,7 +222,8 @@ class Evaluator:
         if self._device.type != "cpu":
             return 1
         targets = [split.targets.shape for split in self._splits]
-        return group_size(self._loss, self._output_shape, targets, chunk)
+        outputs = self.output_shapes.get(self._splits[0].name, torch.Size())
+        return group_size(self._loss, outputs, targets, chunk)
 
     def _measure_in_room(self, points: list[list[float]]) -> Tensor:
         """`_measure`, in smaller chunks where the device's memory does not hold one."""
@@ -230,8 +253,15 @@ class Evaluator:
 
     def _alone(self, x: float, y: float) -> Tensor:
         """The quantities at one point, float64 (quantities, splits, 1)."""
-        self._place.move(x, y)
+        self._move(x, y)
         return self._here().clone()  # which the next replay overwrites
+
+    def _move(self, x: float, y: float) -> None:
+        """Put θ(x, y) into the network, and let it follow."""
+        self._place.move(x, y)
+        if self._has_modes:
+            self._module.train()
+            self._module.eval()
 
     def _at_weights_in_place(self) -> Tensor:
         """The quantities, float64 (quantities, splits, 1)."""
@@ -242,7 +272,7 @@ class Evaluator:
         """The quantities at several points, all points' losses taken at once."""
         found = []
         for x, y in points:
-            self._place.move(x, y)
+            self._move(x, y)
             found.append([kept for (kept,) in self._pass(self._kept)])
         return self._of_examples(
             losses_and_errors(of_points, split.targets, "error" in self._quantities)
@@ -257,9 +287,12 @@ class Evaluator:
 
     def _pass(self, each: Callable[[Examples], T]) -> list[list[T]]:
         """`each` of every chunk, in a list for every split, at the weights in place."""
-        first, *others = self._chunks
-        passed = [self._calibrate(first, each) if self._recompute else self._apply(first, each)]
-        return passed + [self._apply(chunks, each) for chunks in others]
+        first = self._calibrating
+        calibrated = self._calibrate(self._chunks[first], each) if self._recompute else None
+        return [
+            calibrated if calibrated is not None and place == first else self._apply(chunks, each)
+            for place, chunks in enumerate(self._chunks)
+        ]
 
     def _calibrate(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
         def task(chunk: Examples, meet: Meet) -> T:
@@ -297,60 +330,92 @@ class Evaluator:
             outputs = self._network(inputs)
         return outputs.float() if self._precision == "bf16" else outputs
 
-    def _check(self, network: nn.Module) -> tuple[int, torch.Size]:
+    def _check(self, network: nn.Module) -> int:
         """Try two examples, so that a misfit is found before anything is computed or written.
 
-        Returns the bytes of the largest activation of one example, and the shape of their outputs.
+        From here on targets have the shape that the loss wants. Returns the bytes of the largest
+        activation of one example.
         """
         sizes = [0]
         hooks = [
             module.register_forward_hook(lambda _m, _i, output: sizes.append(_bytes(output)))
             for module in network.modules()
         ]
-        shapes = []
+        self.output_shapes: dict[str, torch.Size] = {}  # of two examples of each split
         try:
             with self._statistics.calibrate(lambda value, combine: combine([value])):
-                for split in self._splits:
+                for place, split in enumerate(self._splits):
                     sizes.append(split.inputs[0].nbytes)
-                    shapes.append(self._try(split))
+                    self._splits[place] = self._try(split)
                     self._statistics.apply()
         finally:
             for hook in hooks:
                 hook.remove()
-        return max(sizes), shapes[0]
+        return max(sizes)
 
-    def _try(self, split: Examples) -> torch.Size:
-        """Put two examples of a split through network and loss; the shape of their outputs."""
-        tried = Examples(split.name, split.inputs[:2], split.targets[:2])
+    def _try(self, split: Examples) -> Examples:
+        """Put two examples of a split through network and loss; the split, its targets fitted."""
+        inputs, targets = split.inputs[:2], split.targets[:2]
+        is_ours = inspect.unwrap(self._loss) in (cross_entropy, mean_squared_error)
         try:
             with torch.inference_mode():
-                outputs = self._outputs(tried.inputs)
-                if self._loss is cross_entropy:
-                    _check_classes(split, outputs.shape[-1])
-                losses = self._loss(outputs, tried.targets)
-        except (EvaluateError, torch.OutOfMemoryError):
+                outputs = self._outputs(inputs)
+                if is_ours:
+                    self.output_shapes[split.name] = _shape_of(outputs, len(inputs), split.name)
+                    shape = self.output_shapes[split.name]
+                    split = replace(
+                        split, targets=fitted(split.targets, shape, self._loss, split.name)
+                    )
+                    targets = split.targets[:2]
+                losses = self._loss(outputs, targets)
+                apart = is_ours or is_by_example(self._loss, outputs, targets, losses)
+        except (LossatlasError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             raise EvaluateError(
                 f"the network or the loss does not take the data of {split.name} "
-                f"(inputs {_shape(tried.inputs)}, targets {_shape(tried.targets)}): "
+                f"(inputs {_shape(inputs)}, targets {_shape(targets)}): "
                 f"{one_line(error, 300)}. Check network, data and evaluate.loss"
             ) from error
-        if losses.shape != (len(tried.inputs),):
+        if losses.shape != (len(inputs),):
             raise EvaluateError(
-                f"the loss gives {tuple(losses.shape)} for {len(tried.inputs)} examples; wanted "
+                f"the loss gives {tuple(losses.shape)} for {len(inputs)} examples; wanted "
                 "one value an example"
             )
+        if not apart:
+            raise EvaluateError(
+                f"evaluate.loss gives an example of {split.name} another value alone than beside "
+                f"others (outputs {_shape(outputs)}, targets {_shape(targets)}); wanted one value "
+                "an example, each by itself. Check that the loss does not broadcast (n, 1) "
+                "against (n,)"
+            )
+        return split
+
+
+def _shape_of(outputs: object, examples: int, split: str) -> torch.Size:
+    """The shape of some examples' outputs, which are one tensor."""
+    if isinstance(outputs, Tensor) and outputs.ndim and len(outputs) == examples:
         return outputs.shape
+    found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    raise EvaluateError(
+        f"the network gives {found} for {examples} examples of data split {split}; wanted one "
+        "tensor with a row an example. Check forward, or use evaluate.loss: file.py:callable"
+    )
 
 
-def _check_classes(split: Examples, classes: int) -> None:
-    low, high = int(split.targets.min()), int(split.targets.max())
-    if low < 0 or high >= classes:
-        raise EvaluateError(
-            f"data split {split.name} has classes {low} to {high} and the network "
-            f"{classes} outputs; wanted classes 0 to {classes - 1}. Check network.kwargs"
-        )
+def has_modes(network: nn.Module) -> bool:
+    """Whether a module of `network` does something of its own in `train()` or `eval()`.
+
+    What it keeps there may depend on the weights (attention biases that are gathered once for
+    evaluation), so both are called at every point.
+    """
+    return any(
+        "train" in vars(module)
+        or "eval" in vars(module)
+        or type(module).train is not nn.Module.train
+        or type(module).eval is not nn.Module.eval
+        for module in network.modules()
+    )
 
 
 def recorder(device: torch.device) -> Record | None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline import descent, training
+from pipeline import descent, training, trust
 from pipeline import material as materials
 from pipeline.connect_spec import FitSpec
 from pipeline.errors import LossatlasError
@@ -24,9 +24,9 @@ from pipeline.fingerprint import differences
 from pipeline.folder import claimed, described, write_tensors
 from pipeline.losses import LossFunction
 from pipeline.material import Material
-from pipeline.prepare import Codes
 from pipeline.spec import validate
 from pipeline.training import Job, Objective, Outcome, Progress, State
+from pipeline.trust import Codes, Named
 
 
 class FitError(LossatlasError):
@@ -40,6 +40,7 @@ class Prepared:
     spec: FitSpec
     material: Material
     facts: Mapping[str, Any]
+    code: Named
 
     @property
     def folder(self) -> Path:
@@ -58,13 +59,21 @@ def prepare(spec: FitSpec, codes: Codes | None = None) -> Prepared:
     """
     codes = codes or materials.read_codes(spec)
     material, _, parts = materials.load_material(spec, codes)
-    return Prepared(spec, material, materials.facts(spec, codes, parts))
+    named = materials.named(spec, codes)
+    return Prepared(spec, material, materials.facts(spec, codes, parts), named)
 
 
-def prepare_again(folder: str | Path) -> Prepared:
+def prepare_again(
+    folder: str | Path, given: str | None = None, tell: Callable[[str], None] | None = None
+) -> Prepared:
     """The same from the folder of a training, to go on with it.
 
+    Args:
+        folder: of the training.
+        given, tell: as for `trust.require`.
+
     Raises:
+        TrustError: it names code that no spec on this machine named.
         FitError: it is not a mode's, or the data is no longer what it was.
         LossatlasError: one line on whatever is missing.
     """
@@ -73,7 +82,7 @@ def prepare_again(folder: str | Path) -> Prepared:
     if facts.get("kind") != "fit":
         raise FitError(f"{folder} holds the training of a curve; wanted that of a mode")
     spec = validate(FitSpec, facts["spec"], str(folder)).model_copy(update={"out": str(folder)})
-    prepared = prepare(spec, materials.recorded_codes(facts))
+    prepared = prepare(spec, materials.recorded_codes(spec, facts, given, tell))
     changed = differences(facts["parts"], prepared.facts["parts"])
     if changed:
         raise FitError(
@@ -107,6 +116,7 @@ def fit(
     folder = prepared.folder
     job = _job(prepared, torch.device(device))
     with claimed(folder, prepared.facts):
+        trust.note(prepared.code)
         state, resumed_at = training.train(job, folder, on_progress, checkpoint_seconds)
         result = folder / "mode.safetensors"
         write_tensors(result, job.named(state))

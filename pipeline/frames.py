@@ -21,7 +21,7 @@ import fsspec
 import numpy as np
 from torch import nn
 
-from pipeline import checkpoint, plane
+from pipeline import checkpoint, naming, plane
 from pipeline.errors import InputsChangedError, LossatlasError, one_line
 from pipeline.fingerprint import digest_of_array
 from pipeline.grid import Extent
@@ -130,6 +130,7 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
             )
     if not paths:
         raise FramesError("plane.frames is empty; wanted at least one checkpoint")
+    naming.require((Path(path).stem for path in paths), "plane.frames")
     for first, second in itertools.pairwise(paths):
         before, after = _number(first), _number(second)
         if before is None or after is None or after > before:
@@ -241,13 +242,15 @@ def _points(
 ) -> tuple[Vector, Vector, Vector]:
     """Start, bend and end of one frame, float64 (P,); the ends as given, or from its checkpoint."""
     where = Path(path).name
-    if checkpoint.is_curve(state):
+    if checkpoint.is_curve(state, net):
         points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
         if len(points) != 3:
-            raise FramesError(f"{where} has {len(points) - 2} bends; wanted one, for a plane")
+            raise FramesError(_several(where, len(points) - 2))
         own = (points[0], points[2])
         ends = own if start is None or end is None else (start, end)
         return ends[0], points[1], ends[1]
+    if bends := checkpoint.bends_alone(state, net):
+        raise FramesError(_several(where, bends))
     if start is None or end is None:
         raise FramesError(
             f"{where} is one set of weights; wanted a curve checkpoint, or start and end in "
@@ -261,6 +264,13 @@ def _replaced(frame: int, path: str, what: str) -> InputsChangedError:
     return InputsChangedError(
         f"frame {frame} ({path}) was replaced after the render began ({what}); wanted the "
         "checkpoint as it was. Put the old file back, or render to a new store"
+    )
+
+
+def _several(where: str, bends: int) -> str:
+    return (
+        f"{where} is of a curve with {bends} bends, which lies in no plane; wanted one bend. Use "
+        "frames that lossatlas connect has left with curve.bends: 1"
     )
 
 

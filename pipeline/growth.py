@@ -29,14 +29,14 @@ class GrowthError(LossatlasError):
     """A film has more frames than its store, and they cannot be added."""
 
 
-def lacks_frames(store: Store, parts: Parts) -> bool:
+def lacks_frames(store: Store, stored: Parts, parts: Parts) -> bool:
     """Whether a store is of the first frames of the film that `parts` describe, and of that alone.
 
     Args:
         store: of a render.
+        stored: what decides its numbers.
         parts: what decides the numbers of what is asked for now.
     """
-    stored = store.attrs["parts"]
     old, new = _digests(stored), _digests(parts)
     is_film = "frames" in store.attrs["plane"]
     if not is_film or len(old) >= len(new) or new[: len(old)] != old:

@@ -251,6 +251,14 @@ def coarsest_step(height: int, width: int) -> int:
     return 1 << max(0, (min(sides) // _COARSE_POINTS).bit_length() - 1)
 
 
+def is_coarse(height: int, width: int) -> bool:
+    """Whether a grid has fewer points along a side than refinement would predict anything from.
+
+    A picture of it is smooth between its points by interpolation alone.
+    """
+    return any(1 < side < _COARSE_POINTS for side in (height, width))
+
+
 def first_points(height: int, width: int) -> int:
     """How many points the first two lattices of a grid have together."""
     lattice = Lattice(height, width, coarsest_step(height, width))

@@ -14,7 +14,6 @@ from pipeline.grid import Extent, Grid
 from pipeline.plane import FrameFacts
 
 _PACKED = [BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()]
-_UNITS = {"loss": "nat", "loss_stderr": "nat", "error": "1"}
 _LONG_NAMES = {
     "loss": "mean loss per example",
     "loss_stderr": "standard error of the mean loss over the subsample",
@@ -23,9 +22,12 @@ _LONG_NAMES = {
 
 
 def create_arrays(
-    group: zarr.Group, grid: Grid, splits: Sequence[str], quantities: Sequence[str]
+    group: zarr.Group, grid: Grid, splits: Sequence[str], quantities: Sequence[str], unit: str
 ) -> None:
-    """The quantities, a chunk a tile and split; and a chunk of one value a tile for its facts."""
+    """The quantities, a chunk a tile and split; and a chunk of one value a tile for its facts.
+
+    `unit` is of the loss, empty where it has none.
+    """
     for quantity in quantities:
         group.create_array(
             quantity,
@@ -36,7 +38,7 @@ def create_arrays(
             serializer=BytesCodec(),
             compressors=_PACKED,
             dimension_names=("split", "frame", "y", "x"),
-            attributes={"long_name": _LONG_NAMES[quantity], "units": _UNITS[quantity]},
+            attributes={"long_name": _LONG_NAMES[quantity], **_units(quantity, unit)},
         )
     tiles = (grid.frames, grid.tile_rows, grid.tile_columns)
     facts: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -55,6 +57,15 @@ def create_arrays(
             dimension_names=("frame", "tile_y", "tile_x"),
             attributes=about,
         )
+
+
+def _units(quantity: str, unit: str) -> dict[str, str]:
+    """The attribute `units` of a quantity; none where nobody knows it."""
+    if quantity == "error":
+        return {"units": "1"}
+    # What the nats are per is in the store's own `unit`.
+    own = "nat" if unit.startswith("nats") else unit
+    return {"units": own} if own else {}
 
 
 PREDICTED, UNFINISHED = -1, -2
@@ -132,9 +143,16 @@ def create_refined_arrays(
 
 
 def create_coordinates(
-    group: zarr.Group, grid: Grid, splits: Sequence[str], frames: Sequence[FrameFacts]
+    group: zarr.Group,
+    grid: Grid,
+    splits: Sequence[str],
+    frames: Sequence[FrameFacts],
+    calibrate: str | None = None,
 ) -> None:
-    """Axes, names and geometry: what labels the quantities."""
+    """Axes, names and geometry: what labels the quantities.
+
+    `calibrate` is the split that calibrates batch norm; None where none does.
+    """
     extents = np.array(
         [(f.extent.x0, f.extent.x1, f.extent.y0, f.extent.y1) for f in frames], float
     )
@@ -150,7 +168,7 @@ def create_coordinates(
             "split",
             np.array(splits, dtype=np.dtypes.StringDType()),
             ("split",),
-            {"long_name": "data split; the first one calibrates batch norm"},
+            {"long_name": "data split"} | ({"calibrates": calibrate} if calibrate else {}),
         ),
         ("extent", extents, ("frame", "bound"), {"long_name": "x0, x1, y0, y1 of the frame"}),
         (

@@ -48,7 +48,7 @@ def lockstep(tasks: Sequence[Callable[[Meet], T]], threads: Executor) -> list[T]
         line.abandon(
             LockstepError(
                 f"no thread for each of {len(tasks)} chunks ({one_line(error)}); wanted one. Use "
-                "fewer examples in the first split, or allow more threads"
+                "fewer examples in the calibrating split, or allow more threads"
             )
         )
     results = [future.result() for future in futures]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import operator
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import data, network, usercode
+from pipeline import data, network, trust, usercode
 from pipeline.connect_spec import ConnectSpec, FitSpec, TrainSpec
 from pipeline.data import Subsample
 from pipeline.descent import generator, private_random_numbers, seed_torch
 from pipeline.evaluate import Evaluator
 from pipeline.fingerprint import digest_of_parts
-from pipeline.folder import TrainingError
-from pipeline.losses import LossFunction, available_quantities, loss_function
-from pipeline.prepare import Codes
+from pipeline.folder import TrainingError, described
+from pipeline.losses import LossFunction, available_quantities, fitted, loss_function
 from pipeline.spec import NormaliseSpec
+from pipeline.trust import Codes, Named
 from pipeline.usercode import UserCode
 
 # Raised when the same spec would train to other weights than before.
@@ -39,7 +38,8 @@ class Material:
     Attributes:
         factory, kwargs, network_code: what `network.build` takes.
         loss, loss_code: the name in the spec, and the user's code behind it.
-        splits: name → inputs (n, …) and targets (n, …); the first one trains.
+        splits: name → inputs (n, …) and targets (n, …), the one that trains first.
+        trains: its name.
         normalise: of the data; None for none.
     """
 
@@ -49,12 +49,13 @@ class Material:
     loss: str
     loss_code: UserCode | None
     splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
+    trains: str
     normalise: NormaliseSpec | None
 
     @property
-    def first(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def training(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         """Inputs (n, …) and targets (n, …) of the split that trains."""
-        return next(iter(self.splits.values()))
+        return self.splits[self.trains]
 
     def network(self) -> nn.Module:
         """The network with the factory's weights, on the CPU, in eval mode."""
@@ -63,13 +64,7 @@ class Material:
     def fresh_network(self, seed: int, which: int = 0) -> nn.Module:
         """A network that was never trained, its weights drawn by `seed`; which of several."""
         self.network()  # Whatever is wrong with the factory is said here, in one line.
-        place, _, name = self.factory.rpartition(":")
-        if not place:
-            make: Any = network.BUILT_IN[name]
-        elif self.network_code is not None:
-            make = usercode.attribute(self.network_code, name)
-        else:
-            make = operator.attrgetter(name)(importlib.import_module(place))
+        make = network.maker(self.factory, self.network_code)
         with private_random_numbers(torch.device("cpu")):
             draw = generator(seed, 0, which, "weights")
             seed_torch(int(draw.integers(2**63)), torch.device("cpu"))
@@ -108,13 +103,14 @@ def load_material(
 
     Returns:
         The material, a network, and the parts of a fingerprint: what decides the numbers. Only
-        the first split does; the others are for reports.
+        the split that trains does; the others are for reports.
 
     Raises:
         LossatlasError: one line on whatever is missing or does not fit.
     """
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
-    subsamples = data.load(spec.data, codes.data)
+    trains = training_split(spec)
+    subsamples = data.ordered(data.load(spec.data, codes.data, spec.loss), trains)
     material = Material(
         factory=spec.network.factory,
         kwargs=spec.network.kwargs,
@@ -122,10 +118,11 @@ def load_material(
         loss=spec.loss,
         loss_code=codes.loss,
         splits={s.name: (s.inputs, s.targets) for s in subsamples},
+        trains=trains,
         normalise=spec.data.normalise,
     )
     first = subsamples[0]
-    _check(material, spec.train, first)
+    material = _checked(material, spec.train, first)
     normalise = spec.data.normalise
     parts = {
         "numerics": NUMERICS,
@@ -141,6 +138,19 @@ def load_material(
         "frames": spec.frames.model_dump(mode="json") if spec.frames else None,
     }
     return material, net, parts
+
+
+def training_split(spec: ConnectSpec | FitSpec) -> str:
+    """The split that trains: `train` where there is one, else the first.
+
+    A training that has begun goes on with the split that it began with.
+    """
+    try:
+        parts = described(Path(spec.out)).get("parts", {})
+    except TrainingError:  # none has begun, or its folder is refused where it is claimed
+        parts = {}
+    begun = (name for name in spec.data.splits if name != "normalise" and f"data.{name}" in parts)
+    return next(begun, spec.data.leading)
 
 
 def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,15 +170,35 @@ def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -
     }
 
 
-def recorded_codes(facts: Mapping[str, Any]) -> Codes:
-    """The user's code that training.json holds."""
-    return Codes(
-        **{name: None if code is None else UserCode(**code) for name, code in facts["code"].items()}
-    )
+def named(spec: ConnectSpec | FitSpec, codes: Codes) -> Named:
+    """The code that a training runs."""
+    return trust.named(spec.network, spec.data, spec.loss, codes)
 
 
-def _check(material: Material, recipe: TrainSpec, first: Subsample) -> None:
-    """Whatever would stop the training later is said now."""
+def recorded_codes(
+    spec: ConnectSpec | FitSpec,
+    facts: Mapping[str, Any],
+    given: str | None,
+    tell: Callable[[str], None] | None,
+) -> Codes:
+    """The user's code that training.json holds, if it may run here.
+
+    Args:
+        spec: in it; `out` is where it is.
+        facts: what training.json says.
+        given, tell: as for `trust.require`.
+
+    Raises:
+        TrustError: no spec on this machine named it.
+        UserCodeError: it is not what its digest and the fingerprint say.
+    """
+    codes = trust.recorded(facts, spec.network, spec.data, spec.loss, spec.out)
+    trust.require(spec.out, named(spec, codes), given, tell)
+    return codes
+
+
+def _checked(material: Material, recipe: TrainSpec, first: Subsample) -> Material:
+    """`material` with its targets fitted; whatever would stop the training later is said now."""
     if recipe.batch > len(first.targets):
         raise TrainingError(
             f"train.batch is {recipe.batch:,} and data.splits.{first.name} has "
@@ -186,4 +216,11 @@ def _check(material: Material, recipe: TrainSpec, first: Subsample) -> None:
         chosen = [int(rows.min(1).argmin()), int(rows.max(1).argmax())]
         extremes[name] = (inputs[chosen], targets[chosen])
     quantities = available_quantities(material.loss, ("loss", "error"))
-    Evaluator(material.network(), extremes, quantities, material.loss_function())
+    loss = material.loss_function()
+    shapes = Evaluator(material.network(), extremes, quantities, loss).output_shapes
+    splits = {
+        name: (inputs, fitted(torch.tensor(targets), shapes[name], loss, name).numpy())
+        for name, (inputs, targets) in material.splits.items()
+        if name in shapes
+    }
+    return dataclasses.replace(material, splits={**material.splits, **splits})

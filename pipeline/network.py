@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline import usercode
+from pipeline import callables, usercode
 from pipeline.errors import LossatlasError, described
 from pipeline.networks.preresnet import PreResNet
 from pipeline.networks.resnet import ResNet
@@ -55,11 +56,12 @@ def build(factory: str, kwargs: Mapping[str, Any], code: UserCode | None = None)
         code: the source behind `path/file.py`; the path itself is then never opened.
 
     Raises:
-        NetworkError: no such built-in or module, wrong kwargs, the callable raised, or what it
-            returned is not a module with parameters of known shapes.
+        NetworkError: no such built-in or module, a callable that cannot give a network (it is
+            then not called), wrong kwargs, the callable raised, or what it returned is not a module
+            with parameters of known shapes.
         UserCodeError: the user's file cannot be read or imported.
     """
-    make = _callable(factory, code)
+    make = maker(factory, code)
     _check_kwargs(make, factory, kwargs)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -81,27 +83,63 @@ def build(factory: str, kwargs: Mapping[str, Any], code: UserCode | None = None)
     return network.to("cpu").float().eval()
 
 
-def _callable(factory: str, code: UserCode | None) -> Callable[..., Any]:
+def maker(factory: str, code: UserCode | None) -> Callable[..., Any]:
+    """What `factory` names: a callable that may give a network; see `build`."""
     place, colon, name = factory.rpartition(":")
     if not colon:
         return _built_in(factory)
     if place.endswith(".py"):
-        return usercode.attribute(code or usercode.read(place), name)
+        found = usercode.attribute(code or usercode.read(place), name)
+    else:
+        found = _installed(factory, place, name)
+    called = callables.inner(found)
+    if inspect.isbuiltin(called) or (
+        isinstance(called, type) and not issubclass(called, nn.Module)
+    ):
+        raise NetworkError(
+            f"network.factory {factory} is {_kind(called)}, which gives no network, and was not "
+            "called; wanted a torch.nn.Module, or a Python function that returns one"
+        )
+    return found
+
+
+def _kind(called: Any) -> str:
+    if inspect.isbuiltin(called):
+        return "a function written in C"
+    return f"the class {called.__module__}.{called.__qualname__}"
+
+
+def _installed(factory: str, place: str, name: str) -> Callable[..., Any]:
+    """The callable `name` of an installed module, which is not one of Python's own."""
+    if place.partition(".")[0] in sys.stdlib_module_names:
+        raise _of_python(factory, place)  # importing them alone does things
     try:
-        value: Any = importlib.import_module(place)
+        module = importlib.import_module(place)
     except Exception as error:
         raise NetworkError(
             f"network.factory {factory}: importing {place} raised {described(error)}; "
             "wanted an installed module, or path/file.py:callable. Install it, or check its name"
         ) from error
-    for part in name.split("."):
-        value = getattr(value, part, None)
+    try:
+        value = callables.reach(module, name)
+    except AttributeError:
+        value = None
     if not callable(value):
-        near = difflib.get_close_matches(name, dir(importlib.import_module(place)), n=1)
+        near = difflib.get_close_matches(name, dir(module), n=1)
         cure = f"Did you mean {near[0]}?" if near else "Check its name"
         raise NetworkError(f"network.factory: {place} has no callable {name}; wanted one. {cure}")
+    python = callables.of_python(value)
+    if python is not None:
+        raise _of_python(factory, python)
     found: Callable[..., Any] = value
     return found
+
+
+def _of_python(factory: str, module: str) -> NetworkError:
+    return NetworkError(
+        f"network.factory {factory} is Python's own, from {module}, and was not called; wanted a "
+        "torch.nn.Module, or a function that returns one. Check its name"
+    )
 
 
 def _built_in(name: str) -> Callable[..., nn.Module]:

@@ -42,7 +42,9 @@ class PlanError(LossatlasError):
 class Plan:
     """Points, tiles and costs. Sizes in bytes, times in seconds.
 
-    Where the render is `refined`, points and seconds are the most it can take.
+    Where the render is `refined`, points and seconds are the most it can take. `targets` says
+    what becomes of targets that are bytes, and is empty for others. What `batch_norm`, `buffers`
+    and `own_losses` say is what the store says of its network.
     """
 
     name: str
@@ -54,7 +56,9 @@ class Plan:
     points: int
     examples: int
     parameters: int
-    batch_norm: str
+    batch_norm: str | None
+    buffers: str | None
+    own_losses: tuple[str, ...]
     quantities: tuple[str, ...]
     workers: int
     device: str
@@ -64,6 +68,7 @@ class Plan:
     memory_bytes: int
     store: str
     refined: bool = False
+    targets: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -137,6 +142,8 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         examples=sum(len(inputs) for inputs, _ in prepared.inputs.splits.values()),
         parameters=prepared.facts["network"]["parameters"],
         batch_norm=prepared.facts["network"]["batch_norm"],
+        buffers=prepared.facts["network"]["buffers"],
+        own_losses=prepared.own_losses,
         quantities=prepared.inputs.quantities,
         workers=workers,
         device=device,
@@ -151,6 +158,11 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         memory_bytes=_BYTES_A_TILE * grid.tile_count + 4 * arrays * grid.tile**2 * workers,
         store=prepared.spec.store,
         refined=prepared.spec.evaluate.refine is not None,
+        targets="; ".join(
+            f"{split}: {facts['targets']}"
+            for split, facts in prepared.facts["data"].items()
+            if "targets" in facts
+        ),
     )
     _refuse_absurd(made)
     return made

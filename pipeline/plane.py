@@ -28,12 +28,22 @@ class PlaneError(LossatlasError):
 
 @dataclass(frozen=True)
 class Anchor:
-    """A named point of a plane: coordinates, and its distance off the plane."""
+    """A point of a plane: coordinates, and its distance off the plane.
+
+    `name` says what it is to the plane (w₀, start, bend, …); `label` is the user's own word for it,
+    for showing only.
+    """
 
     name: str
     x: float
     y: float
     off_plane: float
+    label: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What pictures and tables call it."""
+        return self.label or self.name
 
 
 @dataclass(frozen=True)

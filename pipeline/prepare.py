@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import checkpoint, data, frames, growth, network, plane, usercode
+from pipeline import caption, checkpoint, data, frames, growth, network, plane, trust, usercode
 from pipeline.batch_norm import has_batch_norm
+from pipeline.crosscheck import Known, crosscheck
 from pipeline.data import Subsample
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
@@ -27,26 +28,22 @@ from pipeline.grid import Extent, Grid
 from pipeline.losses import available_quantities
 from pipeline.plane import FrameFacts, Plane, Vector
 from pipeline.precision import DEFAULT_TOLERANCE
-from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, parse
+from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, stored
 from pipeline.store import Store, StoreError
-from pipeline.task import RenderInputs, build_network, evaluator
+from pipeline.task import RenderInputs, build_network, evaluator, problem_of
+from pipeline.trust import Codes
 from pipeline.usercode import UserCode
 
 # Raised when the same spec would give other numbers than before.
 NUMERICS = 5  # since cross-entropy is taken of several rows at once
 
 
+# How many checkpoints a remark names, the furthest off first.
+_OWN_LOSSES = 6
+
+
 class PrepareError(LossatlasError):
     """The store belongs to another render, or its inputs have changed."""
-
-
-@dataclass(frozen=True)
-class Codes:
-    """The user's own code behind a spec, by value."""
-
-    network: UserCode | None
-    loss: UserCode | None
-    data: UserCode | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,7 @@ class Prepared:
         parts: what decides the numbers, for the fingerprint; without the tile size.
         facts: what the store says of itself.
         evaluator: on the CPU, for measuring.
+        code: what of it is the user's own.
     """
 
     spec: RenderSpec
@@ -68,10 +66,27 @@ class Prepared:
     parts: Mapping[str, Any]
     facts: Mapping[str, Any]
     evaluator: Evaluator
+    code: trust.Named
 
     @property
     def fingerprint(self) -> str:
         return digest_of_parts(self.parts)
+
+    @property
+    def own_losses(self) -> tuple[str, ...]:
+        """Where a checkpoint's loss on the plane is not its own: a phrase for each anchor."""
+        anchors = (anchor.name for anchor in self.frames[0].anchors)
+        labels = dict(zip(anchors, self.spec.plane.labels or (), strict=False))
+        return tuple(caption.own_losses(self.facts, labels))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of a render that goes on all the same."""
+        told = [caption.buffers(self.facts)]
+        if self.own_losses:
+            losses = caption.shortened(self.own_losses, _OWN_LOSSES)
+            told.append(f"losses at the checkpoints: {losses}")
+        return tuple(each for each in told if each)
 
     def first_plane(self) -> Plane:
         """The plane of frame 0."""
@@ -91,7 +106,8 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     codes = codes or _read_codes(spec)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = _geometry(spec, net)
-    subsamples = data.load(spec.data, codes.data)
+    loaded = data.load(spec.data, codes.data, spec.evaluate.loss)
+    subsamples = data.ordered(loaded, spec.calibrating)
     inputs = RenderInputs(
         factory=spec.network.factory,
         kwargs=spec.network.kwargs,
@@ -102,12 +118,17 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         loss_code=codes.loss,
         quantities=available_quantities(spec.evaluate.loss, spec.evaluate.quantities),
         batch_norm=spec.evaluate.batch_norm,
+        calibrate=spec.calibrating,
         planes=geometry.planes,
         precision=spec.evaluate.precision,
         compiled=spec.evaluate.compile,
         tolerance=spec.evaluate.tolerance or DEFAULT_TOLERANCE,
     )
     parts = _parts(spec, inputs, codes, geometry, subsamples)
+    measuring = evaluator(inputs.uncompiled())
+    found = crosscheck(problem_of(inputs), measuring, geometry.known)
+    if spec.evaluate.batch_norm == "recompute" and has_batch_norm(net):
+        parts["evaluate.calibrate"] = spec.calibrating
     facts = {
         "name": spec.name,
         "spec": spec.model_dump(mode="json"),
@@ -116,34 +137,80 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         "plane": geometry.facts,
         "network": {
             "factory": spec.network.factory,
+            "label": caption.network_label(
+                spec.network.factory, spec.network.label, type(net).__name__
+            ),
             "parameters": sum(p.numel() for p in net.parameters()),
             "batch_norm": _batch_norm(spec, net),
+            "buffers": found.buffers,
+            "own_losses": [own.as_dict() for own in found.own_losses],
         },
-        "data": {s.name: {"examples": len(s.indices), "digest": s.digest} for s in subsamples},
+        "data": {s.name: _data_facts(s) for s in subsamples},
+        "unit": caption.loss_unit(
+            spec.evaluate.loss, spec.evaluate.unit, data.positions(subsamples[0].targets)
+        ),
+        **({"labels": list(spec.plane.labels)} if spec.plane.labels else {}),
         "code": {name: _code_facts(getattr(codes, name)) for name in ("network", "loss", "data")},
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return Prepared(spec, inputs, geometry.frames, parts, facts, evaluator(inputs.uncompiled()))
+    return Prepared(spec, inputs, geometry.frames, parts, facts, measuring, _named(spec, codes))
 
 
-def prepare_resume(store: Store) -> Prepared:
+def prepare_resume(
+    store: Store, given: str | None = None, tell: Callable[[str], None] | None = None
+) -> Prepared:
     """The same from a store, for a render that was interrupted.
+
+    Args:
+        store: of the render.
+        given: the digest of the code in it, which the user has seen (`--trust`).
+        tell: takes a line on the code that runs because of it.
 
     Raises:
         PrepareError: a checkpoint or the data is no longer what the render began with.
+        TrustError: the store names code that no spec on this machine named.
+        UserCodeError: its code is not what its digest and its fingerprint say.
     """
-    spec = parse(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
+    spec, codes = recorded(store)
+    trust.require(store.url, _named(spec, codes), given, tell)
     spec = _with_frames(spec, store.attrs["plane"].get("frames"))
-    codes = Codes(**{name: _code_of(facts) for name, facts in store.attrs["code"].items()})
+    if spec.evaluate.batch_norm == "recompute":
+        # Not what the spec would mean now: in a store the calibrating split is the first.
+        calibrated = spec.evaluate.model_copy(update={"calibrate": store.splits[0]})
+        spec = spec.model_copy(update={"evaluate": calibrated})
     prepared = prepare(spec, codes)
-    changed = differences(store.attrs["parts"], prepared.parts)
+    changed = differences(_stored_parts(store, prepared), prepared.parts)
     if changed:
         raise PrepareError(
             f"{store.url} cannot be resumed, its inputs have changed: {'; '.join(changed)}. "
             "Put the old files back, or render to a new store"
         )
     return prepared
+
+
+def recorded(store: Store) -> tuple[RenderSpec, Codes]:
+    """What a store was rendered from: its spec, and the code that it keeps. Nothing of it is run.
+
+    Raises:
+        UserCodeError: the code is not what its digest and the store's fingerprint say.
+    """
+    spec = stored(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
+    facts, loss = store.attrs, spec.evaluate.loss
+    return spec, trust.recorded(facts, spec.network, spec.data, loss, store.url)
+
+
+def code_in(store: Store) -> trust.Named:
+    """The code that resuming a store would run.
+
+    Raises:
+        UserCodeError: as `recorded`.
+    """
+    return _named(*recorded(store))
+
+
+def _named(spec: RenderSpec, codes: Codes) -> trust.Named:
+    return trust.named(spec.network, spec.data, spec.evaluate.loss, codes)
 
 
 def create_or_match(
@@ -172,26 +239,45 @@ def create_or_match(
         grid, frames = make_grid(), prepared.frames
         facts = prepared.facts
         try:
-            return Store.create(url, grid, splits, quantities, frames, facts, refined), False
+            store = Store.create(url, grid, splits, quantities, frames, facts, refined)
+            trust.note(prepared.code)
+            return store, False
         except StoreError:  # perhaps since somebody else began at the same moment
             if not Store.exists(url):
                 raise
-    store, parts, tile = Store.open(url, writable=True), prepared.parts, prepared.spec.grid.edge
+    store, tile = Store.open(url, writable=True), prepared.spec.grid.edge
+    parts = _stored_parts(store, prepared)
     same_tiles = tile in (None, store.grid.tile)
-    if same_tiles and growth.lacks_frames(store, parts):
+    if same_tiles and growth.lacks_frames(store, parts, prepared.parts):
         with held(store) if held else nullcontext():
             store = Store.open(url, writable=True)
-            if growth.lacks_frames(store, parts):
-                store = growth.grow(store, parts, prepared.frames, prepared.facts)
-    changed = differences(store.attrs["parts"], parts)
+            if growth.lacks_frames(store, _stored_parts(store, prepared), prepared.parts):
+                store = growth.grow(store, prepared.parts, prepared.frames, prepared.facts)
+        parts = _stored_parts(store, prepared)
+    changed = differences(parts, prepared.parts)
     if not same_tiles:
         changed.append(f"grid.tile: {store.grid.tile} in the store, {tile} here")
     if changed:
+        calibrated = parts.get("evaluate.calibrate")
+        keep = ""
+        if calibrated and calibrated != prepared.parts.get("evaluate.calibrate"):
+            keep = f"To go on with it say evaluate: {{calibrate: {calibrated}}}; or else "
+        cure = "change store or name in the spec, or delete that folder"
         raise PrepareError(
-            f"{url} belongs to another render: {'; '.join(changed)}. "
-            "Change store or name in the spec, or delete that folder"
+            f"{url} belongs to another render: {'; '.join(changed)}. {keep}"
+            f"{cure if keep else cure.capitalize()}"
         )
+    trust.note(prepared.code)
+    store.rename(caption.words(prepared.facts))
     return store, True
+
+
+def _stored_parts(store: Store, prepared: Prepared) -> dict[str, Any]:
+    """What decided a store's numbers, with what older versions did not say filled in."""
+    parts = {**store.attrs["parts"], "data.splits": sorted(store.splits)}
+    if "evaluate.calibrate" in prepared.parts:
+        parts.setdefault("evaluate.calibrate", store.splits[0])
+    return parts
 
 
 def _with_frames(spec: RenderSpec, names: Sequence[str] | None) -> RenderSpec:
@@ -216,37 +302,48 @@ def _read_codes(spec: RenderSpec) -> Codes:
 
 @dataclass(frozen=True)
 class _Geometry:
-    """The planes of a render and all that is known of them."""
+    """The planes of a render and all that is known of them.
+
+    `known` are the checkpoints to check the evaluator at: a film's ends and its first and last
+    bend, all of any other plane. `buffers` are those of the first one.
+    """
 
     planes: Planes
     frames: tuple[FrameFacts, ...]
     digests: tuple[str, ...]
     facts: dict[str, Any]
     buffers: dict[str, NDArray[np.generic]]
+    known: tuple[Known, ...]
 
 
 def _geometry(spec: RenderSpec, net: nn.Module) -> _Geometry:
     asked = spec.plane
     if isinstance(asked, CurvePlane) and asked.frames is not None:
         return _film(spec, asked, net)
-    weights, buffers = _load_weights(spec, net)
+    loaded = load_weights(spec, net)
+    weights = [checkpoint.weights(state, net).astype("f8") for _, state in loaded]
     the_plane, frame, facts = _span(spec, net, weights)
     digests = tuple(digest_of_array(w) for w in weights)
-    return _Geometry(Still(the_plane), (frame,), digests, facts, buffers)
+    known = tuple(
+        Known(anchor.name, file, state)
+        for anchor, (file, state) in zip(frame.anchors, loaded, strict=True)
+    )
+    return _Geometry(Still(the_plane), (frame,), digests, facts, _buffers(known[0], net), known)
 
 
 def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
     paths = frames.listing(asked.frames or ())
+    ends = None
+    known: list[Known] = []
     if asked.weights:
-        (start, buffers), (end, _) = (
-            _load(path, net, f"plane.weights[{i}]") for i, path in enumerate(asked.weights)
-        )
+        loaded = load_weights(spec, net)
+        start, end = (checkpoint.weights(state, net).astype("f8") for _, state in loaded)
         ends = start, end
-    else:
-        ends = None
-        buffers = _buffers_of_curve(spec, checkpoint.load(paths[0]), net, Path(paths[0]).name)
+        known = [Known(name, *each) for name, each in zip(("start", "end"), loaded, strict=True)]
     extent = asked.extent or "common"
     found = frames.survey(paths, ends, net, asked.curve, extent, asked.margin)
+    for path in dict.fromkeys((paths[0], paths[-1])):
+        known += _known_of_frame(spec, path, net)
     facts = {
         "kind": asked.kind,
         "curve": asked.curve,
@@ -256,49 +353,71 @@ def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
         "frames": list(found.names),
         **({"epochs": list(found.epochs)} if found.epochs else {}),
     }
-    return _Geometry(found.film, found.frames, found.digests, facts, buffers)
+    buffers = _buffers(known[0], net)
+    return _Geometry(found.film, found.frames, found.digests, facts, buffers, tuple(known))
 
 
-def _load(path: str, net: nn.Module, what: str) -> tuple[Vector, dict[str, NDArray[np.generic]]]:
-    """One set of weights, float64 (P,), and the buffers that come with it."""
-    state = checkpoint.load(path)
-    checkpoint.match(state, net, f"{what} ({Path(path).name})")
-    return checkpoint.weights(state, net).astype("f8"), _buffers(state, net)
+def _known_of_frame(spec: RenderSpec, path: str, net: nn.Module) -> list[Known]:
+    """The checkpoints that one frame's file holds: a bend, or a curve's three points."""
+    state, file = checkpoint.load(path), Path(path).name
+    if not checkpoint.is_curve(state, net):
+        return [Known("bend", file, state)]
+    return _known_of_curve(spec, state, net, file)
 
 
-def _buffers(state: checkpoint.State, net: nn.Module) -> dict[str, NDArray[np.generic]]:
-    return {k: v.numpy() for k, v in checkpoint.buffers(state, net).items()}
-
-
-def _buffers_of_curve(
+def _known_of_curve(
     spec: RenderSpec, state: checkpoint.State, net: nn.Module, where: str
-) -> dict[str, NDArray[np.generic]]:
-    """The buffers that come with a curve checkpoint, which need not hold any."""
+) -> list[Known]:
+    """Each point of a curve checkpoint, with the buffers of the file, which need not hold any."""
+    _require_statistics(spec, state, net, where)
+    points = checkpoint.curve_points(state, net, where)
+    names = ("start", *("bend" for _ in points[2:]), "end")
+    buffers = checkpoint.buffers(state, net)
+    return [
+        Known(name, Path(where).name, {**checkpoint.named(point, net), **buffers})
+        for name, point in zip(names, points, strict=True)
+    ]
+
+
+def _require_statistics(
+    spec: RenderSpec, state: checkpoint.State, net: nn.Module, where: str
+) -> None:
+    """Raises PrepareError where a checkpoint lacks the statistics that are to be frozen."""
     missing = checkpoint.missing_statistic(state, net)
     if missing is not None and spec.evaluate.batch_norm == "frozen":
         raise PrepareError(
             f"{where} holds no statistics of batch norms ({missing}), which evaluate.batch_norm: "
             "frozen wants. Use batch_norm: recompute"
         )
-    return _buffers(state, net)
 
 
-def _load_weights(
-    spec: RenderSpec, net: nn.Module
-) -> tuple[list[Vector], dict[str, NDArray[np.generic]]]:
-    """The plane's weights (P,) each, and the buffers that come with the first of them."""
+def _buffers(known: Known, net: nn.Module) -> dict[str, NDArray[np.generic]]:
+    return {k: v.numpy() for k, v in checkpoint.buffers(known.state, net).items()}
+
+
+def load_weights(spec: RenderSpec, net: nn.Module) -> list[tuple[str, checkpoint.State]]:
+    """The file's name and the state of each of the plane's weights, one for each anchor.
+
+    Raises:
+        CheckpointError: one cannot be read, or belongs to another network.
+        PrepareError: a single file that is no curve checkpoint.
+    """
     paths = spec.plane.weights
     if spec.plane.kind == "curve" and len(paths) == 1:
         where = f"plane.weights[0] ({Path(paths[0]).name})"
         state = checkpoint.load(paths[0])
-        if not checkpoint.is_curve(state):
+        if not checkpoint.is_curve(state, net):
             raise PrepareError(
                 f"{where} is no curve checkpoint; wanted one, or start, bend and end as three"
             )
-        points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
-        return points, _buffers_of_curve(spec, state, net, where)
-    loaded = [_load(path, net, f"plane.weights[{index}]") for index, path in enumerate(paths)]
-    return [weights for weights, _ in loaded], loaded[0][1]
+        points = _known_of_curve(spec, state, net, where)
+        return [(Path(paths[0]).name, each.state) for each in points]
+    states = [checkpoint.load(path) for path in paths]
+    for index, (path, state) in enumerate(zip(paths, states, strict=True)):
+        where = f"plane.weights[{index}] ({Path(path).name})"
+        checkpoint.match(state, net, where)
+        _require_statistics(spec, state, net, where)
+    return [(Path(path).name, state) for path, state in zip(paths, states, strict=True)]
 
 
 def _span(
@@ -365,7 +484,7 @@ def _parts(
         "grid.width": spec.grid.width,
         "grid.height": spec.grid.height,
         **{f"data.{s.name}": s.digest for s in subsamples},
-        "data.splits": [s.name for s in subsamples],
+        "data.splits": sorted(s.name for s in subsamples),
         "data.normalise": normalise.model_dump(mode="json") if normalise else None,
         "evaluate.loss": inputs.loss.rpartition("/")[2],
         "evaluate.loss.code": codes.loss.digest if codes.loss else None,
@@ -377,13 +496,24 @@ def _parts(
     }
 
 
-def _batch_norm(spec: RenderSpec, net: nn.Module) -> str:
-    """How batch norm is treated, in words that stand alone."""
+def _batch_norm(spec: RenderSpec, net: nn.Module) -> str | None:
+    """How batch norm is treated, in words that stand alone; None where there is none."""
     if not has_batch_norm(net):
-        return "none in this network"
+        return None
     if spec.evaluate.batch_norm == "frozen":
         return f"frozen: running statistics of {Path(_first_weights(spec)).name}"
-    return f"recompute: population statistics of the {next(iter(spec.data.splits))} split"
+    return f"recompute: population statistics of the {spec.calibrating} split"
+
+
+def _data_facts(subsample: Subsample) -> dict[str, Any]:
+    """What the store says of a split."""
+    facts = {
+        "examples": len(subsample.indices),
+        "digest": subsample.digest,
+        "select": subsample.select,
+    }
+    told = subsample.bytes_of_targets
+    return facts | ({"targets": told} if told else {})
 
 
 def _first_weights(spec: RenderSpec) -> str:
@@ -410,7 +540,3 @@ def _code_facts(code: UserCode | None) -> dict[str, Any] | None:
     if code is None:
         return None
     return {"entry": code.entry, "files": dict(code.files), "digest": code.digest}
-
-
-def _code_of(facts: Mapping[str, Any] | None) -> UserCode | None:
-    return None if facts is None else UserCode(**facts)

@@ -24,6 +24,8 @@ from pipeline.lattice import Floats, Lattice
 from pipeline.scale import Range
 from pipeline.store import Predictions, Store, StoreError
 
+# Notes of quantities that were found to have values of 0 or less where a log scale is used.
+_NO_LOG = "refine/no-log"
 _KEPT_BYTES = 256 << 20  # of frames that others are predicted from
 
 
@@ -35,13 +37,11 @@ class Seen:
         values: evaluated, or predicted where they can be: float32 (fields, height, width).
         level: the pass that evaluated each point, −1 for none: int16 (height, width).
         error: to expect, in each field's own unit; 0 where evaluated: float32, as `values`.
-        units: as `values`, float64 in units of the tolerance.
     """
 
     values: NDArray[np.float32]
     level: NDArray[np.int16]
     error: NDArray[np.float32]
-    units: NDArray[np.float64]
 
 
 class Refined:
@@ -137,12 +137,7 @@ class Refined:
             value = np.where(known, exact[inside], scale.values(unit[inside]))
             shown.append(value)
             errors.append(np.where(known, 0, scale.errors(value, feared[inside])))
-        return Seen(
-            np.stack(shown),
-            levels[inside],
-            np.stack(errors).astype("f4"),
-            found.values[:, *inside],
-        )
+        return Seen(np.stack(shown), levels[inside], np.stack(errors).astype("f4"))
 
     def composed(
         self, course: Course, step: Step
@@ -178,7 +173,23 @@ class Refined:
             values: evaluated there, float32 (fields, n).
         """
         off = self._off(course, step, Points(y, x, values))
-        self.store.write_note(_audit_note(step), {"errors": off.tolist()})
+        self.store.write_note(_audit_note(step), {"errors": off.tolist(), "of_values": True})
+
+    def note_log(self, course: Course, step: Step, values: NDArray[np.float32]) -> None:
+        """Note if a step's values have no place on the log scale that its pass predicts on.
+
+        Args:
+            course, step: of the values.
+            values: what it evaluated, float32 (fields, n).
+        """
+        if not course.ranges:  # the lattice itself, which decides on the scale
+            return
+        for (quantity, split), scale, own in zip(
+            self.fields, course.scales(step.number), values, strict=True
+        ):
+            if scale.range.space != "linear" and (own <= 0).any():
+                # Nothing but its name, so that whoever writes it writes the same.
+                self.store.write_note(f"{_NO_LOG}/{quantity}-{split}.json", {})
 
     # For the driver
 
@@ -242,8 +253,10 @@ class Refined:
                 for q in self.store.quantities
             },
             quantiles=self._quantiles(course, number, errors),
+            of_values=True,
         )
-        return course.audited(certificate, int((worst > UNSEEN).sum()))
+        leave_log = bool(self.store.notes(_NO_LOG))
+        return course.audited(certificate, int((worst > UNSEEN).sum()), leave_log)
 
     def done(self, course: Course | None, composed: Callable[[], Container[Tile]]) -> set[Step]:
         """The committed steps; one of a last pass that composes counts only with its tile.
@@ -275,9 +288,10 @@ class Refined:
     ) -> NDArray[np.float64]:
         """How far predictions were off at the `count` points of an audit's step, (fields, count).
 
-        As it was noted by whoever rendered the step; where the note is lost, from its record.
+        As it was noted by whoever rendered the step; where the note is lost, or an earlier
+        version's, from its record.
         """
-        errors = np.array(note.get("errors", ()))
+        errors = np.array(note.get("errors", ()) if note.get("of_values") else ())
         if errors.shape == (len(self.fields), count):
             return errors
         points = self.evaluations.points(step)
@@ -289,10 +303,10 @@ class Refined:
         """How far what was predicted is from evaluated points, in units: (fields, n)."""
         rows, columns = self.grid.window(step.tile)
         seen = self.seen(course, step.number, step.frame, rows, columns)
-        predicted = seen.units[:, points.y - rows.start, points.x - columns.start]
-        errors = np.abs(predicted - _units(course, step.number, points.values))
-        # A result that is no number was not predicted.
-        return np.where(np.isnan(errors), np.inf, errors)
+        predicted = seen.values[:, points.y - rows.start, points.x - columns.start]
+        scales = course.scales(step.number)
+        each = zip(scales, predicted, points.values, strict=True)
+        return np.stack([scale.off(found, value) for scale, found, value in each])
 
     def _left(self, before: int) -> list[int]:
         """How many points of each tile the passes before `before` left, in the grid's order."""

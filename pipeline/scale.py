@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Space = Literal["linear", "log"]
+# `clamped`: of logarithms none below that of `floor`, as rounds begun by earlier versions predict.
+Space = Literal["linear", "log", "clamped"]
 
 # The percentiles that the ends of a palette are set to, where nothing else is asked for.
 CLIP = 0.0, 99.0
@@ -22,9 +23,9 @@ class Range:
 
     Attributes:
         quantity, split: of what.
-        space: linear or log.
+        space: linear, log or clamped; what values are predicted in.
         low, high: the ends, as values.
-        floor: the smallest value above zero, which logarithms of smaller ones are taken of.
+        floor: the smallest value above zero.
     """
 
     quantity: str
@@ -61,13 +62,37 @@ class Range:
         return float(high - low)
 
     def to_space(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Values as float64 in the range's space, NaN where they are not finite."""
-        wide = np.asarray(values, "f8")
-        wide = np.where(np.isfinite(wide), wide, np.nan)
-        return np.log(np.maximum(wide, self.floor)) if self.space == "log" else wide
+        """Values as float64 in the range's space, NaN where they are not finite or have no place
+        in it: a logarithm is of values above zero."""
+        finite = np.isfinite(values)
+        wide: NDArray[np.float64] = np.where(finite, np.asarray(values, "f8"), np.nan)
+        if self.space == "linear":
+            return wide
+        if self.space == "clamped":
+            wide = np.maximum(wide, self.floor)
+        return np.asarray(np.log(np.where(wide > 0, wide, np.nan)))
 
     def from_space(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.exp(values) if self.space == "log" else values
+        return values if self.space == "linear" else np.exp(values)
+
+    def apart(
+        self, values: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]
+    ) -> NDArray[np.float64]:
+        """How far apart values are, in the unit of `width`; float64 of their common shape.
+
+        Nothing is clamped, whatever the values were predicted in. On a linear range it is their
+        difference. On a logarithmic one it is the logarithm of their ratio, if both are above
+        zero; else their difference as a share of high − low, times `width`. inf where either is
+        not finite.
+        """
+        one, other = (np.asarray(each, "f8") for each in (values, others))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.abs(one - other)
+            if self.space != "linear":
+                share = np.where(found == 0, 0, found / (self.high - self.low))
+                ratio = np.abs(np.log(one) - np.log(other))
+                found = np.where((one > 0) & (other > 0), ratio, share * self.width)
+        return np.where(np.isnan(found) | ~np.isfinite(one) | ~np.isfinite(other), np.inf, found)
 
 
 @dataclass(frozen=True)
@@ -90,8 +115,18 @@ class Scale:
     ) -> NDArray[np.float32]:
         """An error in units of the tolerance beside `values`, in the quantity's own unit."""
         spaced = units * self.tolerance
-        wide = np.asarray(values, "f8") * np.expm1(spaced) if self.range.space == "log" else spaced
-        return np.asarray(wide, "f4")
+        if self.range.space != "linear":
+            spaced = np.asarray(values, "f8") * np.expm1(spaced)
+        return np.asarray(spaced, "f4")
+
+    def off(
+        self, predicted: NDArray[np.floating[Any]], values: NDArray[np.floating[Any]]
+    ) -> NDArray[np.float64]:
+        """How far predicted values are from evaluated ones, in units of the tolerance.
+
+        See `Range.apart`; inf where a value is not finite, or was not predicted.
+        """
+        return self.range.apart(predicted, values) / self.tolerance
 
 
 def scales(

@@ -5,22 +5,23 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pipeline import usercode
+from pipeline import memory, usercode
 from pipeline.errors import LossatlasError, described, one_line
-from pipeline.place import UnreachableError, reached
+from pipeline.place import UnreachableError, is_url, reached
 from pipeline.usercode import UserCode
 
 if TYPE_CHECKING:
     from pipeline.spec import DataSpec
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_FEWER = "Check where the file is from, or give one with fewer examples"
 _SPLITS = ("train", "test", "val", "valid", "validation", "dev", "eval")
 
 
@@ -45,7 +46,7 @@ def opener(spec: DataSpec, code: UserCode | None) -> Callable[[str], Split]:
     if file.endswith(".py"):
         make = usercode.attribute(code or usercode.read(file), name)
         return lambda split: _called(make, split, spec.source)
-    folder = _Folder(spec.source)
+    folder = _Folder(spec.source, tuple(spec.splits))
     return lambda split: folder.split(split, alone=len(spec.splits) == 1)
 
 
@@ -60,8 +61,39 @@ def _called(make: Callable[..., Any], split: str, source: str) -> Split:
         ) from error
     if not isinstance(result, tuple | list) or len(result) != 2:
         raise DataError(f"{where} returned {type(result).__name__}; wanted two arrays x, y")
-    x, y = np.asarray(result[0]), np.asarray(result[1])
+    x, y = (_array(each, f"{where}: {name}") for each, name in zip(result, "xy", strict=True))
     return _Arrays(where, lambda: x, lambda: y)
+
+
+def _array(values: Any, what: str) -> np.ndarray:
+    """An array of what a user's code returned: an array, a tensor, or lists of numbers."""
+    import torch
+
+    if isinstance(values, list | tuple) and any(isinstance(v, torch.Tensor) for v in values):
+        values = [_array(v, what) for v in values]
+    if isinstance(values, torch.Tensor):
+        layout = "nested" if values.is_nested else values.layout
+        if values.is_meta:
+            raise DataError(f"{what} is a meta tensor, without values; wanted one that has them")
+        if layout is not torch.strided or values.is_quantized:
+            raise DataError(
+                f"{what} is a tensor of {values.dtype}, {layout}; wanted a dense one of plain "
+                "numbers. Convert it, as to_dense() does"
+            )
+        values = values.detach().cpu()
+        known = (torch.float16, torch.float32, torch.float64)
+        if values.is_floating_point() and values.dtype not in known:  # numpy has no bfloat16
+            values = values.float()
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # numpy has no one type for what it cannot convert
+        raise DataError(
+            f"{what} is no array ({described(error)[:150]}); wanted numbers in rows of one "
+            "length. Pad or cut them, and stack tensors with torch.stack"
+        ) from None
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise DataError(f"{what} has masked values; wanted numbers. Fill them, as by x.filled(0)")
+    return array
 
 
 @dataclass(frozen=True)
@@ -88,10 +120,11 @@ class _Arrays:
 class _Folder:
     """A local or remote folder, or a single file, and the splits in it."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, asked: tuple[str, ...]) -> None:
         import fsspec
 
         self.source = source
+        self.asked = asked
         try:
             with reached(source):
                 self.files, path = fsspec.core.url_to_fs(source)
@@ -137,7 +170,37 @@ class _Folder:
             case ".npz":
                 return self._file(paths[0], name, alone=True)
             case _:
-                return _images(self._where(found), self.files, paths[0])
+                return _images(self._where(found), self.files, paths[0], self._classes(name))
+
+    def _classes(self, name: str) -> list[str]:
+        """The class folders in order, whose places are the classes of the split `name`.
+
+        One order for all splits: that of `train`, by which networks are trained. Where there is
+        no such folder, it is that of the split with most classes, among those asked for and those
+        that are there under a usual name.
+        """
+        if not self.entries.get(name):
+            return _class_folders(self.files, self.root)
+        train = self._held("train")
+        held = train | self._held(name) if train else self._held(name, *self.asked, *_SPLITS)
+        if not held:
+            return []
+        first = "train" if train else max(held, key=lambda split: (len(held[split]), split))
+        for split in held:
+            lacking = sorted(held[split] - held[first])
+            if lacking:
+                raise DataError(
+                    f"{self.source}/{split} has the class {lacking[0]}, which {first}/ lacks; "
+                    f"wanted every class in {first}/, whose folders number them. Add it there, or "
+                    f"take it out of {split}/"
+                )
+        return sorted(held[first])
+
+    def _held(self, *splits: str) -> dict[str, set[str]]:
+        """The class folders of each of `splits` that has any."""
+        there = (split for split in dict.fromkeys(splits) if self.entries.get(split))
+        held = {split: set(_class_folders(self.files, f"{self.root}/{split}")) for split in there}
+        return {split: classes for split, classes in held.items() if classes}
 
     def _only_set(self) -> list[str]:
         """The entries of the one set of examples in the folder, unless it is another split's."""
@@ -181,7 +244,7 @@ def _npz(where: str, content: bytes, split: str, alone: bool) -> Split:
     """The arrays of a split, each read when it is asked for."""
     try:
         archive = np.load(io.BytesIO(content), allow_pickle=False)
-        names = list(archive.files)
+        names, infos = list(archive.files), archive.zip.infolist()
     except Exception as error:  # a zip file can be broken in many ways
         raise DataError(
             f"{where} is not a whole .npz file ({described(error)}); wanted one with "
@@ -198,6 +261,8 @@ def _npz(where: str, content: bytes, split: str, alone: bool) -> Split:
         )
 
     def member(name: str) -> np.ndarray:
+        declared = {info.filename.removesuffix(".npy"): info.file_size for info in infos}
+        memory.require(declared.get(name, 0), f"{where}: {name}", _FEWER)
         try:
             array: np.ndarray = archive[name]
         except Exception as error:
@@ -224,6 +289,7 @@ class Parquet:
         for path in self.paths:
             with self._open(path) as (where, file):
                 name = _column(file, ("label", "y", "fine_label"), where)
+                _require_room(file, name, range(file.num_row_groups), where)
                 column = file.read(columns=[name]).column(0)
                 if column.null_count:
                     raise DataError(f"{where}: {name} has empty rows; wanted a label in each")
@@ -246,11 +312,13 @@ class Parquet:
                     stop = start + file.metadata.row_group(group).num_rows
                     wanted = rows[(rows >= start) & (rows < stop)]
                     if len(wanted):
+                        _require_room(file, name, [group], where)
                         column = file.read_row_group(group, columns=[name]).column(0)
                         values = column.take(wanted - start).to_pylist()
                         cells.update(zip(wanted.tolist(), values, strict=True))
                     start = stop
-        return _decoded((f"{self.where} row {row}", _cell(cells[row])) for row in rows.tolist())
+        encoded = ((f"{self.where} row {row}", _cell(cells[row])) for row in rows.tolist())
+        return _decoded(encoded, len(rows))
 
     @contextmanager
     def _open(self, path: str) -> Iterator[tuple[str, Any]]:
@@ -277,6 +345,17 @@ class Parquet:
                 f"{where} cannot be read ({error.strerror or one_line(error)}); wanted a readable "
                 "file"
             ) from None
+
+
+def _require_room(file: Any, name: str, groups: Iterable[int], where: str) -> None:
+    """Hold what some row groups of a column declare to the memory there is."""
+    declared = 0
+    for group in map(file.metadata.row_group, groups):
+        columns = [group.column(index) for index in range(group.num_columns)]
+        of_name = [c for c in columns if c.path_in_schema.partition(".")[0] == name]
+        # Repeated values take little room in the file, and a number each in memory.
+        declared += max(8 * group.num_rows, sum(c.total_uncompressed_size for c in of_name))
+    memory.require(declared, f"{where}: {name}", _FEWER)
 
 
 def _column(file: Any, choices: tuple[str, ...], where: str) -> str:
@@ -308,39 +387,63 @@ class _Images:
 
     def inputs(self, rows: np.ndarray) -> np.ndarray:
         paths = (self.paths[row] for row in rows.tolist())
-        return _decoded((path, _bytes(self.files, path, path)) for path in paths)
+        return _decoded(((path, _bytes(self.files, path, path)) for path in paths), len(rows))
 
 
-def _images(where: str, files: Any, root: str) -> _Images:
-    paths = sorted(p for p in files.find(root) if posixpath.splitext(p)[1].lower() in _IMAGES)
-    names = [path.removeprefix(root).lstrip("/").partition("/") for path in paths]
-    stray = [name for name, _, rest in names if not rest]
-    folders = [
-        e["name"].rstrip("/") for e in files.ls(root, detail=True) if e["type"] == "directory"
-    ]
-    classes = sorted(posixpath.basename(folder) for folder in folders)
-    classes = [name for name in classes if name[:1] != "."]
-    empty = sorted(set(classes) - {name for name, _, _ in names})
-    if stray or empty or not paths:
-        found = (
+def _images(where: str, files: Any, root: str, classes: list[str]) -> _Images:
+    """The images of a split; a class is the place of its folder in `classes`."""
+    found = sorted(p for p in files.find(root) if posixpath.splitext(p)[1].lower() in _IMAGES)
+    inner = {path: path.removeprefix(root).lstrip("/").split("/") for path in found}
+    inner = {path: parts for path, parts in inner.items() if not any(map(_is_hidden, parts))}
+    stray = [parts[0] for parts in inner.values() if len(parts) == 1]
+    empty = sorted(set(_class_folders(files, root)) - {parts[0] for parts in inner.values()})
+    if stray or empty or not inner:
+        what = (
             f"{stray[0]} outside any class" if stray else f"no image in {', '.join(empty) or root}"
         )
-        raise DataError(f"{where} holds {found}; wanted a folder of images for each class")
-    labels = np.array([classes.index(name) for name, _, _ in names], dtype=np.int64)
-    return _Images(where, files, tuple(paths), labels)
+        raise DataError(f"{where} holds {what}; wanted a folder of images for each class")
+    labels = np.array([classes.index(parts[0]) for parts in inner.values()], dtype=np.int64)
+    return _Images(where, files, tuple(inner), labels)
+
+
+def _class_folders(files: Any, root: str) -> list[str]:
+    """The names of the class folders in a split, sorted."""
+    try:
+        with reached(root):
+            found = files.ls(root, detail=True)
+    except UnreachableError:
+        raise
+    except OSError as error:
+        raise DataError(f"{root} cannot be read ({error}); wanted a readable folder") from None
+    entries = {posixpath.basename(e["name"].rstrip("/")): e["type"] == "directory" for e in found}
+    folders = sorted(n for n, is_folder in entries.items() if is_folder and not _is_hidden(n))
+    lists = [n for n in entries if re.search(r"(annotations|labels).*\.(txt|csv)$", n, re.I)]
+    if len(folders) == 1 and lists:  # as in Tiny ImageNet's val/
+        raise DataError(
+            f"{root} holds one folder, {folders[0]}/, and {lists[0]}; wanted a folder of images "
+            f"for each class. Move each image into the folder of its class by {lists[0]}"
+        )
+    return folders
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder belongs to an editor or a file system, not to the data."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _bytes(files: Any, path: str, where: str) -> bytes:
     try:
         with reached(where):
+            if path.endswith(".npz") or not is_url(where):  # of remote images it costs a request
+                memory.require(files.size(path) or 0, where, _FEWER)
             content: bytes = files.cat_file(path)
     except OSError as error:
         raise DataError(f"{where} cannot be read ({error}); wanted a readable file") from None
     return content
 
 
-def _decoded(encoded: Iterator[tuple[str, Any]]) -> np.ndarray:
-    """Encoded images → uint8 (n, height, width, channels); all have to be of one shape."""
+def _decoded(encoded: Iterator[tuple[str, Any]], count: int) -> np.ndarray:
+    """`count` encoded images → uint8 (n, height, width, channels); all have to be of one shape."""
     images: list[np.ndarray] = []
     for where, content in encoded:
         image = _decode(content, where)
@@ -349,6 +452,8 @@ def _decoded(encoded: Iterator[tuple[str, Any]]) -> np.ndarray:
                 f"{where} is {_size(image)} and the first image {_size(images[0])}; wanted "
                 "images of one size. Resize them first"
             )
+        if not images:  # all of them, and once more as one array
+            memory.require(2 * count * image.nbytes, f"{count:,} images such as {where}", _FEWER)
         images.append(image)
     return np.stack(images)
 
@@ -364,6 +469,7 @@ def _decode(content: Any, where: str) -> np.ndarray:
                 raise DataError(
                     f"{where} is an image of mode {image.mode}; wanted 8 bits a channel"
                 )
+            memory.require(4 * image.width * image.height, where, "Replace it")
             grey = image.mode in ("1", "L", "LA")
             pixels = np.asarray(image.convert("L" if grey else "RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

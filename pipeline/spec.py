@@ -4,30 +4,57 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Hashable, Iterator
+import unicodedata
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from pipeline import naming
+from pipeline.audit import least_sample
 from pipeline.errors import LossatlasError, one_line
 from pipeline.place import check
 from pipeline.place import is_url as is_url
 
 Quantity = Literal["loss", "error", "loss_stderr"]
 Model = TypeVar("Model", bound=BaseModel)
+# In the context of what is validated: it comes from a store, and was accepted when that was made.
+_STORED = "stored"
 
 
 class SpecError(LossatlasError):
     """The spec cannot be read, or says something that cannot be rendered."""
+
+
+_INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # some scripts and emoji are written with them
+
+
+def _lettered(text: str) -> str:
+    """A text that pictures and tables show: of one line, and visible."""
+    shown = text.strip()
+    hidden = [c for c in shown if unicodedata.category(c) in _INVISIBLE and c not in _JOINERS]
+    if not shown or hidden:
+        found = f"the character U+{ord(hidden[0]):04X} in it" if hidden else "nothing"
+        raise ValueError(f"found {found}; wanted text of one line. Leave it out")
+    return shown
+
+
+Name = Annotated[str, Field(max_length=60), AfterValidator(_lettered)]
+Label = Annotated[str, Field(max_length=24), AfterValidator(_lettered)]
+Labels = tuple[Label, ...]
 
 
 class SpecModel(BaseModel):
@@ -36,11 +63,48 @@ class SpecModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def a_name(name: str) -> str:
+    """`name`, if it may be one of a file; for pydantic."""
+    found = naming.fault(name)
+    if found is not None:
+        raise ValueError(f"{found}; wanted letters, digits and marks, such as train or test-2")
+    return name
+
+
+RunName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$"), AfterValidator(a_name)]
+
+
 class NetworkSpec(SpecModel):
-    """Which network: a built-in name, `package.module:callable` or `path/file.py:callable`."""
+    """Which network: a built-in name, `package.module:callable` or `path/file.py:callable`.
+
+    `label` is what pictures and reports call it.
+    """
 
     factory: str = Field(min_length=1)
     kwargs: dict[str, Any] = Field(default_factory=dict)
+    label: Name | None = None
+
+    @field_validator("kwargs")
+    @classmethod
+    def _plain(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Only what a store can keep: a resumed render builds its network from that."""
+        parts: list[tuple[str, Any]] = list(kwargs.items())
+        met = set()
+        for name, value in parts:  # which grows
+            if id(value) in met:
+                continue
+            met.add(id(value))
+            match value:
+                case dict():
+                    parts += [(f"{name}.{key}", each) for key, each in value.items()]
+                case list():
+                    parts += [(f"{name}[{place}]", each) for place, each in enumerate(value)]
+                case bytes() | set() | date():
+                    raise ValueError(
+                        f"{name} is a {type(value).__name__}; wanted text, numbers, true, false, "
+                        "null, lists and mappings. Put it in quotes"
+                    )
+        return kwargs
 
 
 class PointsPlane(SpecModel):
@@ -50,6 +114,7 @@ class PointsPlane(SpecModel):
     weights: tuple[str, ...]
     margin: float | None = Field(default=None, ge=0)
     extent: tuple[float, float, float, float] | None = None
+    labels: Labels | None = None
 
 
 class CurvePlane(SpecModel):
@@ -65,6 +130,7 @@ class CurvePlane(SpecModel):
     curve: Literal["bezier", "chain"] = "bezier"
     margin: float | None = Field(default=None, ge=0)
     extent: Literal["common", "frame"] | tuple[float, float, float, float] | None = None
+    labels: Labels | None = None
 
 
 class RandomPlane(SpecModel):
@@ -74,6 +140,7 @@ class RandomPlane(SpecModel):
     weights: tuple[str, ...]
     seed: int = Field(default=0, ge=0)
     extent: tuple[float, float, float, float] = (-1.0, 1.0, -1.0, 1.0)
+    labels: Labels | None = None
 
 
 class InterpolationPlane(SpecModel):
@@ -83,6 +150,7 @@ class InterpolationPlane(SpecModel):
     weights: tuple[str, ...]
     margin: float | None = Field(default=None, ge=0)
     extent: tuple[float, float] | None = None
+    labels: Labels | None = None
 
 
 PlaneSpec = Annotated[
@@ -93,6 +161,12 @@ _WEIGHTS_WANTED = {
     "curve": ((1, 3), "one curve checkpoint, or start, bend and end"),
     "random": ((1,), "one checkpoint"),
     "interpolation": ((2,), "two checkpoints"),
+}
+_LABELS_WANTED = {
+    "points": (3, "three, one for each of the weights"),
+    "curve": (3, "three, for start, bend and end"),
+    "random": (1, "one"),
+    "interpolation": (2, "two, for start and end"),
 }
 _FILM_WANTED = ((0, 2), "start and end, or none where each frame is a curve checkpoint")
 
@@ -141,6 +215,18 @@ class DataSpec(SpecModel):
     seed: int = Field(default=0, ge=0)
     normalise: NormaliseSpec | None = None
 
+    @field_validator("splits")
+    @classmethod
+    def _named(cls, splits: dict[str, int]) -> dict[str, int]:
+        for split in splits:
+            a_name(split)
+        return splits
+
+    @property
+    def leading(self) -> str:
+        """The split that trains, or calibrates, where none is named: `train`, else the first."""
+        return "train" if "train" in self.splits else next(iter(self.splits))
+
 
 class RefineSpec(SpecModel):
     """Which points need not be evaluated, and how sure that has to be.
@@ -167,11 +253,18 @@ class RefineSpec(SpecModel):
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _complete(self, info: ValidationInfo) -> Self:
         if self.nats is not None and self.tolerance is not None:
             raise ValueError("refine has both tolerance and nats; wanted one of them")
         if self.nats is not None and self.scale == "log":
             raise ValueError("refine has nats with scale: log; wanted scale: linear, or tolerance")
+        least = least_sample(self.beyond, self.confidence)
+        if self.audit < least and not (info.context or {}).get(_STORED):
+            raise ValueError(
+                f"refine.audit is {self.audit:,}: so few points can never show beyond: "
+                f"{self.beyond:g} at {100 * self.confidence:g} % confidence, even if none of them "
+                f"is off; wanted audit: {least:,} or more, or a larger beyond"
+            )
         return self
 
     @property
@@ -184,12 +277,32 @@ class RefineSpec(SpecModel):
         return None if self.nats is not None else self.tolerance or 0.002
 
 
+def refuse_unit(loss: str, unit: str | None) -> None:
+    """A unit is for losses of the user's own.
+
+    Raises:
+        ValueError: the loss is built in.
+    """
+    known = {"cross_entropy": "its unit is nats", "mse": "it is shown as mean squared error"}
+    if unit is not None and loss in known:
+        raise ValueError(
+            f"unit is {unit!r} with loss: {loss}, of which {known[loss]}; wanted a unit with a "
+            "loss of your own alone. Leave it out"
+        )
+
+
 class EvaluateSpec(SpecModel):
-    """What is computed at every grid point."""
+    """What is computed at every grid point.
+
+    `calibrate` names the split whose statistics batch norms use; `RenderSpec.calibrating` is what
+    that comes to where nothing is said.
+    """
 
     loss: str = "cross_entropy"
+    unit: Label | None = None
     quantities: tuple[Quantity, ...] = ("loss", "error", "loss_stderr")
     batch_norm: Literal["recompute", "frozen"] = "recompute"
+    calibrate: str | None = None
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     compile: bool = False
     tolerance: float | None = Field(default=None, gt=0)
@@ -201,6 +314,20 @@ class EvaluateSpec(SpecModel):
         if not quantities or len(set(quantities)) != len(quantities):
             raise ValueError("an empty list or a repeated name; wanted each quantity once")
         return quantities
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        refuse_unit(self.loss, self.unit)
+        return self
+
+    @model_validator(mode="after")
+    def _calibrated(self) -> Self:
+        if self.calibrate is not None and self.batch_norm == "frozen":
+            raise ValueError(
+                f"calibrate is {self.calibrate} with batch_norm: frozen, which computes no "
+                "statistics; wanted it with recompute. Leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tolerating(self) -> Self:
@@ -215,7 +342,7 @@ class EvaluateSpec(SpecModel):
 class RenderSpec(SpecModel):
     """One render: network, plane, grid, data, quantities and the store they go to."""
 
-    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    name: RunName
     network: NetworkSpec
     plane: PlaneSpec
     grid: GridSpec
@@ -234,6 +361,7 @@ class RenderSpec(SpecModel):
                 f"plane.weights has {len(plane.weights)} entries; "
                 f"kind: {plane.kind}{with_frames} wants {wanted}"
             )
+        _check_labels(plane)
         if isinstance(plane.extent, str) and not is_film:
             raise ValueError(f"plane.extent is {plane.extent} without frames; wanted four numbers")
         if isinstance(plane.extent, tuple):
@@ -249,7 +377,32 @@ class RenderSpec(SpecModel):
             raise ValueError(
                 f"grid.height is {self.grid.height}; kind: interpolation is a line and wants 1"
             )
+        if self.calibrating not in self.data.splits:
+            raise ValueError(
+                f"evaluate.calibrate is {self.calibrating}; wanted one of data.splits: "
+                f"{', '.join(self.data.splits)}"
+            )
         return self
+
+    @property
+    def calibrating(self) -> str:
+        """The split that calibrates batch norm, where its statistics are recomputed."""
+        return self.evaluate.calibrate or self.data.leading
+
+
+def _check_labels(plane: PlaneSpec) -> None:
+    labels = plane.labels
+    if labels is None:
+        return
+    count, wanted = _LABELS_WANTED[plane.kind]
+    if len(labels) != count:
+        raise ValueError(
+            f"plane.labels has {len(labels)} entries; kind: {plane.kind} wants {wanted}"
+        )
+    if len(set(labels)) != count:
+        raise ValueError(
+            f"plane.labels has a name twice ({', '.join(labels)}); wanted different ones"
+        )
 
 
 def read(path: str | Path) -> RenderSpec:
@@ -275,6 +428,20 @@ def parse(content: dict[str, Any], where: str = "spec") -> RenderSpec:
     return validate(RenderSpec, content, where)
 
 
+def stored(content: dict[str, Any], where: str) -> RenderSpec:
+    """The spec in a store, which an earlier version may have accepted that knew fewer mistakes.
+
+    Raises:
+        SpecError: as for `parse`.
+    """
+    return validate(RenderSpec, content, where, {_STORED: True})
+
+
+def stored_refine(content: dict[str, Any]) -> RefineSpec:
+    """The same of `evaluate.refine` alone."""
+    return RefineSpec.model_validate(content, context={_STORED: True})
+
+
 def read_yaml(path: Path, keys: str) -> dict[str, Any]:
     """The top-level mapping of a YAML file.
 
@@ -295,19 +462,26 @@ def read_yaml(path: Path, keys: str) -> dict[str, Any]:
         content = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise SpecError(f"{path} is not YAML: {one_line(error)}") from None
+    except RecursionError:
+        raise SpecError(f"{path} is nested too deeply; wanted a YAML spec. Flatten it") from None
     if not isinstance(content, dict):
         raise SpecError(f"{path} holds {type(content).__name__}; wanted keys such as {keys}")
     return content
 
 
-def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
+def validate(
+    model: type[Model],
+    content: dict[str, Any],
+    where: str,
+    context: dict[str, Any] | None = None,
+) -> Model:
     """Check `content` against `model`, a kind of spec.
 
     Raises:
         SpecError: a key or value is wrong; `where` says in which file.
     """
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context=context)
     except ValidationError as error:
         raise SpecError(f"{where}: {'; '.join(_explain(error, model))}") from None
 
@@ -352,16 +526,38 @@ def absolute_callable(name: str, folder: Path, path_by_itself: bool = False) -> 
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses a key written twice (plain YAML keeps the last one in silence)."""
+    """YAML that refuses what plain YAML takes in silence: a key written twice, and an alias of a
+    part inside that part.
+    """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = {str(key) for key in keys if keys.count(key) > 1}
-        if repeated:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{', '.join(sorted(repeated))} is written twice", node.start_mark
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._open: list[str] = []  # the anchors of the parts that are being read
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if not isinstance(event, yaml.AliasEvent):
+            self._open.append(getattr(event, "anchor", None) or "")
+            node = super().compose_node(parent, index)
+            self._open.pop()
+            return node
+        anchor, mark = str(event.anchor), typing.cast("Any", event.start_mark)
+        if anchor in self._open:
+            raise yaml.composer.ComposerError(
+                None, None, f"*{anchor} stands inside of &{anchor}", mark
             )
-        return super().construct_mapping(node, deep)
+        return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node: Any = super().compose_mapping_node(anchor)
+        # Here, before merge keys (<<) bring in what may be written once more.
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        repeated = sorted({key[1] for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise yaml.composer.ComposerError(
+                None, None, f"{', '.join(repeated)} is written twice", node.start_mark
+            )
+        return node
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:

@@ -18,7 +18,7 @@ import secrets
 import shutil
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 
-from pipeline import claim, remote
+from pipeline import caption, claim, naming, remote
 from pipeline.errors import LossatlasError, one_line
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.layout import create_arrays, create_coordinates, create_refined_arrays
@@ -40,6 +40,7 @@ from pipeline.plane import Anchor, FrameFacts
 
 FORMAT = 1
 _NOTES = ".lossatlas"
+_WORDS = "words.json"
 _FOLDER_TILES = 250  # below, a listing of its own costs more than it saves
 
 
@@ -79,6 +80,7 @@ class Store:
         self.attrs = attributes
         self.splits: tuple[str, ...] = tuple(attributes["splits"])
         self.quantities: tuple[str, ...] = tuple(attributes["quantities"])
+        self._check_names()
         self.refined = bool(attributes.get("refined"))
         self.grid = Grid(**attributes["grid"])
 
@@ -147,7 +149,9 @@ class Store:
         """Open an existing store.
 
         Raises:
-            StoreError: there is no store at `url`, or it is no lossatlas store.
+            StoreError: there is no store at `url`, it is no lossatlas store, or it is to be
+                written and parts of it are links to somewhere else.
+            NamingError: a split, a frame or the like has no proper name.
             UnreachableError: a remote place does not answer.
         """
         match _kind(url):
@@ -160,6 +164,8 @@ class Store:
                     f"{url} was never completely created; render its spec again to replace it"
                 )
         try:
+            if writable:
+                _refuse_links(url)
             with zarr.config.set({"array.write_empty_chunks": True}):
                 group = remote.open_group(url, "r+" if writable else "r", use_consolidated=True)
         except UnreachableError:
@@ -209,17 +215,7 @@ class Store:
 
     def committed(self) -> set[Tile]:
         """The finished tiles, by one listing of the commits."""
-        tiles: set[Tile] = set()
-        for folder, names in remote.folders(self.group.store, self._commit_folders()):
-            frame, row = folder.split("/")[-3:-1]
-            # Frames that were added after this store was opened are not its own.
-            if not (frame.isdigit() and row.isdigit() and int(frame) < self.frames):
-                continue
-            # Names that are no numbers are what killed writers left half-written.
-            columns = (int(name) for name in names if name.isdigit())
-            places = zip(itertools.repeat(int(frame)), itertools.repeat(int(row)), columns)
-            tiles.update(map(Tile._make, places))
-        return tiles
+        return self._tiles_in(self._folders("done/c/"))
 
     def pending(self) -> list[Tile]:
         """The tiles without a commit, in the grid's order."""
@@ -236,6 +232,27 @@ class Store:
         for tile in self.committed():
             frames[tile.frame].append(tile)
         return {frame: self._mask(tiles) for frame, tiles in frames.items()}
+
+    def absent(
+        self, quantity: str, tiles: Collection[Tile], splits: Sequence[str] | None = None
+    ) -> list[Tile]:
+        """Which of these committed tiles lack a chunk of a quantity, sorted; by one listing.
+
+        Zarr reads a chunk that is gone as NaN. Of one frame's tiles that frame alone is listed.
+
+        Args:
+            quantity: which.
+            tiles: committed before the listing, so that they had their chunks.
+            splits: the ones to look at; None for all.
+        """
+        frames = {tile.frame for tile in tiles}
+        inside = f"{frames.pop()}/" if len(frames) == 1 else ""
+        absent: set[Tile] = set()
+        for split in splits or self.splits:
+            path = f"{quantity}/c/{self.splits.index(split)}/"
+            found = self._tiles_in([self._key(path + inside)] if inside else self._folders(path))
+            absent.update(tile for tile in tiles if tile not in found)
+        return sorted(absent)
 
     def withdraw(self, tile: Tile) -> None:
         """Put a tile back to pending: its commit goes first, then its chunks."""
@@ -336,9 +353,11 @@ class Store:
 
     def anchors(self, frame: int = 0) -> tuple[Anchor, ...]:
         places = np.asarray(self._array("anchor")[frame])
+        names: Sequence[str] = self.attrs["anchors"]
+        labels = self.words["labels"] or [""] * len(names)
         return tuple(
-            Anchor(name, *(float(value) for value in place))
-            for name, place in zip(self.attrs["anchors"], places, strict=True)
+            Anchor(name, float(x), float(y), float(off_plane), label)
+            for name, (x, y, off_plane), label in zip(names, places, labels, strict=True)
         )
 
     def curve(self, frame: int = 0) -> NDArray[np.float64] | None:
@@ -346,6 +365,23 @@ class Store:
         if "curve" not in self.group:
             return None
         return cast("NDArray[np.float64]", self._array("curve")[frame])
+
+    # What things are called
+
+    @cached_property
+    def words(self) -> dict[str, Any]:
+        """What the network, the anchors and the loss's unit are called; see `caption.words`.
+
+        Words decide no number: a later spec of the same render may say others, which are kept in
+        a note.
+        """
+        return caption.words(self.attrs) | (self.read_note(_WORDS) or {})
+
+    def rename(self, words: Mapping[str, Any]) -> None:
+        """Call things by other words from now on."""
+        if words != self.words:
+            self.write_note(_WORDS, words)
+            self.__dict__.pop("words", None)
 
     # Small mutable notes beside the arrays
 
@@ -405,6 +441,18 @@ class Store:
 
     # Inside
 
+    def _check_names(self) -> None:
+        """What the store calls things becomes files, keys and lines; see `pipeline.naming`."""
+        spec, plane = self.attrs.get("spec") or {}, self.attrs.get("plane") or {}
+        for what, found in (
+            ("split", self.splits),
+            ("quantity", self.quantities),
+            ("anchor", self.attrs.get("anchors", ())),
+            ("frame", plane.get("frames") or ()),
+            ("name", [spec["name"]] if "name" in spec else ()),
+        ):
+            naming.require(found, f"a {what} of {self.url}")
+
     def _mask(self, tiles: Iterable[Tile]) -> NDArray[np.bool_]:
         """The points of tiles of one frame, bool (height, width)."""
         mask = np.zeros((self.height, self.width), dtype=bool)
@@ -424,13 +472,27 @@ class Store:
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(f"{' or '.join(keys)}: {one_line(error)}") from None
 
-    def _commit_folders(self) -> list[str]:
-        """What to list for all commits: one folder, or many where each fills an answer."""
-        grid, paths = self.grid, ["done/c/"]
+    def _tiles_in(self, folders: Sequence[str]) -> set[Tile]:
+        """The tiles that have a chunk in these folders, whose last three names are a tile's."""
+        tiles: set[Tile] = set()
+        for folder, names in remote.folders(self.group.store, folders):
+            frame, row = folder.split("/")[-3:-1]
+            # Frames that were added after this store was opened are not its own.
+            if not (frame.isdigit() and row.isdigit() and int(frame) < self.frames):
+                continue
+            # Names that are no numbers are what killed writers left half-written.
+            columns = (int(name) for name in names if name.isdigit())
+            places = zip(itertools.repeat(int(frame)), itertools.repeat(int(row)), columns)
+            tiles.update(map(Tile._make, places))
+        return tiles
+
+    def _folders(self, path: str) -> list[str]:
+        """What to list for all tiles under `path`: it, or many where each fills an answer."""
+        grid, paths = self.grid, [path]
         if grid.tile_rows * grid.tile_columns >= _FOLDER_TILES:
-            paths = [f"done/c/{frame}/" for frame in range(grid.frames)]
+            paths = [f"{path}{frame}/" for frame in range(grid.frames)]
         if grid.tile_columns >= _FOLDER_TILES:
-            paths = [f"{path}{row}/" for path in paths for row in range(grid.tile_rows)]
+            paths = [f"{each}{row}/" for each in paths for row in range(grid.tile_rows)]
         return [self._key(path) for path in paths]
 
     def _of_frame(self, name: str, frame: int, index: tuple[int, ...]) -> Any:
@@ -486,10 +548,11 @@ def _fill(
     with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*onsolidated metadata.*")
         group = remote.open_group(place, "w", attributes=unfinished)
-        create_arrays(group, grid, splits, quantities)
+        create_arrays(group, grid, splits, quantities, caption.words(attributes)["unit"])
         if attributes["refined"]:
             create_refined_arrays(group, grid, splits, quantities)
-        create_coordinates(group, grid, splits, frames)
+        calibrate = attributes.get("parts", {}).get("evaluate.calibrate")
+        create_coordinates(group, grid, splits, frames, calibrate)
         arrays = set(group.array_keys())
         if dict(remote.open_group(place, "r", use_consolidated=False).attrs) != unfinished:
             raise claim.Taken
@@ -499,6 +562,30 @@ def _fill(
             raise claim.Taken
         # One last write, with the consolidated metadata in it, says that it is complete.
         group.attrs["lossatlas"] = FORMAT
+
+
+def _refuse_links(url: str) -> None:
+    """What is written to a local store stays in it; the store itself may be behind a link.
+
+    The folders of arrays and notes are looked at, not those of single tiles.
+
+    Raises:
+        StoreError: one of them is a link.
+    """
+    if is_url(url):
+        return
+    folders = [Path(url)]
+    for folder in folders:
+        with os.scandir(folder) as found:
+            entries = list(found)
+        for entry in entries:
+            if entry.is_symlink():
+                raise StoreError(
+                    f"{entry.path} is a link to {os.readlink(entry.path)}; wanted a store whose "
+                    "parts lie in its own folder. Copy what it points to there"
+                )
+            if folder == folders[0] and entry.is_dir():
+                folders.append(Path(entry.path))
 
 
 def _kind(url: str) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 
 from pipeline import network, usercode
 from pipeline.course import Course
+from pipeline.crosscheck import Problem
 from pipeline.errors import one_line
 from pipeline.evaluate import EvaluateError, Evaluator, room_on
 from pipeline.evaluations import Points
@@ -38,8 +39,9 @@ class RenderInputs:
     Attributes:
         factory, kwargs, network_code: what `network.build` takes.
         buffers: the network's buffers, by name.
-        splits: name → inputs (n, …) and targets (n, …), the calibrating split first.
+        splits: name → inputs (n, …) and targets (n, …).
         loss, loss_code: the name in the spec, and the user's code behind it.
+        calibrate: the split whose statistics batch norms use, where they are recomputed.
         planes: of every frame.
         precision, compiled: how the network computes.
         tolerance: how far that may move a loss, relative to float32's.
@@ -54,6 +56,7 @@ class RenderInputs:
     loss_code: UserCode | None
     quantities: tuple[str, ...]
     batch_norm: Literal["recompute", "frozen"]
+    calibrate: str
     planes: Planes
     precision: Precision = "float32"
     compiled: bool = False
@@ -107,9 +110,22 @@ def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
             loss,
             inputs.batch_norm,
             device,
+            calibrate=inputs.calibrate,
             precision=inputs.precision,
             compiled=inputs.compiled,
         )
+
+
+def problem_of(inputs: RenderInputs) -> Problem:
+    """What is evaluated, for plain torch to evaluate as well."""
+    return Problem(
+        build=functools.partial(build_network, inputs),
+        buffers={name: torch.tensor(buffer) for name, buffer in inputs.buffers.items()},
+        splits=inputs.splits,
+        calibrate=inputs.calibrate,
+        loss=loss_function(inputs.loss, _custom_loss(inputs)),
+        batch_norm=inputs.batch_norm,
+    )
 
 
 class TileRenderer:
@@ -140,11 +156,14 @@ class TileRenderer:
         if threads is not None:
             torch.set_num_threads(threads)
         self._worker = worker
+        self._store = Store.open(store_url, writable=True)
+        # A store keeps the order of splits that it was made with, whatever a spec's mapping has.
+        splits = {name: inputs.splits[name] for name in self._store.splits}
+        inputs = replace(inputs, splits=splits)
         self._planes = inputs.planes
         self._network = build_network(inputs)
         # One frame at a time: a film's planes together may not fit.
         self._plane = functools.lru_cache(maxsize=1)(self._load_plane)
-        self._store = Store.open(store_url, writable=True)
         self._evaluator = evaluator(inputs, device)
         if not inputs.is_reference:
             found = self._fidelity(inputs, device)
@@ -238,6 +257,7 @@ class StepRenderer(TileRenderer):
         evaluated = self._at(step.frame, y, x)
         worked = time.perf_counter()
         kind = course.passes[step.number].kind
+        self._refined.note_log(course, step, evaluated)
         if kind == "audit" and len(y):
             self._refined.note_audit(course, step, y, x, evaluated)
         if kind == "compose":

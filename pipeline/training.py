@@ -154,8 +154,8 @@ def job(
     spec: ConnectSpec | FitSpec,
     named: Callable[[State], dict[str, Tensor]],
 ) -> Job:
-    """The job of training on the first split, on the device of `initial`; see `Job`."""
-    inputs, targets = (torch.tensor(a).to(initial.device) for a in material.first)
+    """The job of training on the split that trains, on the device of `initial`; see `Job`."""
+    inputs, targets = (torch.tensor(a).to(initial.device) for a in material.training)
     fill = None
     if spec.train.augment == "crop-flip":
         black = torch.zeros(inputs.shape[1])

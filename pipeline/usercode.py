@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
+from pipeline import callables
 from pipeline.errors import LossatlasError, described
 
 _PREFIX = "_lossatlas_user_"
@@ -66,11 +67,43 @@ def read(path: str) -> UserCode:
         if name not in files:
             files[name], tree = _parse(file)
             pending.extend(_reached(tree, file, entry.parent))
-    digest = hashlib.sha256()
-    for text in (entry.name, *(part for item in sorted(files.items()) for part in item)):
+    return UserCode(entry.name, dict(sorted(files.items())), _digest(entry.name, files))
+
+
+def recorded(facts: Mapping[str, Any], where: str) -> UserCode:
+    """Code as a store or a training has kept it, its digest held to its sources.
+
+    Args:
+        facts: entry, files and digest.
+        where: it was kept, for the message.
+
+    Raises:
+        UserCodeError: they do not belong together.
+    """
+    entry, files, digest = (facts.get(key) for key in ("entry", "files", "digest"))
+    if not (
+        isinstance(files, dict)
+        and all(isinstance(text, str) for text in files.values())
+        and isinstance(entry, str)
+        and entry in files
+    ):
+        raise UserCodeError(f"{where} holds code without its files; wanted a whole store")
+    found = _digest(entry, files)
+    if found != digest:
+        raise UserCodeError(
+            f"{where}: the code of {entry} has the digest {found[:12]}… and {str(digest)[:12]}… is "
+            "recorded, so it was changed after it was kept; wanted what the run began with. Put "
+            "the old store back, or render to a new one"
+        )
+    return UserCode(entry, dict(files), found)
+
+
+def _digest(entry: str, files: Mapping[str, str]) -> str:
+    sha = hashlib.sha256()
+    for text in (entry, *(part for item in sorted(files.items()) for part in item)):
         content = text.encode()
-        digest.update(len(content).to_bytes(8, "little") + content)
-    return UserCode(entry.name, dict(sorted(files.items())), digest.hexdigest())
+        sha.update(len(content).to_bytes(8, "little") + content)
+    return sha.hexdigest()
 
 
 def load(code: UserCode) -> ModuleType:
@@ -103,22 +136,28 @@ def attribute(code: UserCode, name: str) -> Callable[..., Any]:
     """The callable `name` (dots reach into classes) of the module that `code` makes.
 
     Raises:
-        UserCodeError: the name does not exist (the message gives the nearest that does) or
-            cannot be called; or as `load`.
+        UserCodeError: the name does not exist (the message gives the nearest that does), cannot
+            be called, or is one of Python's own; or as `load`.
     """
-    value: Any = load(code)
-    for part in name.split("."):
-        if not hasattr(value, part):
-            names = [n for n, v in vars(value).items() if n[0] != "_" and callable(v)]
-            near = difflib.get_close_matches(part, names, n=1, cutoff=0.5)
-            cure = f"Did you mean {near[0]}?" if near else f"It has {', '.join(names) or 'none'}"
-            raise UserCodeError(
-                f"{code.entry} has no {name}; wanted a callable of that name. {cure}"
-            )
-        value = getattr(value, part)
+    module = load(code)
+    try:
+        value = callables.reach(module, name)
+    except AttributeError:
+        names = [n for n, v in vars(module).items() if n[0] != "_" and callable(v)]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        cure = f"Did you mean {near[0]}?" if near else f"It has {', '.join(names) or 'none'}"
+        raise UserCodeError(
+            f"{code.entry} has no {name}; wanted a callable of that name. {cure}"
+        ) from None
     if not callable(value):
         raise UserCodeError(
             f"{name} of {code.entry} is {type(value).__name__}; wanted a function or a class"
+        )
+    python = callables.of_python(value)
+    if python is not None:
+        raise UserCodeError(
+            f"{name} of {code.entry} is Python's own, from {python}, and was not called; wanted a "
+            "function or a class that you wrote. Name that"
         )
     found: Callable[..., Any] = value
     return found

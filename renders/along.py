@@ -13,13 +13,12 @@ from pipeline.errors import LossatlasError
 from renders.axes import axis_sprites, frame_sprites
 from renders.box import Box
 from renders.colour import FloatArray, palette_colours, rgb
+from renders.map.line import Stroke, dashed
 from renders.overlay import disc
 from renders.page import fitted_type
 from renders.picture import Layer, Picture
 from renders.projection import Projection
 from renders.sprite import Sprite, Sprites, rectangle
-from renders.stroke import Stroke, dashed
-from renders.surface import bare, proper
 from renders.text import Type, cap_height, halo, text_sprite, text_width
 from renders.theme import Theme, theme_named
 from renders.ticks import label, linear_ticks, short, spread_ticks
@@ -31,7 +30,6 @@ GEOMETRIC = 8.0
 """Losses whose highest is more than this many times the lowest get a logarithmic scale."""
 _DPI = 300.0
 _STRENGTH = (1.0, 0.75, 0.9)
-_HEADINGS = {"loss": ("LOSS", "nats"), "error": ("ERROR", "fraction misclassified")}
 _WAYS = ("curve", "straight line", "ensemble with the start")
 
 
@@ -50,10 +48,11 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """The lines of one quantity, under one scale."""
+    """The lines of one quantity, under one scale; `measure` says what its figures are."""
 
     quantity: str
     lines: tuple[Line, ...]
+    measure: str = ""
 
     @property
     def geometric(self) -> bool:
@@ -87,7 +86,6 @@ def write_report(
     report: Mapping[str, Any],
     path: str | Path,
     *,
-    network: str,
     examples: Mapping[str, int],
     theme: str = "light",
     width: int = 2400,
@@ -96,9 +94,8 @@ def write_report(
 
     Args:
         report: what `pipeline.curve_report.CurveReport.as_dict` gives: `t` and, of `curve` and
-            `line`, length, loss and error of each split.
+            `line`, length, loss and error of each split; besides, the network's name.
         path: the file, in an existing folder.
-        network: as a spec names it.
         examples: split → how many.
         theme: light or dark.
         width: of the picture, pixels.
@@ -111,7 +108,7 @@ def write_report(
         raise AlongError(f"width is {width} pixels: wanted at least 400")
     from renders.png import write_png
 
-    title, subtitle = _words(report, network, examples)
+    title, subtitle = _words(report, examples)
     picture = report_picture(report, title, subtitle, theme_named(theme), width)
     words = {"Software": "lossatlas", "Title": title, "Description": subtitle}
     return write_png(picture, place, dpi=_DPI, text=words)
@@ -129,17 +126,17 @@ def checked_path(path: str | Path) -> Path:
     return place
 
 
-def _words(report: Mapping[str, Any], network: str, examples: Mapping[str, int]) -> tuple[str, str]:
+def _words(report: Mapping[str, Any], examples: Mapping[str, int]) -> tuple[str, str]:
     bends = report["bends"]
     kind = {"bezier": "Bézier curve", "chain": "chain"}.get(report["kind"], report["kind"])
-    title = f"{proper(bare(network))} along a {kind}"
+    title = f"{report.get('network') or 'Loss'} along a {kind}"
     phrases = [
         " and ".join(f"{count:,} {split}" for split, count in examples.items()) + " examples",
-        report["batch_norm"],
+        report.get("batch_norm"),
         f"{bends} bend{'' if bends == 1 else 's'}",
         f"length {report['curve']['length']:.4g}, straight line {report['line']['length']:.4g}",
     ]
-    return title, " · ".join(phrases)
+    return title, " · ".join(phrase for phrase in phrases if phrase)
 
 
 def report_picture(
@@ -171,7 +168,7 @@ def report_picture(
     key, samples = _key(splits, shown, inks, theme, u, margin, foot)
     furniture += key
     box = Box(0, 0, width, round(foot + 46 * u))
-    layers += [Stroke(points, 2.4 * u, ink, 1.0, box) for points, ink in samples]
+    layers += [Stroke(points, 2.4 * u, ink, 1.0, box, finer=2) for points, ink in samples]
     return Picture(box.width, box.height, rgb(theme.paper), (*layers, Sprites(tuple(furniture))))
 
 
@@ -193,7 +190,8 @@ def panels(report: Mapping[str, Any]) -> tuple[Panel, ...]:
                 if name in of
             ]
         if lines:
-            found.append(Panel(quantity, tuple(lines)))
+            measure = (report.get("measures") or {}).get(quantity, "")
+            found.append(Panel(quantity, tuple(lines), measure))
     return tuple(found)
 
 
@@ -240,7 +238,7 @@ def _grid(panel: Panel, plot: Projection, theme: Theme, u: float) -> list[Sprite
 
 def _frame(panel: Panel, plot: Projection, theme: Theme, u: float) -> list[Sprite]:
     at, line_px = plot.at, max(1, round(0.6 * u))
-    heading, unit = _HEADINGS[panel.quantity]
+    heading, unit = panel.quantity.upper(), panel.measure
     small, named = Type(10 * u, "Semibold", 0.08), Type(10.5 * u, "It")
     base = at.y - 13 * u
     beside = at.x + text_width(heading, small) + 9 * u
@@ -262,8 +260,9 @@ def _strokes(
     u: float,
 ) -> list[Layer]:
     points = np.stack(plot.pixels(t, panel.height(line.values)), axis=1)
-    casing = Stroke(points, 4.2 * u, rgb(theme.paper), 0.7, plot.at)
-    return [casing, Stroke(_cut(points, line.way, u), 2.4 * u, ink, _STRENGTH[line.way], plot.at)]
+    casing = Stroke(points, 4.8 * u, rgb(theme.paper), 0.7, plot.at)
+    drawn = _cut(points, line.way, u)
+    return [casing, Stroke(drawn, 2.4 * u, ink, _STRENGTH[line.way], plot.at, finer=2)]
 
 
 def _cut(points: FloatArray, way: int, u: float) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -49,10 +50,11 @@ class FilmFacts:
         unfinished: how many frames show tiles that are not computed yet.
         left_out: frames in the span that are not shown.
         duration: of the film, seconds.
-        bytes_: of the file.
+        bytes: of the file.
         seconds: it took.
         tone: of all of it.
         preview: whether frames are predicted that will change while a refinement goes on.
+        remarks: what its maker should hear.
     """
 
     path: str
@@ -66,10 +68,11 @@ class FilmFacts:
     unfinished: int
     left_out: int
     duration: float
-    bytes_: int
+    bytes: int
     seconds: float
     tone: dict[str, Any]
     preview: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,7 @@ def export_film(
         time.monotonic() - start,
         reel.tone.to_dict(),
         reel.scene.facts.preview,
+        reel.remarks,
     )
 
 
@@ -322,7 +326,7 @@ def _refuse_stills(reel: Reel, finished_only: bool) -> None:
         found, cure = "one frame", "ask for more"
     else:
         found = "one complete frame" if finished_only else "one finished frame"
-        cure = f"run `lossatlas resume {url}`"
+        cure = f"run `lossatlas resume {shlex.quote(url)}`"
     raise FilmError(
         f"{url} has {found} of those asked for: wanted at least two for a film; {cure}, or draw it "
         f"with `lossatlas export poster --frame {frame}`"

@@ -23,7 +23,7 @@ from renders.spread import over_threads
 from renders.whole import sweep, whole_file
 
 MANIFEST = "frames.json"
-PICTURES = 2
+PICTURES = 4
 """Rises whenever the same settings give other pixels."""
 _SECONDS_BETWEEN_NOTES = 1.0
 _DPI = 96.0
@@ -62,6 +62,7 @@ class FramesFacts:
     seconds: float
     tone: dict[str, Any]
     preview: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -168,6 +169,7 @@ def export_frames(
         time.monotonic() - start,
         reel.tone.to_dict(),
         reel.scene.facts.preview,
+        reel.remarks,
     )
 
 
@@ -220,6 +222,8 @@ def _opened(path: Path, reel: Reel) -> _Manifest:
         "inks": [scene.inks.pen.tolist(), scene.inks.casing.tolist()],
         "sides": dict(scene.sides),
     }
+    shown = [a.shown for a in reel.store.anchors()]
+    made_of["words"] = [shown, scene.facts.measures.get(scene.quantity), scene.facts.own_losses]
     if scene.facts.refinement:
         # A preview goes on, and so may what was finished: to a tighter tolerance.
         made_of["refinement"] = scene.facts.refinement

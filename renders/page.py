@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from pipeline.caption import proper
+from renders import caveats
 from renders.axes import axis_sprites, frame_sprites
 from renders.colour import rgb
-from renders.fill import INF, NAN, UNFINISHED, cell_kinds
 from renders.layout import Layout
-from renders.legend import Ramp, ramp, swatch_sprites, tick_sprites
+from renders.legend import Ramp, ramp, swatch_sprites, swatches_width, tick_sprites
+from renders.map.holes import INF, NAN, UNFINISHED, cell_kinds
+from renders.map.tone import Tone
 from renders.projection import Projection
+from renders.source.provenance import Provenance
+from renders.source.surface import TITLES, Surface
 from renders.sprite import Sprite, Sprites
-from renders.surface import TITLES, UNITS, Provenance, Surface, proper
 from renders.text import Type, text_sprite, text_width
 from renders.theme import Theme
 from renders.ticks import short
-from renders.tone import Tone
 
 
 @dataclass(frozen=True)
@@ -75,28 +78,52 @@ def title_sprites(facts: Provenance, style: Style, page: Layout, surface: Surfac
     room = (page.legend.x if gallery else page.map.right) - x - 24 * u
     title = fitted_type(title_of(facts, style), Type((46 if gallery else 30) * u, "Light"), room)
     sprites = [text_sprite(title_of(facts, style), title, ink, x - 0.04 * title.size, page.title_y)]
+    heading, left = heading_sprites(facts, style, page, surface)
+    if not gallery:
+        # The legend's heading stands beside the subtitle.
+        room = min(room, left - x - 24 * u)
     below = subtitle_of(facts, style, surface)
-    kind = fitted_type(below, Type(15 * u, "Regular"), room)
-    sprites.append(text_sprite(below, kind, muted, x, page.subtitle_y))
+    for k, line in enumerate(two_lines(below, Type(15 * u), room)):
+        kind = fitted_type(line, Type(15 * u), room)
+        sprites.append(text_sprite(line, kind, muted, x, page.subtitle_y + 19 * k * u))
+    return sprites + heading
+
+
+def heading_sprites(
+    facts: Provenance, style: Style, page: Layout, surface: Surface
+) -> tuple[list[Sprite], float]:
+    """The legend's heading and unit, and where their left end is, in pixels."""
+    u, ink, muted = page.unit, rgb(style.theme.ink), rgb(style.theme.muted)
     what = TITLES.get(surface.quantity, surface.quantity)
-    heading = (what if len(surface.values) == 1 else f"{surface.split} {what}").upper()
-    unit = UNITS.get(surface.quantity, "")
-    small = Type(10 * u, "Semibold", 0.08)
-    if gallery:
-        base = page.legend.y - 11 * u
-        sprites.append(text_sprite(heading, small, ink, page.legend.x, base))
-        named = Type(10.5 * u, "It")
-        if len(surface.values) == 1:
-            at = page.legend.x + text_width(heading, small) + 9 * u
-            sprites.append(text_sprite(unit, named, muted, at, base))
-        else:
-            sprites.append(text_sprite(unit, named, muted, page.legend.right, base, "right"))
-    else:
-        base = page.legend.y - 10 * u
-        right = page.map.right + 98 * u
-        sprites.append(text_sprite(unit, Type(10.5 * u, "It"), muted, right, base, "right"))
-        sprites.append(text_sprite(heading, small, ink, right, base - 14 * u, "right"))
-    return sprites
+    line = len(surface.values) == 1
+    heading = (what if line else f"{surface.split} {what}").upper()
+    unit = facts.measures.get(surface.quantity, "")
+    small, named = Type(10 * u, "Semibold", 0.08), Type(10.5 * u, "It")
+    bar, gap = page.legend, 12 * u
+    if page.kind != "gallery":
+        right, room = page.map.right + 98 * u, 0.4 * page.map.width
+        small, named = fitted_type(heading, small, room), fitted_type(unit, named, room)
+        base = bar.y - 10 * u
+        return [
+            text_sprite(unit, named, muted, right, base, "right"),
+            text_sprite(heading, small, ink, right, base - 14 * u, "right"),
+        ], right - max(text_width(heading, small), text_width(unit, named))
+    base = bar.y - 11 * u
+    wide, beside = text_width(heading, small), text_width(unit, named)
+    if line:
+        at = bar.x + wide + 9 * u
+        return [
+            text_sprite(heading, small, ink, bar.x, base),
+            text_sprite(unit, named, muted, at, base),
+        ], bar.x
+    above = 0.0
+    if unit and wide + beside + gap > bar.width:
+        above = 15 * u
+    small, named = fitted_type(heading, small, bar.width), fitted_type(unit, named, bar.width)
+    return [
+        text_sprite(heading, small, ink, bar.x, base - above),
+        text_sprite(unit, named, muted, bar.right, base, "right"),
+    ], bar.x
 
 
 def small_print_sprites(
@@ -105,15 +132,20 @@ def small_print_sprites(
     """Provenance at the foot of the page, and swatches for what is on the map but no value."""
     u, theme = page.unit, style.theme
     kind = Type(9.8 * u, "Regular")
-    lines, foot = small_print(surface, tone, facts, equal)
+    phrases, foot = small_print(surface, tone, facts, equal)
     muted = rgb(theme.muted)
-    sprites: list[Sprite] = []
-    for k, words in enumerate(_wrapped(lines, kind, page.map.width - 150 * u)):
-        sprites.append(text_sprite(words, kind, muted, page.margin, page.small_y + 15 * k * u))
-    sprites.append(text_sprite(foot, kind, muted, page.map.right, page.small_y, "right"))
     entries = _swatches(surface, tone, theme)
+    below = page.kind == "gallery"  # the swatches stand beneath the legend, else beside the print
+    taken = [text_width(foot, kind), 0.0 if below else swatches_width(entries, kind.size)]
+    room = page.map.width - max(150 * u, max(taken) + 24 * u)
+    rows = max(1, 1 + int((page.height - page.small_y - 12 * u) / (15 * u)))
+    sprites: list[Sprite] = []
+    fine, lines = _fitted_lines(phrases, kind, room, rows)
+    for k, words in enumerate(lines):
+        sprites.append(text_sprite(words, fine, muted, page.margin, page.small_y + 15 * k * u))
+    sprites.append(text_sprite(foot, kind, muted, page.map.right, page.small_y, "right"))
     if entries:
-        base = page.legend.bottom + 45 * u if page.kind == "gallery" else page.small_y + 15 * u
+        base = page.legend.bottom + 45 * u if below else page.small_y + 15 * u
         sprites += swatch_sprites(entries, page.map.right, base, theme, 9.8 * u)
     return sprites
 
@@ -128,9 +160,13 @@ def small_print(
         facts.network,
         facts.data,
         facts.normalisation,
+        facts.buffers,
+        facts.own_losses,
         f"grid {facts.grid}",
+        caveats.coarse(*surface.values.shape),
         f"{'scale' if len(surface.values) == 1 else 'colours'} {how}, "
         f"{short(tone.low)} to {short(tone.high)}",
+        caveats.clipped(tone),
         {
             "euclidean": "axes: distance in weight space",
             "filter-normalised": "axes: filter-normalised, dimensionless",
@@ -164,9 +200,9 @@ def subtitle_of(facts: Provenance, style: Style, surface: Surface) -> str:
     if style.subtitle is not None:
         return style.subtitle
     where = {
-        "curve": "in the plane of a curve between two minima",
+        "curve": "in the plane of a curve between two sets of weights",
         "points": "in the plane through three sets of weights",
-        "random": "around one minimum, along two random directions",
+        "random": "around one set of weights, along two random directions",
         "interpolation": "on the line between two sets of weights",
     }.get(facts.plane, "over a plane of its weight space")
     what = TITLES.get(surface.quantity, surface.quantity)
@@ -179,6 +215,27 @@ def fitted_type(text: str, kind: Type, room: float) -> Type:
     """`kind`, made smaller where `text` would be wider than `room` pixels."""
     wide = text_width(text, kind)
     return kind if wide <= room else replace(kind, size=kind.size * room / wide)
+
+
+def two_lines(text: str, kind: Type, room: float) -> list[str]:
+    """`text` on one line, or on two of about one length where it is far too wide for one."""
+    if text_width(text, kind) <= 1.12 * room:
+        return [text]
+    words = text.split(" ")
+    cuts = [(" ".join(words[:k]), " ".join(words[k:])) for k in range(1, len(words))]
+    if not cuts:
+        return [text]
+    return list(min(cuts, key=lambda cut: max(text_width(line, kind) for line in cut)))
+
+
+def _fitted_lines(phrases: list[str], kind: Type, room: float, rows: int) -> tuple[Type, list[str]]:
+    """Lines that fit into `room` pixels, and `kind` as small as it has to be for `rows` of them."""
+    least = 0.4 * kind.size
+    while True:
+        lines = _wrapped(phrases, kind, room)
+        if len(lines) <= rows or kind.size <= least:
+            return kind, lines
+        kind = replace(kind, size=0.95 * kind.size)
 
 
 def _wrapped(phrases: list[str], kind: Type, room: float) -> list[str]:
@@ -195,9 +252,14 @@ def _wrapped(phrases: list[str], kind: Type, room: float) -> list[str]:
 def _filled(phrases: list[str], kind: Type, room: float) -> list[str]:
     lines: list[str] = []
     for phrase in phrases:
-        longer = f"{lines[-1]}  ·  {phrase}" if lines else phrase
-        if lines and text_width(longer, kind) <= room:
-            lines[-1] = longer
-        else:
-            lines.append(phrase)
+        between = "  ·  "
+        # A phrase that is wider than a line is broken between its words.
+        wide = text_width(phrase, kind) > room
+        for part in phrase.split(" ") if wide else [phrase]:
+            longer = f"{lines[-1]}{between}{part}" if lines else part
+            if lines and text_width(longer, kind) <= room:
+                lines[-1] = longer
+            else:
+                lines.append(part)
+            between = " "
     return lines

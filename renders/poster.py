@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import LossatlasError
 from pipeline.scale import CLIP
 from renders.box import Box
+from renders.caveats import remarks
 from renders.colour import hex_colour, palette_colours, rgb
 from renders.layout import PROFILE_ASPECT, layout_for, map_aspect
+from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style, page_layers, small_print, title_of
 from renders.paper import sheet_named
+from renders.source.provenance import Provenance, provenance
+from renders.source.surface import Surface, finished_values, opened, read_surface, sample_stride
 from renders.sprite import Sprite, Sprites
-from renders.surface import (
-    Provenance,
-    Surface,
-    finished_values,
-    opened,
-    provenance,
-    read_surface,
-    sample_stride,
-)
 from renders.theme import theme_named
-from renders.tone import How, Tone, fit_tone
 from renders.whole import checked_place
 
 if TYPE_CHECKING:
@@ -47,18 +41,19 @@ class PosterFacts:
     """What was made: the file, its size, and the tone that others can reuse.
 
     `share` is what is computed of the frame; `preview` says that some of that is predicted, and
-    will change while the store's refinement goes on.
+    will change while the store's refinement goes on. `remarks` are what its maker should hear.
     """
 
     path: str
     width: int
     height: int
     dpi: float
-    bytes_: int
+    bytes: int
     share: float
     seconds: float
     tone: dict[str, Any]
     preview: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 def export_poster(
@@ -103,8 +98,8 @@ def export_poster(
         dpi: dots per inch, written into the file.
         relief: in the round, seen by its camera; None draws a map.
         quantity, split, frame: what is shown; split None is the one that calibrates batch norm.
-        tone: log for a loss and linear for an error unless said otherwise.
-        clip, limits, palette: see `renders.tone.fit_tone`; fitted over all frames.
+        tone: None is linear for an error, and else as `renders.map.tone.fit_tone` chooses.
+        clip, limits, palette: see `renders.map.tone.fit_tone`; fitted over all frames.
         theme: light or dark.
         layout: gallery, paper or bare.
         contours, light, curve, anchors, scale_bar: leave a layer out.
@@ -154,7 +149,7 @@ def export_poster(
     fitted = fit_tone(
         # A profile shows every split at once, a map only one.
         finished_values(store, quantity, store.splits if line else (surface.split,)),
-        how=tone or ("linear" if quantity == "error" else "log"),
+        how=tone or ("linear" if quantity == "error" else None),
         clip=clip,
         limits=limits,
         palette=palette or style.theme.palette,
@@ -163,10 +158,14 @@ def export_poster(
         stride=sample_stride(store),
     )
     facts = provenance(store, frame)
+    absent = {*surface.absent}
+    if absent:
+        facts = replace(facts, share=float(surface.finished.mean()))
     if line:
         from renders.profile import profile_picture
 
         lines = [read_surface(store, quantity, name, frame) for name in store.splits]
+        absent.update(tile for each in lines for tile in each.absent)
         picture = profile_picture(lines, fitted, facts, style, wide, high)
     elif relief is not None:
         from renders.relief import relief_picture
@@ -188,6 +187,7 @@ def export_poster(
         seconds,
         fitted.to_dict(),
         facts.preview,
+        remarks(store_url, [fitted], absent),
     )
 
 
@@ -204,16 +204,17 @@ def poster_picture(
     The height follows from the plane, unless the paper decides it.
     """
     # Numba takes a second to import: after everything that may still be refused.
-    from renders.contour import Contours, round_levels
     from renders.figures import contour_figures
     from renders.inks import ground_at, inks_on
-    from renders.light import Light
+    from renders.map.canvas import Map
+    from renders.map.contour import Contours, round_levels
+    from renders.map.field import field_of
+    from renders.map.holes import Hatch
+    from renders.map.light import Light
     from renders.overlay import anchor_sprites, curve_strokes
     from renders.picture import Picture
     from renders.projection import Projection
-    from renders.resample import field_of
     from renders.scalebar import scale_bar_sprites
-    from renders.shade import Hatch, Map
 
     aspect, equal = map_aspect(surface.extent)
     page = layout_for(style.layout, width, aspect, height)

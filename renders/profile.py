@@ -7,20 +7,21 @@ import numpy as np
 from renders.axes import axis_sprites, frame_sprites
 from renders.box import Box
 from renders.colour import FloatArray, rgb
-from renders.fill import FINITE, cell_kinds, fill
 from renders.layout import PROFILE_ASPECT, layout_for
-from renders.overlay import anchor_name, disc
+from renders.map.field import on_grid, spline_of
+from renders.map.holes import FINITE, cell_kinds, fill
+from renders.map.line import Stroke
+from renders.map.tone import Tone
+from renders.overlay import anchor_lettering, disc
 from renders.page import Style, small_print_sprites, title_sprites
 from renders.picture import Layer, Picture
 from renders.projection import Projection
-from renders.spline import coefficients, evaluate
+from renders.source.provenance import Provenance
+from renders.source.surface import Surface
 from renders.sprite import Sprite, Sprites, rectangle
-from renders.stroke import Stroke
-from renders.surface import Provenance, Surface
-from renders.text import Type, cap_height, text_sprite
+from renders.text import Type, cap_height, text_sprite, text_width
 from renders.theme import Theme
 from renders.ticks import label, spread_ticks
-from renders.tone import Tone
 
 HEADROOM = 0.06
 """Room above and below the lines, as a share of the plot's height."""
@@ -54,8 +55,8 @@ def profile_picture(
         layers.append(Sprites(tuple(_stations(lines[0], plot, theme, u))))
     for surface, colour in reversed(list(zip(lines, colours, strict=True))):
         points = _line(surface, tone, plot)
-        layers.append(Stroke(points, 4.0 * u, rgb(theme.paper), 0.7, at))
-        layers.append(Stroke(points, 2.6 * u, colour, 1.0, at))
+        layers.append(Stroke(points, 5.2 * u, rgb(theme.paper), 0.7, at))
+        layers.append(Stroke(points, 2.6 * u, colour, 1.0, at, finer=2))
     if page.kind != "bare":
         furniture = [
             *frame_sprites(at, theme, max(1, round(0.6 * u))),
@@ -73,9 +74,9 @@ def _line(surface: Surface, tone: Tone, plot: Projection) -> FloatArray:
     kinds = cell_kinds(surface.values, surface.finished)[0]
     s = tone.to_space(np.where(kinds == FINITE, surface.values[0], np.float32(1)))
     known = kinds == FINITE
-    coef = coefficients(fill(s[None], known[None]))
+    spline = spline_of(fill(s[None], known[None]))
     u = np.linspace(0, len(s) - 1, plot.at.width + 1)
-    value, _, _ = evaluate(coef, u, np.zeros_like(u))
+    value = on_grid(spline, [0.0], u)[0]
     x0, x1 = surface.extent[:2]
     x, y = plot.pixels(x0 + (x1 - x0) * u / max(len(s) - 1, 1), value)
     hole = ~known[np.rint(u).astype(np.int64)]
@@ -111,7 +112,6 @@ def _grid(tone: Tone, plot: Projection, theme: Theme, u: float, lettered: bool) 
 def _stations(surface: Surface, plot: Projection, theme: Theme, u: float) -> list[Sprite]:
     """A fine upright line and a name for every anchor on the line."""
     sprites = []
-    kind = Type(15 * u, "SemiboldIt")
     x0, x1 = surface.extent[:2]
     for anchor in surface.anchors:
         if not x0 <= anchor.x <= x1:
@@ -119,8 +119,8 @@ def _stations(surface: Surface, plot: Projection, theme: Theme, u: float) -> lis
         x = float(plot.pixels(anchor.x, 0.0)[0])
         line = Box(round(x - 0.5 * u), plot.at.y, max(1, round(u)), plot.at.height)
         sprites.append(rectangle(line, rgb(theme.muted), 0.6))
-        name = anchor_name(anchor.name)
-        right = x + 40 * u > plot.at.right
+        name, kind = anchor_lettering(anchor, 15 * u)
+        right = x + text_width(name, kind) + 14 * u > plot.at.right
         side = -7 * u if right else 7 * u
         base = plot.at.y + 20 * u
         ink = rgb(theme.ink)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -10,21 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import LossatlasError
+from pipeline.grid import Tile
 from pipeline.scale import CLIP
+from renders.caveats import remarks
 from renders.colour import palette_colours
+from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style
-from renders.stage import stage_for
-from renders.surface import (
+from renders.source.provenance import provenance
+from renders.source.surface import (
     Surface,
     finished_values,
     lasting_share,
     opened,
-    provenance,
     read_surface,
     sample_stride,
+    without,
 )
+from renders.stage import stage_for
 from renders.theme import theme_named
-from renders.tone import How, Tone, fit_tone
 
 if TYPE_CHECKING:
     from pipeline.store import Store
@@ -42,8 +46,8 @@ class Look(TypedDict, total=False):
         quantity, split: loss or error or loss_stderr; split None is the one that calibrates
             batch norm.
         theme: dark, as films are by default, or light.
-        palette, tone, clip, limits: see `renders.tone.fit_tone`; the tone is log for a loss and
-            linear for an error by default, and fitted once over all frames of the store.
+        palette, tone, clip, limits: see `renders.map.tone.fit_tone`; an error's tone is linear by
+            default. The tone is fitted once over all frames of the store.
         contours, light, curve, anchors: False leaves a layer out.
         title, subtitle: None writes them from the store; an empty string leaves them out.
     """
@@ -76,6 +80,7 @@ class Reel:
         tone: fitted over the whole store, whatever is shown of it.
         scene: what all pictures have in common.
         fingerprint: of the render, with the date where a store has none.
+        remarks: what the film's maker should hear.
     """
 
     store: Store
@@ -86,6 +91,7 @@ class Reel:
     tone: Tone
     scene: Scene
     fingerprint: str
+    remarks: tuple[str, ...] = ()
 
     def surface(self, frame: int) -> Surface:
         """One frame, whether anything of it is finished or not.
@@ -162,24 +168,17 @@ def open_reel(
     if not finished:
         raise ReelError(
             f"{store_url} has no finished tile in any frame: wanted at least one frame to show; "
-            f"run `lossatlas resume {store_url}` first"
-        )
-    shares = {frame: lasting_share(store, frame, mask) for frame, mask in finished.items()}
-    frames = tuple(f for f in range(span[0], span[1] + 1) if shares.get(f, 0.0) >= least)
-    if not frames:
-        what = "finished frame" if least >= 1 else "frame with anything finished"
-        raise ReelError(
-            f"{store_url} has no {what} from {span[0]} to {span[1]}: wanted at least one to show; "
-            f"run `lossatlas resume {store_url}` first"
+            f"run `lossatlas resume {shlex.quote(store_url)}` first"
         )
     some = sorted(finished)
     samples = [
         read_surface(store, quantity, look.get("split"), frame, finished[frame])
         for frame in sorted({some[0], some[len(some) // 2], some[-1]})
     ]
+    absent: set[Tile] = set()
     tone = fit_tone(
-        finished_values(store, quantity, (samples[0].split,)),
-        how=look.get("tone") or ("linear" if quantity == "error" else "log"),
+        finished_values(store, quantity, (samples[0].split,), absent),
+        how=look.get("tone") or ("linear" if quantity == "error" else None),
         clip=look.get("clip", CLIP),
         limits=look.get("limits", (None, None)),
         palette=palette,
@@ -187,6 +186,17 @@ def open_reel(
         inf=style.theme.inf,
         stride=sample_stride(store),
     )
+    for frame in {tile.frame for tile in absent}:
+        gone = [tile for tile in absent if tile.frame == frame]
+        finished[frame] = without(store, finished[frame], gone)
+    shares = {frame: lasting_share(store, frame, mask) for frame, mask in finished.items()}
+    frames = tuple(f for f in range(span[0], span[1] + 1) if shares.get(f, 0.0) >= least)
+    if not frames:
+        what = "finished frame" if least >= 1 else "frame with anything finished"
+        raise ReelError(
+            f"{store_url} has no {what} from {span[0]} to {span[1]}: wanted at least one to show; "
+            f"run `lossatlas resume {shlex.quote(store_url)}` first"
+        )
     scene = scene_for(
         size,
         samples,
@@ -201,7 +211,9 @@ def open_reel(
         flat,
     )
     asked = span[1] - span[0] + 1
-    return Reel(store, finished, shares, frames, asked, tone, scene, _fingerprint(store.attrs))
+    told = remarks(store_url, [tone], {tile for tile in absent if tile.frame in frames})
+    named = _fingerprint(store.attrs)
+    return Reel(store, finished, shares, frames, asked, tone, scene, named, told)
 
 
 def _span(store: Store, first: int | None, last: int | None) -> tuple[int, int]:

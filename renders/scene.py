@@ -16,26 +16,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.plane import Anchor
+from renders import caveats
 from renders.axes import axis_sprites, frame_sprites
 from renders.box import Box
 from renders.colour import FloatArray, hex_colour, rgb
-from renders.fill import INF, NAN, UNFINISHED, cell_kinds
 from renders.inks import Inks, ground_at, inks_on
 from renders.legend import ramp, swatch_sprites, tick_sprites
+from renders.map.holes import INF, NAN, UNFINISHED, cell_kinds
+from renders.map.line import Stroke, dashed
+from renders.map.tone import Tone
 from renders.moment import Moment, decimals_for, figure, readings
-from renders.overlay import anchor_name, curve_strokes, disc, ring
-from renders.page import Style, fitted_type, subtitle_of, title_of
+from renders.overlay import anchor_lettering, curve_strokes, disc, ring
+from renders.page import Style, fitted_type, subtitle_of, title_of, two_lines
 from renders.projection import Projection, nearest_values
+from renders.source.provenance import Provenance
+from renders.source.surface import TITLES, Surface, labelled
 from renders.sprite import Sprite, Sprites, rectangle
 from renders.stage import Stage, stage_for
-from renders.stroke import Stroke, dashed
-from renders.surface import TITLES, UNITS, Provenance, Surface
 from renders.text import Type, cap_height, halo, text_sprite, text_width
-from renders.tone import Tone
 
 if TYPE_CHECKING:
+    from renders.map.canvas import Map
     from renders.picture import Layer, Picture
-    from renders.shade import Map
 
 _HEADING = Type(16.5, "Semibold", 0.07)
 _FIGURE = Type(33, "Light")
@@ -189,7 +192,7 @@ def scene_for(
             Projection(stage.map, s.extent).pixels(s.anchors[index].x, s.anchors[index].y)
             for s in samples
         ]
-        sides[anchor.name] = _side(anchor.name, np.array(places), stage)
+        sides[anchor.name] = _side(anchor, np.array(places), stage)
     return Scene(
         stage,
         tone,
@@ -235,10 +238,11 @@ def scene_picture(scene: Scene, moment: Moment, model: Sequence[Layer] = ()) -> 
 
 
 def _landscape(scene: Scene, surface: Surface) -> Map:
-    from renders.contour import Contours, round_levels
-    from renders.light import Light
-    from renders.resample import field_of
-    from renders.shade import Hatch, Map
+    from renders.map.canvas import Map
+    from renders.map.contour import Contours, round_levels
+    from renders.map.field import field_of
+    from renders.map.holes import Hatch
+    from renders.map.light import Light
 
     stage, tone, theme, u = scene.stage, scene.tone, scene.style.theme, scene.stage.unit
     lines = None
@@ -277,8 +281,7 @@ def _anchors(scene: Scene, surface: Surface, projection: Projection) -> list[Spr
         rings += ring(px, py, radius, inks)
         if size < 7:
             continue
-        kind = Type(size, "SemiboldIt" if anchor.name.startswith("w") else "Semibold")
-        text = anchor_name(anchor.name)
+        text, kind = anchor_lettering(anchor, size)
         dx, dy = scene.sides[anchor.name]
         cx = px + dx * (1.5 * radius + 0.3 * size + text_width(text, kind) / 2)
         base = py + cap_height(kind) / 2 + dy * (1.5 * radius + 0.35 * size + cap_height(kind) / 2)
@@ -313,42 +316,26 @@ def _words(scene: Scene) -> list[Sprite]:
     x, title_y = s.title
     title = title_of(scene.facts, scene.style)
     kind = fitted_type(title, Type(43 * u, "Light"), s.words_px)
-    shown = Surface(np.zeros((2, 2), np.float32), np.ones((2, 2), bool), (0, 1, 0, 1))
-    below = subtitle_of(scene.facts, scene.style, _named(shown, scene))
-    sprites = [text_sprite(title, kind, ink, x - 0.04 * kind.size, title_y)]
-    lines = _two_lines(below, Type(19.5 * u), s.words_px)
+    plain = labelled(np.zeros((2, 2), np.float32), (0, 1, 0, 1), scene.quantity, scene.split)
+    shown = Surface(plain, np.ones((2, 2), bool), (0, 1, 0, 1))
+    below = subtitle_of(scene.facts, scene.style, shown)
+    if scene.facts.own_losses and scene.style.subtitle is None:
+        below += f" · {scene.facts.own_losses}"
+    lines = two_lines(below, Type(19.5 * u), s.words_px)
+    # Above the map a second line would stand on it.
+    lift = 22 * u if s.kind == "stacked" and len(lines) > 1 else 0.0
+    sprites = [text_sprite(title, kind, ink, x - 0.04 * kind.size, title_y - lift)]
     for k, line in enumerate(lines):
         kind = fitted_type(line, Type(19.5 * u), s.words_px)
-        sprites.append(text_sprite(line, kind, muted, x, s.subtitle_y + 25 * u * k))
+        sprites.append(text_sprite(line, kind, muted, x, s.subtitle_y - lift + 25 * u * k))
     heading = f"{scene.split} {TITLES.get(scene.quantity, scene.quantity)}".upper()
     base = s.legend.y - 13 * u
     kind = fitted_type(heading, _scaled(_HEADING, u), s.legend.width)
     sprites.append(text_sprite(heading, kind, ink, s.legend.x, base))
-    unit, italic = UNITS.get(scene.quantity, ""), Type(17 * u, "It")
+    unit, italic = scene.facts.measures.get(scene.quantity, ""), Type(17 * u, "It")
     if text_width(heading, kind) + text_width(unit, italic) + 12 * u <= s.legend.width:
         sprites.append(text_sprite(unit, italic, muted, s.legend.right, base, "right"))
     return sprites
-
-
-def _named(surface: Surface, scene: Scene) -> Surface:
-    return Surface(
-        surface.values,
-        surface.finished,
-        surface.extent,
-        quantity=scene.quantity,
-        split=scene.split,
-    )
-
-
-def _two_lines(text: str, kind: Type, room: float) -> list[str]:
-    """`text` on one line, or on two of about one length where it is far too wide for one."""
-    if text_width(text, kind) <= 1.12 * room:
-        return [text]
-    words = text.split(" ")
-    cuts = [(" ".join(words[:k]), " ".join(words[k:])) for k in range(1, len(words))]
-    if not cuts:
-        return [text]
-    return list(min(cuts, key=lambda cut: max(text_width(line, kind) for line in cut)))
 
 
 def _scaled(kind: Type, unit: float) -> Type:
@@ -392,8 +379,11 @@ def _caption(scene: Scene, moment: Moment) -> list[Sprite]:
         for text, (x, y) in zip(texts, s.readings, strict=True)
     ]
     note = _note(scene, moment)
-    if note:
-        sprites.append(text_sprite(note, Type(17 * u, "It"), muted, *s.note))
+    (x, y), italic = s.note, Type(17 * u, "It")
+    room = max(s.map.right, s.legend.right) - x
+    for k, line in enumerate(two_lines(note, italic, room) if note else ()):
+        kind = fitted_type(line, italic, room)
+        sprites.append(text_sprite(line, kind, muted, x, y + 22 * u * k))
     entries = _swatches(moment.surface, scene)
     if entries:
         sprites += swatch_sprites(entries, s.map.right, s.map.y - 14 * u, theme, 17 * u)
@@ -423,7 +413,8 @@ def _note(scene: Scene, moment: Moment) -> str:
         notes.append(f"{math.floor(100 * share)} % of the points {shown}")
     if scene.facts.preview:
         notes.append("preview, not audited yet")
-    return ", ".join(notes)
+    notes += [caveats.coarse(*moment.surface.values.shape), caveats.clipped(scene.tone)]
+    return ", ".join(note for note in notes if note)
 
 
 def _swatches(surface: Surface, scene: Scene) -> list[tuple[str, str]]:
@@ -479,10 +470,10 @@ def _on_curve(surface: Surface) -> FloatArray:
     return np.empty((0, 2)) if surface.curve is None else surface.curve[:, :2]
 
 
-def _side(name: str, places: FloatArray, stage: Stage) -> tuple[int, int]:
+def _side(anchor: Anchor, places: FloatArray, stage: Stage) -> tuple[int, int]:
     """Where an anchor's name stands in all frames: its own side, or another that has room."""
-    own = {"start": (-1, 0), "w0": (-1, 0), "bend": (0, -1)}.get(name, (1, 0))
-    wide = text_width(name, Type(27 * stage.unit, "Semibold")) + 40 * stage.unit
+    own = {"start": (-1, 0), "w0": (-1, 0), "bend": (0, -1)}.get(anchor.name, (1, 0))
+    wide = text_width(*anchor_lettering(anchor, 27 * stage.unit)) + 40 * stage.unit
     (x0, y0), (x1, y1) = places.min(axis=0), places.max(axis=0)
     for dx, dy in (own, (1, 0), (-1, 0), (0, 1)):
         left, right = x0 + min(dx * wide, -abs(dy) * wide / 2), x1 + max(dx, abs(dy) / 2) * wide

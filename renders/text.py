@@ -1,9 +1,11 @@
-"""Type: Source Sans Pro as masks of ink, measured in pixels."""
+"""Type: Source Sans Pro as masks of ink, measured in pixels; other fonts for what it lacks."""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
+import unicodedata
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,8 +13,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, LossatlasWarning
 from renders.colour import FloatArray
+from renders.fallback import font_with, has_glyph, is_mark
 from renders.sprite import Alpha, Sprite
 
 Weight = Literal["ExtraLight", "Light", "Regular", "Semibold", "It", "SemiboldIt"]
@@ -20,8 +23,15 @@ AlignX = Literal["left", "centre", "right"]
 _DISTRIBUTION = "font-source-sans-pro"
 
 
+_TOLD: set[str] = set()
+
+
 class TextError(LossatlasError):
     """The typeface is not installed."""
+
+
+class TextWarning(LossatlasWarning):
+    """A text cannot be drawn as it is written."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +68,92 @@ def font_file(weight: Weight) -> Path:
     )
 
 
-@functools.cache
-def _font(weight: Weight, size: float) -> ImageFont.FreeTypeFont:
+@functools.lru_cache(512)
+def _font(path: Path, size: float) -> ImageFont.FreeTypeFont:
     # Raqm applies the typeface's own kerning; without it the basic layout still reads well.
-    raqm = features.check("raqm")
-    engine = ImageFont.Layout.RAQM if raqm else ImageFont.Layout.BASIC
-    return ImageFont.truetype(str(font_file(weight)), size, layout_engine=engine)
+    engine = ImageFont.Layout.RAQM if _shapes() else ImageFont.Layout.BASIC
+    return ImageFont.truetype(str(path), size, layout_engine=engine)
+
+
+@functools.cache
+def _shapes() -> bool:
+    return bool(features.check("raqm"))
+
+
+@functools.lru_cache(4096)
+def _runs(text: str, weight: Weight) -> tuple[tuple[Path, str], ...]:
+    """`text` in parts of one font each: the typeface's, or another's for what it lacks.
+
+    What no font here has becomes a question mark, and a warning says so.
+    """
+    own = font_file(weight)
+    if text.isascii() and text.isprintable():
+        return ((own, text),)
+    runs: list[tuple[Path, str]] = []
+    missing = []
+    for found in unicodedata.normalize("NFC", text):
+        last, before = runs[-1] if runs else (own, "")
+        character = " " if found.isspace() else found
+        font = last if character == " " or is_mark(character) else _font_for(character, last, own)
+        if font is None:
+            missing.append(character)
+            font, character = own, "?"
+        elif is_mark(character) and not has_glyph(font, character):
+            missing += [character] if unicodedata.combining(character) else []
+            continue
+        if font == last:
+            runs[-1:] = [(font, before + character)]
+            continue
+        # Space between two fonts is the typeface's, whichever way the other one runs.
+        kept = before.rstrip() if font == own else before
+        runs[-1:] = [(last, kept), (font, before[len(kept) :] + character)]
+    _tell(missing, text)
+    return tuple((font, part) for font, part in runs if part)
+
+
+def _font_for(character: str, last: Path, own: Path) -> Path | None:
+    """The typeface where it has the character, else the font of the one before, else any."""
+    if has_glyph(own, character):
+        return own
+    return last if has_glyph(last, character) else font_with(character)
+
+
+def _tell(missing: list[str], text: str) -> None:
+    """Warn of characters that cannot be drawn, of each once."""
+    new = [character for character in dict.fromkeys(missing) if character not in _TOLD]
+    if new:
+        _TOLD.update(new)
+        named = (c if c.isprintable() else f"U+{ord(c):04X}" for c in new)
+        warnings.warn(
+            f"no font on this machine has {' '.join(named)}: drawn as ?. Install one that "
+            "has, such as a Noto font of that script",
+            TextWarning,
+            stacklevel=2,
+        )
+    from_right = any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
+    if from_right and not _shapes() and "raqm" not in _TOLD:
+        _TOLD.add("raqm")
+        warnings.warn(
+            f"{text} is written from right to left, and Pillow has no Raqm here to do so: its "
+            "letters stand apart and in the wrong order. Install FriBiDi",
+            TextWarning,
+            stacklevel=2,
+        )
 
 
 def text_width(text: str, kind: Type) -> float:
     """Advance width in pixels."""
-    font = _font(kind.weight, kind.size)
-    if kind.tracking:
-        return sum(font.getlength(c) for c in text) + kind.tracking * kind.size * (len(text) - 1)
-    return font.getlength(text)
+    width = 0.0
+    for path, part in _runs(text, kind.weight):
+        font = _font(path, kind.size)
+        width += sum(font.getlength(piece) for piece in _pieces(path, part, kind))
+    return width + (kind.tracking * kind.size * (len(text) - 1) if kind.tracking else 0.0)
+
+
+def _pieces(path: Path, part: str, kind: Type) -> list[str]:
+    """What is set at once: all of a part, or each letter where letters are spaced."""
+    # Letters of other scripts may be joined: they are never set apart.
+    return list(part) if kind.tracking and path == font_file(kind.weight) else [part]
 
 
 def cap_height(kind: Type) -> float:
@@ -84,19 +166,17 @@ def text_mask(text: str, kind: Type) -> tuple[Alpha, float]:
 
     The mask has a margin of half an em on every side.
     """
-    font = _font(kind.weight, kind.size)
     pad = int(np.ceil(kind.size / 2))
     baseline = pad + int(np.ceil(kind.size))
     width = int(np.ceil(text_width(text, kind))) + 2 * pad
     image = Image.new("L", (width, baseline + int(np.ceil(kind.size * 0.4)) + pad))
     pen = ImageDraw.Draw(image)
-    if not kind.tracking:
-        pen.text((pad, baseline), text, fill=255, font=font, anchor="ls")
-    else:
-        at = float(pad)
-        for letter in text:
-            pen.text((at, baseline), letter, fill=255, font=font, anchor="ls")
-            at += font.getlength(letter) + kind.tracking * kind.size
+    at: float = pad
+    for path, part in _runs(text, kind.weight):
+        font = _font(path, kind.size)
+        for piece in _pieces(path, part, kind):
+            pen.text((at, baseline), piece, fill=255, font=font, anchor="ls")
+            at += font.getlength(piece) + kind.tracking * kind.size
     return np.asarray(image), float(baseline)
 
 

@@ -19,24 +19,23 @@ import numpy as np
 from pipeline.errors import LossatlasError
 from pipeline.scale import CLIP
 from renders import openseadragon
+from renders.caveats import remarks
 from renders.colour import palette_colours
 from renders.layout import map_aspect
+from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style, small_print, subtitle_of, title_of
-from renders.surface import (
+from renders.source.provenance import Provenance, provenance
+from renders.source.surface import (
     TITLES,
-    UNITS,
-    Provenance,
     Surface,
     finished_values,
     opened,
-    provenance,
     read_surface,
     sample_stride,
 )
 from renders.text import Weight, font_file
 from renders.theme import theme_named
 from renders.ticks import label, spread_ticks
-from renders.tone import How, Tone, fit_tone
 from renders.whole import checked_place, whole_folder
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class WebMapFacts:
 
     `preview` says that predictions will change while the store's refinement goes on.
     `library` is local where OpenSeadragon was copied into the folder, cdn where the page loads it
-    from the network; `why_cdn` then says why.
+    from the network; `why_cdn` then says why. `remarks` are what its maker should hear.
     """
 
     path: str
@@ -71,12 +70,13 @@ class WebMapFacts:
     width: int
     height: int
     tiles: int
-    bytes_: int
+    bytes: int
     library: str
     why_cdn: str
     share: float
     seconds: float
     preview: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def export_map(
     tones = {
         quantity: fit_tone(
             finished_values(store, quantity, sorted({x.split for x in layers})),
-            how=tone or ("linear" if quantity == "error" else "log"),
+            how=tone or ("linear" if quantity == "error" else None),
             clip=clip,
             palette=palette or look_theme.palette,
             nan=look_theme.nan,
@@ -171,7 +171,8 @@ def export_map(
     seconds = time.monotonic() - start
     where = "cdn" if library is None else "local"
     made = str(out), len(layers), *first, tiles, size, where, why, share, seconds
-    return WebMapFacts(*made, facts.preview)
+    absent = {tile for surface in surfaces.values() for tile in surface.absent}
+    return WebMapFacts(*made, facts.preview, remarks(store_url, [*tones.values()], absent))
 
 
 def _write_layers(
@@ -257,7 +258,7 @@ def page_facts(
                 "size": list(sizes[layer.frame]),
                 "equal": map_aspect(surface.extent)[1],
                 "anchors": [
-                    {"name": a.name, "x": a.x, "y": a.y, "off": a.off_plane}
+                    {"name": a.shown, "x": a.x, "y": a.y, "off": a.off_plane}
                     for a in surface.anchors
                 ],
                 "curve": []
@@ -281,17 +282,17 @@ def page_facts(
             for x in surfaces
         ],
         "frames": frames,
-        "quantities": {q: _legend(q, tone) for q, tone in tones.items()},
+        "quantities": {q: _legend(q, tone, facts.measures.get(q, "")) for q, tone in tones.items()},
     }
 
 
-def _legend(quantity: str, tone: Tone) -> dict[str, Any]:
+def _legend(quantity: str, tone: Tone, unit: str) -> dict[str, Any]:
     ticks = spread_ticks(tone.low, tone.high, lambda v: float(tone.position(v)), 0.11)
     last = len(tone.palette) - 1
     stops = [tone.palette[round(k * last / 32)] for k in range(33)]
     return {
         "title": TITLES.get(quantity, quantity),
-        "unit": UNITS.get(quantity, ""),
+        "unit": unit,
         "how": {"log": "logarithmic", "equalised": "equalised", "linear": "linear"}[tone.how],
         "stops": stops,
         "tone": {

@@ -81,3 +81,11 @@ def listings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     folders = remote.folders
     monkeypatch.setattr(remote, "folders", lambda *asked: listed.append(asked) or folders(*asked))
     return listed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """This machine's notes of runs go to a folder of these tests, in processes they start too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield

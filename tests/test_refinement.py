@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from cluster import choices, drive
 from pipeline import spec as specs
+from pipeline.account import Account
 from pipeline.course import Course
 from pipeline.grid import Grid, Tile
 from pipeline.prepare import prepare
@@ -67,6 +68,28 @@ def hole(outputs, targets):
     x, y = outputs.unbind(1)
     inside = (x - 0.5) ** 2 + (y - 0.4) ** 2 < 0.03
     return torch.where(inside, torch.nan, smooth(outputs, targets))
+
+def negative(outputs, targets):
+    return smooth(outputs, targets) - 5
+
+def crossing(outputs, targets):
+    return smooth(outputs, targets) - 2
+
+def zeros(outputs, targets):
+    return torch.clamp(smooth(outputs, targets) - 2, min=0)
+
+def basin(outputs, targets):
+    x, y = outputs.unbind(1)
+    return 0.0005 + (x - 17 / 32) ** 2 + (y - 15 / 32) ** 2
+
+def tower(outputs, targets):
+    x, y = outputs.unbind(1)
+    return smooth(outputs, targets) * torch.exp(torch.clamp(9 * (x + y - 1.7), min=0))
+
+def well(outputs, targets):
+    x, y = outputs.unbind(1)
+    off = (x - 17 / 32) ** 2 + (y - 15 / 32) ** 2
+    return smooth(outputs, targets) - 4 * torch.exp(-2000 * off)
 
 def checkerboard(outputs, targets):
     cells = torch.round(outputs * 64).long()
@@ -157,6 +180,39 @@ def test_predictions_hold_what_the_certificate_says(tmp_path: Path, surface: str
     if surface == "hole":
         assert evaluated[np.isnan(truth)].all()
         assert np.isfinite(found[~evaluated]).all()
+
+
+@pytest.mark.parametrize(
+    "surface",
+    [
+        *("negative", "crossing", "well"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("zeros", "basin", "tower")),
+    ],
+)
+def test_a_log_scale_certifies_no_more_than_is_true(tmp_path: Path, surface: str) -> None:
+    """Losses that are negative, cross zero, or are zero; some below all that the lattice has, far
+    beyond the colours' clip, or negative where the lattice has none."""
+    how = {"tolerance": 0.01, "audit": 300, "beyond": 0.01, "scale": "log"}
+    store, found, truth = _both(tmp_path, surface, **how)
+    course, evaluated = Course.read(store), _level(store) >= 0
+    assert course is not None
+    assert course.certificates[-1].passed
+    (of_loss,) = course.ranges
+    has_log = surface in ("basin", "tower")
+    assert has_log == (truth.min() > 0)
+    assert has_log == (course.without_log == ())
+    off = np.abs(found - truth.astype("f8")) / (of_loss.high - of_loss.low)
+    if has_log:
+        off = np.abs(np.log(found / truth.astype("f8"))) / np.log(of_loss.high / of_loss.low)
+    worst = course.certificates[-1].quantiles["loss"]["train"]["1"]
+    predicted = ~evaluated
+    assert predicted.any() or surface == "well"  # too little is left of so small a grid
+    assert (off[predicted] > 0.01).sum() <= 0.01 * predicted.sum()
+    assert (off[predicted] > 1.01 * worst + 1e-6).sum() <= 0.01 * predicted.sum()
+    assert (surface == "well") == (course.passes[-1].logs == "left")
+    told = "linear, not log: values of 0 or less were found (loss of train)"
+    rows = dict(Account.of(course, 9, 3, True, "nats").rows())
+    assert rows.get("scale", "") == ("" if has_log else told)
 
 
 FRAMES = 17

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,9 +10,10 @@ import click
 
 from cluster.commands import options
 from cluster.commands.counter import Counter
-from cluster.commands.pages import LIMITS, PALETTE, SPLIT, palette_from, size_from
+from cluster.commands.pages import LIMITS, PALETTE, SPLIT, TONE, palette_from, size_from, tell
 from cluster.commands.places import place_of
 from cluster.commands.stopping import one_place, stoppable
+from cluster.terminal import say, show_json
 
 if TYPE_CHECKING:
     from renders.flight import Flight
@@ -33,7 +33,7 @@ def _of_a_reel(command: F) -> F:
         click.option(
             "--tone",
             type=click.Choice(["linear", "log", "equalised"]),
-            help="How values become colours; default: log for a loss, linear for an error.",
+            help=TONE,
         ),
         click.option(
             "--clip",
@@ -96,10 +96,11 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
         from renders.frames import export_frames
 
         facts = export_frames(place_of(run), folder, on_progress=count, **_how(how))
+    tell(facts.remarks)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
+        show_json(dataclasses.asdict(facts))
     elif not quiet:
-        click.echo(
+        say(
             f"{phrases.place(folder)}: {phrases.plural(facts.frames, 'frame')} of "
             f"{facts.width:,} × {facts.height:,} pixels, {facts.made:,} made and {facts.kept:,} "
             f"kept{_missing(facts.unfinished, facts.left_out, facts.preview)}, in "
@@ -191,20 +192,21 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         how["flight"] = _flight(how)
         count = Counter("film", "pictures", quiet)
         facts = export_film(place_of(run), out, on_progress=count, **_how(how))
+    tell(facts.remarks)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(facts), indent=2))
+        show_json(dataclasses.asdict(facts))
         return
     if quiet:
         return
     between = f" and {facts.interpolated:,} interpolated" if facts.interpolated else ""
-    click.echo(
+    say(
         f"{phrases.place(out)}: {facts.width:,} × {facts.height:,} pixels, "
         f"{facts.duration:.1f} s at {facts.fps:g} a second from {facts.computed:,} computed"
         f"{between} pictures{_missing(facts.unfinished, facts.left_out, facts.preview)}, "
-        f"{phrases.size(facts.bytes_)}, in {phrases.duration(facts.seconds)}"
+        f"{phrases.size(facts.bytes)}, in {phrases.duration(facts.seconds)}"
     )
     if how["flight"] is None and not facts.interpolated and facts.computed < 3 * facts.fps:
-        click.echo("few frames for a film: --interpolate 29 adds smooth ones in between")
+        say("few frames for a film: --interpolate 29 adds smooth ones in between")
 
 
 def _flight(how: dict[str, Any]) -> Flight | None:

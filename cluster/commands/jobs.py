@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,10 @@ import click
 
 from cluster.commands import options
 from cluster.commands.places import place_of
+from cluster.terminal import pass_on, say, show_json, warn
 
 if TYPE_CHECKING:
-    from cluster.jobs import Job, Jobs
+    from cluster.jobs import Job, Jobs, Note
 
 _DEFAULT = "http://127.0.0.1:8265"
 
@@ -35,7 +36,7 @@ def logs(run: str, address: str | None, follow: bool) -> int:
     jobs, job = _job_of(run, address)
     if follow:
         return follow_to_the_end(jobs, job.id)
-    click.echo(jobs.logs(job.id), nl=False)
+    pass_on(jobs.logs(job.id))
     return 0
 
 
@@ -69,15 +70,15 @@ def stop(run: str, address: str | None, timeout: float, as_json: bool) -> int:
     if was_alive:
         job = jobs.stop(job.id, timeout)
     if as_json:
-        click.echo(json.dumps(_as_dict(job), indent=2))
+        show_json(_as_dict(job))
     elif job.alive:
-        click.echo(
+        say(
             f"{job.id} was told to stop and is still {job.state} after "
             f"{phrases.duration(timeout)}; look again with: lossatlas logs {job.id} "
-            f"--address {jobs.address}"
+            f"--address {shlex.quote(jobs.address)}"
         )
     else:
-        click.echo(f"{job.id} is {'' if was_alive else 'not running: '}{job.state}{_kept(job)}")
+        say(f"{job.id} is {'' if was_alive else 'not running: '}{job.state}{_kept(job)}")
     return 1 if job.alive else 0
 
 
@@ -94,15 +95,15 @@ def list_(address: str | None, as_json: bool) -> None:
     """
     found = connected(address).list()
     if as_json:
-        click.echo(json.dumps([_as_dict(job) for job in found], indent=2))
+        show_json([_as_dict(job) for job in found])
         return
     ids = max((len(job.id) for job in found), default=0)
     states = max((len(job.state) for job in found), default=0)
     for job in found:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.started))
-        click.echo(f"{job.id:<{ids}}  {started}  {job.state:<{states}}  {job.store}")
+        say(f"{job.id:<{ids}}  {started}  {job.state:<{states}}  {job.store}")
     if not found:
-        click.echo("no renders here")
+        say("no renders here")
 
 
 def connected(address: str | None) -> Jobs:
@@ -119,20 +120,16 @@ def connected(address: str | None) -> Jobs:
 def follow_to_the_end(jobs: Jobs, id_: str) -> int:
     """Show a job's log until it ends; returns its exit code."""
     try:
-        job = jobs.follow(id_, lambda text: click.echo(text, nl=False), warn)
+        job = jobs.follow(id_, pass_on, warn)
     except KeyboardInterrupt:
-        warn(f"{id_} goes on; stop it with lossatlas stop {id_} --address {jobs.address}")
+        address = shlex.quote(jobs.address)
+        warn(f"{id_} goes on; stop it with lossatlas stop {id_} --address {address}")
         raise
     if job.status != "SUCCEEDED":
         unknown = job.status == "FAILED" and job.code is None
         why = f": {job.message[:300]}" if unknown and job.message else ""
         warn(f"{job.id} is {job.state}{why}")
     return job.exit_code
-
-
-def warn(text: str) -> None:
-    """A line for the user, on stderr: stdout is for scripts."""
-    click.echo(f"lossatlas: {text}", err=True)
 
 
 def _job_of(run: str, address: str | None) -> tuple[Jobs, Job]:
@@ -148,13 +145,35 @@ def _job_of(run: str, address: str | None) -> tuple[Jobs, Job]:
 
     url = place_of(run)
     if "/" in run or run.endswith(".zarr") or is_url(run) or Store.exists(url):
-        note = Note.read(Store.open(url))
+        store = Store.open(url)
+        note = Note.read(store)
         if note is None:
             raise ClusterError(f"{run} was never a job; wanted a run that lossatlas submit started")
-        jobs = Jobs(address or note.address)
+        jobs = Jobs(address or _known_address(store.url, note))
         return jobs, jobs.find(note.id)
     jobs = connected(address)
     return jobs, jobs.find(run)
+
+
+def _known_address(url: str, note: Note) -> str:
+    """The address that a store's note names, if it was known here before the store named it.
+
+    The cluster's token is sent there, and whoever can write the store can write the note.
+
+    Raises:
+        ClusterError: it was not.
+    """
+    from cluster import phrases
+    from cluster.errors import ClusterError
+    from pipeline import machine_notes
+
+    if note.address in (_DEFAULT, machine_notes.read(f"job of {url}").get("address")):
+        return note.address
+    raise ClusterError(
+        f"{phrases.place(url)} says that its job ran at {note.address}, which nobody gave here, "
+        "and was not asked: the cluster's token would go there; wanted the address from you. If "
+        f"that one is right, add --address {shlex.quote(note.address)}"
+    )
 
 
 def _as_dict(job: Job) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
@@ -10,6 +9,7 @@ import click
 from cluster.commands import options
 from cluster.commands.counter import Counter
 from cluster.commands.places import place_of
+from cluster.terminal import say, show_json
 
 
 @click.command()
@@ -46,11 +46,12 @@ def status(run: str, watch: bool, every: float, as_json: bool) -> None:
     lookout = Lookout(store) if store.refined else None
     while True:
         found = look(store, lookout=lookout)
-        told = [json.dumps(found.as_dict(), indent=2)] if as_json else lines(found)
         if watch and sys.stdout.isatty():
             click.clear()
-        for line in told:
-            click.echo(line)
+        if as_json:
+            show_json(found.as_dict())
+        for line in () if as_json else lines(found):
+            say(line)
         if not watch or found.state not in ("running", "submitted"):
             return
         time.sleep(every)
@@ -75,10 +76,10 @@ def info(run: str, as_json: bool) -> None:
 
     store = Store.open(place_of(run))
     if as_json:
-        click.echo(json.dumps(info_facts(store), indent=2))
+        show_json(info_facts(store))
         return
     for line in info_lines(store):
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -109,34 +110,31 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     if damages and not dry_run:
         checks.withdraw(store, damages)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "store": store.url,
-                    "checked": checked,
-                    **({"steps": steps} if store.refined else {}),
-                    "damaged": {str(damage.tile): damage.reason for damage in damages},
-                    "put_back": not dry_run and bool(damages),
-                },
-                indent=2,
-            )
+        show_json(
+            {
+                "store": store.url,
+                "checked": checked,
+                **({"steps": steps} if store.refined else {}),
+                "damaged": {str(damage.tile): damage.reason for damage in damages},
+                "put_back": not dry_run and bool(damages),
+            }
         )
         return 1 if damages else 0
     place, what = phrases.place(store.url), phrases.plural(checked, "finished tile")
     if store.refined:
         what += f" and {phrases.plural(steps, 'step')}"
     if not damages:
-        click.echo(f"{place}: {what} sound")
+        say(f"{place}: {what} sound")
         return 0
     found = f"damage in {phrases.plural(len(damages), 'tile')}"
-    click.echo(
+    say(
         f"{place}: {found}, of {what}"
         if store.refined
         else f"{place}: {len(damages):,} of {what} damaged"
     )
     for damage in damages:
-        click.echo(f"  tile {damage.tile}: {damage.reason}")
-    click.echo(
+        say(f"  tile {damage.tile}: {damage.reason}")
+    say(
         "nothing was changed (--dry-run)"
         if dry_run
         else f"put back to pending; mend with: lossatlas resume {place}"

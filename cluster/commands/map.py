@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 import click
 
 from cluster.commands import options
-from cluster.commands.pages import ADDRESS, PALETTE, PREVIEW, palette_from, spread_over
+from cluster.commands.pages import ADDRESS, PALETTE, PREVIEW, TONE, palette_from, spread_over, tell
 from cluster.commands.places import place_of
 from cluster.commands.stopping import one_place, stoppable
+from cluster.terminal import say, show_json
 
 
 @click.command("map")
@@ -24,7 +24,7 @@ from cluster.commands.stopping import one_place, stoppable
 @click.option(
     "--tone",
     type=click.Choice(["linear", "log", "equalised"]),
-    help="How values become colours; default: log for a loss, linear for an error.",
+    help=TONE,
 )
 @click.option(
     "--clip",
@@ -64,15 +64,16 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
 
         with spread_over(address) as spread:
             facts = dataclasses.asdict(export_map(place_of(run), folder, spread=spread, **style))
+    tell(facts["remarks"])
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        show_json(facts)
         return
     unfinished = "" if facts["share"] >= 1 else f", {phrases.percent(facts['share'])} rendered"
     unfinished += PREVIEW if facts["preview"] else ""
-    click.echo(
+    say(
         f"{phrases.place(folder)}/index.html: {facts['layers']} × {facts['width']:,} × "
-        f"{facts['height']:,} pixels, {facts['tiles']:,} tiles, {phrases.size(facts['bytes_'])}"
+        f"{facts['height']:,} pixels, {facts['tiles']:,} tiles, {phrases.size(facts['bytes'])}"
         f"{unfinished}, in {phrases.duration(facts['seconds'])}"
     )
     if facts["library"] == "cdn":
-        click.echo(f"OpenSeadragon is loaded from a CDN: {facts['why_cdn']}")
+        say(f"OpenSeadragon is loaded from a CDN: {facts['why_cdn']}")

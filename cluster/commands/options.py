@@ -45,6 +45,11 @@ LOG = click.option(
     show_default=True,
     help="How progress is told: for people, or one JSON object a line.",
 )
+TRUST = click.option(
+    "--trust",
+    metavar="DIGEST",
+    help="Run the code in it although no spec here named it; without this, the digest is told.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 JOBS = click.option(
     "--address",

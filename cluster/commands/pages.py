@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cluster.commands import options
+from cluster.terminal import say, show_json, warn
 
 if TYPE_CHECKING:
     from renders.spread import Spread
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SPLIT = click.option("--split", help="Whose numbers; default: the one that calibrates batch norm.")
+SPLIT = click.option("--split", help="Whose numbers; default: the first split's.")
 LIMITS = click.option(
     "--limits",
     type=(float, float),
@@ -27,6 +27,11 @@ LIMITS = click.option(
 )
 PALETTE = click.option(
     "--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's."
+)
+
+TONE = (
+    "How values become colours; default: log for a loss, linear for an error, and where any value "
+    "is 0 or less."
 )
 
 ADDRESS = click.option(
@@ -67,9 +72,7 @@ def of_a_page(command: F) -> F:
         click.option(
             "--tone",
             type=click.Choice(["linear", "log", "equalised"]),
-            default="log",
-            show_default=True,
-            help="How values become colours.",
+            help=TONE,
         ),
         click.option(
             "--clip",
@@ -150,17 +153,24 @@ def spread_over(address: str | None) -> Iterator[Spread | None]:
         yield spread
 
 
+def tell(remarks: Sequence[str]) -> None:
+    """Say on stderr what a picture does not show as it is."""
+    for remark in remarks:
+        warn(remark)
+
+
 def report(out: str, facts: Any, as_json: bool) -> None:
     """Say what was made."""
     from cluster import phrases
 
     made = dataclasses.asdict(facts)
+    tell(facts.remarks)
     if as_json:
-        click.echo(json.dumps(made, indent=2))
+        show_json(made)
         return
     unfinished = "" if made["share"] >= 1 else f", {phrases.percent(made['share'])} rendered"
     unfinished += PREVIEW if made["preview"] else ""
-    click.echo(
+    say(
         f"{phrases.place(out)}: {made['width']:,} × {made['height']:,} pixels, "
-        f"{phrases.size(made['bytes_'])}{unfinished}, in {phrases.duration(made['seconds'])}"
+        f"{phrases.size(made['bytes'])}{unfinished}, in {phrases.duration(made['seconds'])}"
     )

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import phrases, report
 from cluster.refinement import Lookout
-from pipeline import versions
+from pipeline import caption, versions
 from pipeline.account import sentences, tolerated
 from pipeline.course import Course
 from pipeline.grid import Extent
 from pipeline.spec import RefineSpec
 from pipeline.store import Store
+from renders.caveats import coarse
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
+
+_OWN_LOSSES = 6
+"""How many anchors a table names, the furthest off first."""
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -23,10 +27,15 @@ def plan_lines(plan: Plan) -> list[str]:
     frames = f"{plan.frames:,} frames of " if plan.frames > 1 else ""
     rows = {
         "grid": f"{frames}{plan.width:,} × {plan.height:,} points ({plan.points:,} in all)",
+        "coarse": coarse(plan.height, plan.width),
         "tiles": f"{plan.tiles:,} of up to {plan.tile:,} × {plan.tile:,} points",
-        "network": f"{plan.parameters:,} parameters; batch norm {plan.batch_norm}",
+        "network": f"{plan.parameters:,} parameters"
+        + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),
+        "buffers": plan.buffers or "",
+        "own losses": caption.shortened(plan.own_losses, _OWN_LOSSES),
         "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "
         f"{phrases.duration(plan.seconds_a_point)} on one worker",
+        "targets": plan.targets,
         "workers": f"{plan.workers:,} on {plan.device}",
         "time": f"{'at most' if plan.refined else 'about'} {phrases.duration(plan.seconds)}",
         "refine": "points and time are the most it can take; it evaluates only what it cannot "
@@ -40,15 +49,15 @@ def plan_lines(plan: Plan) -> list[str]:
 
 
 def info_facts(store: Store) -> dict[str, Any]:
-    """What a store holds, as JSON."""
-    attrs = dict(store.attrs)
+    """What a store holds, as JSON; `words` are what things are called now."""
+    held = store.attrs | {"words": store.words}
     if len(versions.used(store)) > 1:
-        attrs["rendered_with"] = versions.used(store)
+        held["rendered_with"] = versions.used(store)
     if not store.refined:
-        return attrs
+        return held
     account, course = Lookout(store).look(store.committed()).account, Course.read(store)
     audits = [found.as_dict() for found in (course.certificates if course else ())]
-    return attrs | {"refinement": account.as_dict() | {"audits": audits}}
+    return held | {"refinement": account.as_dict() | {"audits": audits}}
 
 
 def info_lines(store: Store) -> list[str]:
@@ -59,27 +68,35 @@ def info_lines(store: Store) -> list[str]:
     extent = store.extent()
     evaluate = spec["evaluate"]
     network = attrs["network"]
+    labels = {anchor.name: anchor.shown for anchor in store.anchors()}
     rows = {
         "store": phrases.place(store.url),
-        "network": f"{_factory(network['factory'])}, {network['parameters']:,} parameters",
-        "batch norm": network["batch_norm"],
+        "network": f"{store.words['network']}, {network['parameters']:,} parameters",
+        "batch norm": caption.batch_norm(attrs),
+        "buffers": caption.buffers(attrs),
+        "own losses": caption.shortened(caption.own_losses(attrs, labels), _OWN_LOSSES),
         "plane": _plane(attrs["plane"], spec["plane"]),
         "extent": f"x {extent.x0:.6g} to {extent.x1:.6g}, y {extent.y0:.6g} to {extent.y1:.6g}"
         + (" (first frame)" if grid.frames > 1 else ""),
         "anchors": ", ".join(
-            f"{a.name} ({_coordinate(a.x, extent)}, {_coordinate(a.y, extent)})"
+            f"{a.shown} ({_coordinate(a.x, extent)}, {_coordinate(a.y, extent)})"
             for a in store.anchors()
         ),
         "grid": f"{frames}{grid.width:,} × {grid.height:,} points in "
         f"{phrases.plural(grid.tile_count, 'tile')} of up to {grid.tile:,} × {grid.tile:,}",
         "data": f"{spec['data']['source']}; "
         + ", ".join(
-            f"{name} {facts['examples']:,} ({facts['digest'][:12]}…)"
+            f"{name} {facts['examples']:,}, {caption.selection(attrs, name)} "
+            f"({facts['digest'][:12]}…)"
             for name, facts in attrs["data"].items()
-        )
-        + f"; {spec['data']['select']}",
+        ),
+        "targets": "; ".join(
+            f"{name}: {facts['targets']}"
+            for name, facts in attrs["data"].items()
+            if "targets" in facts
+        ),
         "quantities": f"{', '.join(store.quantities)} of {', '.join(store.splits)}; loss "
-        f"{evaluate['loss']}",
+        f"{evaluate['loss']}" + (f", {store.words['unit']}" if store.words["unit"] else ""),
         "precision": _precision(store, evaluate),
         "versions": ", ".join(f"{name} {number}" for name, number in attrs["versions"].items()),
         "rendered with": _rendered_with(store),
@@ -102,37 +119,40 @@ def _refined(store: Store) -> dict[str, str]:
     """What predictions are held to, how much was evaluated, and what the last audit found."""
     account = Lookout(store).look(store.committed()).account
     asked, found = account.asked, account.certificate
-    rows = {}
+    unit, rows = store.words["unit"], {}
     if asked is not None:
+        scale = "linear" if account.without_log else asked.space
         error = f" (error: {asked.error:g})" if "error" in store.quantities else ""
         rows["refine"] = (
-            f"predicted within {tolerated(asked)}{error}, compared on a {asked.space} scale; at "
-            f"most {100 * asked.beyond:g} % beyond, at {100 * asked.confidence:g} % confidence"
+            f"predicted within {tolerated(asked, unit)}{error}, compared on a {scale} scale; "
+            f"at most {100 * asked.beyond:g} % beyond, at {100 * asked.confidence:g} % confidence"
         )
     rows |= dict(account.rows())
     course = Course.read(store)
-    for number, told in enumerate(sentences(course)[:-1] if course else [], start=1):
+    for number, told in enumerate(sentences(course, unit)[:-1] if course else [], start=1):
         rows[f"audit {number}"] = told
     for quantity, splits in (found.quantiles if found else {}).items():
         for split, errors in splits.items():
             if errors:
-                rows[f"{split} {quantity}"] = _quantiles(quantity, errors, asked)
+                rows[f"{split} {quantity}"] = _quantiles(quantity, errors, asked, unit)
     return rows
 
 
-def _quantiles(quantity: str, errors: Mapping[str, float], asked: RefineSpec | None) -> str:
-    """How far the audited predictions of one quantity were off."""
+def _quantiles(
+    quantity: str, errors: Mapping[str, float], asked: RefineSpec | None, unit: str
+) -> str:
+    """How far the audited predictions of one quantity were off; `unit` is of the loss."""
     if quantity == "error":
         unit, times = "", 1.0
     elif asked is not None and asked.nats is not None:
-        unit, times = " nats", 1.0
+        times = 1.0
     else:
-        unit, times = " % of the colour range", 100.0
+        unit, times = "% of the colour range", 100.0
     told = [
         f"{'all' if share == '1' else f'{100 * float(share):g} %'} within {times * off:.2g}"
         for share, off in errors.items()
     ]
-    return f"audited: {', '.join(told)}{unit}"
+    return f"audited: {', '.join(told)} {caption.short_unit(unit)}".rstrip()
 
 
 def _precision(store: Store, evaluate: Mapping[str, Any]) -> str:
@@ -161,8 +181,9 @@ def _rendered_with(store: Store) -> str:
 
 
 def _table(title: str, rows: Mapping[str, str]) -> list[str]:
-    width = max(len(name) for name in rows)
-    return [title, *(f"  {name:<{width}}  {text}" for name, text in rows.items() if text)]
+    told = {name: text for name, text in rows.items() if text}
+    width = max(len(name) for name in told)
+    return [title, *(f"  {name:<{width}}  {text}" for name, text in told.items())]
 
 
 def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
@@ -170,10 +191,6 @@ def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     files = ", ".join(each.rstrip("/").rpartition("/")[2] for each in sources if each)
     seed = f", seed {asked['seed']}" if "seed" in asked else ""
     return f"{facts['kind']} of {files}{seed}; coordinates: {facts['units']}"
-
-
-def _factory(name: str) -> str:
-    return name.rpartition("/")[2]
 
 
 def _coordinate(value: float, extent: Extent) -> str:

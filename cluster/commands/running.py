@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +9,7 @@ import click
 
 from cluster.commands import options
 from cluster.commands.places import place_of, spec_at
+from cluster.terminal import say, show_json
 
 if TYPE_CHECKING:
     from cluster.team import DeviceChoice
@@ -75,10 +75,10 @@ def plan(
     grid = plans.resolve_grid(prepared, seconds, crew.workers)
     found = plans.plan(prepared, grid, seconds, crew.workers, crew.device.name)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
+        show_json(found.as_dict())
         return
     for line in plan_lines(found):
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -108,19 +108,23 @@ def render(spec: str, store: str | None, **how: Any) -> int:
             f"--address {chosen.address} is a Jobs API; wanted the HOST:PORT of a Ray head that "
             "this process joins. For a job there, use lossatlas submit"
         )
-    return drive.render(spec_at(spec, store), chosen, click.echo)
+    return drive.render(spec_at(spec, store), chosen, say)
 
 
 @click.command()
 @options.RUN
 @_how_to_run
 @options.PYTHON
-def resume(run: str, python: str, **how: Any) -> int:
+@options.TRUST
+def resume(run: str, python: str, trust: str | None, **how: Any) -> int:
     """Go on with a render that was stopped, killed or left with quarantined tiles.
 
     Everything needed is in the store RUN; the checkpoints and the data must still be where they
     were, and unchanged. Quarantined tiles get new tries. With the address of a Jobs API
     (http://HOST:8265) a new job goes on, and its id is printed.
+
+    A store may hold code, of a network, a loss or data. It runs if a spec on this machine named it
+    before; otherwise it is told, and --trust DIGEST is wanted from who has looked at it.
 
     \b
     Examples:
@@ -133,8 +137,8 @@ def resume(run: str, python: str, **how: Any) -> int:
 
     chosen = choices.choose(how)
     if _is_jobs_api(chosen.address):
-        return resume_as_job(place_of(run), str(chosen.address), {**how, "python": python})
-    return drive.resume(place_of(run), chosen, click.echo)
+        return resume_as_job(place_of(run), str(chosen.address), trust, {**how, "python": python})
+    return drive.resume(place_of(run), chosen, say, trust)
 
 
 def _is_jobs_api(address: str | None) -> bool:

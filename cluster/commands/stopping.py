@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import click
 
 from cluster.interrupts import EXIT_CODE, Interrupts
+from cluster.terminal import warn
 
 
 @contextlib.contextmanager
@@ -26,9 +27,9 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            # Counting goes on in place on a terminal; this takes its line.
-            start = "\r\x1b[K" if sys.stderr.isatty() else ""
-            click.echo(f"{start}lossatlas: stopped; {kept()}", err=True)
+            if sys.stderr.isatty():  # the count of pictures is on this line
+                sys.stderr.write("\r\x1b[K")
+            warn(f"stopped; {kept()}")
             raise click.exceptions.Exit(EXIT_CODE) from None
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.commands import options
-from cluster.commands.jobs import connected, follow_to_the_end, warn
+from cluster.commands.jobs import connected, follow_to_the_end
 from cluster.commands.places import place_of, spec_at
+from cluster.terminal import say, warn
 
 if TYPE_CHECKING:
     from cluster.jobs import Jobs
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.prepare import Prepared
     from pipeline.spec import RenderSpec
     from pipeline.store import Store
+    from pipeline.trust import Named
 
 
 @click.command()
@@ -70,17 +72,19 @@ def submit(
         warn(todo.NOT_REFINED)
     if not quiet:
         _warn_of_local(asked)
-    id_ = _start(jobs, made, how, quiet)
+    id_ = _start(jobs, made, prepared.code, how, quiet)
     return 0 if id_ is None or not follow else follow_to_the_end(jobs, id_)
 
 
-def resume_as_job(run: str, address: str, how: dict[str, Any]) -> int:
+def resume_as_job(run: str, address: str, trust: str | None, how: dict[str, Any]) -> int:
     """Start a new job on the store `run`.
 
     Raises:
-        LossatlasError: no such store, or somebody is at it.
+        LossatlasError: no such store, code in it that is not trusted, or somebody is at it.
     """
     from cluster import choices, steps
+    from pipeline import prepare
+    from pipeline import trust as trusting
     from pipeline.store import Store
 
     store = Store.open(run, writable=True)
@@ -88,9 +92,12 @@ def resume_as_job(run: str, address: str, how: dict[str, Any]) -> int:
     selection.check(store.frames)
     if store.refined:
         steps.check(selection)
+    code = prepare.code_in(store)
+    if not steps.finished(store):
+        trusting.require(store.url, code, trust, warn)
     jobs = connected(address)
     _refuse_if_driven(jobs, store)
-    _start(jobs, store, how, how["quiet"])
+    _start(jobs, store, code, how, how["quiet"])
     return 0
 
 
@@ -102,7 +109,8 @@ def resume_as_job(run: str, address: str, how: dict[str, Any]) -> int:
 @options.EVERY
 @options.OTHER_VERSIONS
 @options.LOG
-def drive(run: str, **how: Any) -> int:
+@options.TRUST
+def drive(run: str, trust: str | None, **how: Any) -> int:
     """Drive the store RUN from inside a job; `submit` and `resume` start this on the head.
 
     \b
@@ -130,7 +138,7 @@ def drive(run: str, **how: Any) -> int:
             "machines share. Use s3://…, or a file system mounted at the same path everywhere"
         )
     how |= {"executor": "ray", "address": address, "quiet": False}
-    return drive.resume(url, choices.choose(how), click.echo)
+    return drive.resume(url, choices.choose(how), say, trust)
 
 
 def _grid(prepared: Prepared, workers: int) -> Grid:
@@ -163,10 +171,11 @@ def _refuse_if_driven(jobs: Jobs, store: Store) -> None:
         )
 
 
-def _start(jobs: Jobs, store: Store, how: dict[str, Any], quiet: bool) -> str | None:
+def _start(jobs: Jobs, store: Store, code: Named, how: dict[str, Any], quiet: bool) -> str | None:
     """Start the job that drives `store` and print its id; None where nothing is left to do."""
     from cluster import phrases, steps
     from cluster.jobs import Note, entrypoint
+    from pipeline import machine_notes
 
     place = phrases.place(store.url)
     if steps.finished(store):
@@ -176,12 +185,15 @@ def _start(jobs: Jobs, store: Store, how: dict[str, Any], quiet: bool) -> str | 
         return None
     told = ("workers", "device", "frames", "every", "other_versions", "log")
     kept = {name: how[name] for name in told}
+    if code.digest:
+        kept["trust"] = code.digest  # what was looked at here, and nothing else, runs there
     run = str(store.attrs["spec"]["name"])
     before = Note.read(store)
     command = entrypoint(store.url, kept, how["python"])
     id_ = jobs.submit(run, store.url, command, after=before.id if before else "")
-    click.echo(id_)
+    say(id_)
     Note(id_, jobs.address, time.time()).write(store)
+    machine_notes.write(f"job of {store.url}", address=jobs.address)
     if not quiet:
         warn(f"started; see lossatlas logs -f {place}, lossatlas status --watch {place}")
     return id_

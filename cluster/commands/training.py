@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shlex
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from cluster.commands import options
 from cluster.commands.counter import Counter
+from cluster.terminal import pass_on, say, show_json, warn
 
 if TYPE_CHECKING:
     from pipeline.training import Outcome, Progress
@@ -76,12 +76,15 @@ def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
       lossatlas connect connect.yaml
       lossatlas connect connect.yaml --address 10.0.0.5:6379
     """
+    from cluster import phrases
     from pipeline import curve as curves
     from pipeline.connect_spec import read_connect
 
     prepared = curves.prepare(read_connect(spec))
     train = _trainer(curves.connect, prepared, device, address)
-    return _train(train, "connect", spec, quiet, then=f"next: lossatlas curve {shlex.quote(spec)}")
+    return _train(
+        train, "connect", spec, quiet, then=f"next: lossatlas curve {phrases.place(spec)}"
+    )
 
 
 @click.command()
@@ -91,6 +94,7 @@ def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
 @click.option("--picture", type=click.Path(), metavar="OUT.png", help="Draw the report too.")
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @_TRAINING_DEVICE
+@options.TRUST
 @click.option("--quiet", "-q", is_flag=True, help="Print the report alone: count no points.")
 @options.JSON
 def curve(
@@ -100,13 +104,14 @@ def curve(
     picture: str | None,
     theme: str,
     device: str,
+    trust: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Report loss and error along a curve, beside the straight line between its ends.
 
-    SPEC is what `connect` was given, or a render's spec whose plane is of a curve. Batch-norm
-    statistics are recomputed at every point. `ensemble` is the error of the averaged softmax of
+    SPEC is what `connect` was given, or a render's spec whose plane is of a curve. Statistics of
+    batch norms are recomputed at every point. `ensemble` is the error of the averaged softmax of
     the start and the point: where it falls below both, they are different functions.
 
     \b
@@ -116,7 +121,10 @@ def curve(
       lossatlas curve spec.yaml --points 31 --json > curve.json
     """
     from pipeline import curve_report
+    from pipeline import material as materials
+    from pipeline import trust as trusting
     from pipeline.connect_spec import read_connect
+    from pipeline.errors import LossatlasError
     from pipeline.spec import read
 
     if picture is not None:
@@ -131,18 +139,25 @@ def curve(
                 "was given, whose folder has its states. Leave --frame out"
             )
         asked = read(spec)
-        factory, sizes = asked.network.factory, asked.data.splits
+        sizes = asked.data.splits
         report = curve_report.of_render(asked, points, chosen, progress)
     else:
         search = read_connect(spec)
-        factory, sizes = search.network.factory, search.data.splits
-        report = curve_report.of_run(search.out, points, chosen, progress, frame)
+        with contextlib.suppress(LossatlasError):  # the spec's own file may be gone
+            trusting.note(materials.named(search, materials.read_codes(search)))
+        sizes = search.data.splits
+        report = curve_report.of_run(
+            search.out, points, chosen, progress, frame, search, trust, warn
+        )
     content = report.as_dict()
     if picture is not None:
         from renders.along import write_report
 
-        write_report(content, picture, network=factory, examples=sizes, theme=theme)
-    click.echo(json.dumps(content, indent=2) if as_json else report.table())
+        write_report(content, picture, examples=sizes, theme=theme)
+    if as_json:
+        show_json(content)
+    else:
+        pass_on(f"{report.table()}\n")
 
 
 def _trainer(
@@ -163,18 +178,19 @@ def _train(
     quiet: bool,
     then: str | None = None,
 ) -> int:
+    from cluster import phrases
     from cluster.interrupts import EXIT_CODE, Interrupts
 
     with Interrupts():
         try:
             outcome = train(None if quiet else _Lines(what))
         except KeyboardInterrupt:
-            click.echo(f"stopped; go on with: lossatlas {what} {shlex.quote(spec)}")
+            say(f"stopped; go on with: lossatlas {what} {phrases.place(spec)}")
             return EXIT_CODE
     if not quiet:
-        click.echo(f"{outcome.result}: {outcome.steps:,} steps, last loss {outcome.losses[-1]:.4f}")
+        say(f"{outcome.result}: {outcome.steps:,} steps, last loss {outcome.losses[-1]:.4f}")
         if then is not None:
-            click.echo(then)
+            say(then)
     return 0
 
 
@@ -200,7 +216,7 @@ class _Lines:
             f"loss {progress.loss:.4f} · lr {progress.lr:.2g}{self._left(progress)}"
         )
         end = "\n" if ended or not terminal else ""
-        start = "\r\x1b[K" if terminal else ""
+        start = "\r\x1b[K" if terminal else ""  # numbers of ours alone
         print(f"{start}{line}", end=end, file=sys.stderr, flush=True)
 
     def _left(self, progress: Progress) -> str:
@@ -230,7 +246,7 @@ def _is_render(spec: str) -> bool:
 
     try:
         content: Any = yaml.safe_load(Path(spec).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return False
     return isinstance(content, dict) and "plane" in content
 

@@ -45,7 +45,7 @@
     if (values.has(id) || asked.has(id)) return;
     asked.add(id);
     const script = document.createElement("script");
-    script.src = `values/${id}.js`;
+    script.src = `values/${encodeURIComponent(id)}.js`;
     script.onload = () => { unpack(id); read(); };
     document.head.append(script);
   };
@@ -104,7 +104,7 @@
   const source = (one) => {
     const [width, height] = facts.frames[one.frame].size;
     return { width, height, tileSize: facts.tile, tileOverlap: facts.overlap,
-      getTileUrl: (level, x, y) => `tiles/${one.id}_files/${level}/${x}_${y}.jpg` };
+      getTileUrl: (level, x, y) => `tiles/${encodeURIComponent(one.id)}_files/${level}/${x}_${y}.jpg` };
   };
   const viewer = OpenSeadragon({
     element: $("#deepzoom"), tileSources: [source(layer)], drawer: "canvas",

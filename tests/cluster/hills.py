@@ -24,6 +24,7 @@ from tests.cluster.test_loop import SimulatedCrew
 from tests.cluster.watcher import Watcher
 
 GRID = Grid(width=65, height=65, tile=33)
+FRAME = FrameFacts(Extent(-1.0, 1.0, -1.0, 1.0), (Anchor("θ", 0, 0, 0),), None)
 ASKED = RefineSpec(tolerance=0.01, audit=60, beyond=0.1)
 # The numbers of the first audit, and of composing after it, on such a grid.
 AUDIT = Course.begin(GRID, ASKED).last
@@ -32,8 +33,7 @@ COMPOSE = AUDIT + 1
 
 def create(path: Path, grid: Grid = GRID) -> Store:
     """An empty store to refine in, with losses and their standard errors."""
-    frame = FrameFacts(Extent(-1.0, 1.0, -1.0, 1.0), (Anchor("θ", 0, 0, 0),), None)
-    frames = [frame] * grid.frames
+    frames = [FRAME] * grid.frames
     return Store.create(str(path), grid, ["train"], ["loss", "loss_stderr"], frames, {}, True)
 
 

@@ -54,8 +54,8 @@ def test_status_info_and_verify_of_a_finished_render(
     assert (status["state"], status["tiles_done"], status["driver"]) == ("done", 16, None)
     assert cli.run(["info", store]) == 0
     out = capsys.readouterr().out
-    assert "mlp, 195 parameters" in out
-    assert "none in this network" in out
+    assert "MLP, 195 parameters" in out
+    assert "batch norm" not in out
     assert cli.run(["info", store, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["fingerprint"]) == 64
     assert cli.run(["verify", store]) == 0
@@ -83,7 +83,7 @@ def test_the_next_step_is_a_film_where_there_are_frames() -> None:
     still, line, film = Grid(9, 9, 3), Grid(9, 1, 3, 4), Grid(9, 9, 3, 4)
     assert phrases.next_step("a.zarr", still) == "next: lossatlas export poster a.zarr a.png"
     assert phrases.next_step("a.zarr", line) == "next: lossatlas export poster a.zarr a.png"
-    told = phrases.next_step("'my runs/b c.zarr'", film)
+    told = phrases.next_step("my runs/b c.zarr", film)
     assert told == "next: lossatlas export film 'my runs/b c.zarr' 'b c.mp4'"
 
 

@@ -13,13 +13,16 @@ import pytest
 
 from cluster import cli, jobs
 from cluster.choices import choose
+from cluster.commands import submitting
 from cluster.errors import ClusterError
 from cluster.jobs import ID_VARIABLE, Job, Jobs, Note, entrypoint
 from cluster.lease import Lease
 from cluster.status import lines, look
+from pipeline import prepare, spec
 from pipeline.grid import Extent, Grid
 from pipeline.plane import Anchor, FrameFacts
 from pipeline.store import Store
+from tests.bowl import write_bowl
 
 JOB = Job("tiny-1", "tiny", "/runs/tiny.zarr", "RUNNING", None, 0.0)
 
@@ -241,3 +244,39 @@ def test_choices_that_exclude_each_other() -> None:
             choose(how | wrong)
     with pytest.raises(ClusterError, match="--frames 5:2: wanted A:B"):
         choose(how | {"frames": "5:2"})
+
+
+@pytest.mark.parametrize("run", ["a b", "x?y", "#", "x/../y", "..", "x" * 300])
+def test_a_run_whose_name_can_be_none_of_a_job(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    with pytest.raises(ClusterError, match="the run's name is .*; wanted letters, digits"):
+        connected(monkeypatch, client).submit(run, "/x.zarr", "cmd")
+    assert client.submitted == []
+
+
+def test_a_job_is_given_the_digest_of_the_code_that_was_seen_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, _ = prepare.create_or_match(
+        prepare.prepare(spec.read(write_bowl(tmp_path / "bowl"))), lambda: Grid(7, 5, 3)
+    )
+    client, digest = Client(), prepare.code_in(made).digest
+    there = connected(monkeypatch, client)
+    monkeypatch.setattr(submitting, "connected", lambda address: there)
+    resume = ["resume", made.url, "--address", "http://h:8265"]
+    assert cli.run(resume) == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    assert cli.run(resume) == 2
+    assert f"then add --trust {digest}\n" in capsys.readouterr().err
+    assert cli.run([*resume, "--trust", digest]) == 0
+    commands = [shlex.split(asked["entrypoint"]) for asked in client.submitted]
+    assert [command[-2:] for command in commands] == [["--trust", digest]] * 2
+    # What the job runs is held to the same.
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "head"))
+    assert cli.run(["drive", made.url]) == 2
+    assert "names code that no spec of yours here named" in capsys.readouterr().err
+    assert cli.run(["drive", made.url, "--trust", digest]) == 2
+    told = capsys.readouterr()
+    assert told.out.startswith(f"runs the code in {made.url}: network bowl.py:Bowl (sha256 ")
+    assert "127.0.0.1:1 cannot be reached" in told.err

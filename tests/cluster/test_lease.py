@@ -63,6 +63,20 @@ def test_a_second_driver_is_refused_while_the_first_lives(store: Store) -> None:
     second.release()
 
 
+def test_of_two_that_take_it_at_once_the_one_that_wrote_last_has_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have looked before either wrote; the first one reads the other's name back."""
+    monkeypatch.setattr(leases.time, "sleep", lambda _: claim(store))
+    lease = Lease(store, workers=1)
+    with pytest.raises(ClusterError, match="taken by another driver at the same moment"):
+        lease.take()
+    lease.release()
+    holder = Holder.read(store)
+    assert holder is not None
+    assert holder.id == "somebody"
+
+
 def test_a_killed_driver_on_this_machine_is_replaced_at_once(store: Store) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     claim(store, pid=child.pid, start=leases._start_of(child.pid))

@@ -133,6 +133,18 @@ def test_deadlines_follow_what_tiles_take() -> None:
     assert scheduler.deadline_seconds(TILES[5]) == 1000.0
 
 
+def test_a_tile_may_take_three_times_as_long_as_the_longest() -> None:
+    """Where most are quick, ten times the usual is less than some have taken."""
+    scheduler = Scheduler(TILES, workers=1)
+    (worker,) = team(scheduler)
+    now = 0.0
+    for seconds in (10, 10, 10, 10, 10, 400, 10, 10, 10, 10):
+        renders(scheduler, now)
+        now += seconds
+        scheduler.done(worker, now)
+    assert scheduler.deadline_seconds(TILES[-1]) == 1200.0
+
+
 def test_a_deadline_that_shrank_is_noticed() -> None:
     scheduler = Scheduler(TILES, workers=2)
     first, second = team(scheduler)

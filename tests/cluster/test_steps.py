@@ -6,6 +6,7 @@ import itertools
 import shutil
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from pipeline.evaluations import Evaluations, Points
 from pipeline.grid import Grid, Step, Tile
 from pipeline.place import UnreachableError
 from pipeline.refined import Refined
+from pipeline.scale import Scale
 from pipeline.store import Store
 from pipeline.verify import verify, withdraw
+from tests.cluster import hills as hill_module
 from tests.cluster.hills import (
     ASKED,
     AUDIT,
@@ -311,6 +314,19 @@ def test_a_note_of_costs_that_cannot_be_written_or_read_stops_nobody(
     Steps(store, ASKED, going_on=True).begin()
 
 
+def test_composing_is_given_up_where_more_is_asked_for(tmp_path: Path) -> None:
+    """Its steps count as done, without points: what follows waits for nobody."""
+    store = create(tmp_path / "a.zarr")
+    refine(store, HillCrew(store), workers=1, stop=lambda _: len(store.committed()) >= 2)
+    ready = Steps(store, TIGHTER, going_on=False).begin()
+    assert {step.number for step in ready} == {COMPOSE + 1}  # type: ignore[union-attr]
+    assert store.committed() == set()
+    evaluations = Evaluations(store)
+    composing = [Step(COMPOSE, *tile) for tile in GRID.tiles()]
+    assert evaluations.committed() >= set(composing)
+    assert evaluations.counts(composing) == [0] * 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("done", [2, 4 * COMPOSE + 2])
 def test_more_may_be_asked_for_at_any_time(tmp_path: Path, done: int) -> None:
@@ -447,6 +463,34 @@ def test_frames_wait_for_those_they_are_predicted_from(tmp_path: Path) -> None:
             assert place[Step(before, parent, 0, 0)] < place[step]  # type: ignore[index]
 
 
+def test_no_frame_begins_before_those_it_is_predicted_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One key frame takes ages to refine: its descendants wait for it, and nobody else does."""
+    monkeypatch.setattr(Refined, "ranges", lambda *_: [])
+    frames = 17
+    store = create(tmp_path / "a.zarr", Grid(32, 32, 32, frames=frames))
+    slow = Step(1, 0, 0, 0)
+    crew = _Hasty(slow)
+    refine(store, crew, workers=4, stop=lambda _: crew.now > 2_000)
+    course = Course.read(store)
+    assert course is not None
+    assert course.stride > 1
+    heirs = {0}
+    while found := {f for f in range(frames) if heirs & set(course.parents(f, frames))} - heirs:
+        heirs |= found
+    assert 1 < len(heirs) < frames
+    refining = [n for n, each in enumerate(course.passes) if each.kind == "refine"]
+    begun = {step for _, step in crew.begun if step.number in refining}
+    free = {Step(n, f, 0, 0) for n in refining for f in range(frames) if f not in heirs}
+    assert begun == free | {slow}
+    # Of those that are free, each comes after its parents have done all of theirs.
+    order = {step: at for at, (_, step) in enumerate(crew.begun)}
+    for step in free:
+        for parent in course.parents(step.frame, frames):
+            assert order[Step(refining[-1], parent, 0, 0)] < order[step]
+
+
 @pytest.mark.slow
 def test_a_driver_takes_over_a_film(tmp_path: Path) -> None:
     grid = Grid(32, 32, 32, frames=8)
@@ -479,3 +523,34 @@ def exactly(store: Store) -> NDArray[np.float32]:
     """The hills at every point of the grid."""
     columns, rows = GRID.axes(store.extent())
     return hills(0, columns[None], rows[:, None]).astype("f4")
+
+
+def test_what_an_earlier_version_certified_in_vain_is_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A negative loss, refined on clamped logarithms and audited by them, as it was once."""
+    monkeypatch.setattr(hill_module, "hills", lambda frame, x, y: hills(frame, x, y) - 9)
+    store = create(tmp_path / "a.zarr")
+    begun = Course.begin(GRID, ASKED)
+    replace(begun, passes=tuple(replace(p, logs="clamped") for p in begun.passes)).write(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Scale, "off", lambda self, p, v: np.abs(self.units(p) - self.units(v)))
+        patch.setattr(Refined, "note_log", lambda *_: None)
+        refine(store, HillCrew(store), going_on=True)
+    course = Course.read(store)
+    assert course is not None
+    assert [each.beyond for each in course.certificates] == [0]
+    unsaid = tuple(replace(each, of_values=False) for each in course.certificates)
+    replace(course, certificates=unsaid).write(store)
+    x, y = np.meshgrid(*GRID.axes(store.extent(0)))
+    truth, found = hills(0, x, y) - 9, store.read("loss", "train")
+    allowed = 0.01 * (np.percentile(truth, 99) - truth.min())
+    assert (np.abs(found - truth) > 20 * allowed).mean() > 0.5
+    assert not finished(store)
+    before = evaluated_points(store)
+    refine(store, HillCrew(store), going_on=True)
+    assert finished(store)
+    found, level = store.read("loss", "train"), store.level(0)
+    assert level is not None
+    assert 0 < (level < 0).sum() < GRID.points - before
+    assert (np.abs(found - truth)[level < 0] > allowed).mean() <= 0.1

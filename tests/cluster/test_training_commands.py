@@ -60,6 +60,8 @@ def test_from_nothing_to_a_report_along_a_curve(
     assert run(["curve", str(folder / "connect.yaml"), "--points", "5", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["t"] == [0, 0.25, 0.5, 0.75, 1]
+    assert (report["network"], report["batch_norm"]) == ("MLP", None)
+    assert report["measures"]["loss"] == "nats per example"
     assert run(["curve", str(folder / "connect.yaml"), "--points", "3"]) == 0
     assert "straight line between its ends" in capsys.readouterr().out
 
@@ -81,7 +83,7 @@ def test_a_report_is_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     with Image.open(out) as picture:
         assert picture.size[0] == 2400
         assert picture.info["Title"] == "MLP along a Bézier curve"
-        assert "64 train examples · no batch norm · 1 bend" in picture.info["Description"]
+        assert "64 train examples · 1 bend" in picture.info["Description"]
     capsys.readouterr()
     assert run(["curve", spec, "--picture", str(folder / "curve.bmp")]) == 2
     assert "wanted .png" in capsys.readouterr().err
@@ -132,3 +134,34 @@ def test_a_renders_spec_has_no_frames_of_a_curve(capsys: pytest.CaptureFixture[s
     assert "--frame with a render's spec" in capsys.readouterr().err
     assert run(["curve", str(example / "film.yaml")]) == 2
     assert "plane.frames is the curves of a film" in capsys.readouterr().err
+
+
+OWN = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+"""
+
+
+def test_a_report_runs_the_code_that_its_spec_names_or_that_is_trusted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "net.py").write_text(OWN)
+    for name in ("fit1", "fit2", "connect"):
+        path = folder / f"{name}.yaml"
+        content = yaml.safe_load(path.read_text()) | {"network": {"factory": "net.py:build"}}
+        path.write_text(yaml.safe_dump(content))
+        assert run([path.stem.rstrip("12"), str(path), "--quiet"]) == 0
+    report = ["curve", str(folder / "connect.yaml"), "--points", "2", "--quiet"]
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "another"))
+    assert run(report) == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "a third"))
+    (folder / "net.py").write_text(f"{OWN}# another now\n")
+    assert run(report) == 2
+    told = capsys.readouterr().err
+    assert f"{folder}/curve names code that no spec of yours here named: network net.py:bu" in told
+    assert run([*report, "--trust", told.split()[-1]]) == 0
+    assert f"lossatlas: runs the code in {folder}/curve: network net.py:build (sha256 " in (
+        capsys.readouterr().err
+    )

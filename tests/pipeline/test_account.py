@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def certificate(beyond: int = 0, bound: float = 0.000998, error: bool = False) -
 
 
 def account(found: Certificate | None, final: bool = True, **asked: float) -> Account:
-    return Account(66_049, 4029, RefineSpec(**asked), found, final)
+    return Account(66_049, 4029, RefineSpec(**asked), found, final, "nats per example")
 
 
 def test_a_render_whose_audit_passed() -> None:
@@ -51,6 +52,15 @@ def test_a_tolerance_in_nats_and_an_error_rate() -> None:
     assert "off by more than 0.02; worst of 3 audited 0.5" in account(only).rows()[1][1]
 
 
+def test_a_loss_without_a_unit_has_no_nats() -> None:
+    for unit, said in (("", "0.01;"), ("mm", "0.01 mm;")):
+        made = replace(account(certificate(), nats=0.01), unit=unit)
+        (_, (_, told)) = made.rows()
+        assert f"off by more than {said}" in told
+        assert told.endswith(f"audited {f'0.0011 {unit}'.rstrip()}")
+        assert "nats" not in made.small_print()
+
+
 def test_a_failed_audit_says_what_follows() -> None:
     made = account(certificate(beyond=9, bound=0.0053), final=False)
     (_, points), (_, audit) = made.rows()
@@ -62,7 +72,7 @@ def test_a_failed_audit_says_what_follows() -> None:
 
 def test_nothing_is_said_that_was_not_measured() -> None:
     assert account(None).small_print().endswith("the rest predicted and not audited")
-    full = Account(100, 100, None, None, True)
+    full = Account(100, 100, None, None, True, "")
     assert full.rows() == [("points", "all 100 evaluated, none predicted")]
     assert full.small_print() == ""
 
@@ -70,19 +80,19 @@ def test_nothing_is_said_that_was_not_measured() -> None:
 def test_an_audit_counts_for_what_it_was_made_for() -> None:
     grid, asked = Grid(100, 100, 50), RefineSpec(tolerance=0.01)
     course = Course.begin(grid, asked).audited(certificate(), 0)
-    assert Account.of(course, 9, 3, True).certificate == certificate()
+    assert Account.of(course, 9, 3, True, "").certificate == certificate()
     tighter = course.asking(RefineSpec(tolerance=0.001))
     assert tighter.passes[-1] == Pass("audit", 1)
-    assert Account.of(tighter, 9, 3, False).certificate is None
+    assert Account.of(tighter, 9, 3, False, "").certificate is None
     done = tighter.audited(certificate(bound=0.0005), 0)
-    assert Account.of(done, 9, 3, True).certificate == certificate(bound=0.0005)
-    assert [told.split("than ")[1][:5] for told in sentences(done)] == ["1 % o", "0.1 %"]
+    assert Account.of(done, 9, 3, True, "").certificate == certificate(bound=0.0005)
+    assert [told.split("than ")[1][:5] for told in sentences(done, "")] == ["1 % o", "0.1 %"]
     # Something tighter was asked for before the first audit was through.
     early = Course.begin(grid, asked).asking(RefineSpec(tolerance=0.001))
     done = early.audited(certificate(), 0)
-    assert Account.of(done, 9, 3, True).certificate == certificate()
-    assert [told.split("than ")[1][:5] for told in sentences(done)] == ["0.1 %"]
-    assert Account.of(None, 9, 0, False).as_dict()["asked"] is None
+    assert Account.of(done, 9, 3, True, "").certificate == certificate()
+    assert [told.split("than ")[1][:5] for told in sentences(done, "")] == ["0.1 %"]
+    assert Account.of(None, 9, 0, False, "").as_dict()["asked"] is None
 
 
 @pytest.mark.parametrize(

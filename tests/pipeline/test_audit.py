@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.audit import Certificate, bound, draw, quantiles
+from pipeline.audit import Certificate, bound, draw, least_sample, quantiles
 
 
 def test_the_sample_is_seeded_and_drawn_without_replacement() -> None:
@@ -36,6 +36,24 @@ def test_every_point_has_the_same_chance() -> None:
 
 def test_where_there_are_fewer_all_are_drawn() -> None:
     assert [own.tolist() for own in draw([2, 3], 3000, (0,))] == [[0, 1], [0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("beyond", "confidence", "least"),
+    [
+        (0.002, 0.95, 1497),
+        (0.1, 0.95, 29),
+        (0.5, 0.5, 1),
+        (1e-4, 0.99, 46050),
+        (5e-324, 0.9, 10**18),
+    ],
+)
+def test_the_least_sample_that_can_pass(beyond: float, confidence: float, least: int) -> None:
+    assert least_sample(beyond, confidence) == least
+    if least < 10**18:
+        assert bound(0, least, 10**9, confidence) <= beyond
+    if 1 < least < 10**18:
+        assert bound(0, least - 1, 10**9, confidence) > beyond
 
 
 @pytest.mark.parametrize(("audited", "rule"), [(3000, 3.0), (300, 3.0)])

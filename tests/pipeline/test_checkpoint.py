@@ -145,7 +145,7 @@ def test_buffers_that_are_not_saved_are_not_wanted(net: nn.Module) -> None:
 @pytest.mark.parametrize("points", [2, 3, 5])
 def test_curves_of_any_number_of_bends(tmp_path: Path, net: nn.Module, points: int) -> None:
     read = checkpoint.load(saved(tmp_path, {"model_state": numbered(net, points)}))
-    assert checkpoint.is_curve(read)
+    assert checkpoint.is_curve(read, net)
     found = checkpoint.curve_points(read, net, "a")
     start = checkpoint.weights(net.state_dict(), net)
     assert len(found) == points
@@ -190,13 +190,81 @@ def test_curves_of_another_network(tmp_path: Path, net: nn.Module) -> None:
 
 
 def test_what_only_looks_like_a_curve() -> None:
-    one = torch.zeros(2)
-    assert not checkpoint.is_curve({"fc_0": one})
-    assert not checkpoint.is_curve({"fc_0": one, "fc_2": one})
-    assert not checkpoint.is_curve({"fc_0": one, "fc_1": one, "out": one})
-    assert not checkpoint.is_curve({"fc_0": one, "fc_1": torch.zeros(3)})
-    assert not checkpoint.is_curve({"fc_0": one, "fc_1": one, "out_0": one})
-    assert checkpoint.is_curve({"fc_0": one, "fc_1": one, "bn.running_mean": one})
+    one, other = torch.zeros(2), nn.Linear(2, 2)
+    assert not checkpoint.is_curve({"fc_0": one}, other)
+    assert not checkpoint.is_curve({"fc_0": one, "fc_2": one}, other)
+    assert not checkpoint.is_curve({"fc_0": one, "fc_1": one, "out": one}, other)
+    assert not checkpoint.is_curve({"fc_0": one, "fc_1": torch.zeros(3)}, other)
+    assert not checkpoint.is_curve({"fc_0": one, "fc_1": one, "out_0": one}, other)
+    assert checkpoint.is_curve({"fc_0": one, "fc_1": one, "bn.running_mean": one}, other)
+
+
+class Named(nn.Module):
+    """Parameters and buffers by names that it is told."""
+
+    def __init__(self, parameters: list[str], buffers: list[str] = []) -> None:  # noqa: B006
+        super().__init__()
+        for name in parameters + buffers:
+            *path, leaf = name.split(".")
+            at: nn.Module = self
+            for part in path:
+                if not hasattr(at, part):
+                    at.add_module(part, nn.Module())
+                at = getattr(at, part)
+            if name in buffers:
+                at.register_buffer(leaf, torch.zeros(1))
+            else:
+                at.register_parameter(leaf, nn.Parameter(torch.rand(2)))
+
+
+USERS = [
+    Named(["net.a", "net.b"]),
+    Named(["net.net.a"]),
+    Named(["module.a", "module.net.b"]),
+    Named(["module._orig_mod.a"]),
+    Named(["w_0", "w_1"]),
+    Named(["coeff_layer.range", "coeff_layer.binom"]),
+    Named(["a_0", "a_1", "a_2"], ["table_0", "bn.running_mean"]),
+    nn.DataParallel(Named(["module.net.a"])),
+]
+
+
+@pytest.mark.parametrize("net", USERS)
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+def test_no_name_is_reserved(tmp_path: Path, net: nn.Module, prefix: str) -> None:
+    """What is a prefix is decided by the network's own names."""
+    flat = torch.cat([p.detach() for p in net.parameters()]).numpy()
+    state = checkpoint.load(
+        saved(tmp_path, {prefix + name: tensor for name, tensor in net.state_dict().items()})
+    )
+    checkpoint.match(state, net, "a")
+    np.testing.assert_array_equal(checkpoint.weights(state, net), flat)
+    assert checkpoint.buffers(state, net).keys() == dict(net.named_buffers()).keys()
+    curve = {prefix + name: tensor for name, tensor in numbered(net, 3).items()}
+    read = checkpoint.load(saved(tmp_path, curve, "curve.pt"))
+    assert checkpoint.constants(read) == {"coeff_layer.range"}
+    start, bend, _ = checkpoint.curve_points(read, net, "a")
+    np.testing.assert_array_equal(start, flat)
+    np.testing.assert_array_equal(bend, flat + 1)
+
+
+def test_averaged_models(tmp_path: Path, net: nn.Module) -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(net)
+    read = checkpoint.load(saved(tmp_path, averaged.state_dict()))
+    checkpoint.match(read, net, "a")
+    expected = torch.cat([p.detach().flatten() for p in net.parameters()])
+    np.testing.assert_array_equal(checkpoint.weights(read, net), expected.numpy())
+
+
+def test_batch_norms_statistics_may_be_missing_and_no_others() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    state = {name: t for name, t in net.state_dict().items() if "running" not in name}
+    checkpoint.match(state, net, "a")
+    assert checkpoint.missing_statistic(state, net) == "1.running_mean"
+    net = nn.Sequential(nn.Conv1d(2, 2, 1), nn.InstanceNorm1d(2, track_running_stats=True))
+    state = {name: t for name, t in net.state_dict().items() if "running" not in name}
+    with pytest.raises(CheckpointError, match=r"1\.running_mean \(2\) is not in the checkpoint"):
+        checkpoint.match(state, net, "a")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +276,6 @@ def test_what_only_looks_like_a_curve() -> None:
             r"\(first difference: fc.weight \(10,9\) against \(10,8\)\)\. Check network.factory",
         ),
         ({"fc.bias": None}, r"first difference: fc\.bias \(10\) is not in the checkpoint"),
-        ({"bn1.running_var": None}, r"bn1\.running_var \(2\) is not in the checkpoint"),
         ({"bn1.running_var": torch.ones(3)}, r"bn1\.running_var \(3\) against \(2\)"),
         ({"fc2.bias": torch.zeros(3)}, r"fc2\.bias \(3\) is not in the network"),
     ],
@@ -274,6 +341,10 @@ def test_truncated_files(tmp_path: Path, net: nn.Module, name: str, keep: float)
     assert "\n" not in str(caught.value)
 
 
+LOOP: dict[str, object] = {"epoch": 1}
+LOOP["model"] = LOOP
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -283,6 +354,9 @@ def test_truncated_files(tmp_path: Path, net: nn.Module, name: str, keep: float)
         ({}, "holds no tensors under no name"),
         ({"a": torch.zeros(2, dtype=torch.complex64)}, r"a is torch.complex64, .*wanted a dense"),
         ({"a": torch.eye(2).to_sparse()}, "torch.sparse_coo; wanted a dense real tensor"),
+        ({"a": torch.zeros(2, device="meta")}, "a is a meta tensor, which has a shape and no val"),
+        (LOOP, "holds a dict that contains itself, under model; wanted a state dict"),
+        ({"net": LOOP}, "holds a dict that contains itself, under model"),
     ],
 )
 def test_files_of_other_things(tmp_path: Path, content: object, message: str) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.account import Account
 from pipeline.audit import Certificate
 from pipeline.course import Course
 from pipeline.grid import Extent, Grid
 from pipeline.plane import Anchor, FrameFacts
 from pipeline.scale import Range
-from pipeline.spec import RefineSpec
+from pipeline.spec import RefineSpec, stored_refine
 from pipeline.store import Store
 
 GRID = Grid(width=70, height=66, tile=16)
@@ -77,9 +80,9 @@ def test_what_an_audit_found_decides_what_follows() -> None:
         ({"tolerance": None, "nats": 0.5}, False),
         ({"scale": "linear"}, False),
         ({"error": 0.01}, False),
-        ({"audit": 100}, True),
+        ({"audit": 2000}, True),
         ({"audit": 10_000}, False),
-        ({"beyond": 1e-4}, False),
+        ({"beyond": 0.001}, False),
         ({"confidence": 0.99}, False),
         ({"confidence": 0.9, "seed": 3}, True),
     ],
@@ -142,6 +145,80 @@ def test_one_of_its_two_notes_is_enough(store: Store, harm: str) -> None:
     for path in notes(store):
         path.write_text("{")
     assert Course.read(store) is None
+
+
+def as_main_wrote_it(store: Store, course: Course) -> Course:
+    """Write a course as versions before 2026-11-28 did, and read it."""
+    course.write(store)
+    plain = json.loads(notes(store)[0].read_text())
+    for each in plain["passes"]:
+        del each["logs"]
+    for each in plain["certificates"]:
+        del each["of_values"]
+    del plain["digest"]
+    rest = json.dumps(plain, sort_keys=True).encode()
+    plain["digest"] = hashlib.sha256(rest).hexdigest()
+    for note in notes(store):
+        note.write_text(json.dumps(plain))
+    found = Course.read(store)
+    assert found is not None
+    return found
+
+
+def spaces(course: Course, number: int) -> set[str]:
+    return {each.range.space for each in course.scales(number)}
+
+
+@pytest.mark.parametrize("low", [-1.0, 0.0, 0.1])
+def test_a_log_scale_is_of_values_above_zero(low: float) -> None:
+    course = Course.begin(GRID, ASKED).with_ranges([replace(RANGES[0], low=low)])
+    assert spaces(course, course.last) == {"log" if low > 0 else "linear"}
+    assert course.without_log == (() if low > 0 else (("loss", "train"),))
+    # Values of 0 or less that the lattice does not have: again from the start, linear.
+    failed, passed = certificate(3, 0.002), certificate(0, 0.0)
+    for found in (failed, passed):
+        left = course.audited(found, 0, leave_log=True)
+        since = course.last + 1
+        assert {each[2:] for each in kinds(left, since)} == {(0, 1.0)}
+        assert spaces(left, left.last) == {"linear"}
+        assert spaces(left, course.last) == spaces(course, course.last)
+        done = left.audited(passed, 0, leave_log=True)
+        assert (done.passes[-1].kind, spaces(done, done.last)) == ("compose", {"linear"})
+        assert done.satisfies(ASKED)
+        tighter = done.asking(RefineSpec(tolerance=0.001))
+        assert spaces(tighter, tighter.last) == {"linear"}
+    linear = Course.begin(GRID, RefineSpec(scale="linear")).with_ranges(RANGES)
+    assert linear.without_log == ()
+
+
+@pytest.mark.parametrize("low", [-1.0, 0.1])
+def test_what_an_earlier_version_decided_goes_on_as_it_was(store: Store, low: float) -> None:
+    begun = Course.begin(GRID, ASKED).with_ranges([replace(RANGES[0], low=low)])
+    old = as_main_wrote_it(store, begun)
+    assert {each.logs for each in old.passes} == {"clamped"}
+    assert spaces(old, old.last) == {"clamped"}
+    assert not old.is_void
+    # A certificate of this version is of values, and what is composed is what it is of.
+    sound = replace(certificate(0, 0.0), of_values=True)
+    done = old.audited(sound, 0)
+    assert spaces(done, done.last) == {"clamped"}
+    assert not done.is_void
+    # One of theirs says nothing where values are zero or negative.
+    composed = as_main_wrote_it(store, begun.audited(certificate(0, 0.0), 0))
+    assert composed.is_void == (low <= 0)
+    assert composed.satisfies(ASKED) == (low > 0)
+    assert (Account.of(composed, 9, 3, True, "nats").certificate is None) == (low <= 0)
+    assert ("void" in str(Account.of(composed, 9, 3, True, "nats").rows())) == (low <= 0)
+    again = composed.asking(ASKED)
+    assert not again.is_void
+    assert spaces(again, again.last) == {"linear" if low <= 0 else "log"}
+
+
+def test_an_old_store_may_have_asked_for_an_audit_that_cannot_pass(store: Store) -> None:
+    few = stored_refine({"audit": 300})
+    course = Course.begin(GRID, few)
+    course.write(store)
+    assert Course.read(store) == course
 
 
 def test_a_pass_knows_for_whom_it_works() -> None:

@@ -280,7 +280,7 @@ def test_what_is_written_are_checkpoints(images: Callable[..., ConnectSpec]) -> 
     prepared = curve.prepare(images(train={"epochs": 1}))
     outcome = curve.connect(prepared)
     state = checkpoint.load(str(outcome.result))
-    assert checkpoint.is_curve(state)
+    assert checkpoint.is_curve(state, prepared.network())
     assert not [name for name in state if "running" in name]
     start, bend, end = checkpoint.curve_points(state, prepared.network(), "curve")
     np.testing.assert_array_equal(start, prepared.start)
@@ -289,6 +289,43 @@ def test_what_is_written_are_checkpoints(images: Callable[..., ConnectSpec]) -> 
     frame = checkpoint.load(str(curve.frames(prepared.folder)[-1].path))
     checkpoint.match(frame, prepared.network(), "frame")
     np.testing.assert_array_equal(checkpoint.weights(frame, prepared.network()), bend)
+
+
+_HOLDER = """
+import torch
+
+class Holder(torch.nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        self.add_module(name, torch.nn.Linear(2, 2))
+
+    def forward(self, x):
+        (inner,) = self.children()
+        return inner(x)
+"""
+
+
+@pytest.mark.parametrize("name", ["net", "module", "_orig_mod", "coeff_layer"])
+@pytest.mark.parametrize("bends", [1, 2])
+def test_curves_of_networks_that_name_a_module_as_a_curve_does(
+    moons: Callable[..., ConnectSpec], tmp_path: Path, name: str, bends: int
+) -> None:
+    (tmp_path / "holder.py").write_text(_HOLDER)
+    for index, end in enumerate(("start", "end")):
+        state = {f"{name}.weight": torch.eye(2) + index, f"{name}.bias": torch.ones(2)}
+        checkpoint.save(str(tmp_path / f"{end}.safetensors"), state)
+    factory = {"factory": str(tmp_path / "holder.py:Holder"), "kwargs": {"name": name}}
+    ends = {end: str(tmp_path / f"{end}.safetensors") for end in ("start", "end")}
+    made = moons(network=factory, curve={"bends": bends}, train={"epochs": 1}, **ends)
+    prepared = curve.prepare(made)
+    whole = curve.load(curve.connect(prepared).result, prepared.network())
+    frames = curve.frames(prepared.folder)
+    for found in (whole, curve.load_frame(frames[-1], prepared.network())):
+        np.testing.assert_array_equal(found.points[0], prepared.start)
+        np.testing.assert_array_equal(found.points[-1], prepared.end)
+        np.testing.assert_array_equal(found.points[1], whole.points[1])
+    first = curve.load_frame(frames[0], prepared.network())
+    np.testing.assert_array_equal(first.points[1:-1], curve.initial_bends(prepared))
 
 
 def test_the_frames_make_a_film(images: Callable[..., ConnectSpec], tmp_path: Path) -> None:

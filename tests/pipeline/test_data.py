@@ -315,6 +315,25 @@ def test_the_digest_tells_rows_pixels_and_targets_apart(tmp_path: Path) -> None:
     assert len(digests) == 4
 
 
+def test_the_digest_tells_shapes_and_choices_apart(tmp_path: Path) -> None:
+    """The same numbers as vectors and as sequences of them, and the same ones from other rows."""
+    labels = np.arange(8) % 2
+    vectors = np.arange(8 * 6, dtype="f4").reshape(8, 6)
+    np.savez(tmp_path / "vectors.npz", x=vectors, y=labels)
+    np.savez(tmp_path / "sequences.npz", x=vectors.reshape(8, 2, 3), y=labels)
+    found = [load(spec(tmp_path / f"{n}.npz", train=8))[0] for n in ("vectors", "sequences")]
+    np.testing.assert_array_equal(found[0].indices, found[1].indices)
+    assert found[0].digest != found[1].digest
+    np.savez(tmp_path / "alike.npz", x=np.zeros((8, 6), "f4"), y=np.zeros(8, int))
+    one, other = (
+        load(spec(tmp_path / "alike.npz", train=4, select="stratified", seed=seed))[0]
+        for seed in (0, 1)
+    )
+    np.testing.assert_array_equal(one.inputs, other.inputs)
+    assert one.indices.tolist() != other.indices.tolist()
+    assert one.digest != other.digest
+
+
 def test_the_example_is_whole() -> None:
     train, test = load(spec(EXAMPLE, train=512, test=512, select="stratified"))
     for found in (train, test):

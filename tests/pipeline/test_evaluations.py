@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from pipeline.evaluations import Evaluations, Points
 from pipeline.grid import Extent, Grid, Step, Tile
 from pipeline.plane import Anchor, FrameFacts
 from pipeline.store import Store, StoreError
+from tests.deaths import Killed, dying
 
 GRID = Grid(width=10, height=7, tile=4, frames=2)
 FRAME = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("θ", 0, 0, 0),), None)
@@ -49,6 +52,37 @@ def test_records_read_back_exactly(store: Store) -> None:
         same(points, some_points(step))
         assert read.facts(step) == evaluations.StepFacts(len(points.y), 2.5, 7)
     assert read.counts(steps) == [len(some_points(step).y) for step in steps]
+
+
+def test_a_writer_that_dies_at_any_write_has_committed_nothing_or_all(store: Store) -> None:
+    for writes in itertools.count():
+        step = Step(writes, 0, 1, 1)
+        with contextlib.suppress(Killed), dying(writes) as written:
+            Evaluations(store).commit(step, some_points(step), 2.5, 7)
+        read = Evaluations(Store.open(store.url))
+        if step in read.committed():
+            break
+        assert len(written) == writes
+    # The commit was the last of all writes.
+    assert [key.split("/")[1] for key in written] == ["points", "values", "steps"]
+    assert read.committed() == {step}
+    same(read.points(step), some_points(step))
+    assert read.facts(step).seconds == 2.5
+
+
+def test_steps_that_are_half_withdrawn_are_pending(store: Store) -> None:
+    """Their commits go first, all of them: a record that is read has all its chunks."""
+    steps = [Step(0, *tile) for tile in itertools.islice(GRID.tiles(), 3)]
+    for deletions in range(1 + 3 * 3 + 1):
+        for step in steps:
+            Evaluations(store).commit(step, some_points(step), 2.5, 7)
+        with contextlib.suppress(Killed), dying(deletions) as deleted:
+            Evaluations(store).withdraw(steps)
+        read = Evaluations(Store.open(store.url))
+        for step in read.committed():
+            same(read.points(step), some_points(step))
+    assert [key.split("/")[1] for key in deleted[1:4]] == ["steps"] * 3
+    assert read.committed() == set()
 
 
 @pytest.fixture

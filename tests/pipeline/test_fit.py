@@ -335,7 +335,10 @@ def test_frames_of_a_mode_are_its_states(tmp_path: Path) -> None:
     [
         ({"train": {"batch": 61}}, "train.batch is 61 and data.splits.train has 60 examples"),
         ({"data": {"source": "none.npz"}}, "none.npz does not exist"),
-        ({"network": {"factory": "mlp", "kwargs": {"inputs": 36, "classes": 1}}}, "classes 0 to 1"),
+        (
+            {"network": {"factory": "mlp", "kwargs": {"inputs": 36, "classes": 1}}},
+            "are 0 to 1; wanted",
+        ),
         ({"network": {"factory": "mlp", "kwargs": {"inputs": 35}}}, "does not take the data"),
         ({"loss": "hinge"}, "hinge"),
     ],

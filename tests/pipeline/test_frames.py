@@ -151,6 +151,11 @@ def test_what_makes_no_film_is_refused(tmp_path: Path) -> None:
         frames.survey(paths, (START, START), Theta(6), "bezier", "common", None)
     with pytest.raises(LossatlasError, match="not the same network"):
         frames.survey(paths, (START, END), Theta(7), "bezier", "common", None)
+    several = {f"net.theta_{k}": torch.ones(6) for k in (1, 2)}
+    save_file(several, tmp_path / "bends.safetensors")
+    paths_of_several = (str(tmp_path / "bends.safetensors"),)
+    with pytest.raises(FramesError, match="bends.safetensors is of a curve with 2 bends, which"):
+        frames.survey(paths_of_several, (START, END), Theta(6), "bezier", "common", None)
     with pytest.raises(FramesError, match="one set of weights"):
         frames.survey(paths, None, Theta(6), "bezier", "common", None)
 

@@ -62,6 +62,16 @@ def test_a_nearly_collinear_point_still_spans_an_orthonormal_plane() -> None:
     assert spanned.u @ spanned.v == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_at_the_edge_of_what_is_refused_directions_are_orthogonal_to_the_last_bits(
+    seed: int,
+) -> None:
+    """One pass of Gram–Schmidt leaves a component along u as large as rounding of what it took."""
+    a, b, c = _weights(seed, 3)
+    spanned = plane.through_points(a, b, a + 0.5 * (b - a) + 2e-6 * c)
+    assert abs(spanned.u @ spanned.v) < 1e-15
+
+
 @pytest.mark.parametrize("kind", ["bezier", "chain"])
 def test_the_curve_lies_in_its_plane_between_its_ends(kind: Any) -> None:
     points = _weights(2, 3)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from pipeline import network, plan, prepare, spec
@@ -242,15 +243,11 @@ def test_statistics_that_a_curve_lacks_cannot_be_frozen(tmp_path: Path) -> None:
             prepare.prepare(spec.parse(content | changes | {"evaluate": {"batch_norm": "frozen"}}))
 
 
-def test_whatever_yaml_reads_may_be_given_to_a_network(bowl: MakeSpec, tmp_path: Path) -> None:
-    read = bowl()
-    code = "def make(day):\n    assert day.year == 2026\n    return Bowl()\n"
-    (tmp_path / "bowl" / "dated.py").write_text((tmp_path / "bowl" / "bowl.py").read_text() + code)
+def test_what_a_store_would_give_back_as_text_is_refused(bowl: MakeSpec) -> None:
     kwargs = {"day": datetime.date(2026, 11, 25)}
-    factory = str(tmp_path / "bowl" / "dated.py") + ":make"
-    content = read.model_dump() | {"network": {"factory": factory, "kwargs": kwargs}}
-    prepared = prepare.prepare(RenderSpec.model_validate(content))
-    assert prepared.parts["network.kwargs"] == {"day": "2026-11-25"}
+    content = bowl().model_dump() | {"network": {"factory": "bowl.py:Bowl", "kwargs": kwargs}}
+    with pytest.raises(ValidationError, match="day is a date; wanted text.*Put it in quotes"):
+        RenderSpec.model_validate(content)
 
 
 def test_what_user_code_cannot_open_says_nothing_of_the_store(
@@ -266,3 +263,63 @@ def test_what_user_code_cannot_open_says_nothing_of_the_store(
     monkeypatch.setattr(Evaluator, "evaluate", fails)
     with pytest.raises(EvaluateError, match=r"FileNotFoundError: .*lexicon\.json"):
         renderer(store.pending()[0])
+
+
+def test_a_store_says_what_its_network_loss_and_selection_are(bowl: MakeSpec) -> None:
+    store = _render(bowl())
+    assert store.attrs["network"]["label"] == "Bowl (bowl.py)"
+    assert store.attrs["data"]["train"]["select"] == "seeded"  # of targets that are no classes
+    assert store.attrs["unit"] == ""
+    assert "units" not in store.group["loss"].attrs
+    assert "units" not in store.group["loss_stderr"].attrs
+    assert [a.shown for a in store.anchors()] == ["w₀", "w₁", "w₂"]
+
+
+def test_targets_with_a_sequence_axis_are_measured_by_token(bowl: MakeSpec) -> None:
+    folder = Path(bowl().plane.weights[0]).parent
+    (folder / "tokens.py").write_text(
+        "import torch\n\nclass Tokens(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.theta = torch.nn.Parameter(torch.zeros(6))\n\n"
+        "    def forward(self, x):\n        return self.theta.expand(len(x), 5, -1)\n"
+    )
+    read = bowl(network={"factory": "tokens.py:Tokens"}, evaluate={})
+    np.savez(folder / "data.npz", x=np.zeros((8, 1), "f4"), y=np.zeros((8, 5), "i8"))
+    facts = prepare.prepare(read).facts
+    assert facts["unit"] == "nats per token"
+    assert facts["data"]["train"]["select"] == "seeded"
+
+
+def test_words_are_no_part_of_a_render_and_may_change(bowl: MakeSpec) -> None:
+    store = _render(bowl())
+    weights = [f"{name}.safetensors" for name in "abc"]
+    renamed = bowl(
+        network={"factory": "bowl.py:Bowl", "label": "A bowl"},
+        plane={"kind": "points", "weights": weights, "labels": ["bend", "SGD", "Adam"]},
+    )
+    again = prepare.prepare(renamed)
+    assert again.fingerprint == store.attrs["fingerprint"]
+    prepare.create_or_match(again, lambda: pytest.fail("a new grid"))
+    opened = Store.open(store.url)
+    assert opened.words == {"network": "A bowl", "labels": ["bend", "SGD", "Adam"], "unit": ""}
+    assert [a.name for a in opened.anchors()] == ["w₀", "w₁", "w₂"]
+    assert [a.shown for a in opened.anchors()] == ["bend", "SGD", "Adam"]
+    # And back again.
+    prepare.create_or_match(prepare.prepare(bowl()), lambda: pytest.fail("a new grid"))
+    assert [a.shown for a in Store.open(store.url).anchors()] == ["w₀", "w₁", "w₂"]
+
+
+def test_a_store_made_before_there_were_words_opens_and_resumes(bowl: MakeSpec) -> None:
+    store = _render(bowl())
+    attrs = store.group.attrs
+    for key in ("unit", "labels"):
+        attrs.pop(key, None)
+    old = dict(attrs["network"])
+    del old["label"]
+    attrs["network"] = old
+    plain = dict(attrs["spec"])
+    plain["network"] = {"factory": plain["network"]["factory"], "kwargs": {}}
+    attrs["spec"] = plain
+    opened = Store.open(store.url)
+    assert opened.words == {"network": "Bowl (bowl.py)", "labels": [], "unit": ""}
+    assert prepare.prepare_resume(opened).fingerprint == store.attrs["fingerprint"]

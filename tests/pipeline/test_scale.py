@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.scale import Range, Scale, scales
-from renders.tone import fit_tone
+from renders.map.tone import fit_tone
 
 LOSSES = np.random.default_rng(0).lognormal(0, 1, 5000).astype("f4")
 
@@ -41,14 +41,31 @@ def test_nats_are_absolute_and_error_has_its_own_tolerance() -> None:
 def test_what_is_not_finite_is_no_number_in_units() -> None:
     scale = Scale(Range.of("loss", "train", "log", LOSSES), 0.1)
     units = scale.units(np.array([np.nan, np.inf, -np.inf, 1.0, 0.0], "f4"))
-    assert np.isnan(units).tolist() == [True, True, True, False, False]
+    assert np.isnan(units).tolist() == [True, True, True, False, True]
 
 
 @pytest.mark.parametrize("values", [[0.7] * 9, [0.0] * 9, [np.nan] * 9])
 def test_a_constant_or_nothing_has_a_scale_all_the_same(values: list[float]) -> None:
-    for space in ("log", "linear"):
+    # Of a log scale `Course.scales` asks only where all values are above zero.
+    for space in ("linear", "clamped") if values[0] == 0 else ("linear", "log"):
         found = Range.of("loss", "train", space, np.array(values, "f4"))  # type: ignore[arg-type]
         (scale,) = scales([found], 0.002, None, 0.02)
         assert scale.tolerance > 0
         units = scale.units(np.array(values, "f4"))
         assert len(set(units[np.isfinite(units)])) <= 1
+
+
+@pytest.mark.parametrize("space", ["linear", "log", "clamped"])
+def test_errors_are_of_values_whatever_they_are_predicted_in(space: str) -> None:
+    """Nothing is clamped: not below the range, not beyond it, and not at zero."""
+    found = Range("loss", "train", space, 0.1, 10.1, 0.1)  # type: ignore[arg-type]
+    (scale,) = scales([found], 0.002, None, 0.02)
+    pairs = np.array([(-3.0, 0.2), (-3.0, -2.0), (0.0, 0.1), (0.01, 0.05), (200.0, 900.0)])
+    off = scale.off(*pairs.T) * 0.002
+    linear = np.abs(np.diff(pairs)[:, 0]) / 10
+    ratio = np.log(5) / np.log(101), np.log(4.5) / np.log(101)
+    expected = linear if space == "linear" else [*linear[:3], *ratio]
+    np.testing.assert_allclose(off, expected)
+    assert scale.off(np.array([1.0]), np.array([1.0])) == 0
+    for one in ([np.nan, 1.0], [1.0, np.nan], [np.inf, np.inf]):
+        assert np.isinf(scale.off(*np.array(one)[:, None]))

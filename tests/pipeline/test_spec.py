@@ -36,6 +36,24 @@ def test_a_spec_survives_json(bowl: Callable[..., RenderSpec]) -> None:
     assert spec.parse(read.model_dump(mode="json")) == read
 
 
+def test_an_audit_that_can_never_pass_is_refused(bowl: Callable[..., RenderSpec]) -> None:
+    with pytest.raises(SpecError) as told:
+        bowl(evaluate={"loss": "mse", "refine": {"audit": 300}})
+    assert (
+        "evaluate.refine: refine.audit is 300: so few points can never show beyond: 0.002 at 95 % "
+        "confidence, even if none of them is off; wanted audit: 1,497 or more, or a larger beyond"
+    ) in str(told.value)
+    with pytest.raises(SpecError, match=r"audit is 1,496: .* wanted audit: 1,497"):
+        bowl(evaluate={"loss": "mse", "refine": {"audit": 1496}})
+    fine = bowl(evaluate={"loss": "mse", "refine": {"audit": 1497}})
+    # What a store was begun with is not refused now.
+    content = fine.model_dump(mode="json")
+    content["evaluate"]["refine"]["audit"] = 300
+    with pytest.raises(SpecError):
+        spec.parse(content)
+    assert spec.stored(content, "a.zarr").evaluate.refine == spec.stored_refine({"audit": 300})
+
+
 def test_name_and_store_have_defaults(tmp_path: Path) -> None:
     path = write_bowl(tmp_path / "b")
     content = yaml.safe_load(path.read_text())
@@ -68,6 +86,15 @@ def test_name_and_store_have_defaults(tmp_path: Path) -> None:
         ("evaluate.quantities", ["los"], "evaluate.quantities.0: found 'los'"),
         ("evaluate.batch_norm", "train", "evaluate.batch_norm: found 'train'"),
         ("name", "a/b", "name: found 'a/b'"),
+        ("plane.labels", ["a", "b"], "plane.labels has 2 entries; kind: points wants three"),
+        ("plane.labels", ["a", "b", " a "], "plane.labels has a name twice (a, b, a)"),
+        ("plane.labels", ["a", "b", "c" * 25], "plane.labels.2: found 'ccc"),
+        ("plane.labels", ["a", "b", 3], "plane.labels.2: found 3"),
+        ("network.label", "a\nb", "network.label: found the character U+000A in it; wanted text"),
+        ("network.label", "a\u202eb", "network.label: found the character U+202E in it"),
+        ("network.label", " ", "network.label: found nothing; wanted text of one line"),
+        ("network.label", "a" * 61, "network.label: found 'aaa"),
+        ("evaluate.unit", "mm", "unit is 'mm' with loss: mse, of which it is shown as mean"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, key: str, value: Any, expected: str) -> None:
@@ -83,6 +110,27 @@ def test_what_is_wrong_is_named(tmp_path: Path, key: str, value: Any, expected: 
         spec.read(path)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("plane", "labels"),
+    [
+        ({"kind": "points", "weights": ["a", "b", "c"]}, ["SGD", "Adam", "RMSprop"]),
+        ({"kind": "curve", "weights": ["a", "b", "c"]}, ["end", "start", "ネット"]),
+        ({"kind": "curve", "frames": "f/"}, ["a", "b", "c"]),
+        ({"kind": "random", "weights": ["a"]}, ["best"]),
+    ],
+)
+def test_anchors_have_labels_on_every_kind_of_plane(
+    bowl: Callable[..., RenderSpec], plane: dict[str, Any], labels: list[str]
+) -> None:
+    assert bowl(plane=plane | {"labels": labels}).plane.labels == tuple(labels)
+    with pytest.raises(SpecError, match="plane.labels has 4 entries"):
+        bowl(plane=plane | {"labels": ["1", "2", "3", "4"]})
+
+
+def test_a_loss_of_ones_own_has_a_unit(bowl: Callable[..., RenderSpec]) -> None:
+    assert bowl(evaluate={"loss": "own.py:loss", "unit": " mm² "}).evaluate.unit == "mm²"
 
 
 def test_margin_and_extent_together_are_refused(bowl: Callable[..., RenderSpec]) -> None:
@@ -115,3 +163,46 @@ def test_files_that_are_no_spec(tmp_path: Path, text: str, expected: str) -> Non
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no such file"):
         spec.read(tmp_path / "none.yaml")
+
+
+def _yaml(folder: Path, grid: str, kwargs: str = "{}") -> RenderSpec:
+    path = write_bowl(folder)
+    content = yaml.safe_load(path.read_text())
+    del content["grid"], content["network"]
+    network = f"network:\n  factory: bowl.py:Bowl\n  kwargs: {kwargs}\n"
+    path.write_text(f"{yaml.safe_dump(content)}{network}grid: {grid}\n")
+    return spec.read(path)
+
+
+def test_merge_keys_and_anchors(tmp_path: Path) -> None:
+    base = "&base {width: 3, height: 5}"
+    read = _yaml(tmp_path, "{<<: {width: 3, height: 5}, height: 4}")
+    assert (read.grid.width, read.grid.height) == (3, 4)
+    kwargs = f"{{a: {base}, b: &two {{<<: *base, width: 4}}, c: {{<<: *two, width: 5}}}}"
+    read = _yaml(tmp_path, "{<<: [*two, *base]}", kwargs)
+    assert (read.grid.width, read.grid.height) == (4, 5)
+    assert read.network.kwargs["c"] == {"width": 5, "height": 5}
+    with pytest.raises(SpecError, match="grid.widht: unknown key; did you mean width"):
+        _yaml(tmp_path, "{<<: {widht: 3}, width: 3, height: 5}")
+
+
+@pytest.mark.parametrize(
+    ("grid", "kwargs", "expected"),
+    [
+        ("{width: 3, width: 3, height: 5}", "{}", "is not YAML: width is written twice"),
+        ("{<<: {width: 1, width: 2}, height: 5}", "{}", "width is written twice"),
+        ("{<<: 3, width: 3, height: 5}", "{}", "expected a mapping or list of mappings for merg"),
+        ("{<<: *none, width: 3}", "{}", "found undefined alias"),
+        ("{width: 3, height: 5}", "&k {<<: *k}", r"\*k stands inside of &k"),
+        ("{width: 3, height: 5}", "&k {a: *k}", r"\*k stands inside of &k"),
+        ("{width: 3, height: 5}", "{a: &k [[*k]]}", r"\*k stands inside of &k"),
+        ("[" * 3000 + "]" * 3000, "{}", "is nested too deeply"),
+        ("{width: 3, height: 5}", "{a: [{b: !!binary /w==}]}", r"a\[0\]\.b is a bytes; wanted"),
+        ("{width: 3, height: 5}", "{a: 2026-11-28}", "a is a date; wanted text.* in quotes"),
+        ("{width: 3, height: 5}", "{a: !!set {x, y}}", "a is a set; wanted text"),
+    ],
+)
+def test_yaml_that_is_refused(tmp_path: Path, grid: str, kwargs: str, expected: str) -> None:
+    with pytest.raises(SpecError, match=expected) as caught:
+        _yaml(tmp_path, grid, kwargs)
+    assert "\n" not in str(caught.value)

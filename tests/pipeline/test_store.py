@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import threading
 import warnings
@@ -14,6 +16,7 @@ from pipeline.grid import Extent, Grid, Tile
 from pipeline.plane import Anchor, FrameFacts
 from pipeline.store import Store, StoreError, TakenError
 from pipeline.verify import verify, withdraw
+from tests.deaths import Killed, dying
 
 GRID = Grid(width=10, height=7, tile=4, frames=2)
 FRAME = FrameFacts(
@@ -61,6 +64,40 @@ def test_committed_tiles_read_back_exactly(store: Store) -> None:
             assert again.finished(tile.frame)[rows, columns].all()
         assert again.tile_facts(tile) == (2.5, 4_000_000_000)
     assert again.finished(0).sum() + again.finished(1).sum() == sum(map(GRID.size, tiles))
+
+
+def test_a_writer_that_dies_at_any_write_has_committed_nothing_or_all(tmp_path: Path) -> None:
+    tile = Tile(1, 0, 1)
+    for writes in itertools.count():
+        store = _create(tmp_path / f"{writes}.zarr")
+        with contextlib.suppress(Killed), dying(writes) as written:
+            store.commit(tile, _values(tile), seconds=2.5, worker=7)
+        again = Store.open(store.url)
+        if tile in again.committed():
+            break
+        assert again.pending() == list(GRID.tiles())
+        assert len(written) == writes
+    # The commit was the last of all writes: four chunks of values, and two facts before it.
+    assert written[-1] == "done/c/1/0/1"
+    assert len(written) == len(set(written)) == 7
+    assert verify(again) == []
+    assert again.tile_facts(tile) == (2.5, 7)
+
+
+def test_a_tile_that_is_half_withdrawn_is_pending(tmp_path: Path) -> None:
+    tile = Tile(1, 0, 1)
+    store = _create(tmp_path / "a.zarr")
+    for deletions in range(7):
+        store.commit(tile, _values(tile), seconds=2.5, worker=7)
+        with contextlib.suppress(Killed), dying(deletions) as deleted:
+            store.withdraw(tile)
+        again = Store.open(store.url)
+        assert (tile in again.committed()) == (deletions == 0)
+        assert verify(again) == []
+    assert deleted[0] == "-done/c/1/0/1"
+    store.withdraw(tile)
+    left = [path for path in Path(store.url).rglob("c/**/1/0/1") if path.is_file()]
+    assert left == []
 
 
 @pytest.mark.parametrize("folder_tiles", [1, 5, 100])
@@ -127,6 +164,19 @@ def test_every_flipped_bit_is_found_and_mended(store: Store, position: int) -> N
         assert store.pending() == [victim]
         store.commit(victim, _values(victim), 1, 1)
         assert verify(store) == []
+
+
+@pytest.mark.parametrize("name", ["done", "seconds", "worker"])
+def test_every_flipped_bit_of_a_tiles_facts_is_found(store: Store, name: str) -> None:
+    tile = Tile(1, 1, 2)
+    store.commit(tile, _values(tile), 1.5, 1)
+    path = Path(store.url, name, "c", *map(str, tile))
+    sound = path.read_bytes()
+    for place in range(8 * len(sound)):
+        data = bytearray(sound)
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        assert [damage.tile for damage in verify(store)] == [tile]
 
 
 def test_missing_truncated_and_empty_chunks_are_found(store: Store) -> None:
@@ -230,6 +280,25 @@ def test_one_of_several_creators_gets_the_place(tmp_path: Path) -> None:
             assert found.count(str(GRID)) == 1, found
             assert Store.open(str(path)).pending() == list(GRID.tiles())
     assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_a_creator_that_finds_another_render_in_its_place_leaves_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On object stores nothing keeps two from writing the same keys: the last one has it."""
+    path = tmp_path / "a.zarr"
+    opened = Store.open
+
+    def overtaken(url: str, writable: bool = False) -> Store:
+        import zarr
+
+        zarr.open_group(url, mode="r+").attrs["creation"] = "another's"
+        return opened(url, writable)
+
+    monkeypatch.setattr(Store, "open", overtaken)
+    with pytest.raises(TakenError, match="is being created by another render at this moment"):
+        _create(path)
+    assert opened(str(path)).attrs["creation"] == "another's"
 
 
 def test_nothing_is_overwritten(store: Store, tmp_path: Path) -> None:

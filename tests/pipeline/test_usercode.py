@@ -141,6 +141,28 @@ def test_the_digest_tells_names_and_sources_apart(tmp_path: Path) -> None:
     assert read(str(again)).digest in digests
 
 
+def test_the_digest_knows_where_each_name_and_source_ends(tmp_path: Path) -> None:
+    """Names and sources, one after the other, are the same text here."""
+    model, texts, digests = "from . import x, y\n", set(), set()
+    for folder, x, y in (("a", "# ", "#y.py\nb = 2\n"), ("b", "# y.py#", "\nb = 2\n")):
+        code = read(str(write(tmp_path / folder, model=model, x=x, y=y)))
+        texts.add("".join(part for item in code.files.items() for part in item))
+        digests.add(code.digest)
+    assert (len(texts), len(digests)) == (1, 2)
+
+
+def test_the_digest_tells_entries_and_kinds_of_modules_apart(tmp_path: Path) -> None:
+    one = write(tmp_path / "a", model="from . import two\n", two="from . import model\n")
+    two = one.with_name("two.py")
+    assert read(str(one)).files == read(str(two)).files
+    assert read(str(one)).digest != read(str(two)).digest
+    module = write(tmp_path / "b", model="from . import x\n", x="y = 1\n")
+    package = write(tmp_path / "c", model="from . import x\n")
+    package.with_name("x").mkdir()
+    package.with_name("x").joinpath("__init__.py").write_text("y = 1\n")
+    assert read(str(module)).digest != read(str(package)).digest
+
+
 @pytest.mark.parametrize("on_path", [False, True])
 @pytest.mark.parametrize("line", ["import helpers_", "from helpers_ import f", "import helpers_.x"])
 def test_an_absolute_import_of_a_sibling_is_refused(

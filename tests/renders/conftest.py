@@ -17,7 +17,10 @@ from pipeline.store import Store
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., str]:
-    """Write a store of one frame or more: `make_store(values, skip={(row, column)}, …) -> url`."""
+    """Write a store of one frame or more: `make_store(values, skip={(row, column)}, …) -> url`.
+
+    `more` are attributes of the store.
+    """
 
     def make(
         values: npt.ArrayLike,
@@ -27,6 +30,7 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
         kind: str = "curve",
         spec: dict[str, Any] | None = None,
         frames: int = 1,
+        **more: Any,
     ) -> str:
         array = np.asarray(values, dtype=np.float32)
         grid = Grid(array.shape[1], array.shape[0], tile, frames)
@@ -49,7 +53,12 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
             ["train", "test"],
             ["loss", "error"],
             [facts] * frames,
-            {"spec": words if spec is None else spec, "created": "2026-11-23T09:00:00"},
+            {
+                "spec": words if spec is None else spec,
+                "network": {"batch_norm": "recompute: population statistics of the train split"},
+                "created": "2026-11-23T09:00:00",
+                **more,
+            },
         )
         for cell in grid.tiles():
             if (cell.row, cell.column) not in (skip or set()):

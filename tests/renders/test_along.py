@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.errors import LossatlasError
 from renders.along import Panel, panels, report_picture, write_report
+from renders.map.line import Stroke
 from renders.picture import paint
-from renders.stroke import Stroke
 from renders.theme import LIGHT
 
 T = np.linspace(0, 1, 11)
@@ -28,7 +28,7 @@ def _report(loss: float = 1.0, error: bool = True) -> dict[str, Any]:
     return {
         "kind": "bezier",
         "bends": 1,
-        "batch_norm": "no batch norm",
+        "batch_norm": None,
         "t": T.tolist(),
         "curve": {"length": 2.0, "splits": {"train": curve, "test": curve}},
         "line": {"length": 1.0, "splits": {"train": line, "test": line}},
@@ -78,7 +78,7 @@ def test_lines_are_where_the_scale_says() -> None:
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    words: dict[str, Any] = {"network": "mlp", "examples": {"train": 4}}
+    words: dict[str, Any] = {"examples": {"train": 4}}
     with pytest.raises(LossatlasError, match="wanted .png"):
         write_report(_report(), tmp_path / "a.pdf", **words)
     with pytest.raises(LossatlasError, match="is no folder"):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renders.colour import ColourError, luminance, palette_colours, rgb, to_encoded, to_linear
-from renders.tone import How, Tone, ToneError, fit_tone
+from renders.map.tone import How, Tone, ToneError, fit_tone
 
 VALUES = np.exp(np.random.default_rng(0).normal(0, 1.2, 5000))
 
@@ -74,6 +74,22 @@ def test_zero_and_negative_values_survive_a_logarithm() -> None:
     assert tone.position(0.0) == 0
 
 
+def test_a_default_tone_is_linear_where_a_value_is_0_or_less() -> None:
+    plain = fit_tone([VALUES])
+    assert (plain.how, plain.clipped) == ("log", 0)
+    assert "clipped" not in plain.to_dict()
+    # One value of another frame is enough, though not every value is looked at for the fit.
+    for odd in (0.0, -3.0):
+        frames = [VALUES, np.array([5.0, odd, np.nan, -np.inf])]
+        assert fit_tone(frames, stride=1000).how == "linear"
+        assert fit_tone(frames, how="equalised", stride=1000).space == "linear"
+        forced = fit_tone(frames, how="log", stride=1000)
+        assert (forced.how, forced.clipped) == ("log", 1)
+        assert Tone.from_dict(json.loads(json.dumps(forced.to_dict()))) == forced
+    assert fit_tone([-VALUES]).how == "linear"
+    assert fit_tone([np.zeros(5)]).position(0.0) == 0.5
+
+
 def test_a_constant_surface_has_the_middle_colour() -> None:
     for how in ("linear", "log"):
         assert fit_tone([np.full(9, 2.3)], how=how).position(2.3) == pytest.approx(0.5, abs=1e-6)
@@ -91,7 +107,7 @@ def test_errors_name_the_cure() -> None:
     with pytest.raises(ToneError, match="no tile is finished"):
         fit_tone([])
     with pytest.raises(ToneError, match="choose tone linear"):
-        fit_tone([np.array([-1.0, 0.0])])
+        fit_tone([np.array([-1.0, 0.0])], how="log")
     with pytest.raises(ToneError, match="first below the second"):
         fit_tone([VALUES], limits=(3.0, 2.0))
     with pytest.raises(ToneError, match="percent"):

@@ -23,8 +23,6 @@ Space = Literal["linear", "log"]
 
 LUT_SIZE = 65_536
 CDF_KNOTS = 1_025
-SAMPLE = 4_000_000
-"""How many values a fit keeps at most; beyond, every n-th."""
 
 
 class ToneError(LossatlasError):
@@ -44,6 +42,8 @@ class Tone:
         cdf: equalised only: palette position at `CDF_KNOTS` equal steps across the span.
         palette: the colours, `#rrggbb`, low to high.
         nan, inf: the colours of NaN and of +inf, both results and never on the palette.
+        clipped: how many of the values it was fitted over are 0 or less, where the tone is
+            logarithmic: they have no logarithm, and the lowest colour.
     """
 
     how: How
@@ -55,6 +55,7 @@ class Tone:
     palette: tuple[str, ...]
     nan: str = "#9a9a9a"
     inf: str = "#5c5c5c"
+    clipped: int = 0
 
     @property
     def span(self) -> tuple[float, float]:
@@ -103,7 +104,10 @@ class Tone:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON keeps; `from_dict` gives back an equal tone."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if not self.clipped:  # as in what earlier versions wrote
+            del plain["clipped"]
+        return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Tone:
@@ -113,7 +117,7 @@ class Tone:
             ToneError: a key is missing or unknown.
         """
         names = {f.name for f in fields(cls)}
-        if set(plain) != names:
+        if set(plain) not in (names, names - {"clipped"}):
             odd = sorted(names ^ set(plain))
             raise ToneError(f"tone differs in keys {odd}: wanted {sorted(names)}; fit it again")
         values: dict[str, Any] = {
@@ -125,7 +129,7 @@ class Tone:
 def fit_tone(
     slabs: Iterable[npt.NDArray[np.floating[Any]]],
     *,
-    how: How = "log",
+    how: How | None = None,
     clip: tuple[float, float] = CLIP,
     limits: tuple[float | None, float | None] = (None, None),
     palette: str | Sequence[str] = "dusk",
@@ -137,7 +141,7 @@ def fit_tone(
 
     Args:
         slabs: the finished values, one array of any shape a frame; non-finite ones are passed over.
-        how: linear, log or equalised.
+        how: linear, log or equalised; None is log, and linear where any value is 0 or less.
         clip: the percentiles, in percent, that the two ends of the palette are set to.
         limits: explicit ends in the values' own unit; each one given overrides its percentile.
         palette: see `renders.colour.palette_colours`.
@@ -147,24 +151,26 @@ def fit_tone(
     Raises:
         ToneError: nothing finite to fit, nothing positive for a log, or limits out of order.
     """
-    if how not in ("linear", "log", "equalised"):
+    if how not in (None, "linear", "log", "equalised"):
         raise ToneError(f"tone is {how!r}: wanted linear, log or equalised")
     if not 0 <= clip[0] < clip[1] <= 100:
         raise ToneError(
             f"clip is {clip[0]:g}, {clip[1]:g}: wanted 0 ≤ first < second ≤ 100 percent"
         )
     colours = palette_colours(palette)
-    values = _finite(slabs, stride)
+    values, below = _finite(slabs, stride)
     positive = values[values > 0]
+    how = how or ("linear" if below else "log")
     space: Space = "linear"
-    if how == "log" or (how == "equalised" and len(positive) == len(values)):
+    if how == "log" or (how == "equalised" and not below):
         space = "log"
     if space == "log" and not len(positive):
         raise ToneError("no value is above zero: a log tone wants some; choose tone linear")
     floor = float(positive.min()) if len(positive) else 0.0
     low, high = _limits(positive if space == "log" else values, space, clip, limits)
     floor = min(floor, low) if space == "log" else floor
-    tone = Tone(how, space, low, high, floor, (), colours, nan, inf)
+    clipped = below if space == "log" else 0
+    tone = Tone(how, space, low, high, floor, (), colours, nan, inf, clipped)
     if how != "equalised":
         return tone
     lo, hi = tone.span
@@ -172,12 +178,15 @@ def fit_tone(
     return Tone(how, space, low, high, floor, cdf, colours, nan, inf)
 
 
-def _finite(slabs: Iterable[npt.NDArray[np.floating[Any]]], stride: int) -> FloatArray:
-    kept, seen = [], 0
+def _finite(slabs: Iterable[npt.NDArray[np.floating[Any]]], stride: int) -> tuple[FloatArray, int]:
+    """Every n-th finite value, and how many of all are 0 or less."""
+    kept, seen, below = [], 0, 0
     for slab in slabs:
         flat = np.asarray(slab, dtype=np.float64).ravel()
         seen += flat.size
-        kept.append(flat[np.isfinite(flat)][::stride])
+        finite = flat[np.isfinite(flat)]
+        below += int((finite <= 0).sum())
+        kept.append(finite[::stride])
     values = np.concatenate(kept) if kept else np.empty(0)
     if not values.size:
         raise ToneError(
@@ -186,7 +195,7 @@ def _finite(slabs: Iterable[npt.NDArray[np.floating[Any]]], stride: int) -> Floa
             if seen
             else "no tile is finished: wanted at least one; run `lossatlas resume` first"
         )
-    return values
+    return values, below
 
 
 def _limits(

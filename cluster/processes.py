@@ -1,0 +1,58 @@
+"""The processes of a Ray of our own: none of them outlives its driver by more than a moment.
+
+Ray's server and raylet die with their parent. Two agents below the raylet do not: where it is
+killed, each tries for a minute to tell the server of it, which is gone as well. And Ray itself
+kills a raylet that does not end within a second, which is short on a busy machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_folders: list[str] = []  # of each Ray that runs
+_leaving: list[Any] = []  # of one that is being shut down: they may be nobody's children by now
+
+
+@contextlib.contextmanager
+def started_in(folder: Path) -> Iterator[None]:
+    """Start and use a Ray in this block that keeps its files in `folder`, an absolute path."""
+    _folders.append(str(folder))
+    try:
+        yield
+    finally:
+        _folders.remove(str(folder))
+
+
+def shut_down(ray: Any) -> None:
+    """`ray.shutdown()`, after which nothing of it is left."""
+    _leaving[:] = _ours()
+    try:
+        ray.shutdown()
+    finally:
+        end()
+        _leaving.clear()
+
+
+def end() -> None:
+    """Kill at once what Rays of our own have started and is still there."""
+    for process in [*_ours(), *_leaving]:
+        # psutil compares when a process began: another that has its number now is left alone.
+        with contextlib.suppress(Exception):
+            process.kill()
+
+
+def _ours() -> list[Any]:
+    """What was started below this process with such a folder in its arguments, parents first."""
+    psutil: Any = sys.modules.get(
+        "psutil"
+    )  # Ray carries it, and imports it before it starts anything
+    found: list[Any] = []
+    for child in psutil.Process().children() if psutil and _folders else ():
+        with contextlib.suppress(psutil.Error):
+            if any(folder in part for part in child.cmdline() for folder in _folders):
+                found += [child, *child.children(recursive=True)]
+    return found

@@ -1,0 +1,65 @@
+"""What a picture must say of itself so that nobody believes more of it than is so."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from pipeline.grid import Tile
+from pipeline.lattice import is_coarse
+
+if TYPE_CHECKING:
+    from renders.map.tone import Tone
+
+_NAMED = 5
+
+
+def coarse(height: int, width: int) -> str:
+    """For the small print of a grid of so few points that its shape is the interpolation's."""
+    if not is_coarse(height, width):
+        return ""
+    points = f"{height:,} × {width:,}" if min(height, width) > 1 else f"{max(height, width):,}"
+    return f"{points} points: smooth between them by interpolation alone"
+
+
+def clipped(tone: Tone) -> str:
+    """For the small print where values have no logarithm that a logarithmic tone shows."""
+    if not tone.clipped:
+        return ""
+    count = "1 value" if tone.clipped == 1 else f"{tone.clipped:,} values"
+    return f"{count} of 0 or less drawn as the lowest"
+
+
+def remarks(url: str, tones: Collection[Tone], absent: Collection[Tile]) -> tuple[str, ...]:
+    """What whoever makes a picture should hear besides.
+
+    Args:
+        url: of the store.
+        tones: of what is shown.
+        absent: finished tiles of it whose chunks are gone.
+    """
+    found = []
+    for tone in tones:
+        if tone.clipped:
+            are = "1 value is" if tone.clipped == 1 else f"{tone.clipped:,} values are"
+            found.append(
+                f"{are} 0 or less and {'has' if tone.clipped == 1 else 'have'} no logarithm: drawn "
+                "as the lowest. A linear tone shows them: --tone linear"
+            )
+    if absent:
+        found.append(f"{lost(absent)}: drawn as not computed. {cure(url)}")
+    return tuple(found)
+
+
+def lost(absent: Collection[Tile]) -> str:
+    """Which finished tiles have lost their chunks."""
+    named = ", ".join(str(tile) for tile in sorted(absent)[:_NAMED])
+    more = f" and {len(absent) - _NAMED:,} more" if len(absent) > _NAMED else ""
+    if len(absent) == 1:
+        return f"a chunk of finished tile {named} is missing"
+    return f"chunks of {len(absent):,} finished tiles are missing ({named}{more})"
+
+
+def cure(url: str) -> str:
+    """Of missing chunks."""
+    return f"Put them back to pending with lossatlas verify {url}, then lossatlas resume {url}"

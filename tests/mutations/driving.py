@@ -1,0 +1,188 @@
+"""Who drives, who works, and who is stopped."""
+
+from __future__ import annotations
+
+from tests.mutations.fault import of
+
+LEASE = "tests/cluster/test_lease.py"
+PROMISES = "tests/cluster/test_promises.py"
+SCHEDULER = "tests/cluster/test_scheduler.py"
+
+FAULTS = (
+    *of(
+        "cluster/lease.py",
+        (
+            "lease: not read back",
+            "time.sleep(_SETTLE_SECONDS)\n        if not self._still_ours():",
+            "time.sleep(_SETTLE_SECONDS)\n        if False:",
+            LEASE,
+        ),
+        (
+            "lease: a dead process of this machine lives on",
+            "return self.machine != _machine() or _start_of(self.pid) == self.start",
+            "return True",
+            LEASE,
+        ),
+        (
+            "lease: a pid used again is alive",
+            "_start_of(self.pid) == self.start",
+            "_start_of(self.pid) >= 0",
+            LEASE,
+        ),
+        ("lease: no heartbeat is needed", "if now - self.beat > DEAD_SECONDS:", "if False:", LEASE),
+        (
+            "lease: a living holder is overrun",
+            "        if holder is not None:\n            raise ClusterError(",
+            "        if False:\n            raise ClusterError(",
+            LEASE,
+        ),
+        ("lease: being replaced is not noticed", "self._taken_away.set()", "pass", LEASE),
+        (
+            "lease: another's note is deleted",
+            "if self._claimed and self._still_ours():",
+            "if self._claimed:",
+            LEASE,
+        ),
+        (
+            "lease: a driver that was refused deletes the note",
+            "if self._claimed and self._still_ours():",
+            "if self._still_ours():",
+            LEASE,
+        ),
+        (
+            "lease: the heart does not beat",
+            "                self._write()\n            except",
+            "                pass\n            except",
+            LEASE,
+        ),
+        (
+            "lease: leftovers are not swept",
+            "        self._thread.start()\n        self._store.sweep()",
+            "        self._thread.start()",
+            LEASE,
+        ),
+    ),
+    *of(
+        "cluster/run.py",
+        (
+            "takeover: a replaced driver goes on",
+            "return self._interrupts.requested or lease.lost",
+            "return self._interrupts.requested",
+            PROMISES,
+        ),
+        (
+            "takeover: a replaced driver ends as if all were well",
+            "            if lease.lost:\n                raise",
+            "            if False:\n                raise",
+            PROMISES,
+        ),
+        (
+            "takeover: a replaced driver sweeps",
+            "if not lease.lost:\n            with",
+            "if True:\n            with",
+            PROMISES,
+        ),
+        (
+            "resume: what is not listed is not rendered again",
+            "missing = [work for work in self._todo.missing() if work not in self._given_up]",
+            "missing: list[Work] = []",
+            PROMISES,
+        ),
+        (
+            "quarantine: lifted never",
+            "if work in self._noted:",
+            "if False:",
+            "tests/cluster/test_cli.py::test_a_poison_tile_is_quarantined_named_and_tried_again",
+        ),
+        (
+            "quarantine: not noted",
+            "quarantine.put(self._store, work, reasons)",
+            "pass",
+            "tests/cluster/test_cli.py::test_a_poison_tile_is_quarantined_named_and_tried_again",
+        ),
+    ),
+    *of(
+        "cluster/serial.py",
+        (
+            "disk: a store that fails is the tile's fault",
+            "return Unwritable(worker, describe(error))",
+            "return Failed(worker, describe(error))",
+            PROMISES,
+        ),
+    ),
+    *of(
+        "cluster/interrupts.py",
+        ("interrupts: a second signal is ignored", "os._exit(EXIT_CODE)", "pass", PROMISES),
+        (
+            "interrupts: one key press counts twice",
+            "if now - self._since < _SAME_PRESS_SECONDS:",
+            "if False:",
+            PROMISES,
+        ),
+        (
+            "interrupts: the first signal is ignored",
+            "            raise KeyboardInterrupt",
+            "            pass",
+            PROMISES,
+        ),
+    ),
+    *of(
+        "cluster/scheduler.py",
+        (
+            "scheduler: one strike too many",
+            "if len(strikes) >= self.rules.strikes:\n            self.quarantined",
+            "if len(strikes) > self.rules.strikes:\n            self.quarantined",
+            SCHEDULER,
+        ),
+        ("scheduler: preemption is a strike", "None if preempted else reason", "reason", SCHEDULER),
+        (
+            "scheduler: a full disk is a strike",
+            "self._give_back(attempt, worker, now, None)\n\n",
+            "self._give_back(attempt, worker, now, reason)\n\n",
+            SCHEDULER,
+        ),
+        (
+            "scheduler: a raced tile counts twice",
+            "self._busy[other].redundant = True",
+            "pass",
+            SCHEDULER,
+        ),
+        (
+            "scheduler: tiles are raced at once",
+            "if now - started <= self.rules.duplicate_factor * typical:",
+            "if False:",
+            SCHEDULER,
+        ),
+        ("scheduler: no tile is raced", "self._duplicate(now)", "pass", SCHEDULER),
+        (
+            "scheduler: a deadline despite longer tiles",
+            "rules.deadline_factor * typical, 3 * self._pace.longest",
+            "rules.deadline_factor * typical",
+            SCHEDULER,
+        ),
+        (
+            "scheduler: the deadline does not grow",
+            "patience * float(2 ** len(self._strikes.get(tile, ())))",
+            "patience",
+            SCHEDULER,
+        ),
+        (
+            "scheduler: retries at once",
+            "self._retry_delay(len(strikes)) if reason is not None else 0.0",
+            "0.0",
+            SCHEDULER,
+        ),
+        (
+            "scheduler: a crash loop does not back off",
+            "self._spawn_at = now + self._respawn_delay()",
+            "self._spawn_at = now",
+            SCHEDULER,
+        ),
+        (
+            "scheduler: a full disk never ends it",
+            "if self._write_rounds >= self.rules.write_tries:",
+            "if False:",
+            SCHEDULER,
+        ),
+    ),
+)

@@ -1,0 +1,126 @@
+"""What is predicted, what audits say of it, and which step may begin."""
+
+from __future__ import annotations
+
+from tests.mutations.fault import of
+
+AUDIT = "tests/pipeline/test_audit.py"
+COURSE = "tests/pipeline/test_course.py"
+PROMISES = "tests/cluster/test_promises.py"
+STEPS = "tests/cluster/test_steps.py"
+
+FAULTS = (
+    *of(
+        "pipeline/audit.py",
+        (
+            "audit: the bound at one minus the confidence",
+            "> 1 - confidence:",
+            "> confidence:",
+            AUDIT,
+        ),
+        (
+            "audit: the share found is the bound",
+            "low, high = beyond / audited, 1.0",
+            "return beyond / audited",
+            AUDIT,
+        ),
+        ("audit: drawn with replacement", "replace=False", "replace=True", AUDIT),
+        (
+            "audit: everything evaluated, and still a bound",
+            "if audited >= predicted:",
+            "if not predicted:",
+            AUDIT,
+        ),
+    ),
+    *of(
+        "pipeline/scale.py",
+        (
+            "audit: a result that is no number is passed over",
+            "np.where(np.isnan(found) | ~np.isfinite(one) | ~np.isfinite(other), np.inf, found)",
+            "np.nan_to_num(found)",
+            "tests/pipeline/test_scale.py",
+        ),
+    ),
+    *of(
+        "pipeline/refined.py",
+        (
+            "refined: a step counts without its composed tile",
+            "if s.number != course.last or s.tile in tiles",
+            "if s.number != course.last or tiles is not None",
+            PROMISES,
+        ),
+        (
+            "refined: nobody asks for composed tiles",
+            'if course is None or course.passes[-1].kind != "compose":',
+            "if True:",
+            PROMISES,
+        ),
+        (
+            "audit: drawn from what was evaluated",
+            "places = np.flatnonzero(levels < 0)[ranks]",
+            "places = np.flatnonzero(levels >= 0)[ranks]",
+            (STEPS, "tests/test_refinement.py"),
+        ),
+        (
+            "audit: evaluated points count as predicted",
+            "self.grid.size(tile) - int(row.sum())",
+            "self.grid.size(tile)",
+            (STEPS, "tests/test_refinement.py"),
+        ),
+        (
+            "refined: a step sees steps beside it",
+            "self.evaluations.known(frame, *part, number, self._committed)",
+            "self.evaluations.known(frame, *part, number + 1, self.evaluations.committed())",
+            STEPS,
+        ),
+    ),
+    *of(
+        "pipeline/course.py",
+        (
+            "course: the copy last",
+            "for name in (_COPY, _NOTE):",
+            "for name in (_NOTE, _COPY):",
+            STEPS,
+        ),
+        (
+            "course: half a note is taken",
+            'note if note and note.get("digest") == _digest(note) else None',
+            "note or None",
+            (STEPS, COURSE),
+        ),
+    ),
+    *of(
+        "cluster/steps.py",
+        (
+            "steps: may begin always",
+            "return all(int(self._through[parent].min()) >= settled for parent in parents)",
+            "return True",
+            STEPS,
+        ),
+        (
+            "steps: a tile does not wait for those around it",
+            "return self._opened(following, at, lacking[at] == 0)",
+            "return self._opened(following, at, lacking[at] >= 0)",
+            STEPS,
+        ),
+        (
+            "steps: an audit does not wait for all",
+            "if number and self._left[number - 1]:",
+            "if False:",
+            STEPS,
+        ),
+        (
+            "steps: two drivers decide at once",
+            "if found is not None and (self._course is None or",
+            "if False and (self._course is None or",
+            STEPS,
+        ),
+        (
+            "steps: more is decided before tiles are withdrawn",
+            "self._check_room(more)  # while",
+            "self._decide(more)  # while",
+            STEPS,
+        ),
+        ("steps: composing is not given up", "        self._skip_composing()\n", "", STEPS),
+    ),
+)
