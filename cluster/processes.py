@@ -1,8 +1,7 @@
 """The processes of a Ray of our own: none of them outlives its driver by more than a moment.
 
-Ray's server and raylet die with their parent. Two agents below the raylet do not: where it is
-killed, each tries for a minute to tell the server of it, which is gone as well. And Ray itself
-kills a raylet that does not end within a second, which is short on a busy machine.
+Ray's server and raylet die with their parent. Two agents below the raylet do not: where all are
+gone at once, each tries for a minute to tell the server that the raylet is.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def test_a_second_signal_ends_the_driver_at_once(folder: Path, start: Start) -> 
     os.kill(driver.pid, signal.SIGINT)
     driver.communicate(timeout=5)
     assert driver.returncode == 130
-    assert gone(family, 30)
+    assert gone(family, 10)
 
 
 @pytest.mark.ray

@@ -15,12 +15,15 @@ import yaml
 from torch import nn
 
 from pipeline import prepare, spec
+from pipeline.crosscheck import CrosscheckError, Known, Problem, Splits, crosscheck
 from pipeline.errors import LossatlasError
+from pipeline.losses import cross_entropy
 from pipeline.prepare import Prepared
 from tests.pipeline import odd
 
 Prepare = Callable[..., Prepared]
 COUNT = 24
+NAMES = ("start", "a.pt"), ("end", "b.pt")
 
 
 @pytest.fixture
@@ -152,6 +155,34 @@ def test_what_would_be_wrong_is_refused_with_the_reason(
     with pytest.raises(LossatlasError, match=why) as error:
         prepared(kind)
     assert "\n" not in str(error.value)
+
+
+def _problem(kind: type[nn.Module], splits: Splits) -> Problem:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return kind()
+
+    buffers = dict(build().named_buffers())
+    calibrate = next(iter(splits))
+    return Problem(build, buffers, splits, calibrate, cross_entropy, "recompute")
+
+
+def test_every_checkpoint_is_looked_at() -> None:
+    """The first one has the initial weights, of which the network keeps the right product."""
+    problem = _problem(odd.KeepsAProduct, {"train": DATA})
+    states = problem.build().state_dict(), _trained(odd.KeepsAProduct, 1).state_dict()
+    first, second = (Known(*names, state) for names, state in zip(NAMES, states, strict=True))
+    crosscheck(problem, problem.evaluator(), [first])
+    with pytest.raises(CrosscheckError, match=r"^end \(b.pt\): .*keeps something"):
+        crosscheck(problem, problem.evaluator(), [first, second])
+
+
+def test_other_splits_use_the_variance_of_the_calibrating_population() -> None:
+    """As both ways do: with a sample's, so few examples would differ by more than rounding."""
+    other = DATA[0][::2] + 1, DATA[1][::2]
+    problem = _problem(odd.Normed, {"train": DATA, "test": other})
+    known = Known("start", "a.pt", _trained(odd.Normed, 0).state_dict())
+    assert crosscheck(problem, problem.evaluator(), [known]).own_losses == ()
 
 
 def test_frozen_statistics_may_be_read(prepared: Prepare) -> None:

@@ -151,6 +151,16 @@ def test_an_isoline_lies_where_the_value_is_the_level() -> None:
     assert share.sum() == pytest.approx(3.0, abs=0.05)
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_a_stroke_is_as_wide_as_it_is_asked_to_be(slope: float) -> None:
+    points = np.array([[-50.0, 60 - 50 * slope], [250.0, 60 + 250 * slope]])
+    stroke = Stroke(points, 8.0, rgb("#ffffff"), 1.0, Box(0, 0, 200, 200))
+    out = np.zeros((200, 200, 3), dtype=np.float32)
+    stroke.draw(out, Box(0, 0, 200, 200))
+    ink = out[:, 40:160, 0].sum(axis=0) / 255
+    np.testing.assert_allclose(ink, 8.0 * math.hypot(1, slope), rtol=0.02)
+
+
 @pytest.mark.parametrize("tile", [(64, 64), (17, 5), (1000, 3), (1, 1000)])
 def test_any_tiling_gives_the_same_bytes(tile: tuple[int, int]) -> None:
     values = landscape(20, 26)

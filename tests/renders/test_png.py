@@ -61,6 +61,20 @@ def test_it_decodes_to_the_painted_pixels(tmp_path: Path, threads: int, height: 
     assert [p.name for p in tmp_path.iterdir()] == ["wave.png"]
 
 
+def test_every_checksum_is_right(tmp_path: Path) -> None:
+    """Some readers look at those of the chunks alone, or at none."""
+    page, path = picture(), tmp_path / "wave.png"
+    write_png(page, path, dpi=300, spread=over_threads(2))
+    data, at, stream = path.read_bytes(), 8, b""
+    while at < len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        content, checksum = data[at + 8 : at + 8 + length], data[at + 8 + length : at + 12 + length]
+        assert zlib.crc32(kind + content).to_bytes(4, "big") == checksum
+        stream += content if kind == b"IDAT" else b""
+        at += 12 + length
+    assert len(zlib.decompress(stream)) == page.height * (1 + 3 * page.width)
+
+
 def test_the_same_picture_is_the_same_file(tmp_path: Path) -> None:
     for name, threads in (("a", 1), ("b", 4)):
         write_png(picture(), tmp_path / name, dpi=150, spread=over_threads(threads))
