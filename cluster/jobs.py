@@ -99,9 +99,11 @@ class Note:
     @classmethod
     def read(cls, store: Store) -> Note | None:
         try:
-            return cls(**(store.read_note(NOTE) or {}))
+            note = cls(**(store.read_note(NOTE) or {}))
         except TypeError:
             return None
+        told = isinstance(note.id, str) and isinstance(note.address, str)
+        return note if told and isinstance(note.submitted, int | float) else None
 
     def write(self, store: Store) -> None:
         store.write_note(NOTE, asdict(self))

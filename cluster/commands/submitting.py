@@ -82,6 +82,7 @@ def resume_as_job(run: str, address: str, how: dict[str, Any]) -> int:
     from pipeline.store import Store
 
     store = Store.open(run, writable=True)
+    store.require("spec", "parts", "code")
     selection = choices.selected(how)
     selection.check(store.frames)
     if store.refined:
@@ -172,7 +173,7 @@ def _start(jobs: Jobs, store: Store, how: dict[str, Any], quiet: bool) -> str | 
             warn(f"{place}: all {tiles} are done; nothing to do")
         return None
     kept = {name: how[name] for name in ("workers", "device", "frames", "every", "log")}
-    run = str(store.attrs["spec"]["name"])
+    run = str(store.attrs["spec"].get("name"))
     before = Note.read(store)
     command = entrypoint(store.url, kept, how["python"])
     id_ = jobs.submit(run, store.url, command, after=before.id if before else "")
