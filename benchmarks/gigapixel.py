@@ -134,8 +134,9 @@ def _write_store(folder: Path) -> None:
 def _bare(folder: Path, side: int) -> Callable[[], Result]:
     from renders.box import Box
     from renders.deepzoom import TILE
-    from renders.resample import field_of
-    from renders.shade import Hatch, Map
+    from renders.map.canvas import Map
+    from renders.map.field import field_of
+    from renders.map.holes import Hatch
     from renders.theme import LIGHT
 
     surface, tone = _surface(folder)
@@ -143,9 +144,9 @@ def _bare(folder: Path, side: int) -> Callable[[], Result]:
     layer = Map(Box(0, 0, side, side), field_of(surface, tone, side, side), tone, hatch)
 
     def draw(box: Box) -> int:
-        out = np.empty((box.height, box.width, 3), np.float32)
+        out = np.empty((box.height, box.width, 3), np.uint8)
         layer.draw(out, box)
-        return int(out.astype(np.uint8)[0, 0, 0])
+        return int(out[0, 0, 0])
 
     def work() -> Result:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -157,8 +158,8 @@ def _bare(folder: Path, side: int) -> Callable[[], Result]:
 
 def _surface(folder: Path) -> tuple[Any, Any]:
     from pipeline.store import Store
-    from renders.surface import read_surface
-    from renders.tone import fit_tone
+    from renders.map.tone import fit_tone
+    from renders.source.surface import read_surface
 
     surface = read_surface(Store.open(str(folder / "run.zarr")), "loss", None, 0)
     return surface, fit_tone([surface.values])

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from pipeline.course import Course
 from pipeline.store import Store
 from renders.colour import palette_colours, rgb
+from renders.map.tone import fit_tone
 from renders.text import font_file
-from renders.tone import fit_tone
 
 _PAPER, _INK, _FAINT = "#faf8f4", "#2a2a2e", "#76767c"
 _PANEL, _GAP, _MARGIN, _HEAD = 560, 36, 48, 92

@@ -15,7 +15,7 @@ from typing import Any
 from cluster import local, phrases, steps, team
 from cluster.choices import Choices
 from cluster.interrupts import EXIT_CODE, Interrupts
-from cluster.lease import Holder
+from cluster.lease import Holder, held
 from cluster.progress import teller
 from cluster.refinement import Lookout, account_lines, kept
 from cluster.run import Run
@@ -73,7 +73,7 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
                     plan.plan(prepared, grid, seconds, count, device)  # refuses what cannot be
                     return grid
 
-                return prepare.create_or_match(prepared, make_grid)
+                return prepare.create_or_match(prepared, make_grid, held)
 
             refine = spec.evaluate.refine
             job = _Job(prepared.inputs, store_of, refine, False, prepared.remarks)

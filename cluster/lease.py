@@ -6,12 +6,13 @@ keeps them from doing the work twice, so last writer wins and a reading back is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,21 @@ class Holder:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
+
+
+@contextlib.contextmanager
+def held(store: Store) -> Iterator[None]:
+    """Keep other drivers off a store for a moment.
+
+    Raises:
+        ClusterError: a living driver holds it, or the store cannot be written.
+    """
+    lease = Lease(store, workers=0)
+    try:
+        lease.take()
+        yield
+    finally:
+        lease.release()
 
 
 class Lease:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.errors import ClusterError
-from cluster.lease import Lease
+from cluster.lease import held
 from cluster.loop import Done
 from cluster.refinement import Lookout, phase
 from cluster.selection import Selection
@@ -450,14 +450,10 @@ def decide(store: Store, asked: RefineSpec | None) -> str:
     Raises:
         ClusterError: somebody works on the store, or it cannot be written.
     """
-    lease = Lease(store, workers=0)
-    try:
-        lease.take()
+    with held(store):
         todo = Steps(store, asked, going_on=False)
         todo.decide()
         return todo.remark
-    finally:
-        lease.release()
 
 
 def check(selection: Selection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import caption, checkpoint, data, frames, network, plane, trust, usercode
+from pipeline import caption, checkpoint, data, frames, growth, network, plane, trust, usercode
 from pipeline.batch_norm import has_batch_norm
 from pipeline.crosscheck import Known, crosscheck
 from pipeline.data import Subsample
@@ -173,6 +174,7 @@ def prepare_resume(
     """
     spec, codes = recorded(store)
     trust.require(store.url, _named(spec, codes), given, tell)
+    spec = _with_frames(spec, store.attrs["plane"].get("frames"))
     if spec.evaluate.batch_norm == "recompute":
         # Not what the spec would mean now: in a store the calibrating split is the first.
         calibrated = spec.evaluate.model_copy(update={"calibrate": store.splits[0]})
@@ -211,14 +213,22 @@ def _named(spec: RenderSpec, codes: Codes) -> trust.Named:
     return trust.named(spec.network, spec.data, spec.evaluate.loss, codes)
 
 
-def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[Store, bool]:
+def create_or_match(
+    prepared: Prepared,
+    make_grid: Callable[[], Grid],
+    held: Callable[[Store], AbstractContextManager[None]] | None = None,
+) -> tuple[Store, bool]:
     """The store of a render, and whether it was there before.
+
+    A film's store that lacks the last frames gets them.
 
     Args:
         prepared: the render.
         make_grid: decides the tile size; called only for a new store.
+        held: keeps others off a store while frames are added to it; None where there are none.
 
     Raises:
+        GrowthError: frames cannot be added.
         PrepareError: the store that is there belongs to another render.
         StoreError: the place is taken by something else, or cannot be written.
     """
@@ -235,11 +245,17 @@ def create_or_match(prepared: Prepared, make_grid: Callable[[], Grid]) -> tuple[
         except StoreError:  # perhaps since somebody else began at the same moment
             if not Store.exists(url):
                 raise
-    store = Store.open(url, writable=True)
+    store, tile = Store.open(url, writable=True), prepared.spec.grid.edge
     parts = _stored_parts(store, prepared)
+    same_tiles = tile in (None, store.grid.tile)
+    if same_tiles and growth.lacks_frames(store, parts, prepared.parts):
+        with held(store) if held else nullcontext():
+            store = Store.open(url, writable=True)
+            if growth.lacks_frames(store, _stored_parts(store, prepared), prepared.parts):
+                store = growth.grow(store, prepared.parts, prepared.frames, prepared.facts)
+        parts = _stored_parts(store, prepared)
     changed = differences(parts, prepared.parts)
-    tile = prepared.spec.grid.edge
-    if tile not in (None, store.grid.tile):
+    if not same_tiles:
         changed.append(f"grid.tile: {store.grid.tile} in the store, {tile} here")
     if changed:
         calibrated = parts.get("evaluate.calibrate")
@@ -262,6 +278,17 @@ def _stored_parts(store: Store, prepared: Prepared) -> dict[str, Any]:
     if "evaluate.calibrate" in prepared.parts:
         parts.setdefault("evaluate.calibrate", store.splits[0])
     return parts
+
+
+def _with_frames(spec: RenderSpec, names: Sequence[str] | None) -> RenderSpec:
+    """A film's spec without the frames that its folder has come to hold since."""
+    asked = spec.plane
+    if names is None or not isinstance(asked, CurvePlane) or not isinstance(asked.frames, str):
+        return spec
+    own = tuple(path for path in frames.listing(asked.frames) if Path(path).stem in names)
+    if len(own) != len(names):
+        return spec
+    return spec.model_copy(update={"plane": asked.model_copy(update={"frames": own})})
 
 
 def _read_codes(spec: RenderSpec) -> Codes:

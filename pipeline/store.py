@@ -4,9 +4,9 @@ A tile is written whole by one task and then committed, so tasks share no file, 
 may run twice. A crash before the commit leaves the tile pending; a crash after it loses nothing.
 A chunk's presence is not the commit: the commit is the tile's own chunk of `done`, written last.
 
-The group holds Zarr v3 arrays only, described once by consolidated metadata that never changes
-afterwards; what does change (lease, quarantine, worker facts) lives as small JSON objects under
-`.lossatlas/`, out of the way of `xarray.open_zarr`.
+The group holds Zarr v3 arrays only, described once by consolidated metadata that changes only
+when frames are added to a film (`pipeline.growth`); what else changes (lease, quarantine, worker
+facts) lives as small JSON objects under `.lossatlas/`, out of the way of `xarray.open_zarr`.
 """
 
 from __future__ import annotations
@@ -477,7 +477,8 @@ class Store:
         tiles: set[Tile] = set()
         for folder, names in remote.folders(self.group.store, folders):
             frame, row = folder.split("/")[-3:-1]
-            if not (frame.isdigit() and row.isdigit()):
+            # Frames that were added after this store was opened are not its own.
+            if not (frame.isdigit() and row.isdigit() and int(frame) < self.frames):
                 continue
             # Names that are no numbers are what killed writers left half-written.
             columns = (int(name) for name in names if name.isdigit())

@@ -13,12 +13,12 @@ from pipeline.errors import LossatlasError
 from renders.axes import axis_sprites, frame_sprites
 from renders.box import Box
 from renders.colour import FloatArray, palette_colours, rgb
+from renders.map.line import Stroke, dashed
 from renders.overlay import disc
 from renders.page import fitted_type
 from renders.picture import Layer, Picture
 from renders.projection import Projection
 from renders.sprite import Sprite, Sprites, rectangle
-from renders.stroke import Stroke, dashed
 from renders.text import Type, cap_height, halo, text_sprite, text_width
 from renders.theme import Theme, theme_named
 from renders.ticks import label, linear_ticks, short, spread_ticks
@@ -168,7 +168,7 @@ def report_picture(
     key, samples = _key(splits, shown, inks, theme, u, margin, foot)
     furniture += key
     box = Box(0, 0, width, round(foot + 46 * u))
-    layers += [Stroke(points, 2.4 * u, ink, 1.0, box) for points, ink in samples]
+    layers += [Stroke(points, 2.4 * u, ink, 1.0, box, finer=2) for points, ink in samples]
     return Picture(box.width, box.height, rgb(theme.paper), (*layers, Sprites(tuple(furniture))))
 
 
@@ -260,8 +260,9 @@ def _strokes(
     u: float,
 ) -> list[Layer]:
     points = np.stack(plot.pixels(t, panel.height(line.values)), axis=1)
-    casing = Stroke(points, 4.2 * u, rgb(theme.paper), 0.7, plot.at)
-    return [casing, Stroke(_cut(points, line.way, u), 2.4 * u, ink, _STRENGTH[line.way], plot.at)]
+    casing = Stroke(points, 4.8 * u, rgb(theme.paper), 0.7, plot.at)
+    drawn = _cut(points, line.way, u)
+    return [casing, Stroke(drawn, 2.4 * u, ink, _STRENGTH[line.way], plot.at, finer=2)]
 
 
 def _cut(points: FloatArray, way: int, u: float) -> FloatArray:

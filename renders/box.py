@@ -32,6 +32,13 @@ class Box:
         x, y = max(self.x, other.x), max(self.y, other.y)
         return Box(x, y, min(self.right, other.right) - x, min(self.bottom, other.bottom) - y)
 
+    def rows(self, of: Box) -> slice:
+        """Which rows of an array over `of` this box is; `columns` likewise."""
+        return slice(self.y - of.y, self.bottom - of.y)
+
+    def columns(self, of: Box) -> slice:
+        return slice(self.x - of.x, self.right - of.x)
+
     def shifted(self, dx: int, dy: int) -> Box:
         return Box(self.x + dx, self.y + dy, self.width, self.height)
 

@@ -9,7 +9,7 @@ from pipeline.grid import Tile
 from pipeline.lattice import is_coarse
 
 if TYPE_CHECKING:
-    from renders.tone import Tone
+    from renders.map.tone import Tone
 
 _NAMED = 5
 

@@ -20,17 +20,18 @@ from PIL import Image
 
 from renders.box import Box
 from renders.colour import hex_colour, rgb
-from renders.contour import Contours, round_levels
 from renders.inks import ground_at, inks_on
-from renders.light import Light
+from renders.map.canvas import Map
+from renders.map.contour import Contours, round_levels
+from renders.map.field import field_of
+from renders.map.holes import Hatch
+from renders.map.light import Light
+from renders.map.tone import Tone
 from renders.picture import Picture, paint
 from renders.pyramid import Pixels, halved
-from renders.resample import field_of
-from renders.shade import Hatch, Map
+from renders.source.surface import Surface
 from renders.spread import Spread, over_threads
-from renders.surface import Surface
 from renders.theme import Theme
-from renders.tone import Tone
 
 TILE, OVERLAP = 512, 1
 QUALITY = 90
@@ -115,7 +116,13 @@ def write_tiles(
 
 
 def level_picture(surface: Surface, tone: Tone, look: Look, width: int, height: int) -> Picture:
-    """One level as a picture: the map alone, its lines as wide as on any other level."""
+    """One level as a picture: the map alone."""
+    layer = level_map(surface, tone, look, width, height)
+    return Picture(width, height, rgb(look.theme.paper), (layer,))
+
+
+def level_map(surface: Surface, tone: Tone, look: Look, width: int, height: int) -> Map:
+    """The map on one level, its lines as wide as on any other."""
     theme = look.theme
     lines = None
     if look.contours:
@@ -125,8 +132,7 @@ def level_picture(surface: Surface, tone: Tone, look: Look, width: int, height: 
     at = Box(0, 0, width, height)
     hatch = Hatch(theme.hatch_ground, theme.hatch_line, 9.0, 1.2)
     field = field_of(surface, tone, width, height)
-    layer = Map(at, field, tone, hatch, Light() if look.light else None, lines)
-    return Picture(width, height, rgb(theme.paper), (layer,))
+    return Map(at, field, tone, hatch, Light() if look.light else None, lines)
 
 
 def _contour_count(size: int) -> int:

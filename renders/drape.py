@@ -11,7 +11,7 @@ import numpy.typing as npt
 from renders.bake import Sun
 from renders.camera import Shot
 from renders.colour import FloatArray, to_linear
-from renders.surface import Surface
+from renders.source.surface import Surface
 from renders.terrain import Ground, Patch, Terrain
 
 CORD = 0.0042

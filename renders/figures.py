@@ -8,12 +8,12 @@ import numpy as np
 
 from renders.box import Box
 from renders.colour import FloatArray, rgb
-from renders.contour import Contours
-from renders.resample import Field
+from renders.map.contour import Contours
+from renders.map.field import Field
+from renders.map.tone import Tone
 from renders.sprite import Alpha, Sprite
 from renders.text import Type, text_width, turned
 from renders.ticks import label
-from renders.tone import Tone
 
 
 def contour_figures(

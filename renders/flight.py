@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.interpolate import make_interp_spline
 
 from renders.bake import Sun
 from renders.box import Box
@@ -23,7 +24,6 @@ from renders.relief import (
     sun_for,
 )
 from renders.scene import Scene, scene_picture
-from renders.spline import basis, coefficients
 from renders.sprite import Sprites
 from renders.terrain import Terrain, ground_of, half_sizes, tallest
 from renders.view import View
@@ -31,7 +31,7 @@ from renders.view import View
 if TYPE_CHECKING:
     from renders.colour import FloatArray
     from renders.picture import Layer, Picture
-    from renders.surface import Surface
+    from renders.source.surface import Surface
 
 _BAKED = 320
 """Light of a film's models is baked on so many points across: they may be many."""
@@ -84,11 +84,8 @@ class Flight:
 def _between(cameras: tuple[Camera, ...], part: float) -> Camera:
     """A cubic spline through the cameras' angles."""
     keys = np.array([(c.azimuth, c.altitude, c.lens) for c in cameras])
-    row = basis([part * (len(keys) - 1)], len(keys) + 2)
-    first = basis([0.0], 4).T
-    azimuth, altitude, lens = (
-        float((row @ coefficients(key[:, None]) @ first)[0, 0]) for key in keys.T
-    )
+    spline = make_interp_spline(np.arange(len(keys)), keys, k=min(3, len(keys) - 1))
+    azimuth, altitude, lens = spline(part * (len(keys) - 1)).tolist()
     # A spline swings a little beyond its keys; a camera must not dive below the floor.
     return Camera(azimuth, min(max(altitude, ALTITUDES[0]), ALTITUDES[1]), lens)
 

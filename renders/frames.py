@@ -23,7 +23,7 @@ from renders.spread import over_threads
 from renders.whole import sweep, whole_file
 
 MANIFEST = "frames.json"
-PICTURES = 3
+PICTURES = 4
 """Rises whenever the same settings give other pixels."""
 _SECONDS_BETWEEN_NOTES = 1.0
 _DPI = 96.0

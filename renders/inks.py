@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from renders.colour import FloatArray, luminance, rgb
+from renders.map.tone import Tone
 from renders.theme import Theme
-from renders.tone import Tone
 
 GROUND_LUMINANCE = 0.22
 """Grounds darker than this take light ink: black and white contrast equally at 0.18, and the light

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from renders.box import Box
 from renders.colour import FloatArray, rgb
+from renders.map.tone import Tone
 from renders.sprite import Sprite, rectangle
 from renders.text import Type, cap_height, text_sprite, text_width
 from renders.theme import Theme
 from renders.ticks import label, spread_ticks
-from renders.tone import Tone
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,10 @@ class Ramp:
     def covers(self) -> Box:
         return self.at
 
-    def draw(self, out: npt.NDArray[np.float32], box: Box) -> None:
-        """Paint what lies inside `box` into `out`, float32 (height, width, 3), 0…255."""
+    def draw(self, out: npt.NDArray[np.uint8], box: Box) -> None:
+        """Paint what lies inside `box` into `out`, uint8 (height, width, 3)."""
+        from renders.map.palette import quantise
+
         part = box.meet(self.at)
         if part.empty:
             return
@@ -44,8 +46,8 @@ class Ramp:
         else:
             at = (np.arange(part.x, part.right) + 0.5 - self.at.x) / self.at.width
             colours = self._at(at)[None]
-        target = out[part.y - box.y : part.bottom - box.y, part.x - box.x : part.right - box.x]
-        target[:] = colours
+        shown = np.broadcast_to(colours, (part.height, part.width, 3)).astype(np.float32)
+        out[part.rows(box), part.columns(box)] = quantise(shown, part)
 
     def _at(self, part: FloatArray) -> FloatArray:
         knots = np.linspace(0, 1, len(self.colours))

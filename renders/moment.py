@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from renders.colour import FloatArray
-from renders.fill import FINITE, cell_kinds, fill
-from renders.spline import coefficients, evaluate
-from renders.surface import Surface
-from renders.tone import Tone
+from renders.map.field import spline_of
+from renders.map.holes import FINITE, cell_kinds, fill
+from renders.map.tone import Tone
+from renders.source.surface import Surface, labelled
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,18 +110,19 @@ def surface_between(
     curve = None
     if first.curve is not None and second.curve is not None:
         curve = run([None if s is None else s.curve for s in four])
+    rim = float(extent[0]), float(extent[1]), float(extent[2]), float(extent[3])
+    data = labelled(
+        values.astype(np.float32), rim, near.quantity, near.split, near.frame, near.data.attrs
+    )
     return Surface(
-        values.astype(np.float32),
+        data,
         np.where(np.isfinite(blend), True, near.finished),
-        (float(extent[0]), float(extent[1]), float(extent[2]), float(extent[3])),
+        rim,
         tuple(
             replace(anchor, x=float(x), y=float(y), off_plane=float(off_plane))
             for anchor, (x, y, off_plane) in zip(first.anchors, places, strict=True)
         ),
         curve,
-        near.quantity,
-        near.split,
-        near.frame,
     )
 
 
@@ -221,7 +222,7 @@ def _sampled(
     j = np.clip(np.floor(v), 0, height - 2).astype(np.int64)
     known = _known(surface, tone)
     holes = np.isnan(known)
-    smooth = evaluate(coefficients(fill(known, ~holes)), u, v)[0]
+    smooth = spline_of(fill(known, ~holes))(np.stack([v, u], axis=-1))
     corners = np.stack([known[j + b, i + a] for b in (0, 1) for a in (0, 1)])
     # A spline beside a wall swings; what it adds to its four corners is held to their spread.
     low, high = corners.min(axis=0), corners.max(axis=0)

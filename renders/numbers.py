@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.layout import PREDICTED
-from renders.surface import Surface
+from renders.source.surface import Surface
 
 if TYPE_CHECKING:
     from pipeline.store import Store

@@ -9,16 +9,17 @@ from pipeline.caption import proper
 from renders import caveats
 from renders.axes import axis_sprites, frame_sprites
 from renders.colour import rgb
-from renders.fill import INF, NAN, UNFINISHED, cell_kinds
 from renders.layout import Layout
 from renders.legend import Ramp, ramp, swatch_sprites, swatches_width, tick_sprites
+from renders.map.holes import INF, NAN, UNFINISHED, cell_kinds
+from renders.map.tone import Tone
 from renders.projection import Projection
+from renders.source.provenance import Provenance
+from renders.source.surface import TITLES, Surface
 from renders.sprite import Sprite, Sprites
-from renders.surface import TITLES, Provenance, Surface
 from renders.text import Type, text_sprite, text_width
 from renders.theme import Theme
 from renders.ticks import short
-from renders.tone import Tone
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,13 @@ from renders.box import Box
 from renders.caveats import remarks
 from renders.colour import hex_colour, palette_colours, rgb
 from renders.layout import PROFILE_ASPECT, layout_for, map_aspect
+from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style, page_layers, small_print, title_of
 from renders.paper import sheet_named
+from renders.source.provenance import Provenance, provenance
+from renders.source.surface import Surface, finished_values, opened, read_surface, sample_stride
 from renders.sprite import Sprite, Sprites
-from renders.surface import (
-    Provenance,
-    Surface,
-    finished_values,
-    opened,
-    provenance,
-    read_surface,
-    sample_stride,
-)
 from renders.theme import theme_named
-from renders.tone import How, Tone, fit_tone
 from renders.whole import checked_place
 
 if TYPE_CHECKING:
@@ -105,8 +98,8 @@ def export_poster(
         dpi: dots per inch, written into the file.
         relief: in the round, seen by its camera; None draws a map.
         quantity, split, frame: what is shown; split None is the one that calibrates batch norm.
-        tone: None is linear for an error, and else as `renders.tone.fit_tone` chooses.
-        clip, limits, palette: see `renders.tone.fit_tone`; fitted over all frames.
+        tone: None is linear for an error, and else as `renders.map.tone.fit_tone` chooses.
+        clip, limits, palette: see `renders.map.tone.fit_tone`; fitted over all frames.
         theme: light or dark.
         layout: gallery, paper or bare.
         contours, light, curve, anchors, scale_bar: leave a layer out.
@@ -211,16 +204,17 @@ def poster_picture(
     The height follows from the plane, unless the paper decides it.
     """
     # Numba takes a second to import: after everything that may still be refused.
-    from renders.contour import Contours, round_levels
     from renders.figures import contour_figures
     from renders.inks import ground_at, inks_on
-    from renders.light import Light
+    from renders.map.canvas import Map
+    from renders.map.contour import Contours, round_levels
+    from renders.map.field import field_of
+    from renders.map.holes import Hatch
+    from renders.map.light import Light
     from renders.overlay import anchor_sprites, curve_strokes
     from renders.picture import Picture
     from renders.projection import Projection
-    from renders.resample import field_of
     from renders.scalebar import scale_bar_sprites
-    from renders.shade import Hatch, Map
 
     aspect, equal = map_aspect(surface.extent)
     page = layout_for(style.layout, width, aspect, height)

@@ -7,20 +7,21 @@ import numpy as np
 from renders.axes import axis_sprites, frame_sprites
 from renders.box import Box
 from renders.colour import FloatArray, rgb
-from renders.fill import FINITE, cell_kinds, fill
 from renders.layout import PROFILE_ASPECT, layout_for
+from renders.map.field import on_grid, spline_of
+from renders.map.holes import FINITE, cell_kinds, fill
+from renders.map.line import Stroke
+from renders.map.tone import Tone
 from renders.overlay import anchor_lettering, disc
 from renders.page import Style, small_print_sprites, title_sprites
 from renders.picture import Layer, Picture
 from renders.projection import Projection
-from renders.spline import coefficients, evaluate
+from renders.source.provenance import Provenance
+from renders.source.surface import Surface
 from renders.sprite import Sprite, Sprites, rectangle
-from renders.stroke import Stroke
-from renders.surface import Provenance, Surface
 from renders.text import Type, cap_height, text_sprite, text_width
 from renders.theme import Theme
 from renders.ticks import label, spread_ticks
-from renders.tone import Tone
 
 HEADROOM = 0.06
 """Room above and below the lines, as a share of the plot's height."""
@@ -54,8 +55,8 @@ def profile_picture(
         layers.append(Sprites(tuple(_stations(lines[0], plot, theme, u))))
     for surface, colour in reversed(list(zip(lines, colours, strict=True))):
         points = _line(surface, tone, plot)
-        layers.append(Stroke(points, 4.0 * u, rgb(theme.paper), 0.7, at))
-        layers.append(Stroke(points, 2.6 * u, colour, 1.0, at))
+        layers.append(Stroke(points, 5.2 * u, rgb(theme.paper), 0.7, at))
+        layers.append(Stroke(points, 2.6 * u, colour, 1.0, at, finer=2))
     if page.kind != "bare":
         furniture = [
             *frame_sprites(at, theme, max(1, round(0.6 * u))),
@@ -73,9 +74,9 @@ def _line(surface: Surface, tone: Tone, plot: Projection) -> FloatArray:
     kinds = cell_kinds(surface.values, surface.finished)[0]
     s = tone.to_space(np.where(kinds == FINITE, surface.values[0], np.float32(1)))
     known = kinds == FINITE
-    coef = coefficients(fill(s[None], known[None]))
+    spline = spline_of(fill(s[None], known[None]))
     u = np.linspace(0, len(s) - 1, plot.at.width + 1)
-    value, _, _ = evaluate(coef, u, np.zeros_like(u))
+    value = on_grid(spline, [0.0], u)[0]
     x0, x1 = surface.extent[:2]
     x, y = plot.pixels(x0 + (x1 - x0) * u / max(len(s) - 1, 1), value)
     hole = ~known[np.rint(u).astype(np.int64)]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from renders.box import Box
 from renders.colour import FloatArray
-from renders.surface import Surface
+from renders.source.surface import Surface
 
 
 @dataclass(frozen=True)

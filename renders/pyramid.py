@@ -1,7 +1,7 @@
 """Pyramids: pictures halved and halved again, each level from the one below.
 
 Pixels are averaged as they are encoded, not in linear light: dark and light hairlines then lose
-weight alike from level to level, as the contours' blending assumes (see `renders.shade`), and a
+weight alike from level to level, as the contours' blending assumes (`renders.map.palette`), and a
 halving is four additions. See docs/decisions/013-gigapixel.md.
 """
 

@@ -242,7 +242,7 @@ def resolve(
         samples: along the edge of a pixel.
         x0, y0: the box's first pixel.
         eye, sky, floor: see `_backdrop`.
-        lo, per_span, table, level_of: contours, see `renders.contour.Contours.numbers`; widths in
+        lo, per_span, table, level_of: contours, see `Contours.numbers`; widths in
             samples and colours linear here.
         haze: depth where it begins and ends, and how strong it becomes.
         encode: sRGB of even steps in linear light.

@@ -15,20 +15,20 @@ from pipeline.grid import Tile
 from pipeline.scale import CLIP
 from renders.caveats import remarks
 from renders.colour import palette_colours
+from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style
-from renders.stage import stage_for
-from renders.surface import (
+from renders.source.provenance import provenance
+from renders.source.surface import (
     Surface,
     finished_values,
     lasting_share,
     opened,
-    provenance,
     read_surface,
     sample_stride,
     without,
 )
+from renders.stage import stage_for
 from renders.theme import theme_named
-from renders.tone import How, Tone, fit_tone
 
 if TYPE_CHECKING:
     from pipeline.store import Store
@@ -46,7 +46,7 @@ class Look(TypedDict, total=False):
         quantity, split: loss or error or loss_stderr; split None is the one that calibrates
             batch norm.
         theme: dark, as films are by default, or light.
-        palette, tone, clip, limits: see `renders.tone.fit_tone`; an error's tone is linear by
+        palette, tone, clip, limits: see `renders.map.tone.fit_tone`; an error's tone is linear by
             default. The tone is fitted once over all frames of the store.
         contours, light, curve, anchors: False leaves a layer out.
         title, subtitle: None writes them from the store; an empty string leaves them out.

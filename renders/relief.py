@@ -14,22 +14,23 @@ from renders.bake import Sun
 from renders.box import Box
 from renders.camera import Camera, Shot, framed
 from renders.colour import hex_colour, rgb
-from renders.contour import Contours, round_levels
 from renders.drape import BALL, anchor_spots, draped, hidden, seen_share
 from renders.inks import Inks, ground_at, inks_on
 from renders.layout import Layout, layout_for
 from renders.legend import ramp, tick_sprites
+from renders.map.contour import Contours, round_levels
+from renders.map.tone import Tone
 from renders.overlay import anchor_lettering
 from renders.page import Style, small_print_sprites, title_sprites
 from renders.picture import Layer, Picture
 from renders.projection import nearest_values
 from renders.rim import rim_sprites
+from renders.source.provenance import Provenance
+from renders.source.surface import Surface
 from renders.sprite import Sprite, Sprites
-from renders.surface import Provenance, Surface
 from renders.terrain import BAKED, RISE, Ground, Terrain, build_terrain, ground_of
 from renders.text import cap_height, halo, text_sprite
 from renders.theme import Theme
-from renders.tone import Tone
 from renders.view import View
 
 ASPECT = 0.62

@@ -6,13 +6,13 @@ import math
 
 from renders.box import Box
 from renders.inks import ground_at, inks_on
+from renders.map.tone import Tone
 from renders.projection import Projection, nearest_values
+from renders.source.surface import Surface
 from renders.sprite import Sprite, rectangle
-from renders.surface import Surface
 from renders.text import Type, halo, text_sprite, text_width
 from renders.theme import Theme
 from renders.ticks import label
-from renders.tone import Tone
 
 WORDS = {"euclidean": "in weight space", "filter-normalised": "filter-normalised"}
 

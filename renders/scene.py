@@ -21,23 +21,24 @@ from renders import caveats
 from renders.axes import axis_sprites, frame_sprites
 from renders.box import Box
 from renders.colour import FloatArray, hex_colour, rgb
-from renders.fill import INF, NAN, UNFINISHED, cell_kinds
 from renders.inks import Inks, ground_at, inks_on
 from renders.legend import ramp, swatch_sprites, tick_sprites
+from renders.map.holes import INF, NAN, UNFINISHED, cell_kinds
+from renders.map.line import Stroke, dashed
+from renders.map.tone import Tone
 from renders.moment import Moment, decimals_for, figure, readings
 from renders.overlay import anchor_lettering, curve_strokes, disc, ring
 from renders.page import Style, fitted_type, subtitle_of, title_of, two_lines
 from renders.projection import Projection, nearest_values
+from renders.source.provenance import Provenance
+from renders.source.surface import TITLES, Surface, labelled
 from renders.sprite import Sprite, Sprites, rectangle
 from renders.stage import Stage, stage_for
-from renders.stroke import Stroke, dashed
-from renders.surface import TITLES, Provenance, Surface
 from renders.text import Type, cap_height, halo, text_sprite, text_width
-from renders.tone import Tone
 
 if TYPE_CHECKING:
+    from renders.map.canvas import Map
     from renders.picture import Layer, Picture
-    from renders.shade import Map
 
 _HEADING = Type(16.5, "Semibold", 0.07)
 _FIGURE = Type(33, "Light")
@@ -237,10 +238,11 @@ def scene_picture(scene: Scene, moment: Moment, model: Sequence[Layer] = ()) -> 
 
 
 def _landscape(scene: Scene, surface: Surface) -> Map:
-    from renders.contour import Contours, round_levels
-    from renders.light import Light
-    from renders.resample import field_of
-    from renders.shade import Hatch, Map
+    from renders.map.canvas import Map
+    from renders.map.contour import Contours, round_levels
+    from renders.map.field import field_of
+    from renders.map.holes import Hatch
+    from renders.map.light import Light
 
     stage, tone, theme, u = scene.stage, scene.tone, scene.style.theme, scene.stage.unit
     lines = None
@@ -314,8 +316,9 @@ def _words(scene: Scene) -> list[Sprite]:
     x, title_y = s.title
     title = title_of(scene.facts, scene.style)
     kind = fitted_type(title, Type(43 * u, "Light"), s.words_px)
-    shown = Surface(np.zeros((2, 2), np.float32), np.ones((2, 2), bool), (0, 1, 0, 1))
-    below = subtitle_of(scene.facts, scene.style, _named(shown, scene))
+    plain = labelled(np.zeros((2, 2), np.float32), (0, 1, 0, 1), scene.quantity, scene.split)
+    shown = Surface(plain, np.ones((2, 2), bool), (0, 1, 0, 1))
+    below = subtitle_of(scene.facts, scene.style, shown)
     if scene.facts.own_losses and scene.style.subtitle is None:
         below += f" · {scene.facts.own_losses}"
     lines = two_lines(below, Type(19.5 * u), s.words_px)
@@ -333,16 +336,6 @@ def _words(scene: Scene) -> list[Sprite]:
     if text_width(heading, kind) + text_width(unit, italic) + 12 * u <= s.legend.width:
         sprites.append(text_sprite(unit, italic, muted, s.legend.right, base, "right"))
     return sprites
-
-
-def _named(surface: Surface, scene: Scene) -> Surface:
-    return Surface(
-        surface.values,
-        surface.finished,
-        surface.extent,
-        quantity=scene.quantity,
-        split=scene.split,
-    )
 
 
 def _scaled(kind: Type, unit: float) -> Type:

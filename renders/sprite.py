@@ -51,15 +51,21 @@ class Sprites:
         x, y = min(b.x for b in boxes), min(b.y for b in boxes)
         return Box(x, y, max(b.right for b in boxes) - x, max(b.bottom for b in boxes) - y)
 
-    def draw(self, out: npt.NDArray[np.float32], box: Box) -> None:
-        """Blend what lies inside `box` over `out`, float32 (height, width, 3), 0…255."""
+    def draw(self, out: Alpha, box: Box) -> None:
+        """Blend what lies inside `box` over `out`, uint8 (height, width, 3)."""
         for sprite in self.sprites:
             part = sprite.box.meet(box)
             if part.empty:
                 continue
             cover = _cut(sprite, part) * np.float32(sprite.opacity / 255)
-            target = out[part.y - box.y : part.bottom - box.y, part.x - box.x : part.right - box.x]
-            target += (sprite.colour.astype(np.float32) - target) * cover[..., None]
+            shade_over(out[part.rows(box), part.columns(box)], sprite.colour, cover)
+
+
+def shade_over(target: Alpha, colour: FloatArray, cover: npt.NDArray[np.float32]) -> None:
+    """Blend one colour over `target`, uint8 (height, width, 3), by its cover (height, width)."""
+    under = target.astype(np.float32)
+    under += (colour.astype(np.float32) - under) * cover[..., None]
+    target[:] = np.rint(under)
 
 
 def combined_alpha(total: npt.NDArray[np.float32], box: Box, sprite: Sprite) -> None:
@@ -67,7 +73,7 @@ def combined_alpha(total: npt.NDArray[np.float32], box: Box, sprite: Sprite) -> 
     part = sprite.box.meet(box)
     if part.empty:
         return
-    target = total[part.y - box.y : part.bottom - box.y, part.x - box.x : part.right - box.x]
+    target = total[part.rows(box), part.columns(box)]
     np.maximum(target, _cut(sprite, part) * np.float32(sprite.opacity / 255), out=target)
 
 

@@ -14,13 +14,12 @@ import numpy.typing as npt
 
 from renders.bake import Sun, irradiance
 from renders.colour import FloatArray, rgb, to_linear
-from renders.fill import FINITE, INF, NAN, UNFINISHED, pull_push
 from renders.layout import map_aspect
-from renders.resample import field_of
-from renders.spline import basis, coefficients
-from renders.surface import Surface
+from renders.map.field import field_of, on_grid, spline_of
+from renders.map.holes import FINITE, INF, NAN, UNFINISHED, pull_push
+from renders.map.tone import LUT_SIZE, Tone
+from renders.source.surface import Surface
 from renders.theme import Theme
-from renders.tone import LUT_SIZE, Tone
 
 RISE = 0.20
 """Height of the tone's whole span, in world units."""
@@ -212,10 +211,10 @@ def _sampled(
     # Vertices reach the outermost points; pixels of a picture are half a pixel inside.
     u = f.u0 + f.du * (np.linspace(0, columns, columns) - 0.5)
     v = (f.v0 + f.dv * (np.linspace(0, rows, rows) - 0.5))[::-1]
-    s = basis(v, f.coef.shape[0]) @ f.coef @ basis(u, f.coef.shape[1]).T
+    s = on_grid(f.spline, v, u)
     i = np.clip(np.rint(u), 0, f.kinds.shape[1] - 1).astype(np.int64)
     j = np.clip(np.rint(v), 0, f.kinds.shape[0] - 1).astype(np.int64)
-    return np.asarray(s), f.kinds[np.ix_(j, i)]
+    return s, f.kinds[np.ix_(j, i)]
 
 
 def _coloured(s: FloatArray, tone: Tone) -> FloatArray:
@@ -247,10 +246,9 @@ def _lit(
     tint = bilinear(albedo, across, up)
     cell = 2 * half[0] / (wide - 1), 2 * half[1] / (high - 1)
     light = irradiance(coarse, tint, cell, sun)
-    coef = [coefficients(light[..., c]) for c in range(3)]
     u, v = np.linspace(0, wide - 1, columns), np.linspace(0, high - 1, rows)
-    left, right = basis(v, high + 2), basis(u, wide + 2).T
-    return np.maximum(np.stack([left @ c @ right for c in coef], axis=-1), 0.0)
+    shares = [on_grid(spline_of(light[..., c]), v, u) for c in range(3)]
+    return np.maximum(np.stack(shares, axis=-1), 0.0)
 
 
 def _floor(

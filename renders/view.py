@@ -12,11 +12,12 @@ import numpy.typing as npt
 from renders.box import Box
 from renders.camera import Shot
 from renders.colour import rgb, to_encoded, to_linear
-from renders.contour import Contours
+from renders.map.contour import Contours
+from renders.map.palette import quantise
+from renders.map.tone import LUT_SIZE, Tone
 from renders.raster import CARRIED, blocks_of, raster, resolve
 from renders.terrain import PLINTH, Terrain
 from renders.theme import Theme
-from renders.tone import LUT_SIZE, Tone
 
 Pixels = npt.NDArray[np.float32]
 
@@ -117,13 +118,14 @@ class View:
             "level_of": level_of,
         }
 
-    def draw(self, out: Pixels, box: Box) -> None:
-        """Paint the part of the view inside `box` into `out`, float32 (height, width, 3), 0…255."""
-        part = box.meet(self.at)
-        for tile in part.tiles(_TILE, _TILE):
-            self._draw(out, box, tile)
+    def draw(self, out: npt.NDArray[np.uint8], box: Box) -> None:
+        """Paint the part of the view inside `box` into `out`, uint8 (height, width, 3)."""
+        for tile in box.meet(self.at).tiles(_TILE, _TILE):
+            out[tile.rows(box), tile.columns(box)] = quantise(self._drawn(tile), tile)
 
-    def _draw(self, out: Pixels, box: Box, tile: Box) -> None:
+    def _drawn(self, tile: Box) -> Pixels:
+        """The colours of a box of pixels, float32 (height, width, 3), 0…255."""
+        out = np.empty((tile.height, tile.width, 3), dtype=np.float32)
         n, tables = self.samples, self._tables
         nearest = np.zeros((tile.height * n, tile.width * n), dtype=np.float32)
         carried = np.empty((*nearest.shape, CARRIED), dtype=np.float32)
@@ -146,7 +148,8 @@ class View:
             tables["level_of"],
             tables["haze"],
             tables["encode"],
-            tile.x - box.x,
-            tile.y - box.y,
+            0,
+            0,
             out,
         )
+        return out

@@ -22,21 +22,20 @@ from renders import openseadragon
 from renders.caveats import remarks
 from renders.colour import palette_colours
 from renders.layout import map_aspect
+from renders.map.tone import How, Tone, fit_tone
 from renders.page import Style, small_print, subtitle_of, title_of
-from renders.surface import (
+from renders.source.provenance import Provenance, provenance
+from renders.source.surface import (
     TITLES,
-    Provenance,
     Surface,
     finished_values,
     opened,
-    provenance,
     read_surface,
     sample_stride,
 )
 from renders.text import Weight, font_file
 from renders.theme import theme_named
 from renders.ticks import label, spread_ticks
-from renders.tone import How, Tone, fit_tone
 from renders.whole import checked_place, whole_folder
 
 if TYPE_CHECKING:

@@ -49,6 +49,7 @@ def submit(
       lossatlas submit bowl.yaml --store s3://bucket/bowl.zarr --follow
     """
     from cluster import choices, steps, todo
+    from cluster.lease import held
     from pipeline import prepare
     from pipeline.store import Store
 
@@ -60,7 +61,7 @@ def submit(
     if Store.exists(asked.store):
         _refuse_if_driven(jobs, Store.open(asked.store))
     prepared = prepare.prepare(asked)
-    made, _ = prepare.create_or_match(prepared, lambda: _grid(prepared, how["workers"] or 1))
+    made, _ = prepare.create_or_match(prepared, lambda: _grid(prepared, how["workers"] or 1), held)
     selection.check(made.frames)
     if made.refined:
         steps.check(selection)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from cluster import cli, phrases
+from cluster.lease import Holder
 from pipeline import prepare, spec, versions
 from pipeline.grid import Grid, Tile
 from pipeline.store import Store
+from tests.bowl import write_bowl
 from tests.cluster.landscape import environment, lay_out, lossatlas
 
 # A precision that every worker refuses, once the store is made.
@@ -102,6 +106,32 @@ def test_another_torch_is_refused_unless_it_is_asked_for(
     assert Store.open(store).pending() == []
     assert f"rendered with  torch {ours['torch']}, numpy " in _info(store, capsys)
     assert "; torch 99.0, numpy " in _info(store, capsys)
+
+
+def test_a_frame_replaced_while_it_renders_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane = {"kind": "curve", "weights": ["a.safetensors", "b.safetensors"], "frames": "frames"}
+    spec = write_bowl(tmp_path / "bowl", plane=plane)
+    frames = tmp_path / "bowl/frames"
+    frames.mkdir()
+    shutil.copy(tmp_path / "bowl/c.safetensors", frames / "bend-0.safetensors")
+    shutil.copy(tmp_path / "bowl/c.safetensors", frames / "bend-1.safetensors")
+    made = prepare.create_or_match
+
+    def then_replaced(*given: Any) -> Any:
+        found = made(*given)
+        shutil.copy(tmp_path / "bowl/a.safetensors", frames / "bend-1.safetensors")
+        return found
+
+    monkeypatch.setattr(prepare, "create_or_match", then_replaced)
+    assert cli.run(["render", str(spec), "--executor", "serial", "-q"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"lossatlas: frame 1 ({frames}/bend-1.safetensors) was replaced after")
+    assert told.count("\n") == 1
+    store = Store.open(str(tmp_path / "bowl/bowl.zarr"))
+    assert {tile.frame for tile in store.committed()} == {0}
+    assert Holder.read(store) is None
 
 
 def _info(store: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -6,7 +6,8 @@ from tests.mutations.fault import of
 
 FRAMES = "tests/renders/test_frames.py"
 PNG = "tests/renders/test_png.py"
-SHADE = "tests/renders/test_shade.py"
+GOLDEN = "tests/renders/test_golden.py"
+MAP = "tests/renders/test_map.py"
 TIFF = "tests/renders/test_tiff.py"
 TONE = "tests/renders/test_tone.py"
 
@@ -22,7 +23,7 @@ FAULTS = (
             ),
         ),
         *of(
-            "renders/tone.py",
+            "renders/map/tone.py",
             (
                 "tone: infinities are fitted",
                 "flat[np.isfinite(flat)]",
@@ -31,21 +32,36 @@ FAULTS = (
             ),
         ),
         *of(
-            "renders/stroke.py",
+            "renders/map/line.py",
             (
                 "seams: strokes without a halo",
-                "return math.ceil(self.width_px / 2 + 1)",
+                "return math.ceil(self.width_px / 2 + 2)",
                 "return 0",
-                SHADE,
+                MAP,
             ),
         ),
         *of(
-            "renders/shade.py",
+            "renders/map/holes.py",
             (
                 "seams: hatching by the tile",
-                "across = (x0 + i + y) * math.sqrt(0.5)",
-                "across = (i + y) * math.sqrt(0.5)",
-                SHADE,
+                "across = (x + y[:, None]) * math.sqrt(0.5)",
+                "across = (x - x[0] + y[:, None]) * math.sqrt(0.5)",
+                MAP,
+            ),
+        ),
+        *of(
+            "renders/map/palette.py",
+            (
+                "seams: dither by the tile",
+                "lo, hi, lit, *self._tables, x, y, rgba)",
+                "lo, hi, lit, *self._tables, 0, 0, rgba)",
+                MAP,
+            ),
+            (
+                "colours: lines beyond the palette's ends",
+                "off = values[i] - levels[m, 0]",
+                "off = min(values[i], levels[m, 0]) - levels[m, 0]",
+                (MAP, GOLDEN),
             ),
         ),
         *of(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.scale import Range, Scale, scales
-from renders.tone import fit_tone
+from renders.map.tone import fit_tone
 
 LOSSES = np.random.default_rng(0).lognormal(0, 1, 5000).astype("f4")
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.plane import Anchor
-from renders.surface import Surface
+from renders.source.surface import Surface, labelled
 
 Values = npt.NDArray[np.float32]
 
@@ -25,4 +25,5 @@ def surface_of(values: npt.ArrayLike, finished: npt.ArrayLike | None = None) -> 
     t = np.linspace(0, 1, 21)
     curve = np.stack([-1 + 2 * t, 1.6 * t * (1 - t), 0 * t], axis=1)
     anchors = (Anchor("w0", -1, 0, 0), Anchor("w1", 1, 0, 0))
-    return Surface(array, done, (-2.0, 2.0, -1.5, 1.5), anchors, curve)
+    extent = -2.0, 2.0, -1.5, 1.5
+    return Surface(labelled(array, extent), done, extent, anchors, curve)

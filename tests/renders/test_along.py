@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.errors import LossatlasError
 from renders.along import Panel, panels, report_picture, write_report
+from renders.map.line import Stroke
 from renders.picture import paint
-from renders.stroke import Stroke
 from renders.theme import LIGHT
 
 T = np.linspace(0, 1, 11)

@@ -13,8 +13,8 @@ from cluster import cli
 from pipeline.store import Store
 from renders.caveats import clipped, coarse
 from renders.frames import export_frames
+from renders.map.tone import fit_tone
 from renders.poster import export_poster
-from renders.tone import fit_tone
 from tests.renders.surfaces import landscape
 
 SIGNS = np.sin(np.arange(24 * 32)).reshape(24, 32)

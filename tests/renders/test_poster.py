@@ -16,13 +16,14 @@ from pipeline.errors import LossatlasError
 from pipeline.store import Store
 from renders import png
 from renders.layout import layout_for, map_aspect
+from renders.map.tone import fit_tone
 from renders.page import Style, fitted_type, small_print
 from renders.picture import paint
 from renders.poster import export_poster, poster_picture
-from renders.surface import finished_values, provenance, read_surface
+from renders.source.provenance import provenance
+from renders.source.surface import finished_values, read_surface
 from renders.text import Type, text_width
 from renders.theme import LIGHT
-from renders.tone import fit_tone
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]

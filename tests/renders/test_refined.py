@@ -19,7 +19,8 @@ from renders.frames import export_frames
 from renders.numbers import doubts, values_script
 from renders.poster import export_poster
 from renders.reel import open_reel
-from renders.surface import opened, provenance, read_surface
+from renders.source.provenance import provenance
+from renders.source.surface import opened, read_surface
 from renders.webmap import export_map
 from tests.renders.surfaces import surface_of
 
@@ -87,7 +88,7 @@ def test_frames_are_kept_until_the_render_is_refined_further(
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(begun_film.url, copy)
         words = f"1 % of points evaluated, the rest predicted within {tolerance}"
-        monkeypatch.setattr("renders.surface._refinement", lambda *_, words=words: words)
+        monkeypatch.setattr("renders.source.provenance._refinement", lambda *_, words=words: words)
         made.append(export_frames(str(copy), tmp_path / "frames", size=(320, 240)).made)
     assert made == [2, 0, 2]
 

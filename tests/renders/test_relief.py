@@ -16,14 +16,14 @@ from renders.bake import Sun, irradiance
 from renders.box import Box
 from renders.camera import Camera, CameraError, camera_from, framed
 from renders.drape import draped, hidden, seen_share
+from renders.map.tone import Tone, fit_tone
 from renders.page import Style
 from renders.picture import paint
 from renders.poster import PosterError, export_poster
 from renders.relief import Relief, best_camera, checked, relief_layout, relief_picture
-from renders.surface import Provenance
+from renders.source.provenance import Provenance
 from renders.terrain import PLINTH, Ground, Terrain, build_terrain, ground_of
 from renders.theme import DARK, LIGHT
-from renders.tone import Tone, fit_tone
 from tests.renders.surfaces import landscape, surface_of
 
 STYLE = Style(DARK, "bare")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from renders.colour import ColourError, luminance, palette_colours, rgb, to_encoded, to_linear
-from renders.tone import How, Tone, ToneError, fit_tone
+from renders.map.tone import How, Tone, ToneError, fit_tone
 
 VALUES = np.exp(np.random.default_rng(0).normal(0, 1.2, 5000))
 

@@ -20,11 +20,11 @@ from pipeline.errors import LossatlasError
 from pipeline.store import Store
 from renders import openseadragon, webmap
 from renders.deepzoom import Look, deepest, level_picture, level_size
+from renders.map.tone import fit_tone
 from renders.picture import paint
+from renders.source.surface import finished_values, read_surface
 from renders.spread import over_threads
-from renders.surface import finished_values, read_surface
 from renders.theme import LIGHT
-from renders.tone import fit_tone
 from renders.webmap import WebMapError, export_map
 from tests.renders.chromium import Chromium, found
 from tests.renders.surfaces import landscape

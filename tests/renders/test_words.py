@@ -20,15 +20,16 @@ from renders.box import Box
 from renders.film import FilmFacts
 from renders.frames import FramesFacts, export_frames
 from renders.layout import layout_for
+from renders.map.tone import Tone, fit_tone
 from renders.moment import readings
 from renders.page import Style, small_print, small_print_sprites, subtitle_of, title_sprites
 from renders.poster import PosterFacts
 from renders.reel import open_reel
 from renders.scene import Scene
+from renders.source.provenance import provenance
+from renders.source.surface import Surface, read_surface
 from renders.sprite import Sprite
-from renders.surface import Surface, provenance, read_surface
 from renders.theme import LIGHT
-from renders.tone import Tone, fit_tone
 from tests.renders.films import SIZE, film_store
 from tests.renders.surfaces import landscape
 
@@ -122,7 +123,8 @@ def test_long_words_stay_clear_of_each_other(
         buffers="buffers of a.pt everywhere: "
         + ", ".join(f"layer{k}.norm.mean" for k in range(20)),
     )
-    surface = replace(surface, quantity=quantity, split="validation-corrupted")
+    data = surface.data.rename(quantity).assign_coords(split="validation-corrupted")
+    surface = replace(surface, data=data)
     page, style = layout_for(layout, 1000, 0.75), Style(LIGHT, layout)
     sprites = [
         *title_sprites(facts, style, page, surface),

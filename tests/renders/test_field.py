@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import warnings
 
-import datashader
 import numpy as np
 import pytest
-import xarray
 
-from renders.fill import FINITE, NAN
-from renders.resample import field_of, reduce
-from renders.tone import fit_tone
+from renders.map.field import field_of, reduce
+from renders.map.holes import FINITE, NAN
+from renders.map.tone import fit_tone
 from tests.renders.surfaces import landscape, surface_of
-
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest.mark.parametrize("size", [(400, 300), (37, 51), (8, 6), (5, 4)])
@@ -46,20 +42,6 @@ def test_reducing_is_the_mean_of_whole_blocks_without_the_holes() -> None:
                 assert mean[j, i] == pytest.approx(field[block][known].mean(), abs=1e-12)
     assert majority[0, 0] == NAN
     assert majority[2, 2] == FINITE
-
-
-def test_reducing_is_what_datashader_does() -> None:
-    rng = np.random.default_rng(1)
-    field = rng.normal(size=(12, 20))
-    kinds = np.where(rng.random(field.shape) < 0.2, NAN, FINITE).astype(np.uint8)
-    canvas = datashader.Canvas(5, 4, x_range=(-0.5, 19.5), y_range=(-0.5, 11.5))
-    grid = xarray.DataArray(
-        np.where(kinds == FINITE, field, np.nan),
-        dims=("y", "x"),
-        coords={"y": np.arange(12.0), "x": np.arange(20.0)},
-    )
-    expected = canvas.raster(grid, agg="mean", interpolate="nearest").values
-    np.testing.assert_allclose(reduce(field, kinds, 4, 3)[0], expected, atol=1e-12)
 
 
 def test_shrinking_a_fine_checkerboard_gives_its_mean() -> None:

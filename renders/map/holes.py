@@ -6,12 +6,40 @@ resampled from a filled field, and the kinds, resampled apart, paint over it.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from renders.box import Box
+from renders.colour import FloatArray
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 FINITE, NAN, INF, UNFINISHED = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Hatch:
+    """How unfinished tiles look: diagonal lines on a quiet ground.
+
+    `period_px` is the distance from line to line, across them.
+    """
+
+    ground: str
+    line: str
+    period_px: float
+    width_px: float
+
+    def share(self, box: Box) -> FloatArray:
+        """How much of each pixel of a box is line, float64 (height, width), in [0, 1]."""
+        x, y = np.arange(box.x, box.right), np.arange(box.y, box.bottom)
+        across = (x + y[:, None]) * math.sqrt(0.5) / self.period_px
+        off = np.abs(across - np.floor(across) - 0.5) * self.period_px
+        return np.asarray(np.clip(self.width_px / 2 + 0.5 - off, 0.0, 1.0))
 
 
 def cell_kinds(
@@ -115,3 +143,65 @@ def _double(a: FloatArray, shape: tuple[int, ...]) -> FloatArray:
         part = (at - low).reshape((-1, 1) if axis == 0 else (1, -1))
         a = np.take(a, low, axis) * (1 - part) + np.take(a, high, axis) * part
     return a
+
+
+def cover(
+    kinds: npt.NDArray[np.uint8], u: FloatArray, v: FloatArray, du: float, dv: float
+) -> tuple[FloatArray, npt.NDArray[np.uint8]] | None:
+    """How far cells without a number cover pixels, with an edge one pixel soft.
+
+    Args:
+        kinds: (rows, columns), at least 2 × 2.
+        u, v: grid coordinates of the pixels' columns (n,) and rows (m,).
+        du, dv: grid steps a pixel.
+
+    Returns:
+        Cover in [0, 1], float64 (m, n), and the kind that covers, uint8; None where no cell near
+        lacks a number.
+    """
+    rows, columns = _cells(v, kinds.shape[0]), _cells(u, kinds.shape[1])
+    near = kinds[rows, columns]
+    if (near == FINITE).all():
+        return None
+    down, down_slope = _eased(v, dv, rows)
+    right, right_slope = _eased(u, du, columns)
+
+    def blend(
+        above: sparse.csr_array, cells: npt.NDArray[np.bool_], beside: sparse.csr_array
+    ) -> FloatArray:
+        return np.asarray(above @ np.ascontiguousarray((beside @ cells.astype(np.float64).T).T))
+
+    weights = np.stack([blend(down, near == kind, right) for kind in (NAN, INF, UNFINISHED)])
+    hole = near != FINITE
+    slope = np.hypot(blend(down, hole, right_slope), blend(down_slope, hole, right))
+    bad = weights.sum(axis=0)
+    sharp = np.clip(0.5 + (bad - 0.5) / np.clip(slope, 1e-12, 1.0), 0.0, 1.0)
+    return np.where(slope < 1e-12, bad >= 0.5, sharp), (NAN + weights.argmax(axis=0)).astype(
+        np.uint8
+    )
+
+
+def _cells(u: FloatArray, size: int) -> slice:
+    """The cells around places `u`, which ascend or descend, on an axis of `size` cells."""
+    ends = np.clip(np.floor(u[[0, -1]]), 0, size - 2).astype(np.int64)
+    return slice(int(ends.min()), int(ends.max()) + 2)
+
+
+def _eased(u: FloatArray, du: float, cells: slice) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Weights of `cells` at places `u`, and their change a pixel.
+
+    Eased weights: a lone cell becomes a disc, a straight rim stays straight.
+    """
+    from scipy import sparse  # what pages need of this file should not wait for it
+
+    i = np.clip(np.floor(u), cells.start, cells.stop - 2).astype(np.int64)
+    f = np.clip(u - i, 0.0, 1.0)
+    part, slope = f * f * (3 - 2 * f), 6 * f * (1 - f) * du
+    shape = (len(u), cells.stop - cells.start)
+    places = np.stack([i, i + 1], axis=1).ravel() - cells.start
+    starts = 2 * np.arange(len(u) + 1)
+    weights, slopes = np.stack([1 - part, part], axis=1), np.stack([-slope, slope], axis=1)
+    return (
+        sparse.csr_array((weights.ravel(), places, starts), shape),
+        sparse.csr_array((slopes.ravel(), places, starts), shape),
+    )

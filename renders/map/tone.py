@@ -23,8 +23,6 @@ Space = Literal["linear", "log"]
 
 LUT_SIZE = 65_536
 CDF_KNOTS = 1_025
-SAMPLE = 4_000_000
-"""How many values a fit keeps at most; beyond, every n-th."""
 
 
 class ToneError(LossatlasError):

@@ -1,4 +1,4 @@
-"""The fused kernel: exact against plain numpy, blind to tiling, and honest about holes."""
+"""The map: exact against plain numpy, blind to tiling, and honest about holes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import pytest
 
 from renders.box import Box
 from renders.colour import rgb, to_encoded, to_linear
-from renders.contour import Contours, round_levels
-from renders.light import Light
-from renders.picture import Picture, paint, quantise
-from renders.resample import field_of
-from renders.shade import Hatch, Map
+from renders.map.canvas import Map
+from renders.map.contour import Contours, round_levels
+from renders.map.field import field_of
+from renders.map.holes import Hatch
+from renders.map.light import Light
+from renders.map.line import Stroke
+from renders.map.palette import quantise
+from renders.map.tone import How, Tone, fit_tone
+from renders.picture import Picture, paint
+from renders.source.surface import Surface
 from renders.sprite import Sprites
-from renders.stroke import Stroke
-from renders.surface import Surface
-from renders.tone import How, Tone, fit_tone
 from tests.renders.surfaces import landscape, surface_of
 
 HATCH = Hatch("#202428", "#303840", 9.0, 1.5)
@@ -41,10 +43,10 @@ def map_of(surface: Surface, width: int, height: int, *, full: bool = True) -> M
     return Map(Box(0, 0, width, height), field, tone, HATCH, light, lines)
 
 
-def drawn(m: Map) -> npt.NDArray[np.float32]:
-    out = np.zeros((m.at.height, m.at.width, 3), dtype=np.float32)
+def drawn(m: Map) -> npt.NDArray[np.float64]:
+    out = np.zeros((m.at.height, m.at.width, 3), dtype=np.uint8)
     m.draw(out, m.at)
-    return out
+    return out.astype(np.float64)
 
 
 def pixel_centres(width: int, height: int) -> tuple[npt.NDArray[np.float64], ...]:
@@ -102,28 +104,35 @@ def test_beyond_the_palettes_ends_nothing_is_told_apart() -> None:
         for end, beyond in ((tone.palette[0], lo - s), (tone.palette[-1], s - hi)):
             inside = beyond > np.hypot(sx, sy)  # a pixel and more
             assert inside.any() or end == tone.palette[-1]
-            assert np.abs(pixels[inside] - rgb(end)).max(initial=0) < 0.3
+            off = np.abs(pixels[inside] - rgb(end))
+            assert off.max(initial=0) <= 1  # rounding, and rarely
+            assert off.sum() <= 0.05 * off.size
 
 
 @pytest.mark.parametrize("size", [(97, 61), (300, 220)])
 def test_the_kernel_equals_the_formulas(size: tuple[int, int]) -> None:
     m = map_of(surface_of(landscape(24, 32)), *size)
     for part in (replace(m, contours=None), replace(m, contours=None, light=None)):
-        assert np.abs(drawn(part) - reference_colours(part)).max() < 0.12
+        expected = quantise(reference_colours(part).astype(np.float32), part.at).astype(float)
+        off = np.abs(drawn(part) - expected)
+        # Rounding comes after all else: a hair before it is one step behind it, and rarely.
+        assert off.max() <= 1
+        assert (off > 0).mean() < 0.03
 
 
 def test_flat_ground_keeps_its_palette_colour_under_light() -> None:
     m = map_of(surface_of(np.full((9, 12), 2.0)), 40, 30)
-    np.testing.assert_allclose(drawn(replace(m, contours=None)), reference_colours(m), atol=0.02)
+    np.testing.assert_allclose(drawn(replace(m, contours=None)), reference_colours(m), atol=1)
     plain = drawn(replace(m, contours=None, light=None))
-    np.testing.assert_allclose(drawn(m), plain, atol=0.05)
+    np.testing.assert_allclose(drawn(m), plain, atol=1)
+    assert abs((drawn(m) - plain).mean()) < 0.05
 
 
 def test_the_highest_row_of_the_picture_is_the_highest_y() -> None:
     v, u = np.mgrid[:10, :12].astype(float)
     m = map_of(surface_of(1 + v + 0.01 * u), 60, 50, full=False)
     position = drawn(m)[:, 30] @ np.array([0.3, 0.6, 0.1])
-    assert (np.diff(position) < 0).mean() > 0.9
+    assert (np.diff(position[::4]) < 0).mean() > 0.9
     s, _, _ = m.field.at(0.0, 50.0)
     assert math.exp(float(s)) == pytest.approx(1.0, rel=1e-6)
 
@@ -183,13 +192,12 @@ def test_the_seam_test_fails_when_a_tile_looks_at_itself() -> None:
     picture = page(map_of(surface_of(landscape(20, 26)), 150, 120))
 
     def locally_dithered(p: Picture, box: Box) -> npt.NDArray[np.uint8]:
-        out = np.empty((box.height, box.width, 3), dtype=np.float32)
-        out[:] = p.ground
-        for layer in p.layers:
-            layer.draw(out, box)
-        return quantise(out, box.shifted(-box.x, -box.y))
+        m = p.layers[0]
+        assert isinstance(m, Map)
+        moved = replace(m, at=m.at.shifted(-box.x, -box.y))
+        return paint(replace(p, layers=(moved,)), Box(0, 0, box.width, box.height))
 
-    whole = paint(picture, picture.box)
+    whole = paint(replace(picture, layers=picture.layers[:1]), picture.box)
     assert not np.array_equal(whole, stitched(picture, (64, 64), locally_dithered))
 
 
@@ -202,7 +210,7 @@ def test_holes_have_their_own_exact_colours_and_spare_their_neighbours() -> None
     m = replace(m, tone=replace(clean.tone, nan="#0a0b0c", inf="#c0ffee"), contours=None)
     out = drawn(m)
 
-    def pixel(row: int, column: int) -> npt.NDArray[np.float32]:
+    def pixel(row: int, column: int) -> npt.NDArray[np.float64]:
         x, y = column / 15 * 320, 320 - row / 15 * 320
         return out[min(int(y), 319), min(int(x), 319)]
 
@@ -213,7 +221,7 @@ def test_holes_have_their_own_exact_colours_and_spare_their_neighbours() -> None
     centre = np.array([5 / 15 * 320]), np.array([320 - 4 / 15 * 320])
     exact = reference_colours(replace(m, contours=None))
     row, column = int(centre[1][0]), int(centre[0][0])
-    np.testing.assert_allclose(out[row, column], exact[row, column], atol=0.12)
+    np.testing.assert_allclose(out[row, column], exact[row, column], atol=1.02)
     nan_share = (out == np.array([0x0A, 0x0B, 0x0C])).all(axis=2).sum() / (320 / 15) ** 2
     assert 0.6 < nan_share < 1.0
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from renders.colour import FloatArray, rgb
+from renders.map.tone import LUT_SIZE, Tone
 from renders.ticks import label, linear_ticks, round_step, spread_ticks
-from renders.tone import LUT_SIZE, Tone
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Contours:
         colours: one `#rrggbb` a level, so that dark lines cross light ground and the reverse.
         opacity, index_opacity: in [0, 1].
 
-    The halo is 0 px: value and slope come from the spline at the pixel itself.
+    Value and slope come from the spline at the pixel itself.
     """
 
     levels: tuple[float, ...]

@@ -1,16 +1,20 @@
-"""Strokes: smooth lines of any width, as the distance from every pixel to a polyline."""
+"""Strokes: smooth lines of any width, drawn by Datashader."""
 
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from renders.box import Box
 from renders.colour import FloatArray
+from renders.sprite import shade_over
+
+COMPILING = threading.Lock()
+"""Held around Datashader's canvas: two threads at once would compile its kernels twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +28,8 @@ class Stroke:
         colour: float64 (3,), encoded, 0…255.
         opacity: in [0, 1].
         clip: where it may leave ink.
+        finer: how many times finer than the picture the canvas is that it is drawn on. Strokes of
+            one width × `finer` share a kernel, and compiling one takes two seconds.
     """
 
     points: FloatArray
@@ -31,10 +37,11 @@ class Stroke:
     colour: FloatArray
     opacity: float
     clip: Box
+    finer: int = 1
 
     @property
     def halo_px(self) -> int:
-        return math.ceil(self.width_px / 2 + 1)
+        return math.ceil(self.width_px / 2 + 2)
 
     @property
     def covers(self) -> Box:
@@ -45,17 +52,34 @@ class Stroke:
         x1, y1 = (math.ceil(v) for v in finite.max(axis=0))
         return Box(x0, y0, x1 - x0, y1 - y0).grown(self.halo_px).meet(self.clip)
 
-    def draw(self, out: npt.NDArray[np.float32], box: Box) -> None:
-        """Blend what lies inside `box` over `out`, float32 (height, width, 3), 0…255."""
+    def draw(self, out: npt.NDArray[np.uint8], box: Box) -> None:
+        """Blend what lies inside `box` over `out`, uint8 (height, width, 3)."""
         part = self.covers.meet(box)
         if part.empty:
             return
-        distance = np.full((part.height, part.width), np.inf)
-        _distances(np.ascontiguousarray(self.points), part.x, part.y, self.halo_px, distance)
-        cover = np.clip(self.width_px / 2 + 0.5 - distance, 0, 1) * self.opacity
-        target = out[part.y - box.y : part.bottom - box.y, part.x - box.x : part.right - box.x]
-        colour = self.colour.astype(np.float32)
-        target += (colour - target) * cover.astype(np.float32)[..., None]
+        shade_over(out[part.rows(box), part.columns(box)], self.colour, self._cover(part))
+
+    def _cover(self, part: Box) -> npt.NDArray[np.float32]:
+        """How much of each pixel is covered, float32 (height, width)."""
+        import datashader as ds  # seconds that pictures without lines need not wait for
+        import pandas as pd
+
+        n = self.finer
+        # Beyond the box, too: Datashader cuts lines off at its rim, across their width.
+        wide = part.grown(self.halo_px)
+        at = self.points - (wide.x, wide.y)
+        canvas = ds.Canvas(wide.width * n, wide.height * n, (0, wide.width), (0, wide.height))
+        with COMPILING:
+            line = canvas.line(
+                pd.DataFrame({"x": at[:, 0], "y": at[:, 1]}),
+                "x",
+                "y",
+                agg=ds.any(),
+                line_width=self.width_px * n,
+            )
+        fine = np.nan_to_num(line.values).reshape(wide.height, n, wide.width, n)
+        cover = fine.mean(axis=(1, 3), dtype=np.float32) * np.float32(self.opacity)
+        return np.asarray(cover[part.rows(wide), part.columns(wide)])
 
 
 def dashed(points: FloatArray, on_px: float, off_px: float) -> FloatArray:
@@ -78,27 +102,3 @@ def dashed(points: FloatArray, on_px: float, off_px: float) -> FloatArray:
         rows.append(np.stack([np.interp(at, along, points[:, c]) for c in (0, 1)], axis=1))
         rows.append(np.full((1, 2), np.nan))
     return np.concatenate(rows)
-
-
-@numba.njit(cache=True, nogil=True)
-def _distances(points: FloatArray, x0: int, y0: int, halo: int, out: FloatArray) -> None:
-    height, width = out.shape
-    for k in range(points.shape[0] - 1):
-        ax, ay, bx, by = points[k, 0], points[k, 1], points[k + 1, 0], points[k + 1, 1]
-        if math.isnan(ax + ay + bx + by):
-            continue
-        left = max(0, math.floor(min(ax, bx)) - halo - x0)
-        right = min(width, math.ceil(max(ax, bx)) + halo + 1 - x0)
-        top = max(0, math.floor(min(ay, by)) - halo - y0)
-        bottom = min(height, math.ceil(max(ay, by)) + halo + 1 - y0)
-        dx, dy = bx - ax, by - ay
-        square = dx * dx + dy * dy
-        for j in range(top, bottom):
-            for i in range(left, right):
-                px, py = x0 + i + 0.5 - ax, y0 + j + 0.5 - ay
-                t = 0.0
-                if square > 0.0:
-                    t = min(1.0, max(0.0, (px * dx + py * dy) / square))
-                d = math.hypot(px - t * dx, py - t * dy)
-                if d < out[j, i]:
-                    out[j, i] = d

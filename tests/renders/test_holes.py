@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from renders.fill import FINITE, INF, NAN, UNFINISHED, cell_kinds, fill
+from renders.map.holes import FINITE, INF, NAN, UNFINISHED, cell_kinds, fill
 
 
 def test_kinds_are_told_apart() -> None:

@@ -39,18 +39,17 @@ class Light:
     key_colour: tuple[float, float, float] = (0.98, 1.10, 0.90)
 
     def numbers(
-        self, span: float, du: float, dv: float, width: int
+        self, span: float, width: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """What the kernel needs.
 
         Args:
             span: of the tone, in its space.
-            du, dv: grid steps a pixel, see `renders.resample.Field`.
             width: of the whole picture, in pixels.
 
         Returns:
-            rises along x and y a grid step, direction of the key light, steepest slope, (6,); per
-            colour the shares that no light, the key light and the sky have in it, (3, 3).
+            rise of a value, in pixels; direction of the key light; steepest slope, (5,); per colour
+            the shares that no light, the key light and the sky have in it, (3, 3).
         """
         scale = self.relief / span * width
         key = np.array(self.key_colour)
@@ -68,5 +67,5 @@ class Light:
             ],
             axis=1,
         )
-        numbers = [scale * du, -scale * dv, *direction, _STEEPEST]
+        numbers = [scale, *direction, _STEEPEST]
         return np.array(numbers, dtype=np.float32), shares.astype(np.float32)

@@ -1,33 +1,29 @@
-"""From a store to a picture: one frame's numbers as a frozen value, and what is known of it.
-
-This is the one module of `renders` that touches a store.
-"""
+"""One frame of a store: its values as a labelled array, and what lies in its plane."""
 
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePath
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import caption
 from pipeline.errors import LossatlasError
 from pipeline.grid import Tile
 from pipeline.plane import Anchor
 from renders.caveats import cure, lost
-from renders.tone import SAMPLE
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from pipeline.preview import Preview
     from pipeline.store import Store
 
-_SPLITS = ("train", "test", "val", "valid", "validation", "data")
+SAMPLE = 4_000_000
+"""How many values a tone is fitted to at most; beyond, every n-th."""
 TITLES = {"loss": "loss", "error": "error", "loss_stderr": "standard error of the loss"}
 
 
@@ -40,50 +36,61 @@ class Surface:
     """One quantity over one split and one frame.
 
     Attributes:
-        values: float32 (height, width), row 0 at the lowest y; NaN and inf are results.
-        finished: bool, same shape: whether a cell's tile is committed, or in a preview whether the
-            cell is evaluated or predicted.
+        data: float32 (y, x) with the plane's coordinates, ascending; named after the quantity, with
+            scalar coordinates `split` and `frame`, and the store's attributes (units, long_name).
+            NaN and inf are results.
+        finished: bool (height, width): whether a cell's tile is committed, or in a preview whether
+            the cell is evaluated or predicted.
         extent: x0, x1, y0, y1 of the outermost cell centres.
         anchors: named points of the plane.
         curve: float64 (points, 3): x, y, distance off the plane; None where there is none.
         absent: committed tiles that have lost a chunk, which count as not finished.
     """
 
-    values: npt.NDArray[np.float32]
+    data: xr.DataArray
     finished: npt.NDArray[np.bool_]
     extent: tuple[float, float, float, float]
     anchors: tuple[Anchor, ...] = ()
     curve: npt.NDArray[np.float64] | None = None
-    quantity: str = "loss"
-    split: str = "train"
-    frame: int = 0
     absent: tuple[Tile, ...] = ()
 
+    @property
+    def values(self) -> npt.NDArray[np.float32]:
+        return self.data.values
 
-@dataclass(frozen=True)
-class Provenance:
-    """What a picture's small print says; empty strings where the store does not know.
+    @property
+    def quantity(self) -> str:
+        return str(self.data.name)
 
-    `share` is what is shown of the frame; `preview` says that predictions will still change;
-    `measures` is quantity → its unit, or what its figures are; `own_losses` says where a
-    checkpoint's loss with its own buffers is another than in the picture.
-    """
+    @property
+    def split(self) -> str:
+        return str(self.data.coords["split"].item())
 
-    name: str = ""
-    network: str = ""
-    data: str = ""
-    normalisation: str = ""
-    grid: str = ""
-    plane: str = ""
-    units: str = ""
-    date: str = ""
-    version: str = ""
-    share: float = 1.0
-    refinement: str = ""
-    preview: bool = False
-    measures: Mapping[str, str] = field(default_factory=dict)
-    own_losses: str = ""
-    buffers: str = ""
+    @property
+    def frame(self) -> int:
+        return int(self.data.coords["frame"].item())
+
+
+def labelled(
+    values: npt.NDArray[np.float32],
+    extent: tuple[float, float, float, float],
+    quantity: str = "loss",
+    split: str = "train",
+    frame: int = 0,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """Values (height, width), row 0 at the lowest y, as the `data` of a `Surface`."""
+    import xarray as xr  # half a second that a misspelt option need not wait for
+
+    x0, x1, y0, y1 = extent
+    height, width = values.shape
+    at = {
+        "y": np.linspace(y0, y1, height),
+        "x": np.linspace(x0, x1, width),
+        "split": split,
+        "frame": frame,
+    }
+    return xr.DataArray(values, at, ("y", "x"), quantity, attrs)
 
 
 def opened(url: str) -> Store:
@@ -135,21 +142,19 @@ def read_surface(
             f"{store.url} has no finished tile in frame {frame}: wanted at least one to draw; "
             f"run `lossatlas resume {shlex.quote(store.url)}` first"
         )
-    extent = store.extent(frame)
+    rim = store.extent(frame)
+    extent = rim.x0, rim.x1, rim.y0, rim.y1
     values = store.read(quantity, split, frame)
     absent = absent_tiles(store, quantity, split, frame, values, finished)
     finished = without(store, finished, absent)
     if absent and not known and not finished.any():
         raise SurfaceError(f"{store.url}: {lost(absent)}; wanted one to draw. {cure(store.url)}")
     return Surface(
-        values,
+        labelled(values, extent, quantity, split, frame, store.group[quantity].attrs.asdict()),
         finished,
-        (extent.x0, extent.x1, extent.y0, extent.y1),
+        extent,
         tuple(store.anchors(frame)),
         store.curve(frame),
-        quantity,
-        split,
-        frame,
         tuple(absent),
     )
 
@@ -213,32 +218,6 @@ def sample_stride(store: Store) -> int:
     return -(-store.frames * store.height * store.width // SAMPLE)
 
 
-def provenance(store: Store, frame: int) -> Provenance:
-    """The facts for the small print, as far as the store's attributes hold them."""
-    spec: Mapping[str, Any] = store.attrs.get("spec") or {}
-    words = store.words
-    labels = {anchor.name: anchor.shown for anchor in store.anchors(frame)}
-    plane: Mapping[str, Any] = store.attrs.get("plane") or {}
-    kind = str(plane.get("kind") or (spec.get("plane") or {}).get("kind") or "")
-    return Provenance(
-        name=str(spec.get("name") or PurePath(store.url).stem),
-        network=words["network"],
-        data=_data_line(store.attrs),
-        normalisation=_normalisation(caption.batch_norm(store.attrs)),
-        grid=f"{store.width:,} × {store.height:,}" + _of_frames(store.frames, frame),
-        plane=kind,
-        units=str(plane.get("units") or ("filter-normalised" if kind == "random" else "euclidean")),
-        date=str(store.attrs.get("created") or "")[:10],
-        version=_version(),
-        share=float(store.finished(frame).mean()),
-        refinement=_refinement(store, frame),
-        preview=is_preview(store),
-        measures=caption.measures(caption.loss_name(store.attrs), words["unit"]),
-        own_losses=caption.shortened(caption.own_losses(store.attrs, labels)),
-        buffers=caption.buffers(store.attrs),
-    )
-
-
 def is_preview(store: Store) -> bool:
     """Whether the store is shown as far as its refinement has come."""
     return _previewed(store) is not None
@@ -258,53 +237,9 @@ def _previewed(store: Store) -> Preview | None:
     return store if isinstance(store, Preview) else None
 
 
-def _refinement(store: Store, frame: int) -> str:
-    """What is evaluated of a frame, and how sure the rest is; empty where all of it is."""
-    level = store.level(frame)
-    if level is None:
-        return ""
-    from pipeline.account import Account
-    from pipeline.course import Course
-
-    evaluated, final = int((level >= 0).sum()), not is_preview(store)
-    account = Account.of(Course.read(store), level.size, evaluated, final, store.words["unit"])
-    return account.small_print()
-
-
 def _known(what: str, name: str, known: Sequence[str], url: str) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(known)}"
     raise SurfaceError(f"{url} has no {what} {name!r}: wanted one it was rendered with; {hint}")
-
-
-def _data_line(attrs: Mapping[str, Any]) -> str:
-    data = (attrs.get("spec") or {}).get("data") or {}
-    if not data:
-        return ""
-    file, colon, _ = str(data.get("source") or "").rpartition(":")
-    place = PurePath(file if colon and file.endswith(".py") else str(data.get("source") or ""))
-    # A file that is called after its split says less than its folder.
-    stem = place.parent.name if place.stem in _SPLITS and place.parent.name else place.stem
-    source = place.name if colon and file.endswith(".py") else caption.proper(stem)
-    return f"{source}, {caption.counts(attrs, data.get('splits') or {})}"
-
-
-def _normalisation(said: str) -> str:
-    """Batch norm in the few words of a picture; empty where the network has none."""
-    return {
-        "recompute": "batch norm recomputed at every point",
-        "frozen": "batch norm frozen",
-    }.get(said.partition(":")[0], said and f"batch norm {said}")
-
-
-def _of_frames(frames: int, frame: int) -> str:
-    return f", frame {frame + 1} of {frames}" if frames > 1 else ""
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("lossatlas")
-    except importlib.metadata.PackageNotFoundError:
-        return "unreleased"

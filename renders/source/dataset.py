@@ -1,0 +1,98 @@
+"""A run as one labelled dataset whose values are read when they are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from pipeline.store import Store
+from renders.source.surface import is_preview, opened
+
+
+class Frames(BackendArray):
+    """Frames of a store as an array that xarray reads when it must, a frame at a time.
+
+    The store reads them, so that a damaged chunk is named, and a render whose refinement is under
+    way is shown as far as it has come.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: str,
+        read: Callable[..., np.typing.NDArray[Any]],
+    ) -> None:
+        """`read` takes an index a leading axis, and gives the array (height, width) there."""
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self._read = read
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> np.typing.NDArray[Any]:
+        basic = indexing.IndexingSupport.BASIC
+        return np.asarray(indexing.explicit_indexing_adapter(key, self.shape, basic, self._at))
+
+    def _at(self, key: tuple[int | slice, ...]) -> np.typing.NDArray[Any]:
+        return self._stacked(key[:-2], key[-2:], ())
+
+    def _stacked(
+        self,
+        leading: tuple[int | slice, ...],
+        window: tuple[int | slice, ...],
+        at: tuple[int, ...],
+    ) -> np.typing.NDArray[Any]:
+        if not leading:
+            return np.asarray(self._read(*at)[window])
+        first, rest = leading[0], leading[1:]
+        if not isinstance(first, slice):
+            return self._stacked(rest, window, (*at, int(first)))
+        chosen = range(*first.indices(self.shape[len(at)]))
+        return np.stack([self._stacked(rest, window, (*at, k)) for k in chosen])
+
+
+def open_run(run: str) -> xr.Dataset:
+    """A run, finished or not, as one dataset; nothing is read but its labels.
+
+    Args:
+        run: the store, a folder or a URL.
+
+    Returns:
+        One variable a quantity, float32 (split, frame, y, x), with units; NaN and inf are results.
+        The coordinate `finished`, bool (frame, y, x), says where a value is computed, or predicted
+        for good while a refinement is under way. `x` and `y` are the plane's where all frames have
+        one extent, else fractions of each frame's `extent` (frame, bound). `anchor` and `curve` lie
+        in the plane. The attributes are the store's.
+
+    Raises:
+        LossatlasError: there is no store, or it cannot be read.
+    """
+    store = opened(run)
+    found = xr.open_zarr(store.group.store, group=store.group.path or None, chunks=None)
+    variables = {
+        name: (("split", "frame", "y", "x"), _lazy(_values(store, name)), found[name].attrs)
+        for name in store.quantities
+    }
+    shape = store.frames, store.height, store.width
+    finished = xr.Variable(
+        ("frame", "y", "x"),
+        _lazy(Frames(shape, "bool", store.finished)),
+        {"long_name": "whether the value is computed"},
+    )
+    other = set(found.data_vars) - {"anchor", "curve", "extent"}
+    labelled: xr.Dataset = found.drop_vars(other).assign(variables).assign_coords(finished=finished)
+    return labelled.assign_attrs(preview=is_preview(store))
+
+
+def _values(store: Store, quantity: str) -> Frames:
+    shape = len(store.splits), store.frames, store.height, store.width
+    return Frames(shape, "float32", lambda s, f: store.read(quantity, store.splits[s], f))
+
+
+def _lazy(frames: Frames) -> Any:
+    untyped: Any = indexing
+    lazy = untyped.CopyOnWriteArray(untyped.LazilyIndexedArray(frames))
+    return untyped.MemoryCachedArray(lazy)
