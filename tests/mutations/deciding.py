@@ -26,8 +26,8 @@ FAULTS = (
         ),
         (
             "resume: the tile size is not compared",
-            "if tile not in (None, store.grid.tile):",
-            "if False:",
+            "same_tiles = tile in (None, store.grid.tile)",
+            "same_tiles = True",
             PREPARE,
         ),
         ("fingerprint: without the numerics", '        "numerics": NUMERICS,\n', "", FINGERPRINT),

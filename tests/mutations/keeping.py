@@ -6,6 +6,7 @@ from tests.mutations.fault import of
 
 EVALUATIONS = "tests/pipeline/test_evaluations.py"
 PROMISES = "tests/cluster/test_promises.py"
+GROWTH = "tests/pipeline/test_growth.py"
 REFINED = "tests/cluster/test_refined.py"
 STEPS = "tests/cluster/test_steps.py"
 STORE = "tests/pipeline/test_store.py"
@@ -213,6 +214,39 @@ FAULTS = (
             "if all(len(column) == self.grid.tile_count for column in columns):",
             "if all(len(column) for column in columns):",
             EVALUATIONS,
+        ),
+    ),
+    *of(
+        "pipeline/growth.py",
+        (
+            "growth: the attributes before the metadata",
+            "group = zarr.consolidate_metadata(group.store)\n        group.attrs.put(dict(attributes))",
+            "group.attrs.put(dict(attributes))\n        zarr.consolidate_metadata(group.store)",
+            GROWTH,
+        ),
+        (
+            "growth: commits beyond the frames are kept",
+            "beyond.withdraw(tile)",
+            "pass",
+            GROWTH,
+        ),
+        (
+            "growth: an extent that moves is let through",
+            "if new[:had] != old:",
+            "if False:",
+            GROWTH,
+        ),
+        (
+            "growth: any frames may be the first ones",
+            "len(old) >= len(new) or new[: len(old)] != old:",
+            "len(old) >= len(new):",
+            GROWTH,
+        ),
+        (
+            "growth: other differences are ignored",
+            "return not differences(_without_frames(stored), _without_frames(parts))",
+            "return True",
+            GROWTH,
         ),
     ),
 )

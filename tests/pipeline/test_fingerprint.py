@@ -17,6 +17,7 @@ from pipeline.fingerprint import differences, digest_of_array, digest_of_parts
 from pipeline.grid import Grid
 from pipeline.prepare import Prepared, PrepareError
 from pipeline.spec import RenderSpec
+from pipeline.store import Store
 
 NETWORK = """
 from torch import nn
@@ -152,10 +153,25 @@ def test_other_numerics_do_not_go_on(
 ) -> None:
     folder, content, prepared = begun
     monkeypatch.setattr(prepare, "NUMERICS", prepare.NUMERICS + 1)
-    store = prepare.Store.open(prepared.spec.store)
+    store = Store.open(prepared.spec.store)
     told = f"numerics: {prepare.NUMERICS - 1} in the store, {prepare.NUMERICS} here"
     with pytest.raises(PrepareError, match=f"cannot be resumed, .*{told}"):
         prepare.prepare_resume(store)
+    with pytest.raises(PrepareError, match=told):
+        prepare.create_or_match(prepare.prepare(read(folder, content)), lambda: Grid(3, 2, 2))
+
+
+def test_a_store_that_does_not_say_which_split_calibrates_goes_on_with_its_first(
+    begun: tuple[Path, dict[str, Any], Prepared],
+) -> None:
+    folder, content, prepared = begun
+    store = Store.open(prepared.spec.store, writable=True)
+    parts = {k: v for k, v in store.attrs["parts"].items() if k != "evaluate.calibrate"}
+    store.group.attrs.update({"parts": parts, "fingerprint": digest_of_parts(parts)})
+    prepare.create_or_match(prepared, lambda: pytest.fail("a new grid"))
+    prepare.prepare_resume(Store.open(store.url))
+    content["evaluate"]["calibrate"] = "test"
+    told = "evaluate.calibrate: train in the store, test here"
     with pytest.raises(PrepareError, match=told):
         prepare.create_or_match(prepare.prepare(read(folder, content)), lambda: Grid(3, 2, 2))
 
