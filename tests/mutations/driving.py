@@ -12,12 +12,6 @@ FAULTS = (
     *of(
         "cluster/lease.py",
         (
-            "lease: not read back",
-            "time.sleep(_SETTLE_SECONDS)\n        if not self._still_ours():",
-            "time.sleep(_SETTLE_SECONDS)\n        if False:",
-            LEASE,
-        ),
-        (
             "lease: a dead process of this machine lives on",
             "return self.machine != _machine() or _start_of(self.pid) == self.start",
             "return True",
@@ -32,33 +26,42 @@ FAULTS = (
         ("lease: no heartbeat is needed", "if now - self.beat > DEAD_SECONDS:", "if False:", LEASE),
         (
             "lease: a living holder is overrun",
-            "        if holder is not None:\n            raise ClusterError(",
-            "        if False:\n            raise ClusterError(",
+            "if holder is None or not self._lives(holder, now):",
+            "if True:",
             LEASE,
         ),
         ("lease: being replaced is not noticed", "self._taken_away.set()", "pass", LEASE),
         (
             "lease: another's note is deleted",
-            "if self._claimed and self._still_ours():",
-            "if self._claimed:",
-            LEASE,
-        ),
-        (
-            "lease: a driver that was refused deletes the note",
-            "if self._claimed and self._still_ours():",
-            "if self._still_ours():",
+            "if _holder(now, self._id):",
+            "if True:",
             LEASE,
         ),
         (
             "lease: the heart does not beat",
-            "                self._write()\n            except",
+            "                self._beat()\n            except",
             "                pass\n            except",
+            LEASE,
+        ),
+        (
+            "lease: one of another machine is not looked at",
+            "if self._note.read().content != before.content:",
+            "if False:",
             LEASE,
         ),
         (
             "lease: leftovers are not swept",
             "        self._thread.start()\n        self._store.sweep()",
             "        self._thread.start()",
+            LEASE,
+        ),
+    ),
+    *of(
+        "pipeline/swap.py",
+        (
+            "lease: taken whatever the note says by now",
+            "            if self.read().content != seen.content:\n                return None\n",
+            "",
             LEASE,
         ),
     ),

@@ -13,6 +13,21 @@ STORE = "tests/pipeline/test_store.py"
 
 FAULTS = (
     *of(
+        "pipeline/grid.py",
+        (
+            "listing: half-written commits count",
+            "columns = (number_in(name, self.tile_columns) for name in names)",
+            'columns = (int(name.split(".")[0]) for name in names)',
+            STORE,
+        ),
+        (
+            "listing: rows and frames swapped",
+            "itertools.repeat(frame), itertools.repeat(row)",
+            "itertools.repeat(row), itertools.repeat(frame)",
+            STORE,
+        ),
+    ),
+    *of(
         "pipeline/store.py",
         (
             "commit: written first as well",
@@ -31,18 +46,6 @@ FAULTS = (
             "commit: chunks of nothing but NaN left out",
             'with zarr.config.set({"array.write_empty_chunks": True}):\n            return dict(',
             'with zarr.config.set({"array.write_empty_chunks": False}):\n            return dict(',
-            STORE,
-        ),
-        (
-            "listing: half-written commits count",
-            "columns = (int(name) for name in names if name.isdigit())",
-            'columns = (int(name.split(".")[0]) for name in names)',
-            STORE,
-        ),
-        (
-            "listing: rows and frames swapped",
-            "itertools.repeat(int(frame)), itertools.repeat(int(row))",
-            "itertools.repeat(int(row)), itertools.repeat(int(frame))",
             STORE,
         ),
         (
@@ -161,12 +164,6 @@ FAULTS = (
             EVALUATIONS,
         ),
         (
-            "listing: half-written commits of steps count",
-            "columns = (int(name) for name in names if name.isdigit())",
-            'columns = (int(name.split(".")[0]) for name in names)',
-            EVALUATIONS,
-        ),
-        (
             "withdraw: records before their commits",
             'self._store.delete(f"evaluated/steps/c/0/{step.number}/{step.tile}")',
             'self._store.delete(f"evaluated/points/c/{step.number}/{step.tile}")\n'
@@ -220,7 +217,8 @@ FAULTS = (
         "pipeline/growth.py",
         (
             "growth: the attributes before the metadata",
-            "group = zarr.consolidate_metadata(group.store)\n        group.attrs.put(dict(attributes))",
+            "group = zarr.consolidate_metadata(group.store)\n"
+            "        group.attrs.put(dict(attributes))",
             "group.attrs.put(dict(attributes))\n        zarr.consolidate_metadata(group.store)",
             GROWTH,
         ),
