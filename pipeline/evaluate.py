@@ -258,9 +258,11 @@ class Evaluator:
 
     def _move(self, x: float, y: float) -> None:
         """Put θ(x, y) into the network, and let it follow."""
-        self._place.move(x, y)
+        # In this order: what a network fuses in eval() is made of the weights that are loaded.
         if self._has_modes:
             self._module.train()
+        self._place.move(x, y)
+        if self._has_modes:
             self._module.eval()
 
     def _at_weights_in_place(self) -> Tensor:

@@ -193,10 +193,17 @@ def recorded(store: Store) -> tuple[RenderSpec, Codes]:
     """What a store was rendered from: its spec, and the code that it keeps. Nothing of it is run.
 
     Raises:
+        PrepareError: its splits are not those that its values are labelled with.
         UserCodeError: the code is not what its digest and the store's fingerprint say.
     """
     spec = stored(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
     facts, loss = store.attrs, spec.evaluate.loss
+    labels = [str(name) for name in np.asarray(store.group["split"])]
+    if labels != list(store.splits):
+        raise PrepareError(
+            f"{store.url}: its splits are {', '.join(store.splits)} and its values are labelled "
+            f"{', '.join(labels)}, so it was changed; wanted the same. Put its zarr.json back"
+        )
     return spec, trust.recorded(facts, spec.network, spec.data, loss, store.url)
 
 
