@@ -7,7 +7,6 @@ any moment and another one takes over.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +103,8 @@ def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | 
     with Interrupts() as interrupts:
         try:
             store = Store.open(url, writable=True)
-            say = teller(say, store.attrs["spec"]["name"], choices.log == "json")
+            store.require("spec", "parts", "code")
+            say = teller(say, store.attrs["spec"].get("name", url), choices.log == "json")
             if steps.finished(store):
                 return _nothing_to_do(store, choices, say)
             from pipeline import prepare
@@ -156,7 +156,7 @@ def _remove_empty(store: Store) -> None:
     """Take away a store that this driver has made, if nothing has come of it."""
     with contextlib.suppress(OSError):  # why it is to go is what the user should hear of
         work = Refined(store).evaluations.committed() if store.refined else set()
-        if not work and not store.committed() and Holder.living(store, time.time()) is None:
+        if not work and not store.committed() and Holder.read(store) is None:
             store.remove()
 
 

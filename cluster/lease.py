@@ -1,7 +1,8 @@
 """One driver a store: a note that says who, kept fresh by a heartbeat.
 
-The store has no locks, and needs none: two drivers would write identical bytes. The lease only
-keeps them from doing the work twice, so last writer wins and a reading back is good enough.
+Who takes or renews it changes the note only if it still is what they read (`pipeline.swap`), so of
+several takers one has it. Nobody's clock is held against another machine's: a driver elsewhere is
+dead when its note has not changed for a while of our own time.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from cluster.errors import ClusterError
+from pipeline.notes import Amount, Count
 from pipeline.place import UnreachableError
 from pipeline.store import Store
+from pipeline.swap import Seen, Swap
 
 NOTE = "lease.json"
 BEAT_SECONDS = 5.0
 DEAD_SECONDS = 30.0
-_SETTLE_SECONDS = 0.1
+# Clocks of two machines are that close: a beat older than this needs no look.
+_CLOCKS_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -34,19 +40,15 @@ class Holder:
     id: str
     host: str
     machine: str
-    pid: int
+    pid: Count
     start: int
-    beat: float
-    workers: int
+    beat: Amount
+    workers: Count
 
     @classmethod
     def read(cls, store: Store) -> Holder | None:
         """The holder the store names, alive or not; None where nobody holds it."""
-        note = store.read_note(NOTE)
-        try:
-            return None if note is None else cls(**note)
-        except TypeError:
-            return None
+        return store.read_note_as(NOTE, _SHAPE)
 
     @classmethod
     def living(cls, store: Store, now: float) -> Holder | None:
@@ -55,13 +57,19 @@ class Holder:
         return holder if holder is not None and holder.alive(now) else None
 
     def alive(self, now: float) -> bool:
-        """Whether it beat recently and, on this machine, its process still runs."""
+        """Whether it beat recently and, on this machine, its process still runs.
+
+        By this machine's clock `now`, in seconds since the epoch: for telling, not for deciding.
+        """
         if now - self.beat > DEAD_SECONDS:
             return False
         return self.machine != _machine() or _start_of(self.pid) == self.start
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
+
+
+_SHAPE = TypeAdapter(Holder)
 
 
 @contextlib.contextmanager
@@ -80,21 +88,35 @@ def held(store: Store) -> Iterator[None]:
 
 
 class Lease:
-    """The right to drive one store; taken, kept by a thread, released."""
+    """The right to drive one store; taken, kept by a thread, released.
+
+    Args:
+        store: to be driven.
+        workers: how many, for others to read.
+        beat_seconds: between two heartbeats.
+        dead_seconds: without one, until a driver on another machine counts as dead.
+        clock: seconds since the epoch, for people, and for drivers on this machine.
+        tell: takes a line where taking it lasts longer.
+    """
 
     def __init__(
         self,
         store: Store,
         workers: int,
         beat_seconds: float = BEAT_SECONDS,
+        dead_seconds: float = DEAD_SECONDS,
         clock: Callable[[], float] = time.time,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._workers = workers
         self._beat_seconds = beat_seconds
+        self._dead_seconds = dead_seconds
         self._clock = clock
+        self._tell = tell
         self._id = secrets.token_hex(8)
-        self._claimed = False
+        self._note = Swap(store, NOTE)
+        self._seen: Seen | None = None
         self._end = threading.Event()
         self._taken_away = threading.Event()
         self._thread: threading.Thread | None = None
@@ -110,16 +132,9 @@ class Lease:
         Raises:
             ClusterError: a living driver holds it, or the store cannot be written.
         """
-        holder = Holder.living(self._store, self._clock())
-        if holder is not None:
-            raise ClusterError(
-                f"{self._store.url} is being rendered by {holder} (seen "
-                f"{max(0.0, self._clock() - holder.beat):.0f} s ago); wanted a store nobody "
-                "works on. Wait for it or stop it, then lossatlas resume"
-            )
-        self._claimed = True
+        before = self._free()
         try:
-            self._write()
+            self._seen = self._note.change(before, self._content())
         except UnreachableError:
             raise
         except OSError as error:
@@ -127,8 +142,7 @@ class Lease:
                 f"{self._store.url} cannot be written ({error.strerror or error}); wanted a place "
                 "with room and write permission. Mend that, then lossatlas resume"
             ) from None
-        time.sleep(_SETTLE_SECONDS)
-        if not self._still_ours():
+        if self._seen is None:
             raise ClusterError(
                 f"{self._store.url} was taken by another driver at the same moment; wanted a "
                 "store nobody works on. Wait for it or stop it"
@@ -148,28 +162,70 @@ class Lease:
             self._thread.join(timeout=10)
         self._thread = None
         try:
-            if self._claimed and self._still_ours():
-                self._store.delete_note(NOTE)
+            now = self._note.read()
+            if _holder(now, self._id):
+                self._note.change(now, None)
         except OSError:
             pass  # an unreachable store: the lease dies by itself
+
+    def _free(self) -> Seen:
+        """What the note says, once nobody alive holds the store.
+
+        Raises:
+            ClusterError: somebody does.
+        """
+        now = self._note.read()
+        holder = _holder(now)
+        if holder is None or not self._lives(holder, now):
+            return now
+        now = self._note.read()
+        if _holder(now) is None:  # given free meanwhile
+            return now
+        raise ClusterError(
+            f"{self._store.url} is being rendered by {holder}; wanted a store nobody works on. "
+            "Wait for it or stop it, then lossatlas resume"
+        )
+
+    def _lives(self, holder: Holder, before: Seen) -> bool:
+        """Whether a driver does; one of another machine is looked at for as long as that takes."""
+        if holder.machine == _machine():
+            return holder.alive(self._clock())
+        if self._clock() - holder.beat > _CLOCKS_SECONDS:
+            return False
+        self._tell(
+            f"{holder} holds {self._store.url}; looking for up to {self._dead_seconds:.0f} s "
+            "whether it is alive"
+        )
+        limit = time.monotonic() + self._dead_seconds
+        while time.monotonic() < limit:
+            time.sleep(min(self._beat_seconds / 2, self._dead_seconds))
+            if self._note.read().content != before.content:
+                return True
+        return False
 
     def _keep(self) -> None:
         while not self._end.wait(self._beat_seconds):
             try:
-                if not self._still_ours():
-                    self._taken_away.set()
-                    return
-                self._write()
+                self._beat()
             except OSError:
                 continue  # the next beat may get through; if none does, the lease is dead
+            if self.lost:
+                return
 
-    def _still_ours(self) -> bool:
-        """Nobody else's name is in the note. A note that is gone or half-written is no claim."""
-        holder = Holder.read(self._store)
-        return holder is None or holder.id == self._id
+    def _beat(self) -> None:
+        assert self._seen is not None
+        changed = self._note.change(self._seen, self._content())
+        if changed is None:
+            # A note that is gone or half-written is no claim, and our own may have been written by
+            # a request that seemed to fail.
+            changed = self._note.read()
+            holder = _holder(changed)
+            if holder is not None and holder.id != self._id:
+                self._taken_away.set()
+        self._seen = changed
 
-    def _write(self) -> None:
-        note: dict[str, Any] = {
+    def _content(self) -> dict[str, Any]:
+        return {
             "id": self._id,
             "host": platform.node(),
             "machine": _machine(),
@@ -178,7 +234,15 @@ class Lease:
             "beat": self._clock(),
             "workers": self._workers,
         }
-        self._store.write_note(NOTE, note)
+
+
+def _holder(seen: Seen, id_: str | None = None) -> Holder | None:
+    """Whom a note names, if it does; with `id_`, only if that is who."""
+    try:
+        holder = _SHAPE.validate_python(seen.note)
+    except ValidationError:
+        return None
+    return holder if id_ in (None, holder.id) else None
 
 
 def _machine() -> str:

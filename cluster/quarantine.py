@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
 
 from pipeline.grid import Step, Tile, Work
 from pipeline.store import Store
 
 _FOLDER = "quarantine"
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True)
+class _Note:
+    reasons: tuple[str, ...]
+
+
+_SHAPE = TypeAdapter(_Note)
 
 
 def put(store: Store, work: Work, reasons: Sequence[str]) -> None:
@@ -21,13 +34,21 @@ def lift(store: Store, work: Work) -> None:
 
 
 def listed(store: Store) -> dict[Work, tuple[str, ...]]:
-    """The tiles, or steps, with a note, and why each try failed."""
-    found: dict[Work, tuple[str, ...]] = {}
+    """The tiles, or steps, with a note, and why each try failed.
+
+    What else lies in that folder is no note, and one of another shape gives no reasons.
+    """
+    kind = Step if store.refined else Tile
+    grid, found = store.grid, dict[Work, tuple[str, ...]]()
     for name in store.notes(_FOLDER):
-        numbers = [int(n) for n in name.rpartition("/")[2].removesuffix(".json").split(".")]
-        note = store.read_note(name) or {}
-        work = Tile(*numbers) if len(numbers) == len(Tile._fields) else Step(*numbers)
-        found[work] = tuple(note.get("reasons", ()))
+        numbers = name.removeprefix(f"{_FOLDER}/").removesuffix(".json").split(".")
+        if len(numbers) != len(kind._fields) or not all(map(_NUMBER.fullmatch, numbers)):
+            continue
+        work = kind._make(map(int, numbers))
+        tile = work if isinstance(work, Tile) else work.tile
+        if name == _name(work) and grid.has(tile):
+            note = store.read_note_as(name, _SHAPE)
+            found[work] = note.reasons if note else ()
     return found
 
 

@@ -7,20 +7,54 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from cluster import phrases
 from cluster.jobs import ID_VARIABLE
 from cluster.loop import Done
 from cluster.scheduler import Scheduler
 from pipeline.grid import Work
+from pipeline.notes import Amount
 from pipeline.store import Store
 
 NOTE = "report.json"
 _SLOWEST = 10
 _WORKERS = 100
 _SESSIONS = 50
+
+
+@dataclass(frozen=True)
+class _Worker:
+    points: Amount
+    seconds: Amount
+
+
+@dataclass(frozen=True)
+class _Slow:
+    tile: str
+    seconds: Amount
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What `lines` wants of a driver's entry."""
+
+    seconds: Amount
+    busy_seconds: Amount
+    write_seconds: Amount
+    worker_hours: Amount
+    gpu_hours: Amount
+    retries: Amount
+    workers_lost: Amount
+    workers: dict[str, _Worker]
+    slowest: list[_Slow]
+
+
+_ENTRY = TypeAdapter(_Entry)
 
 
 class Report:
@@ -102,12 +136,26 @@ class Report:
 
 def read(store: Store) -> list[dict[str, Any]]:
     """The entries of every driver so far, the oldest first."""
-    sessions = (store.read_note(NOTE) or {}).get("sessions", [])
+    sessions = (store.read_note(NOTE) or {}).get("sessions")
+    if not isinstance(sessions, list):
+        return []
     return [entry for entry in sessions if isinstance(entry, dict)]
 
 
+def _is_entry(entry: object) -> bool:
+    try:
+        _ENTRY.validate_python(entry)
+    except ValidationError:
+        return False
+    return True
+
+
 def lines(sessions: list[dict[str, Any]]) -> list[str]:
-    """The report for people, all drivers together; nothing where there is none."""
+    """The report for people, all drivers together; nothing where there is none.
+
+    Entries of another shape are left out.
+    """
+    sessions = [entry for entry in sessions if _is_entry(entry)]
     if not sessions:
         return []
 

@@ -76,7 +76,7 @@ class Run:
     def drive(self, inputs: Any, workers: Team, ray: Any) -> None:
         """Hold the lease, bring up the crew, render, and take everything down again."""
         with contextlib.ExitStack() as stack:
-            lease = Lease(self._store, workers.workers)
+            lease = Lease(self._store, workers.workers, tell=self._view.warned)
             stack.callback(lease.release)  # first: ^C may come while it is taken
             lease.take()
             stack.callback(self._sweep, lease)

@@ -7,6 +7,7 @@ it, so that it has a copy, written first, and both a digest.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -96,17 +97,25 @@ class Course:
     @classmethod
     def read(cls, store: Store) -> Course | None:
         """The course of a store; None where it is not refined, not begun, or lost."""
-        plain = _sound(store.read_note(_NOTE)) or _sound(store.read_note(_COPY))
-        if plain is None:
+        return cls._of(store.read_note(_NOTE)) or cls._of(store.read_note(_COPY))
+
+    @classmethod
+    def _of(cls, note: Mapping[str, Any] | None) -> Course | None:
+        """What a note says, if it is whole."""
+        if not note or note.get("digest") != _digest(note):
             return None
-        return cls(
-            step=plain["step"],
-            stride=plain["stride"],
-            asked=tuple(a and stored_refine(a) for a in plain["asked"]),
-            ranges=tuple(map(Range.from_dict, plain["ranges"])),
-            passes=tuple(Pass(**{"logs": "clamped", **each}) for each in plain["passes"]),
-            certificates=tuple(map(Certificate.from_dict, plain["certificates"])),
-        )
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+            found = cls(
+                step=note["step"],
+                stride=note["stride"],
+                asked=tuple(a and stored_refine(a) for a in note["asked"]),
+                ranges=tuple(map(Range.from_dict, note["ranges"])),
+                passes=tuple(Pass(**{"logs": "clamped", **each}) for each in note["passes"]),
+                certificates=tuple(map(Certificate.from_dict, note["certificates"])),
+            )
+            if found.passes and all(0 <= p.asked < len(found.asked) for p in found.passes):
+                return found
+        return None
 
     def write(self, store: Store) -> None:
         plain: dict[str, Any] = {
@@ -266,11 +275,6 @@ def _space(of: Range, asked: RefineSpec, logs: Literal["clamped", "exact", "left
     if logs == "clamped":
         return "clamped"
     return "log" if of.low > 0 else "linear"
-
-
-def _sound(note: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The note, if it is whole."""
-    return note if note and note.get("digest") == _digest(note) else None
 
 
 def _digest(note: Mapping[str, Any]) -> str:

@@ -311,8 +311,8 @@ def frames(folder: str | Path) -> list[Frame]:
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
             number, epoch, step = int(facts["frame"]), float(facts["epoch"]), int(facts["step"])
-            loss = facts["train_loss"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            loss = None if facts["train_loss"] is None else float(facts["train_loss"])
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise CurveError(
                 f"{path} cannot be read ({error}); wanted frame, epoch, step and train_loss as "
                 "JSON. Run lossatlas connect again"

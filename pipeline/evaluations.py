@@ -26,9 +26,12 @@ from typing import Any, TypeVar
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline.errors import one_line
-from pipeline.grid import Grid, Step, Tile
+from pipeline.grid import Grid, Step, Tile, number_in
+from pipeline.layout import PASSES
+from pipeline.notes import Amount, Count
 from pipeline.place import UnreachableError
 from pipeline.store import Store, StoreError
 
@@ -41,6 +44,16 @@ _MANY = 8
 _COSTS = ("points", "seconds", "worker")  # the columns of that note
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Costs:
+    points: list[Count]
+    seconds: list[Amount]
+    worker: list[Count]
+
+
+_SHAPE = TypeAdapter(_Costs)
 
 
 @dataclass(frozen=True)
@@ -101,12 +114,10 @@ class Evaluations:
         """The finished steps, by one listing of their commits."""
         found: set[Step] = set()
         for folder, names in self._store.listing("evaluated/steps/c/0/"):
-            number, frame, row = folder.split("/")[-4:-1]
-            if not (number.isdigit() and frame.isdigit() and row.isdigit()):
-                continue
-            # Names that are no numbers are what killed writers left half-written.
-            columns = (int(name) for name in names if name.isdigit())
-            found.update(Step(int(number), int(frame), int(row), column) for column in columns)
+            number_, _, inside = folder.rpartition("steps/c/0/")[2].partition("/")
+            number = number_in(number_, PASSES)
+            if number is not None:
+                found.update(Step(number, *tile) for tile in self.grid.tiles_of_keys(inside, names))
         return found
 
     def facts(self, step: Step) -> StepFacts:
@@ -235,8 +246,9 @@ class Evaluations:
         """Take what steps have cost from the notes of their passes, where there are any."""
         unread = Counter(step.number for step in steps if step not in self._facts)
         for number, count in unread.items():
-            note = self._store.read_note(_pass_note(number)) if count >= _MANY else None
-            columns = [(note or {}).get(name, ()) for name in _COSTS]
+            name = _pass_note(number)
+            note = self._store.read_note_as(name, _SHAPE) if count >= _MANY else None
+            columns = [getattr(note, name, ()) for name in _COSTS]
             if all(len(column) == self.grid.tile_count for column in columns):
                 for step, *cost in zip(self._steps_of(number), *columns, strict=True):
                     self._facts.setdefault(step, StepFacts(*cost))

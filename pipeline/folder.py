@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.errors import LossatlasError
+from pipeline.errors import LossatlasError, one_line
 from pipeline.fingerprint import differences
 
 
@@ -62,14 +62,20 @@ def described(folder: Path) -> dict[str, Any]:
     """
     path = folder / "training.json"
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TrainingError(
             f"{folder} holds no training.json; wanted the folder of a training. Check the path"
         ) from None
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} cannot be read ({error}); wanted JSON") from None
-    return content
+    except (OSError, ValueError, RecursionError) as error:
+        raise TrainingError(f"{path} cannot be read ({one_line(error)}); wanted JSON") from None
+    wanted = ("spec", "parts", "code")
+    if isinstance(content, dict) and all(isinstance(content.get(name), dict) for name in wanted):
+        return content
+    raise TrainingError(
+        f"{path} is not what a training writes; wanted an object with {', '.join(wanted)}. Put the "
+        "old one back, or train in a new folder"
+    )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -91,6 +91,24 @@ class Grid:
         axes = range(self.frames), range(self.tile_rows), range(self.tile_columns)
         return map(Tile._make, itertools.product(*axes))
 
+    def has(self, tile: Tile) -> bool:
+        """Whether `tile` is one of these."""
+        counts = self.frames, self.tile_rows, self.tile_columns
+        return all(0 <= place < count for place, count in zip(tile, counts, strict=True))
+
+    def tiles_of_keys(self, folder: str, names: Iterable[str]) -> Iterator[Tile]:
+        """The tiles whose keys are `names` in a folder FRAME/ROW/; none in one that is no such.
+
+        Other names are what killed writers left half-written, or what somebody put there.
+        """
+        frame_, _, row_ = folder.removesuffix("/").partition("/")
+        frame, row = number_in(frame_, self.frames), number_in(row_, self.tile_rows)
+        if frame is None or row is None:
+            return iter(())
+        columns = (number_in(name, self.tile_columns) for name in names)
+        known = (column for column in columns if column is not None)
+        return map(Tile._make, zip(itertools.repeat(frame), itertools.repeat(row), known))
+
     def window(self, tile: Tile) -> tuple[slice, slice]:
         """The rows (y) and columns (x) of the grid that `tile` covers."""
         y, x = tile.row * self.tile, tile.column * self.tile
@@ -131,6 +149,14 @@ class Grid:
         """(x, y) of the points in rows `y` and columns `x`, (n,) each: float64 (n, 2)."""
         across, up = self.axes(extent)
         return np.stack([across[x], up[y]], axis=1)
+
+
+def number_in(name: str, count: int) -> int | None:
+    """The number that a key's part is, if it is one of 0 to `count` − 1."""
+    if not (name.isascii() and name.isdigit()):
+        return None
+    number = int(name)
+    return number if number < count and str(number) == name else None
 
 
 def _axis(low: float, high: float, count: int) -> NDArray[np.float64]:

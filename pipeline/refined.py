@@ -8,19 +8,20 @@ not matter who asks, or when.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline import audit, refine
 from pipeline.audit import Certificate
 from pipeline.course import UNSEEN, Course, Pass
 from pipeline.evaluations import Evaluations, Points
-from pipeline.grid import Step, Tile
+from pipeline.grid import Grid, Step, Tile
 from pipeline.lattice import Floats, Lattice
+from pipeline.notes import Count
 from pipeline.scale import Range
 from pipeline.store import Predictions, Store, StoreError
 
@@ -42,6 +43,35 @@ class Seen:
     values: NDArray[np.float32]
     level: NDArray[np.int16]
     error: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """The note of an audit's sample: points that were left, and of each tile whose ranks."""
+
+    left: Count
+    ranks: dict[str, list[Count]]
+
+    def of(self, grid: Grid) -> dict[Tile, list[int]]:
+        found: dict[Tile, list[int]] = {}
+        for name, ranks in self.ranks.items():
+            folder, _, column = name.rpartition("/")
+            found |= dict.fromkeys(grid.tiles_of_keys(f"{folder}/", [column]), ranks)
+        return found
+
+
+@dataclass(frozen=True)
+class _Audit:
+    """The note of how far an audit's step was off: a list for each field.
+
+    Earlier versions compared logarithms instead of values, and did not say `of_values`.
+    """
+
+    errors: list[list[float]]
+    of_values: bool = False
+
+
+_DRAW, _AUDIT = TypeAdapter(_Draw), TypeAdapter(_Audit)
 
 
 class Refined:
@@ -215,8 +245,8 @@ class Refined:
 
     def drawn(self, number: int) -> dict[Tile, list[int]] | None:
         """The ranks of an audit's points among their tile's unknown ones; None before the draw."""
-        note = self._draw_note(number)
-        return None if note is None else _ranks(note)
+        draw = self._draw_note(number)
+        return None if draw is None else draw.of(self.grid)
 
     def certify(self, course: Course, number: int) -> Course:
         """The course after the audit of pass `number`, all of whose steps are committed.
@@ -225,18 +255,18 @@ class Refined:
             StoreError: the sample, or the record of one of its steps, is missing or damaged.
         """
         asked = course.asked[course.passes[number].asked]
-        note = self._draw_note(number)
-        if note is None:
+        draw = self._draw_note(number)
+        if draw is None:
             raise _lost_sample(number)
-        drawn, left = _ranks(note), int(note["left"])
+        drawn, left = draw.of(self.grid), draw.left
         assert asked is not None
         steps = [Step(number, *tile) for tile in sorted(drawn)]
         notes = self.evaluations.several(
-            lambda each: self.store.read_note(_audit_note(each)), steps
+            lambda each: self.store.read_note_as(_audit_note(each), _AUDIT), steps
         )
         found = [
-            self._audited(course, step, noted or {}, len(drawn[step.tile]))
-            for step, noted in zip(steps, notes, strict=True)
+            self._audited(course, step, note, len(drawn[step.tile]))
+            for step, note in zip(steps, notes, strict=True)
         ]
         errors = np.concatenate([np.empty((len(self.fields), 0)), *found], axis=1)
         worst = errors.max(axis=0, initial=0.0)
@@ -273,9 +303,8 @@ class Refined:
 
     # Inside
 
-    def _draw_note(self, number: int) -> dict[str, Any] | None:
-        note = self.store.read_note(_sample_note(number))
-        return note if note and note.keys() == {"left", "ranks"} else None
+    def _draw_note(self, number: int) -> _Draw | None:
+        return self.store.read_note_as(_sample_note(number), _DRAW)
 
     def _drawn(self, number: int) -> dict[Tile, list[int]]:
         drawn = self.drawn(number)
@@ -284,16 +313,16 @@ class Refined:
         return drawn
 
     def _audited(
-        self, course: Course, step: Step, note: Mapping[str, Any], count: int
+        self, course: Course, step: Step, note: _Audit | None, count: int
     ) -> NDArray[np.float64]:
         """How far predictions were off at the `count` points of an audit's step, (fields, count).
 
         As it was noted by whoever rendered the step; where the note is lost, or an earlier
         version's, from its record.
         """
-        errors = np.array(note.get("errors", ()) if note.get("of_values") else ())
-        if errors.shape == (len(self.fields), count):
-            return errors
+        noted = note.errors if note is not None and note.of_values else []
+        if len(noted) == len(self.fields) and all(len(each) == count for each in noted):
+            return np.array(noted).reshape(len(noted), count)
         points = self.evaluations.points(step)
         if len(points.y) != count:
             raise StoreError(f"step {step}: its record has {len(points.y)} points, {count} drawn")
@@ -397,10 +426,6 @@ def _part(rows: slice, columns: slice, the_pass: Pass) -> NDArray[np.bool_]:
     y, x = np.ogrid[rows, columns]
     found: NDArray[np.bool_] = (y + x) % the_pass.parts == the_pass.part
     return found
-
-
-def _ranks(note: Mapping[str, Any]) -> dict[Tile, list[int]]:
-    return {Tile(*map(int, tile.split("/"))): ranks for tile, ranks in note["ranks"].items()}
 
 
 def _lost_sample(number: int) -> StoreError:

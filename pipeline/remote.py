@@ -25,6 +25,8 @@ _LISTINGS_AT_ONCE = 32
 # end for the "100 Continue" of a PUT to S3. Under the least deadline of a tile, which would
 # otherwise be charged with what the store did.
 ANSWER_SECONDS = 60.0
+# How servers say that an object is not the one that a condition is about, or just changes.
+_REFUSED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey", "404"}
 
 T = TypeVar("T")
 
@@ -63,6 +65,41 @@ class RemoteStore(FsspecStore):
     async def exists(self, key: str) -> bool:
         return await self._answered(super().exists(key))
 
+    @property
+    def compares(self) -> bool:
+        """Whether the server can be asked to write only over what was read."""
+        return "s3" in self.fs.protocol
+
+    async def get_tagged(self, key: str) -> tuple[bytes | None, str | None]:
+        """An object's content and the server's tag of it; None and None where there is none."""
+        place = self._place(key)
+        try:
+            answer = await self._answered(self.fs._call_s3("get_object", **place))
+            async with answer["Body"] as body:
+                return await self._answered(body.read()), answer["ETag"]
+        except FileNotFoundError:
+            return None, None
+
+    async def set_if(self, key: str, content: bytes, tag: str | None) -> str | None:
+        """Write an object if it still is the one of `tag`; without a tag, if there is none.
+
+        Returns:
+            The tag of what was written; None where it is another, and was left alone.
+        """
+        condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        asked = self._place(key) | {"Body": content} | condition
+        try:
+            answer = await self._answered(self.fs._call_s3("put_object", **asked))
+        except OSError as error:
+            if _told(error) & _REFUSED:
+                return None
+            raise
+        return cast("str", answer["ETag"])
+
+    def _place(self, key: str) -> dict[str, str]:
+        bucket, path, _ = self.fs.split_path(f"{self.path}/{key}")
+        return {"Bucket": bucket, "Key": path}
+
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         with self._reached():
             async for key in super().list_prefix(prefix):
@@ -86,6 +123,17 @@ class RemoteStore(FsspecStore):
         protocol = self.fs.protocol
         scheme = protocol if isinstance(protocol, str) else protocol[0]
         return reached(f"{scheme}://{self.path}")
+
+
+def _told(error: BaseException | None) -> set[str]:
+    """The codes of a server's answers that an error is from."""
+    codes = set()
+    while error is not None:
+        response: Any = getattr(error, "response", None)
+        if isinstance(response, dict):
+            codes.add(str(response.get("Error", {}).get("Code")))
+        error = error.__cause__
+    return codes
 
 
 def _quick_listings(url: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ facts) lives as small JSON objects under `.lossatlas/`, out of the way of `xarra
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import secrets
@@ -19,20 +18,21 @@ import shutil
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Annotated, Any, Self, TypeVar, cast
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
 from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 
-from pipeline import caption, claim, naming, remote
-from pipeline.errors import LossatlasError, one_line
+from pipeline import caption, claim, memory, naming, remote
+from pipeline.errors import LossatlasError, described, one_line
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.layout import create_arrays, create_coordinates, create_refined_arrays
 from pipeline.place import UnreachableError, is_url
@@ -42,6 +42,9 @@ FORMAT = 1
 _NOTES = ".lossatlas"
 _WORDS = "words.json"
 _FOLDER_TILES = 250  # below, a listing of its own costs more than it saves
+_MORE_MEMORY = "Use a machine with more memory"
+
+T = TypeVar("T")
 
 
 class StoreError(LossatlasError):
@@ -50,6 +53,28 @@ class StoreError(LossatlasError):
 
 class TakenError(StoreError):
     """Something is where a new store was to be."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Of what a store says of itself, as far as it says it."""
+
+    splits: list[str]
+    quantities: list[str]
+    anchors: list[str]
+    grid: dict[str, Annotated[int, Field(strict=True, gt=0)]]
+    spec: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
+    plane: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, dict[str, Any]] = field(default_factory=dict)
+    code: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+    created: str = ""
+
+
+_SHAPE = TypeAdapter(_Shape)
 
 
 @dataclass(frozen=True)
@@ -139,7 +164,10 @@ class Store:
                 f"{url} cannot be written ({error.strerror or error}); wanted a place with room "
                 "and write permission. Change store in the spec"
             ) from None
-        made = cls.open(url, writable=True)
+        try:
+            made = cls.open(url, writable=True)
+        except StoreError:  # somebody else's arrays are in between
+            raise taken from None
         if made.attrs["creation"] != attributes["creation"]:
             raise taken
         return made
@@ -172,7 +200,27 @@ class Store:
             raise
         except (OSError, ValueError, KeyError) as error:
             raise StoreError(f"{url} cannot be opened: {one_line(error)}") from None
-        return cls(group, url)
+        try:
+            store = cls(group, url)
+            _SHAPE.validate_python(store.attrs)
+            _require_arrays(group, store.grid, store.quantities, store.refined)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            what = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
+            raise _damaged(url, what) from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(url, described(error)) from None
+        return store
+
+    def require(self, *names: str) -> None:
+        """See that the store says of itself what is called by these names.
+
+        Raises:
+            StoreError: it lacks one.
+        """
+        for name in names:
+            if name not in self.attrs:
+                raise _damaged(self.url, f"no {name}")
 
     @staticmethod
     def exists(url: str) -> bool:
@@ -215,7 +263,7 @@ class Store:
 
     def committed(self) -> set[Tile]:
         """The finished tiles, by one listing of the commits."""
-        return self._tiles_in(self._folders("done/c/"))
+        return self._tiles_in("done/c/", self._folders("done/c/"))
 
     def pending(self) -> list[Tile]:
         """The tiles without a commit, in the grid's order."""
@@ -250,7 +298,8 @@ class Store:
         absent: set[Tile] = set()
         for split in splits or self.splits:
             path = f"{quantity}/c/{self.splits.index(split)}/"
-            found = self._tiles_in([self._key(path + inside)] if inside else self._folders(path))
+            folders = [self._key(path + inside)] if inside else self._folders(path)
+            found = self._tiles_in(path, folders)
             absent.update(tile for tile in tiles if tile not in found)
         return sorted(absent)
 
@@ -386,20 +435,37 @@ class Store:
     # Small mutable notes beside the arrays
 
     def read_note(self, name: str) -> dict[str, Any] | None:
-        """The JSON object `name`, or None where there is none (or only half of one)."""
+        """The JSON object `name`; None where there is none, only half of one, or something else."""
         found = sync(
             self.group.store.get(self._key(f"{_NOTES}/{name}"), default_buffer_prototype())
         )
         if found is None:
             return None
         try:
-            return cast("dict[str, Any]", json.loads(found.to_bytes()))
-        except ValueError:
+            content = json.loads(found.to_bytes())
+        except (ValueError, RecursionError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def read_note_as(self, name: str, shape: TypeAdapter[T]) -> T | None:
+        """The note `name` as a value of some type; None also where it has another shape."""
+        try:
+            return shape.validate_python(self.read_note(name))
+        except ValidationError:
             return None
 
     def write_note(self, name: str, content: Mapping[str, Any]) -> None:
-        data = json.dumps(content, indent=1).encode()
-        sync(self.group.store.set(self._key(f"{_NOTES}/{name}"), cpu.Buffer.from_bytes(data)))
+        data = cpu.Buffer.from_bytes(self.note_bytes(content))
+        sync(self.group.store.set(self.note_key(name), data))
+
+    def note_key(self, name: str) -> str:
+        """The key that the note `name` is at."""
+        return self._key(f"{_NOTES}/{name}")
+
+    @staticmethod
+    def note_bytes(content: Mapping[str, Any]) -> bytes:
+        """What is there, of a note that says `content`."""
+        return json.dumps(content, indent=1).encode()
 
     def delete_note(self, name: str) -> None:
         self.delete(f"{_NOTES}/{name}")
@@ -418,7 +484,7 @@ class Store:
         root = Path(self.url)
         if not root.is_dir():
             return 0
-        stale = list(root.rglob("*.partial"))
+        stale = [path for path in root.rglob("*.partial") if not path.is_dir()]
         for path in stale:
             path.unlink(missing_ok=True)
         return len(stale)
@@ -455,6 +521,7 @@ class Store:
 
     def _mask(self, tiles: Iterable[Tile]) -> NDArray[np.bool_]:
         """The points of tiles of one frame, bool (height, width)."""
+        memory.require(self.height * self.width, f"a frame of {self.url}", _MORE_MEMORY)
         mask = np.zeros((self.height, self.width), dtype=bool)
         for tile in tiles:
             mask[self.grid.window(tile)] = True
@@ -472,18 +539,12 @@ class Store:
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(f"{' or '.join(keys)}: {one_line(error)}") from None
 
-    def _tiles_in(self, folders: Sequence[str]) -> set[Tile]:
-        """The tiles that have a chunk in these folders, whose last three names are a tile's."""
+    def _tiles_in(self, path: str, folders: Sequence[str]) -> set[Tile]:
+        """The tiles that have a chunk in these folders, all of them under `path`."""
         tiles: set[Tile] = set()
+        above = self._key(path)
         for folder, names in remote.folders(self.group.store, folders):
-            frame, row = folder.split("/")[-3:-1]
-            # Frames that were added after this store was opened are not its own.
-            if not (frame.isdigit() and row.isdigit() and int(frame) < self.frames):
-                continue
-            # Names that are no numbers are what killed writers left half-written.
-            columns = (int(name) for name in names if name.isdigit())
-            places = zip(itertools.repeat(int(frame)), itertools.repeat(int(row)), columns)
-            tiles.update(map(Tile._make, places))
+            tiles.update(self.grid.tiles_of_keys(folder.removeprefix(above), names))
         return tiles
 
     def _folders(self, path: str) -> list[str]:
@@ -496,15 +557,23 @@ class Store:
         return [self._key(path) for path in paths]
 
     def _of_frame(self, name: str, frame: int, index: tuple[int, ...]) -> Any:
+        memory.require(
+            self.height * self.width * self._array(name).dtype.itemsize,
+            f"{name} of frame {frame} of {self.url}",
+            _MORE_MEMORY,
+        )
         try:
             return self._array(name)[index]
         except UnreachableError:
             raise
         except (ValueError, RuntimeError, OSError) as error:
-            raise StoreError(
-                f"{self.url}: {name} of frame {frame} cannot be read ({one_line(error)}). "
-                "Run lossatlas verify, then resume"
-            ) from None
+            raise self._unreadable(name, frame, one_line(error)) from None
+
+    def _unreadable(self, name: str, frame: int, why: str) -> StoreError:
+        return StoreError(
+            f"{self.url}: {name} of frame {frame} cannot be read ({why}). "
+            "Run lossatlas verify, then resume"
+        )
 
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array[Any]]:
@@ -560,6 +629,10 @@ def _fill(
         group = zarr.consolidate_metadata(group.store)
         if set(group.array_keys()) != arrays:
             raise claim.Taken
+        try:
+            _require_arrays(group, grid, quantities, attributes["refined"])
+        except ValueError:  # another creator's, who wants other tiles
+            raise claim.Taken from None
         # One last write, with the consolidated metadata in it, says that it is complete.
         group.attrs["lossatlas"] = FORMAT
 
@@ -586,6 +659,32 @@ def _refuse_links(url: str) -> None:
                 )
             if folder == folders[0] and entry.is_dir():
                 folders.append(Path(entry.path))
+
+
+def _require_arrays(
+    group: zarr.Group, grid: Grid, quantities: Sequence[str], refined: bool
+) -> None:
+    """Raises KeyError or ValueError where the arrays are not those of such a render."""
+    names = [*quantities, "done", "seconds", "worker", "extent", "anchor"]
+    if refined:
+        names += ["level", "predicted_error"]
+        names += [f"evaluated/{name}" for name in ("points", "values", "steps")]
+    arrays: dict[str, Any] = {name: group[name] for name in names}
+    points, tiles = (grid.height, grid.width), (grid.tile_rows, grid.tile_columns)
+    for name in (*quantities, *(name for name in ("level", "predicted_error") if refined)):
+        if arrays[name].shape[-2:] != points or arrays[name].chunks[-1] != grid.tile:
+            raise ValueError(f"{name} has other points or tiles than the grid")
+    for name in ("done", "seconds", "worker"):
+        # A film to which frames are being added has more than its metadata says yet.
+        if arrays[name].shape[0] < grid.frames or arrays[name].shape[1:] != tiles:
+            raise ValueError(f"{name} has other tiles than the grid")
+
+
+def _damaged(url: str, what: str) -> StoreError:
+    return StoreError(
+        f"{url} has damaged metadata ({what}); wanted that of a render. Put its zarr.json back, or "
+        "render its spec to another store"
+    )
 
 
 def _kind(url: str) -> str:

@@ -15,6 +15,7 @@ a kill is the same file. Bit for bit means: on the same kind of device, with as 
 from __future__ import annotations
 
 import json
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -345,14 +346,17 @@ def _load(job: Job, path: Path) -> State | None:
             facts = json.loads(file.metadata()["facts"])
             tensors = {name: file.get_tensor(name).to(job.initial.device) for name in file.keys()}  # noqa: SIM118
         return State(
-            step=facts["step"],
+            step=operator.index(facts["step"]),
             trained=tensors["trained"].view_as(job.initial),
             momentum=tensors["momentum"].view_as(job.initial),
             buffers={name: tensors[f"buffers.{name}"] for name in job.buffers},
             loss_sum=tensors["loss_sum"],
-            losses=facts["losses"],
+            losses=[float(loss) for loss in facts["losses"]],
         )
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        safetensors.SafetensorError,
+        *(OSError, ValueError, KeyError, TypeError, RuntimeError),  # RuntimeError: another shape
+    ) as error:
         raise TrainingError(
             f"{path} is not a whole checkpoint ({one_line(error)}); wanted one. Delete it to train "
             "from the beginning"

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from cluster import phrases, report
+from cluster.errors import ClusterError
 from cluster.refinement import Lookout
 from pipeline import caption, versions
 from pipeline.account import sentences, tolerated
 from pipeline.course import Course
+from pipeline.errors import described
 from pipeline.grid import Extent
+from pipeline.notes import Amount, Count
 from pipeline.spec import RefineSpec
 from pipeline.store import Store
 from renders.caveats import coarse
@@ -20,6 +26,18 @@ if TYPE_CHECKING:
 
 _OWN_LOSSES = 6
 """How many anchors a table names, the furthest off first."""
+
+
+@dataclass(frozen=True)
+class _Check:
+    """What is told of a worker's check of its precision."""
+
+    within: Amount
+    tolerance: Amount
+    points: Count
+
+
+_CHECK = TypeAdapter(_Check)
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -61,7 +79,21 @@ def info_facts(store: Store) -> dict[str, Any]:
 
 
 def info_lines(store: Store) -> list[str]:
-    """What a store holds, as lines of a table."""
+    """What a store holds, as lines of a table.
+
+    Raises:
+        ClusterError: it does not say of itself all that is in the table.
+    """
+    try:
+        return _info_lines(store)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ClusterError(
+            f"{phrases.place(store.url)} does not say all of itself that info shows "
+            f"({described(error)}); wanted what a render writes. See what there is with --json"
+        ) from None
+
+
+def _info_lines(store: Store) -> list[str]:
     attrs, grid = store.attrs, store.grid
     spec: Mapping[str, Any] = attrs["spec"]
     frames = f"{grid.frames:,} frames of " if grid.frames > 1 else ""
@@ -158,13 +190,14 @@ def _quantiles(
 def _precision(store: Store, evaluate: Mapping[str, Any]) -> str:
     """With what the workers' checks against float32 have found, the worst of them."""
     name = f"{evaluate['precision']}{', compiled' if evaluate.get('compile') else ''}"
-    found = [note for key in store.notes("precision") if (note := store.read_note(key))]
+    notes = (store.read_note_as(key, _CHECK) for key in store.notes("precision"))
+    found = [note for note in notes if note is not None]
     if not found:
         return name
-    worst = min(found, key=lambda note: note["within"])
+    worst = min(found, key=lambda note: note.within)
     return (
-        f"{name}; checked on {phrases.plural(len(found), 'worker')}: {worst['within']:.0%} of "
-        f"losses within {worst['tolerance']:.0e} of float32's at {worst['points']} points"
+        f"{name}; checked on {phrases.plural(len(found), 'worker')}: {worst.within:.0%} of "
+        f"losses within {worst.tolerance:.0e} of float32's at {worst.points} points"
     )
 
 

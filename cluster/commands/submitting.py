@@ -88,6 +88,7 @@ def resume_as_job(run: str, address: str, trust: str | None, how: dict[str, Any]
     from pipeline.store import Store
 
     store = Store.open(run, writable=True)
+    store.require("spec", "parts", "code")
     selection = choices.selected(how)
     selection.check(store.frames)
     if store.refined:
@@ -187,7 +188,7 @@ def _start(jobs: Jobs, store: Store, code: Named, how: dict[str, Any], quiet: bo
     kept = {name: how[name] for name in told}
     if code.digest:
         kept["trust"] = code.digest  # what was looked at here, and nothing else, runs there
-    run = str(store.attrs["spec"]["name"])
+    run = str(store.attrs["spec"].get("name"))
     before = Note.read(store)
     command = entrypoint(store.url, kept, how["python"])
     id_ = jobs.submit(run, store.url, command, after=before.id if before else "")

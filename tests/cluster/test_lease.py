@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +17,7 @@ import pytest
 from cluster import cli
 from cluster import lease as leases
 from cluster.errors import ClusterError
-from cluster.lease import DEAD_SECONDS, Holder, Lease
+from cluster.lease import Holder, Lease
 from cluster.steps import decide
 from pipeline.grid import Extent, Grid
 from pipeline.plane import Anchor, FrameFacts
@@ -63,20 +69,6 @@ def test_a_second_driver_is_refused_while_the_first_lives(store: Store) -> None:
     second.release()
 
 
-def test_of_two_that_take_it_at_once_the_one_that_wrote_last_has_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both have looked before either wrote; the first one reads the other's name back."""
-    monkeypatch.setattr(leases.time, "sleep", lambda _: claim(store))
-    lease = Lease(store, workers=1)
-    with pytest.raises(ClusterError, match="taken by another driver at the same moment"):
-        lease.take()
-    lease.release()
-    holder = Holder.read(store)
-    assert holder is not None
-    assert holder.id == "somebody"
-
-
 def test_a_killed_driver_on_this_machine_is_replaced_at_once(store: Store) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     claim(store, pid=child.pid, start=leases._start_of(child.pid))
@@ -96,13 +88,105 @@ def test_a_pid_used_again_by_another_process_is_no_life(store: Store) -> None:
     lease.release()
 
 
-def test_elsewhere_only_the_heartbeat_counts(store: Store) -> None:
+@contextlib.contextmanager
+def beating_elsewhere(store: Store, skew: float) -> Iterator[None]:
+    """A driver on another machine, whose clock is off by `skew` seconds."""
+    end = threading.Event()
+
+    def beat() -> None:
+        while not end.wait(0.05):
+            claim(store, machine="elsewhere", pid=1, start=0, beat=time.time() + skew)
+
+    claim(store, machine="elsewhere", pid=1, start=0, beat=time.time() + skew)
+    thread = threading.Thread(target=beat)
+    thread.start()
+    yield
+    end.set()
+    thread.join()
+
+
+def impatient(store: Store) -> Lease:
+    return Lease(store, workers=1, beat_seconds=0.1, dead_seconds=0.5)
+
+
+@pytest.mark.parametrize("skew", [0.0, -600.0, 600.0])
+def test_elsewhere_the_heartbeat_counts_whatever_the_clocks_say(store: Store, skew: float) -> None:
+    with beating_elsewhere(store, skew), pytest.raises(ClusterError, match="is being rendered by"):
+        impatient(store).take()
+    told: list[str] = []
+    lease = Lease(store, workers=1, beat_seconds=0.1, dead_seconds=0.3, tell=told.append)
+    lease.take()  # nobody beats any more
+    lease.release()
+    assert told == [
+        f"process 1 on here holds {store.url}; looking for up to 0 s whether it is alive"
+    ]
+
+
+def test_who_gives_it_free_while_it_is_looked_at_is_followed(store: Store) -> None:
     claim(store, machine="elsewhere", pid=1, start=0)
-    with pytest.raises(ClusterError):
-        Lease(store, workers=1).take()
-    claim(store, machine="elsewhere", pid=1, start=0, beat=time.time() - DEAD_SECONDS - 1)
-    lease = Lease(store, workers=1)
+    threading.Timer(0.2, store.delete_note, [leases.NOTE]).start()
+    lease = Lease(store, workers=1, beat_seconds=0.1, dead_seconds=30)
     lease.take()
+    lease.release()
+
+
+def test_a_beat_of_hours_ago_needs_no_look(store: Store) -> None:
+    claim(store, machine="elsewhere", pid=1, start=0, beat=time.time() - 2 * 3600)
+    lease = Lease(store, workers=1, dead_seconds=1e9)
+    lease.take()
+    lease.release()
+
+
+@pytest.mark.parametrize("before", [None, "dead"])
+@pytest.mark.parametrize("locks", [True, False])
+def test_of_several_takers_one_has_it_though_writes_are_slow(
+    store: Store, monkeypatch: pytest.MonkeyPatch, before: str | None, locks: bool
+) -> None:
+    if before:
+        claim(store, start=leases._start_of(os.getpid()) - 1)
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", without_locks)
+    takers = [Lease(Store.open(store.url, writable=True), workers=1) for _ in range(4)]
+    read = threading.Barrier(len(takers))
+    write, free = Store.write_note, Lease._free
+
+    def slow(self: Store, name: str, content: dict[str, object]) -> None:
+        time.sleep(0.3)
+        write(self, name, content)
+
+    def together(self: Lease) -> object:
+        found = free(self)
+        read.wait(10)
+        return found
+
+    def take(lease: Lease) -> bool:
+        with contextlib.suppress(ClusterError):
+            lease.take()
+            return True
+        return False
+
+    monkeypatch.setattr(Store, "write_note", slow)
+    monkeypatch.setattr(Lease, "_free", together)
+    with ThreadPoolExecutor(len(takers)) as threads:
+        assert sum(threads.map(take, takers)) == 1
+    for lease in takers:
+        lease.release()
+    assert Holder.read(store) is None
+
+
+def without_locks(*_: object) -> None:
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+def test_a_driver_that_slept_does_not_write_over_who_took_over(store: Store) -> None:
+    lease = Lease(store, workers=1, beat_seconds=1e9)
+    lease.take()
+    claim(store)
+    lease._beat()
+    assert lease.lost
+    holder = Holder.read(store)
+    assert holder is not None
+    assert holder.id == "somebody"
     lease.release()
 
 

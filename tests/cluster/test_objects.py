@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,13 +17,17 @@ from pathlib import Path
 import pytest
 import xarray
 import yaml
+from zarr.core.buffer import cpu
 from zarr.core.sync import sync
 
 from cluster import cli
+from cluster.errors import ClusterError
+from cluster.lease import Holder, Lease
 from pipeline import remote
 from pipeline.grid import Extent, Grid, Tile
 from pipeline.place import PlaceError, UnreachableError, check, reached
 from pipeline.plane import Anchor, FrameFacts
+from pipeline.remote import RemoteStore
 from pipeline.store import Store, TakenError
 from tests.cluster import landscape
 from tests.cluster.hills import AUDIT, COMPOSE, content
@@ -383,3 +389,68 @@ def test_creators_in_a_bucket_get_it_one_at_a_time_or_not_at_all(objects: Object
             store = Store.open(url)
             assert store.grid.tile == found[1] or found[1] == 0
             assert len(store.pending()) == store.grid.tile_count
+
+
+@pytest.mark.parametrize("knows_conditions", [True, False])
+def test_of_several_takers_of_a_lease_in_a_bucket_one_has_it(
+    objects: ObjectServer, monkeypatch: pytest.MonkeyPatch, knows_conditions: bool
+) -> None:
+    """They all find it free, and their writes take 300 ms; then they renew it and give it free."""
+    url = f"s3://{BUCKET}/raced/lease-{knows_conditions}.zarr"
+    frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
+    store = Store.create(url, Grid(6, 6, 3), ["train"], ["loss"], [frame], {})
+    takers = [Lease(Store.open(url, writable=True), workers=1) for _ in range(3)]
+    read, free, write = threading.Barrier(len(takers)), Lease._free, RemoteStore.set_if
+
+    async def slow(self: RemoteStore, key: str, content: bytes, tag: str | None) -> str | None:
+        await asyncio.sleep(0.3)
+        if knows_conditions:
+            return await write(self, key, content, tag)
+        await self.set(key, cpu.Buffer.from_bytes(content))
+        return (await self.get_tagged(key))[1]
+
+    def together(self: Lease) -> object:
+        found = free(self)
+        read.wait(30)
+        return found
+
+    def take(lease: Lease) -> bool:
+        with contextlib.suppress(ClusterError):
+            lease.take()
+            return True
+        return False
+
+    monkeypatch.setattr(RemoteStore, "set_if", slow)
+    monkeypatch.setattr(Lease, "_free", together)
+    with ThreadPoolExecutor(len(takers)) as threads:
+        took = list(threads.map(take, takers))
+    assert sum(took) == 1
+    winner = takers[took.index(True)]
+    before = Holder.read(store)
+    winner._beat()
+    assert Holder.read(store) != before
+    assert not winner.lost
+    for lease in takers:
+        lease.release()
+    assert Holder.read(store) is None
+
+
+def test_a_lease_in_a_bucket_is_not_written_over(objects: ObjectServer) -> None:
+    url = f"s3://{BUCKET}/raced/slept.zarr"
+    frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
+    store = Store.create(url, Grid(6, 6, 3), ["train"], ["loss"], [frame], {})
+    slept = Lease(store, workers=1, beat_seconds=1e9)
+    slept.take()
+    store.delete_note("lease.json")
+    slept._beat()
+    slept._beat()
+    assert not slept.lost  # a note that is gone is no claim
+    store.delete_note("lease.json")
+    other = Lease(store, workers=1)
+    other.take()
+    slept._beat()
+    assert slept.lost
+    slept.release()
+    assert Holder.read(store) is not None
+    other.release()
+    assert Holder.read(store) is None

@@ -1,0 +1,10 @@
+"""Numbers in a store's notes, which anybody may have written: no NaN, and sums stay numbers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
+Amount = Annotated[float, Field(strict=True, ge=0, le=1e15)]
