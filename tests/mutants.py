@@ -9,8 +9,8 @@ tests named for it run there (`pytest -x -q`, without the slow ones), and it is 
 fault is CAUGHT when a test fails. One that SURVIVED wants a new test; one that is BROKEN was not
 tried: its tests cannot be collected.
 
-Exit code: 0 when every fault was caught, 1 otherwise. All of them take about a quarter of an hour
-on two quiet cores; `tests/test_mutants.py` holds the table itself in `make test`.
+Exit code: 0 when every fault was caught, 1 otherwise. All of them take half an hour on two cores
+that are shared; `tests/test_mutants.py` holds the table itself in `make test`.
 """
 
 from __future__ import annotations

@@ -188,4 +188,25 @@ FAULTS = (
             SCHEDULER,
         ),
     ),
+    *of(
+        "cluster/processes.py",
+        (
+            "interrupts: Ray's agents live on",
+            "            process.kill()",
+            "            process.is_running()",
+            PROMISES,
+        ),
+        (
+            "interrupts: what a raylet leaves lives on",
+            "_leaving[:] = _ours()",
+            "_leaving.clear()",
+            PROMISES,
+        ),
+        (
+            "interrupts: every child is taken for Ray's",
+            "if any(folder in part for part in child.cmdline() for folder in _folders):",
+            "if True:",
+            PROMISES,
+        ),
+    ),
 )

@@ -217,9 +217,9 @@ FAULTS = (
         "pipeline/growth.py",
         (
             "growth: the attributes before the metadata",
-            "group = zarr.consolidate_metadata(group.store)\n"
-            "        group.attrs.put(dict(attributes))",
-            "group.attrs.put(dict(attributes))\n        zarr.consolidate_metadata(group.store)",
+            "        group = zarr.consolidate_metadata(group.store)\n        group.attrs",
+            "        group.attrs.put(dict(attributes))\n"
+            "        group = zarr.consolidate_metadata(group.store)\n        group.attrs",
             GROWTH,
         ),
         (
