@@ -106,7 +106,7 @@ def write_report(
     place = checked_path(path)
     if width < 400:
         raise AlongError(f"width is {width} pixels: wanted at least 400")
-    from renders.png import write_png
+    from renders.files.image import write_png
 
     title, subtitle = _words(report, examples)
     picture = report_picture(report, title, subtitle, theme_named(theme), width)

@@ -274,11 +274,11 @@ def write_picture(
 
             return write_pdf(picture, path, dpi=dpi, text=text, spread=spread)
         case "tiff":
-            from renders.tiff import write_tiff
+            from renders.files.image import write_tiff
 
             return write_tiff(picture, path, dpi=dpi, text=text, spread=spread)
         case _:
-            from renders.png import write_png
+            from renders.files.image import write_png
 
             return write_png(picture, path, dpi=dpi, text=text, spread=spread)
 

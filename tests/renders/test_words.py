@@ -31,6 +31,7 @@ from renders.source.surface import Surface, read_surface
 from renders.sprite import Sprite
 from renders.theme import LIGHT
 from tests.renders.films import SIZE, film_store
+from tests.renders.said import said
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]
@@ -177,16 +178,14 @@ def test_frames_are_drawn_again_when_words_change(tmp_path: Path) -> None:
 
 
 def test_a_report_says_its_network_and_its_unit(tmp_path: Path) -> None:
-    from PIL import Image
-
     values = {"loss": {"values": [0.1, 0.2]}}
     way = {"length": 1.0, "splits": {"train": values}}
     report = {"kind": "bezier", "bends": 1, "batch_norm": None, "t": [0.0, 1.0]}
     report |= {"network": "MyNet (my_model.py)", "measures": {"loss": "mean squared error"}}
     write_report(report | {"curve": way, "line": way}, tmp_path / "a.png", examples={"train": 4})
-    with Image.open(tmp_path / "a.png") as picture:
-        assert picture.info["Title"] == "MyNet (my_model.py) along a Bézier curve"
-        assert "batch norm" not in picture.info["Description"]
+    told = said(tmp_path / "a.png")
+    assert told["Title"] == "MyNet (my_model.py) along a Bézier curve"
+    assert "batch norm" not in told["Description"]
 
 
 def lettered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> str:
