@@ -163,7 +163,7 @@ FAULTS = (
         ),
         (
             "evaluator: modes do not follow the weights",
-            "        if self._has_modes:\n            self._module.eval()",
+            "        if self._has_modes:\n            self._module.train()\n",
             "",
             CROSSCHECK,
         ),
