@@ -186,7 +186,7 @@ def _drawn(
 
 def _draw(reel: Reel, frame: int, path: Path) -> int:
     from renders.moment import Moment
-    from renders.page import title_of
+    from renders.page.words import title_of
     from renders.png import write_png
     from renders.scene import scene_picture
 
