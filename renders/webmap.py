@@ -24,7 +24,7 @@ from renders.caveats import remarks
 from renders.colour import palette_colours
 from renders.layout import map_aspect
 from renders.map.tone import How, Tone, fit_tone
-from renders.page import Style, small_print, subtitle_of, title_of
+from renders.page.words import Style, small_print, subtitle_of, title_of
 from renders.source.provenance import Provenance, provenance
 from renders.source.surface import (
     TITLES,

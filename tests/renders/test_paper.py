@@ -127,7 +127,7 @@ REFUSALS: list[tuple[dict[str, object], str]] = [
     ({"orientation": "portrait"}, "without a paper"),
     ({"paper": "20x30m"}, "--yes"),
     ({"paper": "A4", "dpi": 1.0}, "at least 64"),
-    ({"format_": "bmp"}, "wanted png, pdf or tiff"),
+    ({"format_": "bmp"}, "wanted png, pdf, svg or tiff"),
 ]
 
 

@@ -17,7 +17,8 @@ from pipeline.store import Store
 from renders.files import scratch
 from renders.layout import layout_for, map_aspect
 from renders.map.tone import fit_tone
-from renders.page import Style, fitted_type, small_print
+from renders.page.lettering import fitted_type
+from renders.page.words import Style, small_print
 from renders.picture import paint
 from renders.poster import export_poster, poster_picture
 from renders.source.provenance import provenance

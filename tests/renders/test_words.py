@@ -15,14 +15,15 @@ import pytest
 from pipeline.store import Store
 from renders import scene as scenes
 from renders import webmap
-from renders.along import write_report
 from renders.box import Box
 from renders.film import FilmFacts
 from renders.frames import FramesFacts, export_frames
 from renders.layout import layout_for
 from renders.map.tone import Tone, fit_tone
 from renders.moment import readings
-from renders.page import Style, small_print, small_print_sprites, subtitle_of, title_sprites
+from renders.page.lettering import small_print_sprites, title_sprites
+from renders.page.report import write_report
+from renders.page.words import Style, small_print, subtitle_of
 from renders.poster import PosterFacts
 from renders.reel import open_reel
 from renders.scene import Scene
