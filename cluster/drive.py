@@ -37,6 +37,7 @@ class _Job:
     store_of: Callable[[Team], tuple[Store, bool]]
     refine: RefineSpec | None
     going_on: bool
+    footprint: Any
 
 
 def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> int:
@@ -70,7 +71,7 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
 
                 return prepare.create_or_match(prepared, make_grid)
 
-            job = _Job(prepared.inputs, store_of, spec.evaluate.refine, going_on=False)
+            job = _Job(prepared.inputs, store_of, spec.evaluate.refine, False, prepared.footprint)
             return _drive(job, choices, interrupts, say)
         except KeyboardInterrupt:
             written = Store.exists(spec.store)
@@ -100,7 +101,7 @@ def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
             local.settle(choices.address)
             prepared = prepare.prepare_resume(store)
             refine = prepared.spec.evaluate.refine
-            job = _Job(prepared.inputs, lambda _: (store, True), refine, going_on=True)
+            job = _Job(prepared.inputs, lambda _: (store, True), refine, True, prepared.footprint)
             return _drive(job, choices, interrupts, say)
         except KeyboardInterrupt:
             say(f"stopped; go on with: lossatlas resume {phrases.place(url)}")
@@ -109,6 +110,7 @@ def resume(url: str, choices: Choices, say: Callable[[str], None]) -> int:
 
 def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[str], None]) -> int:
     from pipeline.compiled import CompileError
+    from pipeline.footprint import FootprintError
     from pipeline.precision import PrecisionError
 
     with contextlib.ExitStack() as stack:
@@ -123,10 +125,13 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
             return _nothing_to_do(store, say)
         run = Run(store, todo, was_there, choices, interrupts)
         try:
+            if ray is None:  # what machines of a cluster have is not known here
+                device, is_serial = workers.device.name, choices.executor == "serial"
+                job.footprint.require(workers.workers, device, is_serial)
             run.drive(job.inputs, workers, ray)
         except KeyboardInterrupt:
             interrupts.requested = True
-        except (CompileError, PrecisionError):
+        except (CompileError, FootprintError, PrecisionError):
             if not was_there:
                 # Or the same spec, without what was refused, would find its place taken.
                 _remove_empty(store)

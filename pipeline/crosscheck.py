@@ -22,8 +22,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline import checkpoint
 from pipeline.batch_norm import has_batch_norm, running_statistics
-from pipeline.errors import LossatlasError, one_line
-from pipeline.evaluate import Evaluator
+from pipeline.errors import LossatlasError, is_out_of_memory, one_line
+from pipeline.evaluate import Evaluator, NoRoomError
 from pipeline.losses import LossFunction
 from pipeline.precision import arithmetic
 
@@ -127,7 +127,12 @@ class Problem:
         return Evaluator(net, self.splits, ("loss",), self.loss, self.batch_norm, chunk=chunk)
 
 
-def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Known]) -> Findings:
+def crosscheck(
+    problem: Problem,
+    evaluator: Evaluator,
+    checkpoints: Sequence[Known],
+    before_all: Callable[[], None] = lambda: None,
+) -> Findings:
     """Hold the evaluator to plain torch at `checkpoints`.
 
     Args:
@@ -135,6 +140,7 @@ def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Kno
         evaluator: on the CPU. Used for the losses that are reported; its buffers are those of the
             render again afterwards.
         checkpoints: of the plane, that of the render's buffers first.
+        before_all: called before `evaluator` evaluates all of the data; may raise.
 
     Returns:
         What is not wrong, but has to be said.
@@ -155,7 +161,7 @@ def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Kno
     network = problem.build()
     matter = _buffers_that_matter(problem, network)
     return Findings(
-        tuple(_own_losses(problem, evaluator, checkpoints, network, matter)),
+        tuple(_own_losses(problem, evaluator, checkpoints, network, matter, before_all)),
         _in_words(problem, checkpoints, network, matter),
     )
 
@@ -228,6 +234,12 @@ def _plain(problem: Problem, known: Known | None) -> _Plain:
                     losses += [np.nan] * (len(problem.splits) - len(losses))
                     break
     except Exception as error:
+        if is_out_of_memory(error):
+            raise NoRoomError(
+                f"plain torch has no memory for {len(next(iter(problem.splits.values()))[0]):,} "
+                f"examples in one batch ({one_line(error, 200)}); wanted it, to hold the evaluator "
+                "to it. Use a machine with more memory, or fewer examples in data.splits"
+            ) from None
         raise CrosscheckError(
             f"{_where(known) if known else 'the network'}: plain torch cannot evaluate it in one "
             f"batch ({one_line(error, 300)}); wanted a network that takes the data in eval mode. "
@@ -371,12 +383,14 @@ def _own_losses(
     checkpoints: Sequence[Known],
     network: nn.Module,
     matter: Sequence[str],
+    before_all: Callable[[], None],
 ) -> Iterator[OwnLoss]:
     """Where a checkpoint's buffers differ from the render's: its loss with either."""
     for known in checkpoints:
         buffers = checkpoint.buffers(known.state, network)
         if all(torch.equal(buffers[name], problem.buffers[name]) for name in matter):
             continue
+        before_all()
         weights = checkpoint.weights(known.state, network)
         found = evaluator.at(weights)["loss"].astype("f8")
         evaluator.use_buffers(buffers)

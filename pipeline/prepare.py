@@ -22,6 +22,7 @@ from pipeline.data import Subsample
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
 from pipeline.fingerprint import differences, digest_of_array, digest_of_parts
+from pipeline.footprint import Footprint, resident
 from pipeline.frames import Planes, Still
 from pipeline.grid import Extent, Grid
 from pipeline.losses import available_quantities
@@ -60,6 +61,7 @@ class Prepared:
         parts: what decides the numbers, for the fingerprint; without the tile size.
         facts: what the store says of itself.
         evaluator: on the CPU, for measuring.
+        footprint: what memory its processes will take.
     """
 
     spec: RenderSpec
@@ -68,6 +70,7 @@ class Prepared:
     parts: Mapping[str, Any]
     facts: Mapping[str, Any]
     evaluator: Evaluator
+    footprint: Footprint
 
     @property
     def fingerprint(self) -> str:
@@ -88,6 +91,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     Raises:
         LossatlasError: one line on whatever is missing or does not fit.
     """
+    begun = resident()
     codes = codes or _read_codes(spec)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = _geometry(spec, net)
@@ -109,7 +113,10 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     )
     parts = _parts(spec, inputs, codes, geometry, subsamples)
     measuring = evaluator(inputs.uncompiled())
-    found = crosscheck(problem_of(inputs), measuring, geometry.known)
+    footprint = Footprint(inputs, measuring, begun)
+    found = crosscheck(problem_of(inputs), measuring, geometry.known, footprint.require_driver)
+    measuring.rest()
+    footprint.prepared()
     facts = {
         "name": spec.name,
         "spec": spec.model_dump(mode="json"),
@@ -128,7 +135,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return Prepared(spec, inputs, geometry.frames, parts, facts, measuring)
+    return Prepared(spec, inputs, geometry.frames, parts, facts, measuring, footprint)
 
 
 def prepare_resume(store: Store) -> Prepared:
