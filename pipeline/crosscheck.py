@@ -24,8 +24,8 @@ from torch.utils._pytree import tree_leaves
 
 from pipeline import checkpoint
 from pipeline.batch_norm import has_batch_norm, running_statistics, step_counts
-from pipeline.errors import LossatlasError, one_line
-from pipeline.evaluate import Evaluator
+from pipeline.errors import LossatlasError, is_out_of_memory, one_line
+from pipeline.evaluate import Evaluator, NoRoomError
 from pipeline.losses import LossFunction, fitted
 from pipeline.precision import arithmetic
 
@@ -147,7 +147,12 @@ class Problem:
         )
 
 
-def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Known]) -> Findings:
+def crosscheck(
+    problem: Problem,
+    evaluator: Evaluator,
+    checkpoints: Sequence[Known],
+    before_all: Callable[[], None] = lambda: None,
+) -> Findings:
     """Hold the evaluator to plain torch at `checkpoints`.
 
     Args:
@@ -155,6 +160,7 @@ def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Kno
         evaluator: on the CPU. Used for the losses that are reported; its buffers are those of the
             render again afterwards.
         checkpoints: of the plane, that of the render's buffers first.
+        before_all: called before `evaluator` evaluates all of the data; may raise.
 
     Returns:
         What is not wrong, but has to be said.
@@ -170,7 +176,7 @@ def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Kno
     network = problem.build()
     matter = _buffers_that_matter(problem, network)
     return Findings(
-        tuple(_own_losses(problem, evaluator, checkpoints, network, matter)),
+        tuple(_own_losses(problem, evaluator, checkpoints, network, matter, before_all)),
         _in_words(problem, checkpoints, network, matter),
     )
 
@@ -303,6 +309,12 @@ def _plain(problem: Problem, known: Known | None, seed: int = 0) -> _Plain:
                 if norms is not None and not norms.keep():
                     break
     except Exception as error:
+        if is_out_of_memory(error):
+            raise NoRoomError(
+                f"plain torch has no memory for {len(next(iter(problem.splits.values()))[0]):,} "
+                f"examples in one batch ({one_line(error, 200)}); wanted it, to hold the evaluator "
+                "to it. Use a machine with more memory, or fewer examples in data.splits"
+            ) from None
         raise CrosscheckError(
             f"{_where(known) if known else 'the network'}: plain torch cannot evaluate it in one "
             f"batch ({one_line(error, 300)}); wanted a network that takes the data in eval mode. "
@@ -444,6 +456,7 @@ def _own_losses(
     checkpoints: Sequence[Known],
     network: nn.Module,
     matter: Sequence[str],
+    before_all: Callable[[], None],
 ) -> Iterator[OwnLoss]:
     """Where a checkpoint's buffers differ from the render's: its loss with either."""
     for known in checkpoints:
@@ -452,6 +465,7 @@ def _own_losses(
         buffers = checkpoint.buffers(known.state, network)
         if all(torch.equal(buffers[name], problem.buffers[name]) for name in matter):
             continue
+        before_all()
         weights = checkpoint.weights(known.state, network)
         found = evaluator.at(weights)["loss"].astype("f8")
         evaluator.use_buffers(buffers)
