@@ -201,11 +201,11 @@ def export_poster(
             absent.update(tile for each in lines for tile in each.absent)
             quantities.append(interpolation.Quantity(lines, fitted))
         with house(style.theme):
-            drawn = interpolation.line_page(quantities, facts, style, wide, high, dpi)
-            words["Description"] = " · ".join(interpolation.line_print(quantities, facts, style)[0])
-            bytes_ = writing.write_sheet(
-                drawn, path, kind, words, background == "transparent", spread
+            drawn = interpolation.line_page(
+                quantities, facts, style, wide, high, dpi, background == "transparent"
             )
+            words["Description"] = " · ".join(interpolation.line_print(quantities, facts, style)[0])
+            bytes_ = writing.write_sheet(drawn, path, kind, words, spread)
         made = drawn.width, drawn.height
     else:
         if relief is not None:

@@ -27,7 +27,9 @@ LIMITS = click.option(
     help="Values at which the colours end, instead of --clip.",
 )
 PALETTE = click.option(
-    "--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's."
+    "--palette",
+    help="A name of ours, colorcet's or matplotlib's, or colours such as #10204a,#f8f0d0; default: "
+    "the theme's.",
 )
 
 TONE = (

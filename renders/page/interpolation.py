@@ -56,6 +56,7 @@ def line_page(
     width: int,
     height: int | None,
     dpi: float,
+    transparent: bool = False,
 ) -> Sheet:
     """Draw the page; call it inside `renders.page.style.house`.
 
@@ -64,6 +65,7 @@ def line_page(
         facts, style: as for a map; `bare` keeps the lines alone.
         width, height: of the page, pixels; height None follows from the layout.
         dpi: pixels an inch.
+        transparent: leave the paper out.
 
     Raises:
         LineError: no α without two anchors.
@@ -72,9 +74,11 @@ def line_page(
     panels = _panels(quantities, facts, style)
     print_ = line_print(quantities, facts, style)
     if style.layout == "paper":
-        return _paper_page(panels, quantities, facts, style, print_, width, height, dpi)
+        return _paper_page(
+            panels, quantities, facts, style, print_, width, height, dpi, transparent
+        )
     page = layout_for(style.layout, width, line_aspect(len(panels)), height)
-    sheet = Sheet.blank(page.width, page.height, dpi, style.theme)
+    sheet = Sheet.blank(page.width, page.height, dpi, style.theme, transparent)
     pen = Pen.of(page.unit)
     if page.kind == "bare":
         for panel, at in zip(panels, _stacked(page.map, len(panels), 0.0), strict=True):
@@ -241,6 +245,7 @@ def _paper_page(
     width: int,
     height: int | None,
     dpi: float,
+    transparent: bool = False,
 ) -> Sheet:
     """A figure for print: type is never smaller than readers can read, whatever the width."""
     theme, lines = style.theme, quantities[0].lines
@@ -302,7 +307,7 @@ def _paper_page(
             f"{'two plots' if len(panels) > 1 else 'a plot'}; ask for a higher figure, one "
             "--quantity, or --title '' --subtitle ''"
         )
-    sheet = Sheet.blank(width, height, dpi, theme)
+    sheet = Sheet.blank(width, height, dpi, theme, transparent)
     for text, kind, base, colour in words:
         sheet.text(text, kind, pad, base, colour=colour)
     at = Box(left, top, inner, high)

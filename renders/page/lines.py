@@ -149,7 +149,7 @@ def draw_verticals(sheet: Sheet, axes: Axes, panel: Panel, pen: Pen) -> None:
             va="top",
             zorder=50,
             color=sheet.theme.ink,
-            bbox={"fc": sheet.theme.paper, "ec": "none", "alpha": 0.75, "pad": 0.12 * off},
+            bbox={"fc": sheet.ground, "ec": "none", "alpha": 0.75, "pad": 0.12 * off},
             **sheet.type(kind, name),
         )
 
@@ -228,13 +228,15 @@ def _draw_line(
     strength = float(np.clip((spacing / pen.dot - 0.8) / 1.4, 0.0, 1.0))
     width = sheet.points(pen.line * (1 - 0.5 * strength))
     x, y = _between(line.x, values, panel.log and line.smooth, line.smooth)
-    axes.plot(x, y, color=sheet.theme.paper, lw=2 * width, alpha=0.7, zorder=order)
+    axes.plot(x, y, color=sheet.ground, lw=2 * width, alpha=0.7, zorder=order)
     style = (0, line.dashes) if line.dashes else "-"
     axes.plot(x, y, color=line.colour, lw=width, ls=style, zorder=order + 0.3)
     size = sheet.points(pen.dot)
+    if line.dashes and line.dashes[0] < 1:  # dots among dots would not be told apart
+        return
     if strength:
-        face = sheet.theme.paper if line.hollow else line.colour
-        edge = (line.colour, 0.22 * size) if line.hollow else (sheet.theme.paper, 0.12 * size)
+        face = sheet.ground if line.hollow else line.colour
+        edge = (line.colour, 0.22 * size) if line.hollow else (sheet.ground, 0.12 * size)
         axes.plot(
             line.x, values, "o", ms=max(size * (0.4 + 0.6 * strength), 1.6 * width), mfc=face,
             mec=edge[0], mew=edge[1], zorder=order + 0.6,

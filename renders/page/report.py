@@ -77,9 +77,9 @@ def write_report(
     title, subtitle = _words(report, examples)
     words = {"Software": "lossatlas", "Title": title, "Description": subtitle}
     with house(look):
-        sheet = report_page(report, title, subtitle, look, *size)
+        sheet = report_page(report, title, subtitle, look, *size, background == "transparent")
         kind = _KINDS[place.suffix.lower()]
-        return write_sheet(sheet, place, kind, words, background == "transparent")
+        return write_sheet(sheet, place, kind, words)
 
 
 def checked_path(path: str | Path) -> Path:
@@ -116,6 +116,7 @@ def report_page(
     theme: Theme,
     width: int,
     height: int | None = None,
+    transparent: bool = False,
 ) -> Sheet:
     """The report as a page: a panel a quantity, a colour a split, a stroke a way."""
     shown = panels(report, theme)
@@ -165,7 +166,7 @@ def report_page(
     tall = height - top - foot
     if tall < 5 * pen.tick * (count if narrow else 1):
         raise ReportError(f"height is {height} pixels: wanted more; ask for a higher picture")
-    sheet = Sheet.blank(width, height, _DPI, theme)
+    sheet = Sheet.blank(width, height, _DPI, theme, transparent)
     for words, kind, x, base, colour in lines:
         sheet.text(words, kind, x, base, colour=colour)
     for k, panel in enumerate(shown):

@@ -105,6 +105,7 @@ class Sheet:
         width, height: pixels.
         dpi: pixels an inch.
         theme: colours.
+        transparent: neither the paper, nor the rims in its colour that lift lines from each other.
     """
 
     figure: Figure
@@ -112,11 +113,22 @@ class Sheet:
     height: int
     dpi: float
     theme: Theme
+    transparent: bool = False
 
     @classmethod
-    def blank(cls, width: int, height: int, dpi: float, theme: Theme) -> Sheet:
+    def blank(
+        cls, width: int, height: int, dpi: float, theme: Theme, transparent: bool = False
+    ) -> Sheet:
         """An empty page; call it inside `house`."""
-        return cls(Figure((width / dpi, height / dpi), dpi=dpi), width, height, dpi, theme)
+        figure = Figure((width / dpi, height / dpi), dpi=dpi)
+        if transparent:
+            figure.patch.set_alpha(0)
+        return cls(figure, width, height, dpi, theme, transparent)
+
+    @property
+    def ground(self) -> str:
+        """The colour of the paper, as matplotlib takes it."""
+        return "none" if self.transparent else self.theme.paper
 
     def points(self, pixels: float) -> float:
         """Pixels as points, in which matplotlib takes type and lines."""
@@ -167,26 +179,21 @@ class Sheet:
         line = Line2D(np.atleast_1d(x), np.atleast_1d(y), transform=at, **options)
         self.figure.add_artist(line)
 
-    def pixels(self, transparent: bool = False) -> npt.NDArray[np.uint8]:
+    def pixels(self) -> npt.NDArray[np.uint8]:
         """The page as an image, uint8 (height, width, 4)."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        if transparent:
-            self.figure.patch.set_alpha(0)
         canvas: Any = FigureCanvasAgg(self.figure)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())
 
-    def vector(self, kind: str, text: Mapping[str, str], transparent: bool = False) -> bytes:
+    def vector(self, kind: str, text: Mapping[str, str]) -> bytes:
         """The page as a PDF or SVG file; the same bytes for the same page.
 
         Args:
             kind: pdf or svg.
             text: Title, Description and Software, as far as they are known.
-            transparent: leave the paper out.
         """
-        if transparent:
-            self.figure.patch.set_alpha(0)
         out = io.BytesIO()
         if kind == "pdf":
             from matplotlib.backends.backend_pdf import FigureCanvasPdf

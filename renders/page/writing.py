@@ -47,7 +47,6 @@ def write_sheet(
     path: Path,
     kind: str,
     text: Mapping[str, str],
-    transparent: bool = False,
     spread: Spread | None = None,
 ) -> int:
     """Write a page as png, pdf, svg or tiff; call it inside `renders.page.style.house`.
@@ -57,7 +56,6 @@ def write_sheet(
         path: the file; replaced whole or not at all.
         kind: of file.
         text: Title, Description and Software.
-        transparent: leave the paper out.
         spread: who compresses; the cores by default.
 
     Returns:
@@ -67,10 +65,10 @@ def write_sheet(
         PageError: the file cannot be written.
     """
     if kind in ("pdf", "svg"):
-        content = sheet.vector(kind, text, transparent)
+        content = sheet.vector(kind, text)
         with whole_file(path, PageError) as partial:
             partial.write_bytes(content)
-    elif transparent:
+    elif sheet.transparent:
         _write_alpha(sheet, path, text)
     else:
         from renders.poster import write_picture
@@ -88,5 +86,5 @@ def _write_alpha(sheet: Sheet, path: Path, text: Mapping[str, str]) -> None:
     for key, words in text.items():
         said.add_itxt(key, words)
     with whole_file(path, PageError) as partial:
-        image = Image.fromarray(sheet.pixels(transparent=True), "RGBA")
+        image = Image.fromarray(sheet.pixels(), "RGBA")
         image.save(partial, "PNG", dpi=(sheet.dpi, sheet.dpi), pnginfo=said)
