@@ -11,6 +11,7 @@ afterwards; what does change (lease, quarantine, worker facts) lives as small JS
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
@@ -197,7 +198,7 @@ class Store:
         try:
             store = cls(group, url)
             _SHAPE.validate_python(store.attrs)
-            _require_arrays(group, store.grid, store.quantities, store.refined)
+            _require_arrays(group, store.grid, store.attrs)
         except ValidationError as error:
             wrong = error.errors()[0]
             what = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
@@ -370,10 +371,10 @@ class Store:
         return seconds, worker
 
     def extent(self, frame: int = 0) -> Extent:
-        return Extent(*(float(value) for value in np.asarray(self._array("extent")[frame])))
+        return Extent(*(float(value) for value in self._geometry("extent", frame)))
 
     def anchors(self, frame: int = 0) -> tuple[Anchor, ...]:
-        places = np.asarray(self._array("anchor")[frame])
+        places = self._geometry("anchor", frame)
         return tuple(
             Anchor(name, *(float(value) for value in place))
             for name, place in zip(self.attrs["anchors"], places, strict=True)
@@ -383,7 +384,7 @@ class Store:
         """The projected curve, float64 (points, 3): x, y, distance off the plane; or None."""
         if "curve" not in self.group:
             return None
-        return cast("NDArray[np.float64]", self._array("curve")[frame])
+        return self._geometry("curve", frame)
 
     # Small mutable notes beside the arrays
 
@@ -512,6 +513,33 @@ class Store:
         self._require_chunks(name, frame, index, found)
         return found
 
+    def _geometry(self, name: str, frame: int) -> NDArray[np.float64]:
+        """What was written of a frame when the store was made.
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        array = self._array(name)
+        try:
+            found = np.asarray(array[frame], "f8")
+        except UnreachableError:
+            raise
+        except (ValueError, RuntimeError, OSError) as error:
+            raise self._lost(name, one_line(error)) from None
+        if not found.any():  # as zarr fills in what is gone
+            counts = [-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True)]
+            for rest in itertools.product(*map(range, counts[1:])):
+                key = f"{name}/c/{'/'.join(map(str, (frame // array.chunks[0], *rest)))}"
+                if not sync(self.group.store.exists(self._key(key))):
+                    raise self._lost(name, f"{key} is missing")
+        return found
+
+    def _lost(self, name: str, why: str) -> StoreError:
+        return StoreError(
+            f"{self.url}: {name} cannot be read ({why}); wanted what was written when the store "
+            "was made. Put it back, or render its spec to another store"
+        )
+
     def _require_chunks(self, name: str, frame: int, index: tuple[int, ...], found: Any) -> None:
         """See that what looks empty is not committed: zarr fills in what is gone.
 
@@ -595,17 +623,16 @@ def _fill(
         if set(group.array_keys()) != arrays:
             raise claim.Taken
         try:
-            _require_arrays(group, grid, quantities, attributes["refined"])
+            _require_arrays(group, grid, attributes)
         except ValueError:  # another creator's, who wants other tiles
             raise claim.Taken from None
         # One last write, with the consolidated metadata in it, says that it is complete.
         group.attrs["lossatlas"] = FORMAT
 
 
-def _require_arrays(
-    group: zarr.Group, grid: Grid, quantities: Sequence[str], refined: bool
-) -> None:
+def _require_arrays(group: zarr.Group, grid: Grid, attributes: Mapping[str, Any]) -> None:
     """Raises KeyError or ValueError where the arrays are not those of such a render."""
+    quantities, refined = attributes["quantities"], bool(attributes.get("refined"))
     names = [*quantities, "done", "seconds", "worker", "extent", "anchor"]
     if refined:
         names += ["level", "predicted_error"]
@@ -618,6 +645,9 @@ def _require_arrays(
     for name in ("done", "seconds", "worker"):
         if arrays[name].shape != (grid.frames, *tiles):
             raise ValueError(f"{name} has other tiles than the grid")
+    for name, rest in (("extent", (4,)), ("anchor", (len(attributes["anchors"]), 3))):
+        if arrays[name].shape != (grid.frames, *rest):
+            raise ValueError(f"{name} has another shape than (frames, {rest})")
 
 
 def _damaged(url: str, what: str) -> StoreError:
