@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.fault import of
 
+BUCKET = "tests/cluster/test_objects.py::test_of_several_takers_of_a_lease_in_a_bucket_one_has_it"
 LEASE = "tests/cluster/test_lease.py"
 PROMISES = "tests/cluster/test_promises.py"
 SCHEDULER = "tests/cluster/test_scheduler.py"
@@ -11,12 +12,6 @@ SCHEDULER = "tests/cluster/test_scheduler.py"
 FAULTS = (
     *of(
         "cluster/lease.py",
-        (
-            "lease: not read back",
-            "time.sleep(_SETTLE_SECONDS)\n        if not self._still_ours():",
-            "time.sleep(_SETTLE_SECONDS)\n        if False:",
-            LEASE,
-        ),
         (
             "lease: a dead process of this machine lives on",
             "return self.machine != _machine() or _start_of(self.pid) == self.start",
@@ -32,26 +27,32 @@ FAULTS = (
         ("lease: no heartbeat is needed", "if now - self.beat > DEAD_SECONDS:", "if False:", LEASE),
         (
             "lease: a living holder is overrun",
-            "        if holder is not None:\n            raise ClusterError(",
-            "        if False:\n            raise ClusterError(",
+            "if holder is None or not self._lives(holder, now):",
+            "if True:",
             LEASE,
         ),
         ("lease: being replaced is not noticed", "self._taken_away.set()", "pass", LEASE),
         (
             "lease: another's note is deleted",
-            "if self._claimed and self._still_ours():",
-            "if self._claimed:",
+            "if _holder(now, self._id):",
+            "if True:",
             LEASE,
         ),
         (
-            "lease: a driver that was refused deletes the note",
-            "if self._claimed and self._still_ours():",
-            "if self._still_ours():",
+            "lease: clocks of other machines are believed",
+            "if self._clock() - holder.beat > _CLOCKS_SECONDS:",
+            "if self._clock() - holder.beat > self._dead_seconds:",
+            LEASE,
+        ),
+        (
+            "lease: a driver elsewhere is not looked at",
+            "limit = time.monotonic() + self._dead_seconds",
+            "limit = time.monotonic()",
             LEASE,
         ),
         (
             "lease: the heart does not beat",
-            "                self._write()\n            except",
+            "                self._beat()\n            except",
             "                pass\n            except",
             LEASE,
         ),
@@ -60,6 +61,39 @@ FAULTS = (
             "        self._thread.start()\n        self._store.sweep()",
             "        self._thread.start()",
             LEASE,
+        ),
+    ),
+    *of(
+        "pipeline/swap.py",
+        (
+            "lease: written whatever it says",
+            "if self.read().content != seen.content:",
+            "if False:",
+            LEASE,
+        ),
+        (
+            "lease: no lock",
+            "yield _lock(file.fileno(), path)",
+            "yield True",
+            LEASE,
+        ),
+        (
+            "lease: not read back where there are no locks",
+            "time.sleep(max(_SETTLE_SECONDS, _SETTLE_WRITES * took))\n",
+            "return Seen(content)\n",
+            LEASE,
+        ),
+        (
+            "lease: read back too early",
+            "time.sleep(max(_SETTLE_SECONDS, _SETTLE_WRITES * took))",
+            "time.sleep(0.1)",
+            LEASE,
+        ),
+        (
+            "lease: a server does not compare",
+            "sync(server.set_if(key, content, seen.tag))",
+            "sync(server.set_if(key, content, self.read().tag))",
+            BUCKET,
         ),
     ),
     *of(

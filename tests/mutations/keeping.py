@@ -34,18 +34,6 @@ FAULTS = (
             STORE,
         ),
         (
-            "listing: half-written commits count",
-            "columns = (int(name) for name in names if name.isdigit())",
-            'columns = (int(name.split(".")[0]) for name in names)',
-            STORE,
-        ),
-        (
-            "listing: rows and frames swapped",
-            "itertools.repeat(int(frame)), itertools.repeat(int(row))",
-            "itertools.repeat(int(row)), itertools.repeat(int(frame))",
-            STORE,
-        ),
-        (
             "withdraw: chunks before the commit",
             '        self.delete(f"done/c/{place}")\n',
             "        for quantity in self.quantities:\n"
@@ -161,12 +149,6 @@ FAULTS = (
             EVALUATIONS,
         ),
         (
-            "listing: half-written commits of steps count",
-            "columns = (int(name) for name in names if name.isdigit())",
-            'columns = (int(name.split(".")[0]) for name in names)',
-            EVALUATIONS,
-        ),
-        (
             "withdraw: records before their commits",
             'self._store.delete(f"evaluated/steps/c/0/{step.number}/{step.tile}")',
             'self._store.delete(f"evaluated/points/c/{step.number}/{step.tile}")\n'
@@ -248,6 +230,27 @@ FAULTS = (
             "return not differences(_without_frames(stored), _without_frames(parts))",
             "return True",
             GROWTH,
+        ),
+    ),
+    *of(
+        "pipeline/grid.py",
+        (
+            "listing: half-written commits count",
+            "    if not (name.isascii() and name.isdigit()):",
+            '    name = name.partition(".")[0]\n    if not (name.isascii() and name.isdigit()):',
+            (STORE, EVALUATIONS),
+        ),
+        (
+            "listing: rows and frames swapped",
+            "itertools.repeat(frame), itertools.repeat(row)",
+            "itertools.repeat(row), itertools.repeat(frame)",
+            STORE,
+        ),
+        (
+            "listing: keys beyond the grid count",
+            "return number if number < count and str(number) == name else None",
+            "return number",
+            "tests/cluster/test_stray.py::test_strays_are_no_tiles_and_in_nobodys_way",
         ),
     ),
 )

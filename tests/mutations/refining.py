@@ -84,8 +84,8 @@ FAULTS = (
         ),
         (
             "course: half a note is taken",
-            'note if note and note.get("digest") == _digest(note) else None',
-            "note or None",
+            'if not note or note.get("digest") != _digest(note):',
+            "if not note:",
             (STEPS, COURSE),
         ),
     ),
