@@ -133,7 +133,7 @@ def _write_store(folder: Path) -> None:
 
 def _bare(folder: Path, side: int) -> Callable[[], Result]:
     from renders.box import Box
-    from renders.deepzoom import TILE
+    from renders.files.deepzoom import TILE
     from renders.map.canvas import Map
     from renders.map.field import field_of
     from renders.map.holes import Hatch

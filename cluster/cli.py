@@ -87,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from pipeline.errors import LossatlasError, described
+    from pipeline.errors import LossatlasError, described, is_out_of_memory
 
     try:
         code = cli.main(list(arguments), prog_name="lossatlas", standalone_mode=False)
@@ -107,6 +107,12 @@ def _run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if is_out_of_memory(error):
+            return _fail(
+                f"there is not enough memory, or no more threads ({described(error, 200)}); wanted "
+                "both. Use smaller pictures, fewer examples or fewer workers (--workers)",
+                2,
+            )
         return _fail(
             f"internal error: {described(error)}. "
             f"The details are in {_saved_traceback()}; please report it",

@@ -41,6 +41,7 @@ class _Job:
     refine: RefineSpec | None
     going_on: bool
     remarks: tuple[str, ...]
+    footprint: Any
 
 
 def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> int:
@@ -74,8 +75,8 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
 
                 return prepare.create_or_match(prepared, make_grid, held)
 
-            refine = spec.evaluate.refine
-            job = _Job(prepared.inputs, store_of, refine, False, prepared.remarks)
+            refine, remarks = spec.evaluate.refine, prepared.remarks
+            job = _Job(prepared.inputs, store_of, refine, False, remarks, prepared.footprint)
             return _drive(job, choices, interrupts, say)
         except KeyboardInterrupt:
             written = Store.exists(spec.store)
@@ -112,7 +113,14 @@ def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | 
             local.settle(choices.address)
             prepared = prepare.prepare_resume(store, trust, say)
             refine = prepared.spec.evaluate.refine
-            job = _Job(prepared.inputs, lambda _: (store, True), refine, True, prepared.remarks)
+            job = _Job(
+                prepared.inputs,
+                lambda _: (store, True),
+                refine,
+                True,
+                prepared.remarks,
+                prepared.footprint,
+            )
             return _drive(job, choices, interrupts, say)
         except KeyboardInterrupt:
             say(f"stopped; go on with: lossatlas resume {phrases.place(url)}")
@@ -121,6 +129,7 @@ def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | 
 
 def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[str], None]) -> int:
     from pipeline.compiled import CompileError
+    from pipeline.footprint import FootprintError
     from pipeline.precision import PrecisionError
 
     with contextlib.ExitStack() as stack:
@@ -138,10 +147,13 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
         for remark in job.remarks:
             run.warned(remark)
         try:
+            if ray is None:  # what machines of a cluster have is not known here
+                device, is_serial = workers.device.name, choices.executor == "serial"
+                job.footprint.require(workers.workers, device, is_serial)
             run.drive(job.inputs, workers, ray)
         except KeyboardInterrupt:
             interrupts.requested = True
-        except (CompileError, InputsChangedError, PrecisionError):
+        except (CompileError, FootprintError, InputsChangedError, PrecisionError):
             if not was_there:
                 # Or the same spec, without what was refused, would find its place taken.
                 _remove_empty(store)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from pipeline.errors import LossatlasError
 from pipeline.lockstep import Meet
@@ -177,6 +177,15 @@ def _population_class(kind: type[_BatchNorm]) -> type[PopulationNorm]:
 
 def has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def step_counts(network: nn.Module) -> set[str]:
+    """The names of `num_batches_tracked` of torch's norms, which no forward pass in eval reads."""
+    return {
+        f"{prefix}.num_batches_tracked" if prefix else "num_batches_tracked"
+        for prefix, module in network.named_modules(remove_duplicate=False)
+        if isinstance(module, _NormBase)
+    }
 
 
 def running_statistics(network: nn.Module) -> set[str]:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from pipeline import memory
-from pipeline.batch_norm import running_statistics
+from pipeline.batch_norm import running_statistics, step_counts
 from pipeline.errors import LossatlasError, one_line
 from pipeline.place import UnreachableError, reached
 
@@ -31,6 +31,7 @@ _AVERAGED = "n_averaged"  # the counter of torch's AveragedModel
 # The modules of the curves of Garipov et al., and what their `Bezier` and `PolyChain` keep.
 _NET = "net."
 _CONSTANTS = ("coeff_layer.binom", "coeff_layer.range", "coeff_layer.rev_range")
+_EXTRA = "_extra_state"
 _CURE = "Check network.factory, or the checkpoint"
 
 
@@ -73,7 +74,7 @@ def match(state: State, network: nn.Module, where: str) -> None:
     """Check that `state` holds every parameter and buffer of `network`, and nothing else.
 
     The running statistics of batch norms may be missing: `batch_norm: recompute` has no use for
-    them (`missing_statistic` finds what `frozen` lacks). So may any `num_batches_tracked`, which
+    them (`missing_statistic` finds what `frozen` lacks). So may a norm's `num_batches_tracked`: it
     has no part in a forward pass in eval mode.
 
     Args:
@@ -84,6 +85,13 @@ def match(state: State, network: nn.Module, where: str) -> None:
     Raises:
         CheckpointError: with both counts of values, the first tensor that differs, both shapes.
     """
+    extra = [name for name in network.state_dict() if name.endswith(_EXTRA)]
+    if extra:
+        raise CheckpointError(
+            f"{where}: the network keeps {extra[0]} beside its tensors, which is not read; wanted "
+            "all that its outputs depend on as parameters and buffers. Register a buffer instead "
+            "of get_extra_state"
+        )
     if is_curve(state, network):
         raise CheckpointError(
             f"{where} is a curve checkpoint; wanted one set of weights. Use plane.kind: curve, or "
@@ -95,7 +103,8 @@ def match(state: State, network: nn.Module, where: str) -> None:
     shapes |= {name: tuple(buffer.shape) for name, buffer in buffers_.items()}
     aliases = {alias for _, names in parameters.values() for alias in names}
     present = {name: _of(state, parameters, name) for name in shapes}
-    first = next(_differences(present, shapes, running_statistics(network)), None)
+    optional = running_statistics(network) | step_counts(network)
+    first = next(_differences(present, shapes, optional), None)
     if first is None:
         first = next(_untied(state, parameters), None)
     if first is None:
@@ -485,7 +494,7 @@ def _differences(
 ) -> Iterator[str]:
     for name, wanted in shapes.items():
         tensor = present[name]
-        if tensor is None and name not in optional and not name.endswith(_STATISTICS[2]):
+        if tensor is None and name not in optional:
             yield f"{name} {_text(wanted)} is not in the checkpoint"
         elif tensor is not None and tuple(tensor.shape) != wanted:
             yield f"{name} {_shape(tensor)} against {_text(wanted)}"

@@ -10,6 +10,7 @@ reported with both numbers (decision 021).
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -19,11 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 from pipeline import checkpoint
-from pipeline.batch_norm import has_batch_norm, running_statistics
-from pipeline.errors import LossatlasError, one_line
-from pipeline.evaluate import Evaluator
+from pipeline.batch_norm import has_batch_norm, running_statistics, step_counts
+from pipeline.errors import LossatlasError, is_out_of_memory, one_line
+from pipeline.evaluate import Evaluator, NoRoomError
 from pipeline.losses import LossFunction, fitted
 from pipeline.precision import arithmetic
 
@@ -38,6 +40,13 @@ _MOST_BYTES = 256 << 20
 _ROUNDING = 1e-4
 _WEIGHTS_MOVED = 1e-5
 _TIMES_MOVED = 3.0
+# How often a network that draws random numbers is asked whether they matter.
+_DRAWS = 100
+_CHANCE = (
+    "the network or the loss draws random numbers, or remembers earlier calls; wanted one number "
+    "for one point. Pass training=self.training to functional dropout, and leave noise out of "
+    "evaluation"
+)
 # How many buffers a sentence names.
 _NAMED = 3
 
@@ -101,7 +110,8 @@ class Problem:
     """What is evaluated.
 
     Attributes:
-        build: makes the network with its initial weights, anew at each call.
+        build: makes the network with initial weights of `seed`, 0 where it is not given, anew at
+            each call, and not yet in eval mode.
         buffers: of the render, by the network's own names.
         splits: name → inputs (n, …) and targets (n, …).
         calibrate: the split whose statistics batch norms use, where they are recomputed.
@@ -109,7 +119,7 @@ class Problem:
         batch_norm: as for the evaluator.
     """
 
-    build: Callable[[], nn.Module]
+    build: Callable[..., nn.Module]
     buffers: Mapping[str, Tensor]
     splits: Splits
     calibrate: str
@@ -137,7 +147,12 @@ class Problem:
         )
 
 
-def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Known]) -> Findings:
+def crosscheck(
+    problem: Problem,
+    evaluator: Evaluator,
+    checkpoints: Sequence[Known],
+    before_all: Callable[[], None] = lambda: None,
+) -> Findings:
     """Hold the evaluator to plain torch at `checkpoints`.
 
     Args:
@@ -145,6 +160,7 @@ def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Kno
         evaluator: on the CPU. Used for the losses that are reported; its buffers are those of the
             render again afterwards.
         checkpoints: of the plane, that of the render's buffers first.
+        before_all: called before `evaluator` evaluates all of the data; may raise.
 
     Returns:
         What is not wrong, but has to be said.
@@ -160,7 +176,7 @@ def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Kno
     network = problem.build()
     matter = _buffers_that_matter(problem, network)
     return Findings(
-        tuple(_own_losses(problem, evaluator, checkpoints, network, matter)),
+        tuple(_own_losses(problem, evaluator, checkpoints, network, matter, before_all)),
         _in_words(problem, checkpoints, network, matter),
     )
 
@@ -168,17 +184,20 @@ def crosscheck(problem: Problem, evaluator: Evaluator, checkpoints: Sequence[Kno
 def _compare(problem: Problem, checkpoints: Sequence[Known]) -> None:
     network = problem.build()
     calibrating = problem.splits[problem.calibrate][0]
-    if len(calibrating) == 1 and problem.batch_norm == "recompute" and has_batch_norm(network):
-        return  # plain batch norm refuses to normalise over a single value
     # In two chunks at least: plain torch takes all in one.
     halves = problem.evaluator(chunk=-(-len(calibrating) // 2))
     for number, known in enumerate(checkpoints):
         weights = checkpoint.weights(known.state, network)
         found = halves.at(weights)["loss"].astype("f8")
-        plain = _plain(problem, known)
         if number == 0:
             _refuse_chance(problem, known, found, halves.at(weights)["loss"])
+            _refuse_rare_chance(problem, known)
+        if len(calibrating) == 1 and problem.batch_norm == "recompute" and has_batch_norm(network):
+            return  # plain batch norm refuses to normalise over a single value
+        plain = _plain(problem, known)
+        if number == 0:
             _refuse_constant(problem, known, plain)
+            _refuse_random_parts(problem, known, plain)
         if _agree(found, plain.losses, _ROUNDING * np.abs(found)):
             continue
         allowed = _rounding(halves, weights, found)
@@ -193,10 +212,63 @@ def _refuse_chance(
         return
     raise CrosscheckError(
         f"{_where(known)}: two evaluations of the same weights give the losses "
-        f"{_numbers(problem, found)} and {_numbers(problem, again)}: the network or the loss draws "
-        "random numbers, or remembers earlier calls; wanted one number for one point. Pass "
-        "training=self.training to functional dropout, and leave noise out of evaluation"
+        f"{_numbers(problem, found)} and {_numbers(problem, again)}: {_CHANCE}"
     )
+
+
+def _refuse_rare_chance(problem: Problem, known: Known) -> None:
+    """Raises CrosscheckError where random numbers are drawn that matter now and then.
+
+    Some networks draw in eval mode and use what they drew in training alone.
+    """
+    network = _loaded(problem, known)
+    inputs, targets = (torch.tensor(each[:2]) for each in problem.splits[problem.calibrate])
+
+    def values() -> list[Tensor]:
+        outputs = network(inputs)
+        losses = problem.loss(outputs, fitted(targets, _shape(outputs), problem.loss, known.file))
+        return [*_tensors(outputs), losses]
+
+    with torch.no_grad():
+        before = _random_states()
+        first = values()
+        if _random_states() == before:
+            return
+        for _ in range(_DRAWS):
+            if not _same(values(), first):
+                raise CrosscheckError(f"{_where(known)}: {_CHANCE}")
+
+
+def _random_states() -> tuple[bytes, str, int]:
+    """Of the generators that code draws from without one of its own."""
+    state = np.random.get_state(legacy=False)
+    return torch.get_rng_state().numpy().tobytes(), repr(state), hash(random.getstate())
+
+
+def _refuse_random_parts(problem: Problem, known: Known, plain: _Plain) -> None:
+    """Raises CrosscheckError where the constructor draws what no checkpoint holds."""
+    if not _same(_tensors(_plain(problem, known, seed=1).outputs), _tensors(plain.outputs)):
+        raise CrosscheckError(
+            f"{_where(known)}: the outputs depend on random numbers that the network's constructor "
+            "draws and no checkpoint holds; wanted all that they depend on in the checkpoint. "
+            "Register it as a persistent buffer, or seed it in the constructor"
+        )
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    return [each for each in tree_leaves(outputs) if isinstance(each, Tensor)]
+
+
+def _same(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    """Whether outputs are the same, to the bit."""
+    return len(first) == len(second) and all(
+        torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(first, second, strict=True)
+    )
+
+
+def _shape(outputs: Any) -> torch.Size:
+    """Of outputs that are one tensor; a loss of the user's own may take others."""
+    return outputs.shape if isinstance(outputs, Tensor) else torch.Size()
 
 
 @dataclass(frozen=True)
@@ -205,21 +277,24 @@ class _Plain:
     the outputs of the calibrating split."""
 
     losses: NDArray[np.float64]
-    outputs: Tensor
+    outputs: Any
 
 
-def _plain(problem: Problem, known: Known | None) -> _Plain:
-    """A fresh network, `load_state_dict`, and one forward pass over each split.
-
-    `known` gives the weights; without it they are the initial ones. The buffers are the render's.
-    """
-    network = problem.build()
+def _loaded(problem: Problem, known: Known | None, seed: int = 0) -> nn.Module:
+    """A fresh network in eval mode with the weights of `known`, or initial ones; the buffers are
+    the render's."""
+    network = problem.build(seed=seed)
     if known is not None:
         _load(network, known.state)
     own = dict(network.named_buffers())
     for name, buffer in problem.buffers.items():
         own[name].copy_(buffer)
-    network.eval()
+    return network.eval()
+
+
+def _plain(problem: Problem, known: Known | None, seed: int = 0) -> _Plain:
+    """A fresh network, `load_state_dict`, `eval()`, and one forward pass over each split."""
+    network = _loaded(problem, known, seed)
     losses = dict.fromkeys(problem.splits, np.nan)
     first = None
     try:
@@ -229,11 +304,17 @@ def _plain(problem: Problem, known: Known | None) -> _Plain:
                 inputs, targets = problem.splits[split]
                 outputs = network(torch.tensor(inputs))
                 first = outputs if first is None else first
-                wanted = fitted(torch.tensor(targets), outputs.shape, problem.loss, split)
+                wanted = fitted(torch.tensor(targets), _shape(outputs), problem.loss, split)
                 losses[split] = float(problem.loss(outputs, wanted).double().mean())
                 if norms is not None and not norms.keep():
                     break
     except Exception as error:
+        if is_out_of_memory(error):
+            raise NoRoomError(
+                f"plain torch has no memory for {len(next(iter(problem.splits.values()))[0]):,} "
+                f"examples in one batch ({one_line(error, 200)}); wanted it, to hold the evaluator "
+                "to it. Use a machine with more memory, or fewer examples in data.splits"
+            ) from None
         raise CrosscheckError(
             f"{_where(known) if known else 'the network'}: plain torch cannot evaluate it in one "
             f"batch ({one_line(error, 300)}); wanted a network that takes the data in eval mode. "
@@ -313,7 +394,7 @@ def _refuse_constant(problem: Problem, known: Known, plain: _Plain) -> None:
     if np.array_equal(before, checkpoint.weights(known.state, initial)):
         return
     untouched = _plain(problem, None)
-    if torch.equal(untouched.outputs, plain.outputs):
+    if _same(_tensors(untouched.outputs), _tensors(plain.outputs)):
         raise CrosscheckError(
             f"{_where(known)}: the network's outputs are the same, to the bit, with its initial "
             "weights: they do not depend on its parameters; wanted a network whose forward uses "
@@ -363,12 +444,10 @@ def _reason(
 
 def _buffers_that_matter(problem: Problem, network: nn.Module) -> list[str]:
     """The names of the render's buffers that have a part in a forward pass."""
-    unused = running_statistics(network) if problem.batch_norm == "recompute" else set()
-    return [
-        name
-        for name in problem.buffers
-        if name not in unused and not name.endswith("num_batches_tracked")
-    ]
+    unused = step_counts(network)
+    if problem.batch_norm == "recompute":
+        unused |= running_statistics(network)
+    return [name for name in problem.buffers if name not in unused]
 
 
 def _own_losses(
@@ -377,6 +456,7 @@ def _own_losses(
     checkpoints: Sequence[Known],
     network: nn.Module,
     matter: Sequence[str],
+    before_all: Callable[[], None],
 ) -> Iterator[OwnLoss]:
     """Where a checkpoint's buffers differ from the render's: its loss with either."""
     for known in checkpoints:
@@ -385,6 +465,7 @@ def _own_losses(
         buffers = checkpoint.buffers(known.state, network)
         if all(torch.equal(buffers[name], problem.buffers[name]) for name in matter):
             continue
+        before_all()
         weights = checkpoint.weights(known.state, network)
         found = evaluator.at(weights)["loss"].astype("f8")
         evaluator.use_buffers(buffers)

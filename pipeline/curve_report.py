@@ -273,7 +273,9 @@ def _checked(
     net, loss = material.network(), material.loss_function()
     buffers = checkpoint.buffers(known[0].state, net)
     calibrate = next(iter(material.splits))
-    problem = Problem(material.network, buffers, material.splits, calibrate, loss, "recompute")
+    made = material.factory, material.kwargs, material.network_code
+    build = functools.partial(network.build, *made, in_eval=False)
+    problem = Problem(build, buffers, material.splits, calibrate, loss, "recompute")
     crosscheck(problem, problem.evaluator(), known)
     for name, buffer in net.named_buffers():
         if name in buffers:

@@ -1,5 +1,14 @@
 """The one root of every error a user can cause or cure, and the one of warnings."""
 
+import errno
+import re
+
+_NO_MEMORY = re.compile(
+    "not enough memory|can't allocate memory|cannot allocate memory|out of memory|bad_alloc|"
+    "can't start new thread",
+    re.IGNORECASE,
+)
+
 
 class LossatlasError(Exception):
     """Says in one line what was found, what was wanted, and the cure.
@@ -25,6 +34,18 @@ def one_line(error: BaseException, longest: int | None = None) -> str:
         longest: characters to keep, where a message may be pages long; None keeps all.
     """
     return " ".join(str(error).split())[:longest] or type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory, or no thread, to be had.
+
+    torch says so of a CPU with a plain RuntimeError, and so does Python of threads.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
 
 
 def described(error: BaseException, longest: int | None = None) -> str:

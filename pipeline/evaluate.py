@@ -9,6 +9,7 @@ on a GPU: where its memory holds no whole chunk, chunks are halved.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from pipeline.batch_norm import (
     use_population_statistics,
 )
 from pipeline.compiled import Compiled
-from pipeline.errors import LossatlasError, one_line
+from pipeline.errors import LossatlasError, is_out_of_memory, one_line
 from pipeline.grouped import group_size, losses_and_errors
 from pipeline.lockstep import Meet, lockstep
 from pipeline.losses import (
@@ -107,6 +108,9 @@ class Evaluator:
         EvaluateError: the network does not take the inputs, or the loss not its outputs.
     """
 
+    _chunks: list[list[Examples]]
+    _threads: ThreadPoolExecutor
+
     def __init__(
         self,
         network: nn.Module,
@@ -164,7 +168,8 @@ class Evaluator:
 
         Raises:
             CompileError: the network was to be compiled, and cannot be.
-            NoRoomError: not even one example at a time fits into the device's memory.
+            NoRoomError: not even one example at a time fits into the device's memory; or, on a
+                CPU, not all that wait for each other's batch norms, or their threads.
         """
         shape = len(self._quantities), len(self._splits), len(coordinates)
         # On the device: asking it for a number would be waiting for it at every point.
@@ -193,6 +198,22 @@ class Evaluator:
             if name in buffers and name not in own:
                 buffer.copy_(buffers[name])
 
+    def rest(self) -> None:
+        """Give back what evaluating has taken and does not need between two evaluations."""
+        self._threads.shutdown()
+        self._threads = _pool(self._chunks[self._calibrating])
+        give_back_memory(self._device)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether batch norms take their statistics from the calibrating split, at every point."""
+        return self._recompute
+
+    @property
+    def weights(self) -> int:
+        """How many parameters the network has."""
+        return sum(parameter.numel() for parameter in self._module.parameters())
+
     @property
     def is_replayed(self) -> bool:
         """Whether points are replayed from a recording by now."""
@@ -203,8 +224,7 @@ class Evaluator:
         self.chunk = size
         self.group = self._group_size(size)
         self._chunks = [split.chunks(size) for split in self._splits]
-        calibrating = self._chunks[self._calibrating]
-        self._threads = ThreadPoolExecutor(max_workers=len(calibrating))
+        self._threads = _pool(self._chunks[self._calibrating])
         self._here = Recorded(self._at_weights_in_place, self._recorder())
 
     def _recorder(self) -> Record | None:
@@ -232,6 +252,16 @@ class Evaluator:
                 return self._measure(points)
             except torch.OutOfMemoryError as error:
                 told = one_line(error, 300)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                calibrating = self._splits[self._calibrating]
+                raise NoRoomError(
+                    f"{self._device} has no memory or no threads for the "
+                    f"{len(calibrating.inputs):,} examples of {calibrating.name} "
+                    f"({one_line(error, 200)}); wanted both. Use fewer examples in data.splits, or "
+                    "fewer workers (--workers)"
+                ) from None
             # Not in the handler: the error's traceback holds what fills the memory.
             largest = max(len(chunk.inputs) for chunks in self._chunks for chunk in chunks)
             if largest == 1:
@@ -258,9 +288,11 @@ class Evaluator:
 
     def _move(self, x: float, y: float) -> None:
         """Put θ(x, y) into the network, and let it follow."""
-        self._place.move(x, y)
+        # In this order: what a network fuses in eval() is made of the weights that are loaded.
         if self._has_modes:
             self._module.train()
+        self._place.move(x, y)
+        if self._has_modes:
             self._module.eval()
 
     def _at_weights_in_place(self) -> Tensor:
@@ -369,9 +401,11 @@ class Evaluator:
                     targets = split.targets[:2]
                 losses = self._loss(outputs, targets)
                 apart = is_ours or is_by_example(self._loss, outputs, targets, losses)
-        except (LossatlasError, torch.OutOfMemoryError):
+        except LossatlasError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise EvaluateError(
                 f"the network or the loss does not take the data of {split.name} "
                 f"(inputs {_shape(inputs)}, targets {_shape(targets)}): "
@@ -437,11 +471,18 @@ def room_on(device: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, LossatlasError) or not is_out_of_memory(error):
+            raise
         raise NoRoomError(
             f"{device} has no room for the network and the data ({one_line(error, 300)}); wanted "
             "memory for both. Use a larger device, or fewer examples in data.splits"
         ) from None
+
+
+def _pool(chunks: Sequence[Examples]) -> ThreadPoolExecutor:
+    """One for each chunk of a calibrating split, once they are wanted."""
+    return ThreadPoolExecutor(max_workers=len(chunks))
 
 
 def _keep_freed_memory() -> None:
@@ -452,11 +493,14 @@ def _keep_freed_memory() -> None:
 
 
 def give_back_memory(device: torch.device) -> None:
-    """Let others have what evaluators that are gone have held of `device`."""
+    """Let others have what evaluators that are gone have held of `device`, or evaluations."""
     # Recordings hold themselves in a cycle, and so do chunks that met in lockstep.
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    # Each thread's freed memory stays with it, and with recompute each chunk has a thread.
+    with contextlib.suppress(AttributeError, OSError):  # no glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _inputs(inputs: NDArray[np.generic]) -> Tensor:

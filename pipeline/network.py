@@ -44,7 +44,14 @@ def source(factory: str) -> UserCode | None:
     return usercode.read(file) if file.endswith(".py") else None
 
 
-def build(factory: str, kwargs: Mapping[str, Any], code: UserCode | None = None) -> nn.Module:
+def build(
+    factory: str,
+    kwargs: Mapping[str, Any],
+    code: UserCode | None = None,
+    *,
+    seed: int = 0,
+    in_eval: bool = True,
+) -> nn.Module:
     """Make the network: float32, on the CPU, in eval mode.
 
     The initial weights are the same at every call: the factory runs under a fixed seed of
@@ -54,6 +61,9 @@ def build(factory: str, kwargs: Mapping[str, Any], code: UserCode | None = None)
         factory: a built-in name, `package.module:callable` or `path/file.py:callable`.
         kwargs: what the callable is given.
         code: the source behind `path/file.py`; the path itself is then never opened.
+        seed: of the initial weights.
+        in_eval: False leaves the mode as the factory has it: a network may fuse its weights in
+            `eval()`, and other ones are still to be loaded.
 
     Raises:
         NetworkError: no such built-in or module, a callable that cannot give a network (it is
@@ -66,7 +76,7 @@ def build(factory: str, kwargs: Mapping[str, Any], code: UserCode | None = None)
     try:
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that would seed an accelerator's generator as well.
-            torch.default_generator.manual_seed(0)
+            torch.default_generator.manual_seed(seed)
             network = make(**kwargs)
     except Exception as error:
         where = usercode.place(error)
@@ -80,7 +90,8 @@ def build(factory: str, kwargs: Mapping[str, Any], code: UserCode | None = None)
             "torch.nn.Module. Return the network itself"
         )
     _check_parameters(network, factory)
-    return network.to("cpu").float().eval()
+    network = network.to("cpu").float()
+    return network.eval() if in_eval else network
 
 
 def maker(factory: str, code: UserCode | None) -> Callable[..., Any]:

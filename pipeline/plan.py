@@ -31,6 +31,7 @@ _FACTS_A_TILE = 3  # done, seconds and worker have a chunk each
 _BLOCK_BYTES = 4096  # of a file system: what the smallest file takes
 _MEASURING_SECONDS = 0.5
 _ABSURD_POINTS = 10**10
+_COPIES_OF_A_TILE = 3  # as it is evaluated, written and packed
 _BYTES_A_TILE = 400  # of driver memory: its place in the queue and in the listing
 
 
@@ -44,7 +45,9 @@ class Plan:
 
     Where the render is `refined`, points and seconds are the most it can take. `targets` says
     what becomes of targets that are bytes, and is empty for others. What `batch_norm`, `buffers`
-    and `own_losses` say is what the store says of its network.
+    and `own_losses` say is what the store says of its network. `worker_bytes` and `driver_bytes`
+    are the peaks of resident memory of a worker and of the driver, `memory_bytes` what all of them
+    take together: what workers have in common counts once.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Plan:
     seconds: float
     disk_bytes: int
     memory_bytes: int
+    worker_bytes: int
+    driver_bytes: int
     store: str
     refined: bool = False
     targets: str = ""
@@ -75,17 +80,22 @@ class Plan:
 
 
 def measure(prepared: Prepared, device: str = "cpu") -> float:
-    """Seconds a grid point on one worker of `device`, by evaluating some."""
+    """Seconds a grid point on one worker of `device`, by evaluating some.
+
+    Raises:
+        FootprintError: evaluating takes more memory than there is.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         if device == "cpu":
+            prepared.footprint.require_driver()
             return _seconds_a_point(prepared, prepared.evaluator)
         return _seconds_a_point(prepared, evaluator(prepared.inputs.uncompiled(), device))
     finally:
         torch.set_num_threads(threads)
-        if device != "cpu":
-            give_back_memory(torch.device(device))  # to the workers
+        prepared.evaluator.rest()
+        give_back_memory(torch.device(device))  # to the workers
 
 
 def _seconds_a_point(prepared: Prepared, found: Evaluator) -> float:
@@ -131,6 +141,8 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
     """
     arrays = len(prepared.inputs.quantities) * len(prepared.inputs.splits)
     block = 1 if is_url(prepared.spec.store) else _BLOCK_BYTES
+    worker = prepared.footprint.worker(device) + _COPIES_OF_A_TILE * 4 * arrays * grid.tile**2
+    driver = prepared.footprint.driver(device) + _BYTES_A_TILE * grid.tile_count
     made = Plan(
         name=prepared.spec.name,
         width=grid.width,
@@ -155,7 +167,9 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
             + _FACTS_A_TILE * _stored(1, block)
             + _refined_bytes(prepared, grid, arrays, block)
         ),
-        memory_bytes=_BYTES_A_TILE * grid.tile_count + 4 * arrays * grid.tile**2 * workers,
+        memory_bytes=driver + workers * (worker - prepared.footprint.shared),
+        worker_bytes=worker,
+        driver_bytes=driver,
         store=prepared.spec.store,
         refined=prepared.spec.evaluate.refine is not None,
         targets="; ".join(

@@ -23,6 +23,7 @@ from pipeline.data import Subsample
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator
 from pipeline.fingerprint import differences, digest_of_array, digest_of_parts
+from pipeline.footprint import Footprint, resident
 from pipeline.frames import Planes, Still
 from pipeline.grid import Extent, Grid
 from pipeline.losses import available_quantities
@@ -58,6 +59,7 @@ class Prepared:
         facts: what the store says of itself.
         evaluator: on the CPU, for measuring.
         code: what of it is the user's own.
+        footprint: what memory its processes will take.
     """
 
     spec: RenderSpec
@@ -67,6 +69,7 @@ class Prepared:
     facts: Mapping[str, Any]
     evaluator: Evaluator
     code: trust.Named
+    footprint: Footprint
 
     @property
     def fingerprint(self) -> str:
@@ -103,6 +106,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     Raises:
         LossatlasError: one line on whatever is missing or does not fit.
     """
+    begun = resident()
     codes = codes or _read_codes(spec)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = _geometry(spec, net)
@@ -126,7 +130,10 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     )
     parts = _parts(spec, inputs, codes, geometry, subsamples)
     measuring = evaluator(inputs.uncompiled())
-    found = crosscheck(problem_of(inputs), measuring, geometry.known)
+    footprint = Footprint(inputs, measuring, begun)
+    found = crosscheck(problem_of(inputs), measuring, geometry.known, footprint.require_driver)
+    measuring.rest()
+    footprint.prepared()
     if spec.evaluate.batch_norm == "recompute" and has_batch_norm(net):
         parts["evaluate.calibrate"] = spec.calibrating
     facts = {
@@ -154,7 +161,8 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return Prepared(spec, inputs, geometry.frames, parts, facts, measuring, _named(spec, codes))
+    code = _named(spec, codes)
+    return Prepared(spec, inputs, geometry.frames, parts, facts, measuring, code, footprint)
 
 
 def prepare_resume(
@@ -193,10 +201,17 @@ def recorded(store: Store) -> tuple[RenderSpec, Codes]:
     """What a store was rendered from: its spec, and the code that it keeps. Nothing of it is run.
 
     Raises:
+        PrepareError: its splits are not those that its values are labelled with.
         UserCodeError: the code is not what its digest and the store's fingerprint say.
     """
     spec = stored(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
     facts, loss = store.attrs, spec.evaluate.loss
+    labels = [str(name) for name in np.asarray(store.group["split"])]
+    if labels != list(store.splits):
+        raise PrepareError(
+            f"{store.url}: its splits are {', '.join(store.splits)} and its values are labelled "
+            f"{', '.join(labels)}, so it was changed; wanted the same. Put its zarr.json back"
+        )
     return spec, trust.recorded(facts, spec.network, spec.data, loss, store.url)
 
 

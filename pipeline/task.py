@@ -119,7 +119,9 @@ def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
 def problem_of(inputs: RenderInputs) -> Problem:
     """What is evaluated, for plain torch to evaluate as well."""
     return Problem(
-        build=functools.partial(build_network, inputs),
+        build=functools.partial(
+            network.build, inputs.factory, inputs.kwargs, inputs.network_code, in_eval=False
+        ),
         buffers={name: torch.tensor(buffer) for name, buffer in inputs.buffers.items()},
         splits=inputs.splits,
         calibrate=inputs.calibrate,

@@ -37,7 +37,7 @@ from pipeline.descent import (
     private_random_numbers,
     seed_torch,
 )
-from pipeline.errors import one_line
+from pipeline.errors import is_out_of_memory, one_line
 from pipeline.folder import TrainingError, write, write_tensors
 from pipeline.material import Material
 from pipeline.precision import arithmetic
@@ -208,7 +208,9 @@ def _room(job: Job) -> Iterator[None]:
     """Say plainly where the device has no room for a step."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise TrainingError(
             f"{job.initial.device} has no room for a step of {job.recipe.batch} examples "
             f"({one_line(error, 300)}); wanted memory for it. Lower train.batch and change out, or "

@@ -52,8 +52,8 @@ def palette_colours(palette: str | Sequence[str]) -> tuple[str, ...]:
     """The colours of a palette, low to high.
 
     Args:
-        palette: one of `PALETTES`, any colorcet name, either with a trailing `_r` to reverse it,
-            or at least two `#rrggbb` colours.
+        palette: one of `PALETTES`, a colorcet name or one of matplotlib's, each with a trailing
+            `_r` to reverse it, or at least two `#rrggbb` colours.
 
     Raises:
         ColourError: no such palette, or fewer than two colours.
@@ -61,19 +61,27 @@ def palette_colours(palette: str | Sequence[str]) -> tuple[str, ...]:
     if not isinstance(palette, str):
         if len(palette) < 2:
             raise ColourError(
-                f"palette has {len(palette)} colours: wanted at least two, or a colorcet name"
+                f"palette has {len(palette)} colours: wanted at least two, or a name such as dusk"
             )
         return tuple(hex_colour(rgb(colour)) for colour in palette)
-    import colorcet  # 0.1 s that a spelling mistake elsewhere need not wait for
+    import colorcet  # 0.3 s, with matplotlib's, that a spelling mistake elsewhere need not wait for
+    from matplotlib import colormaps
 
-    known = colorcet.palette
+    others = {name for name in colormaps if not name.startswith("cet_")} - {*colorcet.palette}
+    known = {*colorcet.palette, *others}
     name, reverse = _stem(palette, known)
     name, start, stop = PALETTES.get(name, (name, 0.0, 1.0))
     if name not in known:
-        near = difflib.get_close_matches(palette, [*PALETTES, *known], n=1, cutoff=0.4)
+        near = difflib.get_close_matches(palette, [*PALETTES, *sorted(known)], n=1, cutoff=0.4)
         hint = f"the nearest name is {near[0]!r}" if near else "try 'dusk'"
-        raise ColourError(f"palette is {palette!r}: wanted a colorcet name; {hint}")
-    whole = np.stack([_any_colour(c) for c in known[name]])
+        raise ColourError(
+            f"palette is {palette!r}: wanted a name of colorcet's or matplotlib's; {hint}"
+        )
+    if name in others:
+        table = colormaps[name]
+        whole = 255 * np.asarray(table(np.arange(table.N)), dtype=np.float64)[:, :3]
+    else:
+        whole = np.stack([_any_colour(c) for c in colorcet.palette[name]])
     at = np.rint(np.linspace(start, stop, len(whole)) * (len(whole) - 1)).astype(np.int64)
     at = at[np.concatenate([[True], np.diff(at) != 0])]
     colours = tuple(hex_colour(c) for c in whole[at])

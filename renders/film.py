@@ -163,7 +163,7 @@ def export_film(
     """
     start = time.monotonic()
     from renders.encode import check_size, coding_for, encoding
-    from renders.page import title_of
+    from renders.page.words import title_of
     from renders.whole import checked_place
 
     path = checked_place(Path(out_path), FilmError)

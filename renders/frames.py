@@ -185,9 +185,9 @@ def _drawn(
 
 
 def _draw(reel: Reel, frame: int, path: Path) -> int:
+    from renders.files.image import write_png
     from renders.moment import Moment
-    from renders.page import title_of
-    from renders.png import write_png
+    from renders.page.words import title_of
     from renders.scene import scene_picture
 
     scene = reel.scene

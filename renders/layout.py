@@ -154,6 +154,11 @@ def _paper(width: int, aspect: float) -> Layout:
     )
 
 
+def line_aspect(panels: int) -> float:
+    """Height over width of so many plots above each other."""
+    return PROFILE_ASPECT if panels == 1 else 0.7
+
+
 def map_aspect(extent: tuple[float, float, float, float]) -> tuple[float, bool]:
     """Height over width of a map of `extent`, and whether both axes have the same scale."""
     wide, high = extent[1] - extent[0], extent[3] - extent[2]

@@ -1,27 +1,28 @@
 """PDF posters: one page at its exact physical size that holds the picture, in sRGB.
 
-Pillow's PDF drops the ICC profile and wants the whole picture in memory. A PDF image may hold the
-very zlib stream of a PNG, though (FlateDecode with predictor 15), so the bands of `renders.png`
-are written straight through.
+Pillow's PDF drops the ICC profile and wants the whole picture in memory. Here the picture's strips
+are written as they are painted, each pixel less its left neighbour (predictor 2).
 
-Source: ISO 32000-1:2008, §7.4.4.4, §8.6.5.5, §14.3.3.
+Source: ISO 32000-1:2008, §7.4.4, §8.6.5.5, §14.3.3.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import LossatlasError
+from renders.files.metadata import srgb_profile
+from renders.files.scratch import strips
 from renders.picture import Picture
-from renders.png import srgb_profile, zlib_bands
 from renders.spread import Spread, over_threads
 from renders.whole import whole_file
 
 MAX_UNITS = 14_400.0
 """The longest side of a page in its units, by ISO 32000-1 annex C; UserUnit stretches them."""
+_LEVEL = 2
 
 
 class PdfError(LossatlasError):
@@ -36,14 +37,14 @@ def write_pdf(
     text: Mapping[str, str] | None = None,
     spread: Spread | None = None,
 ) -> int:
-    """Paint a picture onto a PDF page; memory is a few bands, whatever the picture's size.
+    """Paint a picture onto a PDF page; memory is a few strips, whatever the picture's size.
 
     Args:
         picture: what to paint.
         path: the file; its folder must exist; replaced whole or not at all.
         dpi: pixels an inch, which decides the page's size.
         text: Title and other entries of the document's information.
-        spread: who paints the bands; the cores by default.
+        spread: who paints the strips; the cores by default.
 
     Returns:
         The file's size in bytes.
@@ -87,11 +88,11 @@ def _write(
     begin(
         f"<< /Type /XObject /Subtype /Image /Width {picture.width} /Height {picture.height}"
         " /BitsPerComponent 8 /ColorSpace [/ICCBased 7 0 R] /Filter /FlateDecode"
-        f" /DecodeParms << /Predictor 15 /Colors 3 /Columns {picture.width} >>"
+        f" /DecodeParms << /Predictor 2 /Colors 3 /Columns {picture.width} >>"
         " /Length 6 0 R >>\nstream\n"
     )
     length = 0
-    for packed in zlib_bands(picture, spread):
+    for packed in _deflated(picture, spread):
         length += file.write(packed)
     file.write(b"\nendstream")
     end()
@@ -112,6 +113,14 @@ def _write(
         f"<< /Size {size} /Root 1 0 R /Info {len(places)} 0 R >>\nstartxref\n{start}\n%%EOF\n"
     )
     file.write(trailer.encode("ascii"))
+
+
+def _deflated(picture: Picture, spread: Spread) -> Iterator[bytes]:
+    deflate = zlib.compressobj(_LEVEL)
+    for strip in strips(picture, spread):
+        strip[:, 1:] -= strip[:, :-1].copy()
+        yield deflate.compress(strip.data)
+    yield deflate.flush()
 
 
 def _name(keyword: str) -> str:

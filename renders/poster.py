@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,10 @@ from pipeline.scale import CLIP
 from renders.box import Box
 from renders.caveats import remarks
 from renders.colour import hex_colour, palette_colours, rgb
-from renders.layout import PROFILE_ASPECT, layout_for, map_aspect
+from renders.layout import PROFILE_ASPECT, layout_for, line_aspect, map_aspect
 from renders.map.tone import How, Tone, fit_tone
-from renders.page import Style, page_layers, small_print, title_of
+from renders.page.lettering import page_layers
+from renders.page.words import Style, small_print, title_of
 from renders.paper import sheet_named
 from renders.source.provenance import Provenance, provenance
 from renders.source.surface import Surface, finished_values, opened, read_surface, sample_stride
@@ -24,12 +26,17 @@ from renders.theme import theme_named
 from renders.whole import checked_place
 
 if TYPE_CHECKING:
+    from pipeline.store import Store
     from renders.picture import Layer, Picture
     from renders.relief import Relief
     from renders.spread import Spread
 
 ABSURD_PIXELS = 1_500_000_000
-_FORMATS = {".png": "png", ".pdf": "pdf", ".tif": "tiff", ".tiff": "tiff"}
+ABSURD_LINES = 250_000_000
+"""Pixels of a page of lines, which is painted in one piece."""
+_FORMATS = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".tif": "tiff", ".tiff": "tiff"}
+BACKGROUNDS = ("theme", "white", "transparent")
+AXES = ("x", "alpha")
 
 
 class PosterError(LossatlasError):
@@ -66,7 +73,7 @@ def export_poster(
     orientation: str = "auto",
     dpi: float = 300.0,
     relief: Relief | None = None,
-    quantity: str = "loss",
+    quantity: str | None = None,
     split: str | None = None,
     frame: int = 0,
     tone: How | None = None,
@@ -74,7 +81,9 @@ def export_poster(
     limits: tuple[float | None, float | None] = (None, None),
     palette: str | Sequence[str] | None = None,
     theme: str = "light",
+    background: str = "theme",
     layout: str = "gallery",
+    axis: str = "x",
     contours: bool = True,
     light: bool = True,
     curve: bool = True,
@@ -86,27 +95,34 @@ def export_poster(
     yes: bool = False,
     format_: str | None = None,
 ) -> PosterFacts:
-    """Draw one frame of a store as a poster and write it as PNG, PDF or pyramidal TIFF.
+    """Draw one frame of a store as a poster and write it as PNG, PDF, SVG or pyramidal TIFF.
+
+    A store of height 1 becomes a line plot: loss and error, a panel each.
 
     Args:
         store_url: the render's store, finished or not.
-        out_path: a `.png`, `.pdf` or `.tif` in an existing folder; replaced whole or not at all.
+        out_path: a `.png`, `.pdf`, `.svg` or `.tif` in an existing folder; replaced whole or not at
+            all.
         width: of the page, pixels; the height follows from the plane. 3000 without a `paper`.
         size: width and height of the page, pixels, instead.
         paper: A0, letter, 24x36in …, see `renders.paper`; decides width and height with `dpi`.
         orientation: of the paper: portrait, landscape, or auto, as the picture lies.
         dpi: dots per inch, written into the file.
         relief: in the round, seen by its camera; None draws a map.
-        quantity, split, frame: what is shown; split None is the one that calibrates batch norm.
+        quantity, split, frame: what is shown; quantity None is the loss, on a line plot the error
+            as well; split None is the one that calibrates batch norm.
         tone: None is linear for an error, and else as `renders.map.tone.fit_tone` chooses.
-        clip, limits, palette: see `renders.map.tone.fit_tone`; fitted over all frames.
+        clip, limits, palette: see `renders.map.tone.fit_tone`; fitted over all frames. A line plot
+            shows all values unless `clip` or `limits` is given.
         theme: light or dark.
-        layout: gallery, paper or bare.
+        background: the theme's, white or transparent; only line plots can be transparent.
+        layout: gallery, paper or bare. On a line plot `paper` keeps type readable in print.
+        axis: of a line plot: `x` of the plane, or `alpha`, 0 and 1 at the two sets of weights.
         contours, light, curve, anchors, scale_bar: leave a layer out.
         title, subtitle: None writes them from the store; an empty string leaves them out.
         spread: who paints; the cores by default.
         yes: go on even when the picture is absurdly large.
-        format_: png, pdf or tiff, whatever the name ends in; None goes by the ending.
+        format_: png, pdf, svg or tiff, whatever the name ends in; None goes by the ending.
 
     Raises:
         LossatlasError: anything asked for that cannot be had; the message names the cure.
@@ -115,8 +131,11 @@ def export_poster(
     path = checked_path(Path(out_path), format_)
     if not 1 <= dpi <= 100_000:
         raise PosterError(f"dpi is {dpi:g}: wanted dots per inch, 72 to 600 as a rule")
+    _known("background", background, BACKGROUNDS)
+    _known("axis", axis, AXES)
+    chosen = theme_named(theme)
     style = Style(
-        theme_named(theme),
+        chosen if background == "theme" else replace(chosen, paper="#ffffff"),
         layout,
         contours,
         light,
@@ -126,69 +145,117 @@ def export_poster(
         title,
         subtitle,
         scale_bar,
+        axis,
     )
     sheet = _page_size(width, size, paper, orientation, dpi, 1.0)
     layout_for(layout, sheet[0], 1.0, sheet[1])
     if palette is not None:
         palette_colours(palette)
     store = opened(store_url)
-    surface = read_surface(store, quantity, split, frame)
-    line = min(store.height, store.width) == 1
-    if relief is not None and line:
+    line = store.height == 1
+    shown = _quantities(store, quantity, line)
+    surface = read_surface(store, shown[0], split, frame)
+    if relief is not None and min(store.height, store.width) == 1:
         raise PosterError(
             f"{store_url} is a line, not a plane: wanted one for a relief; draw it with `lossatlas "
             "export poster`"
         )
-    line = store.height == 1
-    aspect = PROFILE_ASPECT if line or relief is not None else map_aspect(surface.extent)[0]
+    _checked_for(line, format_ or _FORMATS[path.suffix.lower()], axis, background)
+    aspect = map_aspect(surface.extent)[0]
+    if line or relief is not None:
+        aspect = line_aspect(len(shown)) if line else PROFILE_ASPECT
     wide, high = _page_size(
         width, size, paper, orientation, dpi, layout_for(layout, 1000, aspect).height / 1000
     )
     page = layout_for(layout, wide, aspect, high)
-    refuse_absurd(page.width, page.height, yes)
-    fitted = fit_tone(
-        # A profile shows every split at once, a map only one.
-        finished_values(store, quantity, store.splits if line else (surface.split,)),
-        how=tone or ("linear" if quantity == "error" else None),
-        clip=clip,
-        limits=limits,
-        palette=palette or style.theme.palette,
-        nan=style.theme.nan,
-        inf=style.theme.inf,
-        stride=sample_stride(store),
-    )
+    refuse_absurd(page.width, page.height, yes, ABSURD_LINES if line else ABSURD_PIXELS)
+    tones = []
+    for name in shown:
+        first = name == shown[0]
+        fitted = fit_tone(
+            # A line plot shows every split at once, a map only one.
+            finished_values(store, name, store.splits if line else (surface.split,)),
+            how=(tone if first else None) or ("linear" if name == "error" else None),
+            # Colours may end before the values do, a line's scale may not.
+            clip=(0.0, 100.0) if line and clip == CLIP else clip,
+            limits=limits if first else (None, None),
+            palette=palette or style.theme.palette,
+            nan=style.theme.nan,
+            inf=style.theme.inf,
+            stride=sample_stride(store),
+        )
+        tones.append(fitted)
     facts = provenance(store, frame)
     absent = {*surface.absent}
     if absent:
         facts = replace(facts, share=float(surface.finished.mean()))
-    if line:
-        from renders.profile import profile_picture
-
-        lines = [read_surface(store, quantity, name, frame) for name in store.splits]
-        absent.update(tile for each in lines for tile in each.absent)
-        picture = profile_picture(lines, fitted, facts, style, wide, high)
-    elif relief is not None:
-        from renders.relief import relief_picture
-
-        picture = relief_picture(surface, fitted, facts, style, relief, wide, high)
-    else:
-        picture = poster_picture(surface, fitted, facts, style, wide, high)
     words = {"Software": f"lossatlas {facts.version}", "Title": title_of(facts, style)}
-    words["Description"] = " · ".join(small_print(surface, fitted, facts)[0])
-    bytes_ = write_picture(picture, path, format_, dpi=dpi, text=words, spread=spread)
-    seconds = time.monotonic() - start
+    kind = format_ or _FORMATS[path.suffix.lower()]
+    if line:
+        from renders.page import interpolation, writing
+        from renders.page.style import house
+
+        quantities = []
+        for name, fitted in zip(shown, tones, strict=True):
+            lines = tuple(read_surface(store, name, each, frame) for each in store.splits)
+            absent.update(tile for each in lines for tile in each.absent)
+            quantities.append(interpolation.Quantity(lines, fitted))
+        with house(style.theme):
+            drawn = interpolation.line_page(
+                quantities, facts, style, wide, high, dpi, background == "transparent"
+            )
+            words["Description"] = " · ".join(interpolation.line_print(quantities, facts, style)[0])
+            bytes_ = writing.write_sheet(drawn, path, kind, words, spread)
+        made = drawn.width, drawn.height
+    else:
+        if relief is not None:
+            from renders.relief import relief_picture
+
+            picture = relief_picture(surface, tones[0], facts, style, relief, wide, high)
+        else:
+            picture = poster_picture(surface, tones[0], facts, style, wide, high)
+        words["Description"] = " · ".join(small_print(surface, tones[0], facts)[0])
+        bytes_ = write_picture(picture, path, kind, dpi=dpi, text=words, spread=spread)
+        made = picture.width, picture.height
     return PosterFacts(
         str(path),
-        picture.width,
-        picture.height,
+        *made,
         dpi,
         bytes_,
         facts.share,
-        seconds,
-        fitted.to_dict(),
+        time.monotonic() - start,
+        tones[0].to_dict(),
         facts.preview,
-        remarks(store_url, [fitted], absent),
+        remarks(store_url, tones, absent),
     )
+
+
+def _quantities(store: Store, asked: str | None, line: bool) -> list[str]:
+    if asked is not None:
+        return [asked]
+    return ["loss", "error"] if line and "error" in store.quantities else ["loss"]
+
+
+def _checked_for(line: bool, kind: str, axis: str, background: str) -> None:
+    """Raise PosterError where a map is asked for what only a line plot can be, or a file cannot."""
+    if not line and axis != "x":
+        raise PosterError(
+            f"axis is {axis} and the store is a plane: wanted a line, of kind: interpolation; "
+            "leave --axis out"
+        )
+    if background == "transparent" and (kind == "tiff" or not line):
+        raise PosterError(
+            f"background is transparent for {'a tiff' if kind == 'tiff' else 'a map'}: wanted a "
+            "line plot as .png, .pdf or .svg; choose --background white"
+        )
+    if kind == "svg" and not line:
+        raise PosterError("a map as .svg: wanted .png, .pdf or .tif; rename it")
+
+
+def _known(what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise PosterError(f"{what} is {name!r}: wanted {', '.join(known)}; the nearest is {near!r}")
 
 
 def poster_picture(
@@ -274,11 +341,11 @@ def write_picture(
 
             return write_pdf(picture, path, dpi=dpi, text=text, spread=spread)
         case "tiff":
-            from renders.tiff import write_tiff
+            from renders.files.image import write_tiff
 
             return write_tiff(picture, path, dpi=dpi, text=text, spread=spread)
         case _:
-            from renders.png import write_png
+            from renders.files.image import write_png
 
             return write_png(picture, path, dpi=dpi, text=text, spread=spread)
 
@@ -290,22 +357,23 @@ def checked_path(path: Path, format_: str | None = None) -> Path:
         PosterError: an ending we do not write, or a place nobody could write to.
     """
     if format_ not in (None, *_FORMATS.values()):
-        raise PosterError(f"format is {format_!r}: wanted png, pdf or tiff")
+        raise PosterError(f"format is {format_!r}: wanted png, pdf, svg or tiff")
     if format_ is None and path.suffix.lower() not in _FORMATS:
         raise PosterError(
-            f"{path} ends in {path.suffix or 'nothing'!r}: wanted .png, .pdf or .tif; rename it"
+            f"{path} ends in {path.suffix or 'nothing'!r}: wanted .png, .pdf, .svg or .tif; rename "
+            "it"
         )
     if path.is_dir():
         raise PosterError(f"{path} is a folder: wanted the name of a file")
     return checked_place(path, PosterError)
 
 
-def refuse_absurd(width: int, height: int, yes: bool) -> None:
-    """Raise PosterError above `ABSURD_PIXELS`, unless `yes`."""
-    if width * height > ABSURD_PIXELS and not yes:
+def refuse_absurd(width: int, height: int, yes: bool, most: int = ABSURD_PIXELS) -> None:
+    """Raise PosterError above `most` pixels, unless `yes`."""
+    if width * height > most and not yes:
         raise PosterError(
             f"the picture would be {width:,} × {height:,}, {width * height / 1e9:.1f} gigapixels: "
-            f"wanted at most {ABSURD_PIXELS / 1e9:.1f}; ask for fewer dpi, or say --yes to go on"
+            f"wanted at most {most / 1e9:.2g}; ask for fewer dpi, or say --yes to go on"
         )
 
 

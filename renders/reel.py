@@ -16,7 +16,7 @@ from pipeline.scale import CLIP
 from renders.caveats import remarks
 from renders.colour import palette_colours
 from renders.map.tone import How, Tone, fit_tone
-from renders.page import Style
+from renders.page.words import Style
 from renders.source.provenance import provenance
 from renders.source.surface import (
     Surface,

@@ -21,7 +21,8 @@ from renders.legend import ramp, tick_sprites
 from renders.map.contour import Contours, round_levels
 from renders.map.tone import Tone
 from renders.overlay import anchor_lettering
-from renders.page import Style, small_print_sprites, title_sprites
+from renders.page.lettering import small_print_sprites, title_sprites
+from renders.page.words import Style
 from renders.picture import Layer, Picture
 from renders.projection import nearest_values
 from renders.rim import rim_sprites

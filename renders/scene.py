@@ -28,7 +28,8 @@ from renders.map.line import Stroke, dashed
 from renders.map.tone import Tone
 from renders.moment import Moment, decimals_for, figure, readings
 from renders.overlay import anchor_lettering, curve_strokes, disc, ring
-from renders.page import Style, fitted_type, subtitle_of, title_of, two_lines
+from renders.page.lettering import fitted_type, two_lines
+from renders.page.words import Style, subtitle_of, title_of
 from renders.projection import Projection, nearest_values
 from renders.source.provenance import Provenance
 from renders.source.surface import TITLES, Surface, labelled

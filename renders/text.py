@@ -81,7 +81,7 @@ def _shapes() -> bool:
 
 
 @functools.lru_cache(4096)
-def _runs(text: str, weight: Weight) -> tuple[tuple[Path, str], ...]:
+def runs(text: str, weight: Weight) -> tuple[tuple[Path, str], ...]:
     """`text` in parts of one font each: the typeface's, or another's for what it lacks.
 
     What no font here has becomes a question mark, and a warning says so.
@@ -144,7 +144,7 @@ def _tell(missing: list[str], text: str) -> None:
 def text_width(text: str, kind: Type) -> float:
     """Advance width in pixels."""
     width = 0.0
-    for path, part in _runs(text, kind.weight):
+    for path, part in runs(text, kind.weight):
         font = _font(path, kind.size)
         width += sum(font.getlength(piece) for piece in _pieces(path, part, kind))
     return width + (kind.tracking * kind.size * (len(text) - 1) if kind.tracking else 0.0)
@@ -172,7 +172,7 @@ def text_mask(text: str, kind: Type) -> tuple[Alpha, float]:
     image = Image.new("L", (width, baseline + int(np.ceil(kind.size * 0.4)) + pad))
     pen = ImageDraw.Draw(image)
     at: float = pad
-    for path, part in _runs(text, kind.weight):
+    for path, part in runs(text, kind.weight):
         font = _font(path, kind.size)
         for piece in _pieces(path, part, kind):
             pen.text((at, baseline), piece, fill=255, font=font, anchor="ls")

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from renders.caveats import remarks
 from renders.colour import palette_colours
 from renders.layout import map_aspect
 from renders.map.tone import How, Tone, fit_tone
-from renders.page import Style, small_print, subtitle_of, title_of
+from renders.page.words import Style, small_print, subtitle_of, title_of
 from renders.source.provenance import Provenance, provenance
 from renders.source.surface import (
     TITLES,
@@ -185,7 +186,8 @@ def _write_layers(
     spread: Spread | None,
 ) -> int:
     # Numba takes a second to import: after everything that may still be refused.
-    from renders.deepzoom import Look, dzi, write_tiles
+    from renders.deepzoom import Look, level_picture
+    from renders.files.deepzoom import dzi, write_tiles
     from renders.numbers import doubts, values_script
 
     look, count = Look(style.theme, style.light, style.contours), 0
@@ -194,7 +196,9 @@ def _write_layers(
     for layer, surface in surfaces.items():
         width, height = sizes[layer.frame]
         place = folder / "tiles" / f"{layer.id}_files"
-        count += write_tiles(surface, tones[layer.quantity], look, width, height, place, spread)
+        picture = partial(level_picture, surface, tones[layer.quantity], look)
+        rows, columns = surface.values.shape
+        count += write_tiles(picture, (width, height), (columns, rows), place, spread)
         (folder / "tiles" / f"{layer.id}.dzi").write_text(dzi(width, height), encoding="utf-8")
         unsure = doubts(store, layer.quantity, surface.split, layer.frame)
         script = values_script(layer.id, surface, unsure)
@@ -247,7 +251,7 @@ def page_facts(
     sizes: dict[int, tuple[int, int]],
 ) -> dict[str, Any]:
     """What the page knows beside tiles and numbers, as plain JSON values."""
-    from renders.deepzoom import OVERLAP, TILE
+    from renders.files.deepzoom import OVERLAP, TILE
 
     frames: dict[str, Any] = {}
     for layer, surface in surfaces.items():

@@ -9,7 +9,14 @@ import click
 from cluster.commands import options
 from cluster.commands.film import film, frames
 from cluster.commands.map import map_
-from cluster.commands.pages import ADDRESS, of_a_page, page_style, report, spread_over
+from cluster.commands.pages import (
+    ADDRESS,
+    BACKGROUND,
+    of_a_page,
+    page_style,
+    report,
+    spread_over,
+)
 from cluster.commands.places import place_of
 from cluster.commands.relief import relief
 from cluster.commands.stopping import one_place, stoppable
@@ -35,11 +42,22 @@ export.add_command(relief)
 @click.argument("out", type=click.Path())
 @of_a_page
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
+@BACKGROUND
+@click.option(
+    "--axis",
+    type=click.Choice(["x", "alpha"]),
+    default="x",
+    show_default=True,
+    help="Of a line plot: the plane's x, or alpha, 0 and 1 at the two sets of weights.",
+)
 @click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
 @click.option("--scale-bar/--no-scale-bar", default=True, help="How far a round distance is.")
 @ADDRESS
 def poster(run: str, out: str, address: str | None, as_json: bool, **style: Any) -> None:
     """Draw one frame as a poster: colour, relief, contours, curve, scale and provenance.
+
+    A store of height 1 becomes a line plot: loss and error, dots where they were computed. Its .pdf
+    and .svg are vectors.
 
     \b
     Examples:
@@ -48,6 +66,7 @@ def poster(run: str, out: str, address: str | None, as_json: bool, **style: Any)
       lossatlas export poster runs/bowl.zarr bowl.pdf --paper A0
       lossatlas export poster runs/bowl.zarr bowl.tif --paper 24x36in --dpi 600
       lossatlas export poster runs/bowl.zarr error.png --quantity error --split test --tone linear
+      lossatlas export poster runs/line.zarr line.pdf --layout paper --size 3.25x2.4in --axis alpha
     """
     with stoppable(one_place(out)):
         from renders.poster import export_poster

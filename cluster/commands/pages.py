@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,7 +27,9 @@ LIMITS = click.option(
     help="Values at which the colours end, instead of --clip.",
 )
 PALETTE = click.option(
-    "--palette", help="A name, or colours such as #10204a,#f8f0d0; default: the theme's."
+    "--palette",
+    help="A name of ours, colorcet's or matplotlib's, or colours such as #10204a,#f8f0d0; default: "
+    "the theme's.",
 )
 
 TONE = (
@@ -40,14 +43,24 @@ ADDRESS = click.option(
     help="Paint on the Ray cluster there; the file is written here.",
 )
 
+BACKGROUND = click.option(
+    "--background",
+    type=click.Choice(["theme", "white", "transparent"]),
+    default="theme",
+    show_default=True,
+    help="The paper. Only line plots can be transparent.",
+)
+
 PREVIEW = ", a preview: some of it predicted and not audited yet"
 
 
 def of_a_page(command: F) -> F:
     """Give a command the options of a page; `page_style` makes of them what the exports take."""
     chosen = (
-        click.option("--width", type=int, help="Of the page, pixels; 3000 without a --paper."),
-        click.option("--size", metavar="WxH", help="Instead: of the page, pixels."),
+        click.option(
+            "--width", metavar="W", help="Of the page: pixels, or 3.25in, 89mm; default: 3000."
+        ),
+        click.option("--size", metavar="WxH", help="Instead: pixels, or 3.25x2.4in, 89x60mm."),
         click.option("--paper", help="Instead of --width: A0 … B5, letter, 24x36in, 60x90cm."),
         click.option(
             "--orientation",
@@ -60,12 +73,13 @@ def of_a_page(command: F) -> F:
         click.option(
             "--format",
             "kind",
-            type=click.Choice(["png", "pdf", "tiff"]),
+            type=click.Choice(["png", "pdf", "svg", "tiff"]),
             help="Default: what OUT ends in. tiff: a tiled pyramid, for viewers of very large "
             "pictures.",
         ),
         click.option(
-            "--quantity", default="loss", show_default=True, help="loss, error or loss_stderr."
+            "--quantity",
+            help="loss, error or loss_stderr; default: loss, on a line plot loss and error.",
         ),
         SPLIT,
         click.option("--frame", type=int, default=0, show_default=True),
@@ -114,8 +128,10 @@ def page_style(asked: dict[str, Any]) -> dict[str, Any]:
     style["format_"] = style.pop("kind")
     if style["limits"] is None:
         del style["limits"]
+    if style["width"] is not None:
+        style["width"] = length_from(style["width"], style["dpi"])
     if style["size"] is not None:
-        style["size"] = size_from(style["size"])
+        style["size"] = page_size(style["size"], style["dpi"])
     if style["palette"] is not None:
         style["palette"] = palette_from(style["palette"])
     return style
@@ -133,6 +149,57 @@ def size_from(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal()):
         raise ClusterError(f"--size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
     return int(width), int(height)
+
+
+def length_from(text: str, dpi: float, option: str = "--width") -> int:
+    """A length of a page in whole pixels: `3000`, `3.25in`, `8.9cm` or `89mm`.
+
+    Raises:
+        ClusterError: it is no such thing.
+    """
+    from cluster.errors import ClusterError
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(in|cm|mm)|(\d+)", text.strip().lower())
+    if found is None:
+        raise ClusterError(
+            f"{option} {text}: wanted pixels or a length, such as 3000, 3.25in or 89mm"
+        )
+    if found[3]:
+        return int(found[3])
+    return round(float(found[1]) / {"in": 1.0, "cm": 2.54, "mm": 25.4}[found[2]] * dpi)
+
+
+def page_size(text: str, dpi: float) -> tuple[int, int]:
+    """Width and height of a page in whole pixels: `1950x1440`, `3.25x2.4in` or `89x60mm`.
+
+    Raises:
+        ClusterError: it is no such thing.
+    """
+    from cluster.errors import ClusterError
+
+    found = re.fullmatch(r"([\d.]+)\s*x\s*([\d.]+)\s*(in|cm|mm|)", text.lower().replace("×", "x"))
+    try:
+        if found is None:
+            raise ClusterError
+        width, height, unit = found.groups()
+        return length_from(width + unit, dpi), length_from(height + unit, dpi)
+    except ClusterError:
+        raise ClusterError(
+            f"--size {text}: wanted pixels or lengths, such as 1920x1080, 3.25x2.4in or 89x60mm"
+        ) from None
+
+
+def size_or_width(text: str | None) -> tuple[int, int | None]:
+    """The size of a report's picture at 300 dpi, from its width alone or both; 2400 pixels wide.
+
+    Raises:
+        ClusterError: it is no such thing.
+    """
+    if text is None:
+        return 2400, None
+    if "x" in text.lower() or "×" in text:
+        return page_size(text, 300.0)
+    return length_from(text, 300.0, "--size"), None
 
 
 def palette_from(text: str) -> str | Sequence[str]:

@@ -60,6 +60,8 @@ def plan_lines(plan: Plan) -> list[str]:
         "predict, as a rule a small share"
         if plan.refined
         else "",
+        "memory": f"{phrases.size(plan.worker_bytes)} a worker and "
+        f"{phrases.size(plan.driver_bytes)} the driver, {phrases.size(plan.memory_bytes)} together",
         "disk": f"{'about' if plan.refined else 'at most'} {phrases.size(plan.disk_bytes)}",
         "store": phrases.place(plan.store),
     }

@@ -12,6 +12,7 @@ import click
 
 from cluster.commands import options
 from cluster.commands.counter import Counter
+from cluster.commands.pages import BACKGROUND, size_or_width
 from cluster.terminal import pass_on, say, show_json, warn
 
 if TYPE_CHECKING:
@@ -91,7 +92,14 @@ def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
 @options.SPEC
 @click.option("--points", type=click.IntRange(min=2), default=61, show_default=True)
 @click.option("--frame", type=click.IntRange(min=0), help="A frame on the way, not the end.")
-@click.option("--picture", type=click.Path(), metavar="OUT.png", help="Draw the report too.")
+@click.option(
+    "--picture",
+    type=click.Path(),
+    metavar="OUT",
+    help="Draw the report too: .png, .pdf or .svg.",
+)
+@click.option("--size", metavar="W[xH]", help="Of the picture: 2400 pixels, or 3.25in, 5.5x3in.")
+@BACKGROUND
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @_TRAINING_DEVICE
 @options.TRUST
@@ -102,6 +110,8 @@ def curve(
     points: int,
     frame: int | None,
     picture: str | None,
+    size: str | None,
+    background: str,
     theme: str,
     device: str,
     trust: str | None,
@@ -118,6 +128,7 @@ def curve(
     Examples:
       lossatlas curve connect.yaml
       lossatlas curve connect.yaml --picture curve.png
+      lossatlas curve connect.yaml --picture curve.pdf --size 3.25in --background white
       lossatlas curve spec.yaml --points 31 --json > curve.json
     """
     from pipeline import curve_report
@@ -128,9 +139,10 @@ def curve(
     from pipeline.spec import read
 
     if picture is not None:
-        from renders.along import checked_path
+        from renders.page.report import checked_path
 
         checked_path(picture)
+        shape = size_or_width(size)
     chosen, progress = _device(device), None if quiet else Counter("curve", "points")
     if _is_render(spec):
         if frame is not None:
@@ -151,9 +163,11 @@ def curve(
         )
     content = report.as_dict()
     if picture is not None:
-        from renders.along import write_report
+        from renders.page.report import write_report
 
-        write_report(content, picture, examples=sizes, theme=theme)
+        write_report(
+            content, picture, examples=sizes, theme=theme, background=background, size=shape
+        )
     if as_json:
         show_json(content)
     else:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cluster.cli import run
 from tests.cluster.landscape import lossatlas
+from tests.renders.said import said
 
 NETWORK = {"factory": "mlp", "kwargs": {"inputs": 2, "hidden": [8], "classes": 2}}
 
@@ -82,8 +83,9 @@ def test_a_report_is_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(["curve", spec, "--points", "3", "--picture", str(out), "--theme", "dark"]) == 0
     with Image.open(out) as picture:
         assert picture.size[0] == 2400
-        assert picture.info["Title"] == "MLP along a Bézier curve"
-        assert "64 train examples · 1 bend" in picture.info["Description"]
+    told = said(out)
+    assert told["Title"] == "MLP along a Bézier curve"
+    assert "64 train examples · 1 bend" in told["Description"]
     capsys.readouterr()
     assert run(["curve", spec, "--picture", str(folder / "curve.bmp")]) == 2
     assert "wanted .png" in capsys.readouterr().err

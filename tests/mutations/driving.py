@@ -57,6 +57,12 @@ FAULTS = (
             LEASE,
         ),
         (
+            "lease: one of another machine is not looked at",
+            "if self._note.read().content != before.content:",
+            "if False:",
+            LEASE,
+        ),
+        (
             "lease: leftovers are not swept",
             "        self._thread.start()\n        self._store.sweep()",
             "        self._thread.start()",

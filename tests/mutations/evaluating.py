@@ -163,8 +163,8 @@ FAULTS = (
         ),
         (
             "evaluator: modes do not follow the weights",
-            "            self._module.train()\n            self._module.eval()",
-            "            pass",
+            "        if self._has_modes:\n            self._module.train()\n",
+            "",
             CROSSCHECK,
         ),
         (

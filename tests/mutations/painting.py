@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from tests.mutations.fault import of
 
+FILES = "tests/renders/test_files.py"
 FRAMES = "tests/renders/test_frames.py"
-PNG = "tests/renders/test_png.py"
 GOLDEN = "tests/renders/test_golden.py"
 MAP = "tests/renders/test_map.py"
-TIFF = "tests/renders/test_tiff.py"
 TONE = "tests/renders/test_tone.py"
 
 FAULTS = (
     *(
+        *of(
+            "renders/files/scratch.py",
+            (
+                "files: boxes a column off",
+                "strip[:, box.x : box.right] = part",
+                "strip[:, : box.width] = part",
+                FILES,
+            ),
+            (
+                "files: no room is looked for",
+                "    if free < bytes_:",
+                "    if False:",
+                FILES,
+            ),
+        ),
         *of(
             "renders/reel.py",
             (
@@ -65,54 +79,18 @@ FAULTS = (
             ),
         ),
         *of(
-            "renders/png.py",
-            (
-                "png: bands out of their order",
-                "for packed, raw_checksum, length in _bands(picture, spread):",
-                "for packed, raw_checksum, length in reversed(list(_bands(picture, spread))):",
-                PNG,
-            ),
-            (
-                "png: the checksum of the last band",
-                "checksum = adler32_combine(checksum, raw_checksum, length)",
-                "checksum = raw_checksum",
-                PNG,
-            ),
-            (
-                "png: rows upside down in a band",
-                "flat = pixels.reshape(height, 3 * width)",
-                "flat = pixels[::-1].reshape(height, 3 * width)",
-                PNG,
-            ),
-        ),
-        *of(
-            "renders/tiff.py",
-            (
-                "tiff: a level's rows one tile off",
-                "row, top = self._rows[k], y % TILE",
-                "row, top = self._rows[k], 0",
-                TIFF,
-            ),
-            (
-                "tiff: rows of a level not written",
-                "if x + small.shape[1] < width or (bottom % TILE and bottom < height):",
-                "if x + small.shape[1] < width or bottom % TILE:",
-                TIFF,
-            ),
-        ),
-        *of(
             "renders/whole.py",
             (
                 "files: what fails is left lying",
                 "partial.unlink(missing_ok=True)",
                 "pass",
-                (PNG, TIFF),
+                FILES,
             ),
             (
                 "files: an old one goes before the new one is whole",
                 "        with _locked(partial) as handle:\n",
                 "        path.unlink(missing_ok=True)\n        with _locked(partial) as handle:\n",
-                (PNG, TIFF),
+                FILES,
             ),
         ),
         *of(

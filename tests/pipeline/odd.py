@@ -198,3 +198,77 @@ class InstanceStatistics(Plain):
 
     def between(self, hidden):
         return self.norm(hidden.view(-1, 2, 4)).flatten(1)
+
+
+class MergesWhenEvaluating(Plain):
+    """A low-rank update that `eval()` adds to a weight and `train()` takes off, as in loralib."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(2, 8))
+        self.up = nn.Parameter(torch.randn(3, 2))
+        self.merged = False
+
+    def train(self, mode=True):
+        super().train(mode)
+        if self.merged == mode:
+            change = self.up @ self.down
+            self.last.weight.data += -change if mode else change
+            self.merged = not mode
+        return self
+
+    def forward(self, x):
+        hidden = torch.tanh(self.first(x))
+        outputs = self.last(hidden)
+        return outputs if self.merged else outputs + hidden @ self.down.T @ self.up.T
+
+
+class SeldomNoisy(Plain):
+    """Random in one pass of five."""
+
+    def between(self, hidden):
+        return hidden * (10 if torch.rand(()) < 0.2 else 1)
+
+
+class DrawsForNothing(Plain):
+    """Draws in evaluation what it uses in training alone, as layer drop does."""
+
+    def between(self, hidden):
+        drawn = torch.rand(())
+        return hidden * 0 if self.training and drawn < 0.5 else hidden
+
+
+class RandomFeatures(Plain):
+    """A random projection that no checkpoint holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("features", torch.randn(8, 8), persistent=False)
+
+    def between(self, hidden):
+        return hidden @ self.features
+
+
+class ExtraState(Plain):
+    """State beside its tensors."""
+
+    scale = 1.0
+
+    def get_extra_state(self):
+        return {"scale": self.scale}
+
+    def set_extra_state(self, state):
+        self.scale = state["scale"]
+
+
+class CountsByName(Plain):
+    """A buffer of its own under the name of torch's norms."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("num_batches_tracked", torch.tensor(1.0))
+
+    def between(self, hidden):
+        if self.training:
+            self.num_batches_tracked += 1 + self.first.bias.detach().abs().sum()
+        return hidden * self.num_batches_tracked

@@ -235,3 +235,13 @@ def test_train_trains_and_old_trainings_go_on(tmp_path: Path) -> None:
     assert fit.prepare_again(read.out).material.trains == "test"
     with pytest.raises(LossatlasError, match="belongs to another training: train"):
         fit.fit(fit.prepare(read))
+
+
+def test_a_store_whose_splits_were_swapped_is_not_gone_on_with(make: MakeSpec) -> None:
+    store = rendered(make("test train"))
+    path = Path(store.url) / "zarr.json"
+    content = json.loads(path.read_text())
+    content["attributes"]["splits"].reverse()
+    path.write_text(json.dumps(content))
+    with pytest.raises(PrepareError, match="so it was changed"):
+        prepare.prepare_resume(Store.open(store.url, writable=True))

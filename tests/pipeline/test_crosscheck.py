@@ -93,7 +93,16 @@ def _found(made: Prepared) -> list[float]:
     return [float(loss) for loss in made.evaluator.evaluate(plane, at)["loss"][0]]
 
 
-@pytest.mark.parametrize("kind", [odd.Plain, odd.GathersWhenEvaluating, odd.CachesWhenEvaluating])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        odd.Plain,
+        odd.GathersWhenEvaluating,
+        odd.CachesWhenEvaluating,
+        odd.MergesWhenEvaluating,
+        odd.DrawsForNothing,
+    ],
+)
 def test_what_is_made_from_weights_follows_them(prepared: Prepare, kind: type[nn.Module]) -> None:
     made = prepared(kind)
     assert _found(made) == pytest.approx([_plain(kind, 0), _plain(kind, 1)], rel=1e-5)
@@ -122,7 +131,9 @@ def test_batch_norms_keep_hooks_and_parametrizations(
     assert not math.isclose(told["loss"], told["own"], rel_tol=1e-2)
 
 
-@pytest.mark.parametrize("kind", [odd.Spectral, odd.HandWrittenNorm, odd.InstanceStatistics])
+@pytest.mark.parametrize(
+    "kind", [odd.Spectral, odd.HandWrittenNorm, odd.InstanceStatistics, odd.CountsByName]
+)
 def test_buffers_of_one_checkpoint_are_told_with_both_losses(
     prepared: Prepare, kind: type[nn.Module]
 ) -> None:
@@ -146,6 +157,9 @@ def test_buffers_of_one_checkpoint_are_told_with_both_losses(
         (odd.OwnForward, "Use batch_norm: frozen"),
         (odd.Dropping, "draws random numbers"),
         (odd.Noisy, "draws random numbers"),
+        (odd.SeldomNoisy, "draws random numbers"),
+        (odd.RandomFeatures, "no checkpoint holds"),
+        (odd.ExtraState, "Register a buffer instead"),
         (odd.NormalisesTheBatch, "depends on which others are in the batch"),
     ],
 )
@@ -158,7 +172,7 @@ def test_what_would_be_wrong_is_refused_with_the_reason(
 
 
 def _problem(kind: type[nn.Module], splits: Splits) -> Problem:
-    def build() -> nn.Module:
+    def build(seed: int = 0) -> nn.Module:
         torch.manual_seed(0)
         return kind()
 

@@ -15,6 +15,7 @@ from renders.caveats import clipped, coarse
 from renders.frames import export_frames
 from renders.map.tone import fit_tone
 from renders.poster import export_poster
+from tests.renders.said import said
 from tests.renders.surfaces import landscape
 
 SIGNS = np.sin(np.arange(24 * 32)).reshape(24, 32)
@@ -45,10 +46,7 @@ def test_a_forced_logarithm_says_what_it_clips() -> None:
 
 
 def description(png: Path) -> str:
-    from PIL import Image
-
-    with Image.open(png) as picture:
-        return str(picture.info["Description"])
+    return said(png)["Description"]
 
 
 def test_posters_say_it(

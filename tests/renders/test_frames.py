@@ -14,6 +14,7 @@ from pipeline.store import Store
 from renders.frames import MANIFEST, export_frames
 from renders.scene import Labels, labels_for
 from tests.renders.films import SIZE, commit_frame, film_store
+from tests.renders.said import said
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -26,7 +27,8 @@ def test_frames_are_numbered_as_in_the_store(tmp_path: Path) -> None:
     assert list(_files(tmp_path / "frames")) == [f"frame-0000{k}.png" for k in range(3)]
     with Image.open(tmp_path / "frames/frame-00001.png") as picture:
         assert picture.size == SIZE
-        assert picture.info["Description"] == "frame 1 of 3: epoch 1"
+    told = said(tmp_path / "frames/frame-00001.png")
+    assert told["Description"] == "frame 1 of 3: epoch 1"
 
 
 def test_a_second_run_keeps_what_is_there_and_mends_what_is_not(tmp_path: Path) -> None:

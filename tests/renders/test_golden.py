@@ -15,7 +15,7 @@ from PIL import Image
 from renders.box import Box
 from renders.deepzoom import Look, level_picture
 from renders.map.tone import fit_tone
-from renders.page import Style
+from renders.page.words import Style
 from renders.picture import Picture, paint
 from renders.poster import poster_picture
 from renders.source.provenance import Provenance

@@ -14,10 +14,11 @@ from PIL import Image
 
 from pipeline.errors import LossatlasError
 from pipeline.store import Store
-from renders import png
+from renders.files import scratch
 from renders.layout import layout_for, map_aspect
 from renders.map.tone import fit_tone
-from renders.page import Style, fitted_type, small_print
+from renders.page.lettering import fitted_type
+from renders.page.words import Style, small_print
 from renders.picture import paint
 from renders.poster import export_poster, poster_picture
 from renders.source.provenance import provenance
@@ -62,9 +63,9 @@ def test_a_poster_is_the_same_bytes_whatever_the_tiling(
     values[2, 3], values[5:8, 9] = np.nan, np.inf
     url = make_store(values, skip={(1, 2)})
     seen = []
-    for rows, columns in ((128, 2048), (64, 64), (37, 101), (9999, 9999)):
-        monkeypatch.setattr(png, "BAND_ROWS", rows)
-        monkeypatch.setattr(png, "TILE_COLUMNS", columns)
+    for rows, columns in ((256, 1024), (64, 64), (37, 101), (9999, 9999)):
+        monkeypatch.setattr(scratch, "_ROWS", rows)
+        monkeypatch.setattr(scratch, "_COLUMNS", columns)
         export_poster(url, tmp_path / "a.png", width=330)
         seen.append(decoded(tmp_path / "a.png"))
     assert all(np.array_equal(seen[0], other) for other in seen[1:])
@@ -180,7 +181,7 @@ def test_an_empty_store_is_refused(make_store: MakeStore, tmp_path: Path) -> Non
 
 
 def test_starting_an_export_loads_nothing_heavy() -> None:
-    heavy = ["torch", "ray", "datashader", "numba", "xarray", "scipy", "pandas", "zarr"]
+    heavy = ["torch", "ray", "datashader", "numba", "xarray", "scipy", "pandas", "zarr", "pyvips"]
     code = f"import sys, renders.poster; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()

@@ -22,6 +22,7 @@ from renders.reel import open_reel
 from renders.source.provenance import provenance
 from renders.source.surface import opened, read_surface
 from renders.webmap import export_map
+from tests.renders.said import said
 from tests.renders.surfaces import surface_of
 
 
@@ -32,8 +33,7 @@ def test_a_poster_says_how_much_was_evaluated_and_how_sure_the_rest_is(
     assert (facts.share, facts.preview) == (1.0, False)
     level = refined_store.level()
     assert level is not None
-    with Image.open(tmp_path / "p.png") as image:
-        words = image.text["Description"]  # type: ignore[attr-defined]
+    words = said(tmp_path / "p.png")["Description"]
     assert (
         f"{100 * (level >= 0).mean():.0f} % of points evaluated, the rest predicted: 94." in words
     )
@@ -46,8 +46,8 @@ def test_a_poster_of_a_refinement_under_way_is_a_preview(
     facts = export_poster(begun_store.url, tmp_path / "p.png", width=600)
     assert (facts.share, facts.preview) == (1.0, True)
     with Image.open(tmp_path / "p.png") as image:
-        words = image.text["Description"]  # type: ignore[attr-defined]
         shown = np.asarray(image.convert("RGB"), dtype=float)
+    words = said(tmp_path / "p.png")["Description"]
     assert re.search(r"preview: [\d.]+ % of points evaluated so far, the rest predicted", words)
     export_poster(refined_store.url, tmp_path / "q.png", width=600)
     with Image.open(tmp_path / "q.png") as image:

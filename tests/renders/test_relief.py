@@ -17,7 +17,7 @@ from renders.box import Box
 from renders.camera import Camera, CameraError, camera_from, framed
 from renders.drape import draped, hidden, seen_share
 from renders.map.tone import Tone, fit_tone
-from renders.page import Style
+from renders.page.words import Style
 from renders.picture import paint
 from renders.poster import PosterError, export_poster
 from renders.relief import Relief, best_camera, checked, relief_layout, relief_picture

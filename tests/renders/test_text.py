@@ -18,10 +18,10 @@ ARABIC, JAPANESE, EMOJI = "شبكة", "日本語", "😀"
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    text._runs.cache_clear()
+    text.runs.cache_clear()
     text._TOLD.clear()
     yield
-    text._runs.cache_clear()
+    text.runs.cache_clear()
 
 
 def without_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_another_font_draws_what_ours_lacks(monkeypatch: pytest.MonkeyPatch) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # Space belongs to our own font, on both sides.
-        assert text._runs(f"Loss of {ARABIC} here", "Light") == (
+        assert text.runs(f"Loss of {ARABIC} here", "Light") == (
             (own, "Loss of "),
             (found, ARABIC),
             (own, " here"),

@@ -122,6 +122,14 @@ def test_errors_name_the_cure() -> None:
         palette_colours(["#123456"])
 
 
+def test_matplotlibs_palettes_are_known_too() -> None:
+    assert palette_colours("viridis")[0] == "#440154"
+    assert palette_colours("viridis")[-1] == palette_colours("viridis_r")[0] == "#fde725"
+    assert len(palette_colours("viridis")) == 256
+    with pytest.raises(ColourError, match="nearest name is 'viridis'"):
+        palette_colours("viridiss")
+
+
 def test_reversing_a_palette_reverses_it() -> None:
     for name in ("dusk", "gouldian", "safe"):
         assert palette_colours(f"{name}_r") == palette_colours(name)[::-1]

@@ -19,7 +19,8 @@ from PIL import Image
 from pipeline.errors import LossatlasError
 from pipeline.store import Store
 from renders import openseadragon, webmap
-from renders.deepzoom import Look, deepest, level_picture, level_size
+from renders.deepzoom import Look, level_picture
+from renders.files.deepzoom import deepest, level_size
 from renders.map.tone import fit_tone
 from renders.picture import paint
 from renders.source.surface import finished_values, read_surface

@@ -15,14 +15,15 @@ import pytest
 from pipeline.store import Store
 from renders import scene as scenes
 from renders import webmap
-from renders.along import write_report
 from renders.box import Box
 from renders.film import FilmFacts
 from renders.frames import FramesFacts, export_frames
 from renders.layout import layout_for
 from renders.map.tone import Tone, fit_tone
 from renders.moment import readings
-from renders.page import Style, small_print, small_print_sprites, subtitle_of, title_sprites
+from renders.page.lettering import small_print_sprites, title_sprites
+from renders.page.report import write_report
+from renders.page.words import Style, small_print, subtitle_of
 from renders.poster import PosterFacts
 from renders.reel import open_reel
 from renders.scene import Scene
@@ -31,6 +32,7 @@ from renders.source.surface import Surface, read_surface
 from renders.sprite import Sprite
 from renders.theme import LIGHT
 from tests.renders.films import SIZE, film_store
+from tests.renders.said import said
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]
@@ -177,16 +179,14 @@ def test_frames_are_drawn_again_when_words_change(tmp_path: Path) -> None:
 
 
 def test_a_report_says_its_network_and_its_unit(tmp_path: Path) -> None:
-    from PIL import Image
-
     values = {"loss": {"values": [0.1, 0.2]}}
     way = {"length": 1.0, "splits": {"train": values}}
     report = {"kind": "bezier", "bends": 1, "batch_norm": None, "t": [0.0, 1.0]}
     report |= {"network": "MyNet (my_model.py)", "measures": {"loss": "mean squared error"}}
     write_report(report | {"curve": way, "line": way}, tmp_path / "a.png", examples={"train": 4})
-    with Image.open(tmp_path / "a.png") as picture:
-        assert picture.info["Title"] == "MyNet (my_model.py) along a Bézier curve"
-        assert "batch norm" not in picture.info["Description"]
+    told = said(tmp_path / "a.png")
+    assert told["Title"] == "MyNet (my_model.py) along a Bézier curve"
+    assert "batch norm" not in told["Description"]
 
 
 def lettered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -1,48 +1,30 @@
-"""The page around a landscape: title, axes, legend and the small print."""
+"""The page around a landscape in pixels: title, axes, legend and the small print."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from pipeline.caption import proper
-from renders import caveats
 from renders.axes import axis_sprites, frame_sprites
 from renders.colour import rgb
 from renders.layout import Layout
 from renders.legend import Ramp, ramp, swatch_sprites, swatches_width, tick_sprites
 from renders.map.holes import INF, NAN, UNFINISHED, cell_kinds
 from renders.map.tone import Tone
+from renders.page.words import (
+    INFINITE,
+    NOT_A_NUMBER,
+    NOT_COMPUTED,
+    Style,
+    small_print,
+    subtitle_of,
+    title_of,
+)
 from renders.projection import Projection
 from renders.source.provenance import Provenance
 from renders.source.surface import TITLES, Surface
 from renders.sprite import Sprite, Sprites
 from renders.text import Type, text_sprite, text_width
 from renders.theme import Theme
-from renders.ticks import short
-
-
-@dataclass(frozen=True)
-class Style:
-    """Everything about a poster that is taste.
-
-    Attributes:
-        theme: its colours.
-        layout: gallery, paper or bare.
-        contours, light, curve, anchors, figures, scale_bar: which layers are drawn.
-        title, subtitle: None writes them from the store.
-    """
-
-    theme: Theme
-    layout: str = "gallery"
-    contours: bool = True
-    light: bool = True
-    curve: bool = True
-    anchors: bool = True
-    figures: bool = True
-    title: str | None = None
-    subtitle: str | None = None
-    scale_bar: bool = True
 
 
 def page_layers(
@@ -95,8 +77,7 @@ def heading_sprites(
     """The legend's heading and unit, and where their left end is, in pixels."""
     u, ink, muted = page.unit, rgb(style.theme.ink), rgb(style.theme.muted)
     what = TITLES.get(surface.quantity, surface.quantity)
-    line = len(surface.values) == 1
-    heading = (what if line else f"{surface.split} {what}").upper()
+    heading = f"{surface.split} {what}".upper()
     unit = facts.measures.get(surface.quantity, "")
     small, named = Type(10 * u, "Semibold", 0.08), Type(10.5 * u, "It")
     bar, gap = page.legend, 12 * u
@@ -110,12 +91,6 @@ def heading_sprites(
         ], right - max(text_width(heading, small), text_width(unit, named))
     base = bar.y - 11 * u
     wide, beside = text_width(heading, small), text_width(unit, named)
-    if line:
-        at = bar.x + wide + 9 * u
-        return [
-            text_sprite(heading, small, ink, bar.x, base),
-            text_sprite(unit, named, muted, at, base),
-        ], bar.x
     above = 0.0
     if unit and wide + beside + gap > bar.width:
         above = 15 * u
@@ -140,7 +115,7 @@ def small_print_sprites(
     room = page.map.width - max(150 * u, max(taken) + 24 * u)
     rows = max(1, 1 + int((page.height - page.small_y - 12 * u) / (15 * u)))
     sprites: list[Sprite] = []
-    fine, lines = _fitted_lines(phrases, kind, room, rows)
+    fine, lines = fitted_lines(phrases, kind, room, rows)
     for k, words in enumerate(lines):
         sprites.append(text_sprite(words, fine, muted, page.margin, page.small_y + 15 * k * u))
     sprites.append(text_sprite(foot, kind, muted, page.map.right, page.small_y, "right"))
@@ -150,65 +125,14 @@ def small_print_sprites(
     return sprites
 
 
-def small_print(
-    surface: Surface, tone: Tone, facts: Provenance, equal: bool = True
-) -> tuple[list[str], str]:
-    """The provenance as phrases, and the signature."""
-    how = {"log": "logarithmic", "equalised": "equalised", "linear": "linear"}[tone.how]
-    shown = "shown" if facts.preview else "computed"
-    phrases = [
-        facts.network,
-        facts.data,
-        facts.normalisation,
-        facts.buffers,
-        facts.own_losses,
-        f"grid {facts.grid}",
-        caveats.coarse(*surface.values.shape),
-        f"{'scale' if len(surface.values) == 1 else 'colours'} {how}, "
-        f"{short(tone.low)} to {short(tone.high)}",
-        caveats.clipped(tone),
-        {
-            "euclidean": "axes: distance in weight space",
-            "filter-normalised": "axes: filter-normalised, dimensionless",
-        }.get(facts.units, ""),
-        "" if equal else "axes not to one scale",
-        facts.refinement,
-        "" if facts.share >= 1 else f"{100 * facts.share:.0f} % {shown}",
-    ]
-    signature = " · ".join(p for p in (f"lossatlas {facts.version}", facts.date) if p)
-    return [p for p in phrases if p], signature
-
-
 def _swatches(surface: Surface, tone: Tone, theme: Theme) -> list[tuple[str, str]]:
     kinds = cell_kinds(surface.values, surface.finished)
     entries = [
-        (NAN, tone.nan, "not a number"),
-        (INF, tone.inf, "infinite"),
-        (UNFINISHED, theme.hatch_line, "not computed yet"),
+        (NAN, tone.nan, NOT_A_NUMBER),
+        (INF, tone.inf, INFINITE),
+        (UNFINISHED, theme.hatch_line, NOT_COMPUTED),
     ]
     return [(colour, words) for kind, colour, words in entries if (kinds == kind).any()]
-
-
-def title_of(facts: Provenance, style: Style) -> str:
-    if style.title is not None:
-        return style.title
-    words = " ".join(proper(word) for word in re.split(r"[\s_-]+", facts.name.strip("_- ")))
-    return words[:1].upper() + words[1:]
-
-
-def subtitle_of(facts: Provenance, style: Style, surface: Surface) -> str:
-    if style.subtitle is not None:
-        return style.subtitle
-    where = {
-        "curve": "in the plane of a curve between two sets of weights",
-        "points": "in the plane through three sets of weights",
-        "random": "around one set of weights, along two random directions",
-        "interpolation": "on the line between two sets of weights",
-    }.get(facts.plane, "over a plane of its weight space")
-    what = TITLES.get(surface.quantity, surface.quantity)
-    if len(surface.values) > 1:
-        what = f"{surface.split} {what}"
-    return f"{what[:1].upper()}{what[1:]} of {facts.network or 'a network'} {where}"
 
 
 def fitted_type(text: str, kind: Type, room: float) -> Type:
@@ -228,7 +152,7 @@ def two_lines(text: str, kind: Type, room: float) -> list[str]:
     return list(min(cuts, key=lambda cut: max(text_width(line, kind) for line in cut)))
 
 
-def _fitted_lines(phrases: list[str], kind: Type, room: float, rows: int) -> tuple[Type, list[str]]:
+def fitted_lines(phrases: list[str], kind: Type, room: float, rows: int) -> tuple[Type, list[str]]:
     """Lines that fit into `room` pixels, and `kind` as small as it has to be for `rows` of them."""
     least = 0.4 * kind.size
     while True:

@@ -1,0 +1,288 @@
+"""How much memory a render's processes take, told before they take it.
+
+Where batch norms recompute their statistics, every chunk of the calibrating split waits at each of
+them, in a thread of its own: memory grows with the examples. By how much an example depends on the
+network and on what the allocator makes of it. Where that is a lot, short processes evaluate a few
+chunks and twice as many, and what they took is continued to the whole split in a straight line.
+
+All figures are peaks of resident memory, in bytes: `VmHWM` of Linux.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import memory
+from pipeline.errors import LossatlasError
+
+if TYPE_CHECKING:
+    from pipeline.evaluate import Evaluator
+    from pipeline.task import RenderInputs
+
+# What an example takes that waits, and one of a chunk on its way, in its largest activation. Of
+# seven networks waiting ones took 5 to 9.
+_WAITING, _PASSING = 7.0, 8.0
+# Of each weight of an evaluator: its values, its place, the plane's three vectors and what moves.
+_WEIGHT_BYTES = 56
+# What the first evaluation of a process loads.
+_FIRST_BYTES = 30 << 20
+# What is less is not worth the seconds that measuring takes.
+_WORTH_BYTES = 64 << 20
+_MOST_CHUNKS, _LEAST_CHUNKS = 32, 4
+_POINTS = 4
+_SECONDS = 120.0
+# What connects driver and workers (Ray 2.60): in each of them, and in processes of its own.
+_RUNTIME_BYTES, _RUNTIMES_OWN_BYTES = 70 << 20, 400 << 20
+
+_CHILD = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from pipeline.footprint import answer; answer()"
+)
+
+
+class FootprintError(LossatlasError):
+    """A render would take more memory than there is."""
+
+
+@dataclass(frozen=True)
+class _Took:
+    """What evaluating took a process: beyond what it held before an evaluator was made (`all_`),
+    and beyond what it held then (`points`); `fresh` is what it held without data, 0 if unknown."""
+
+    all_: float
+    points: float
+    fresh: float = 0.0
+
+
+class Footprint:
+    """What the processes of one render take.
+
+    Args:
+        inputs: of the render.
+        evaluator: of them, on the CPU.
+        begun: what this process held before anything of the render was loaded.
+    """
+
+    def __init__(self, inputs: RenderInputs, evaluator: Evaluator, begun: int) -> None:
+        self._inputs = inputs
+        self._begun = begun
+        self._chunk = evaluator.chunk
+        self._largest = evaluator.example_bytes
+        self._weights = evaluator.weights
+        self._waits = evaluator.recomputes
+        self.split = inputs.calibrate
+        self._examples = len(inputs.splits[self.split][0])
+        self._held = 0
+
+    def prepared(self) -> None:
+        """Take what this process holds now as what it holds while it renders.
+
+        What it evaluates before, to measure, leaves free memory behind, which is used again.
+        """
+        self._held = resident()
+
+    def worker(self, device: str = "cpu") -> int:
+        """A process that renders tiles, and has the inputs from those that all share."""
+        took = self._took if device == "cpu" else self._estimate(0)
+        return round((took.fresh or self._begun) + _RUNTIME_BYTES + self.shared + took.all_)
+
+    @cached_property
+    def shared(self) -> int:
+        """Of that: what all workers of a machine have in common."""
+        buffers: list[pickle.PickleBuffer] = []
+        head = pickle.dumps(self._inputs, protocol=5, buffer_callback=buffers.append)
+        return len(head) + sum(buffer.raw().nbytes for buffer in buffers)
+
+    def driver(self, device: str = "cpu", serial: bool = False) -> int:
+        """This process, if it goes on to render: alone (`serial`), or with workers."""
+        took = self._took if device == "cpu" else self._estimate(0)
+        then = took.all_ if serial else _RUNTIME_BYTES + self.shared
+        return round(max(peak(), (self._held or resident()) + then))
+
+    def require_driver(self) -> None:
+        """See that this process may evaluate all of the data on the CPU.
+
+        Raises:
+            FootprintError: it may not; the line gives the cure.
+        """
+        wanted, free = self._took.points, memory.available()
+        if wanted > free:
+            raise FootprintError(
+                f"evaluating the {self._examples:,} examples of {self.split} takes "
+                f"{_gb(wanted)} of memory and {_gb(free)} are free; wanted what fits. "
+                f"{self._fewer(free / wanted)}"
+            )
+
+    def require(self, workers: int, device: str = "cpu", serial: bool = False) -> None:
+        """See that the processes of a render fit into this machine's memory, before they start.
+
+        Raises:
+            FootprintError: they do not; the line gives the cure.
+        """
+        free = memory.available()
+        driver = max(0.0, self.driver(device, serial) - resident()) if serial else 0.0
+        each = self.worker(device) - self.shared
+        beside = self.shared + _RUNTIME_BYTES + _RUNTIMES_OWN_BYTES
+        crew = 0.0 if serial else beside + workers * each
+        if driver + crew <= free:
+            return
+        if serial:
+            raise FootprintError(
+                f"rendering takes {_gb(driver)} more of memory and {_gb(free)} are free; wanted "
+                f"what fits. {self._fewer(free / driver)}"
+            )
+        fit = int((free - beside) // each)
+        cure = f"Use fewer workers: --workers {fit}" if fit > 0 else self._fewer(free / crew)
+        if fit > 0 and self._waits:
+            cure += f", or fewer examples in data.splits.{self.split}"
+        raise FootprintError(
+            f"{workers:,} {'worker' if workers == 1 else 'workers'} of {_gb(each)} each take "
+            f"{_gb(crew)} of memory with what they share and {_gb(free)} are free; wanted what "
+            f"fits, or the machine swaps. {cure}"
+        )
+
+    # Inside
+
+    def _fewer(self, share: float) -> str:
+        if not self._waits:
+            return "Use fewer examples in data.splits, or a machine with more memory"
+        about = max(1, int(self._examples * share * 0.9))
+        return (
+            f"Use fewer examples in data.splits.{self.split} (about {about:,} fit), or "
+            "evaluate.batch_norm: frozen"
+        )
+
+    @cached_property
+    def _took(self) -> _Took:
+        """What evaluating all of the data on the CPU takes; measured where that is a lot."""
+        estimate = self._estimate(self._examples)
+        if self._waiting(self._examples) < _WORTH_BYTES:
+            return estimate
+        chunks, most = -(-self._examples // self._chunk), _MOST_CHUNKS
+        while most > _LEAST_CHUNKS and self._waiting(most * self._chunk) > memory.available() / 4:
+            most //= 2
+        if self._waiting(min(chunks, most) * self._chunk) > memory.available() / 2:
+            return estimate  # more than there is in any case
+        sizes = [self._examples] if chunks <= most else [n * self._chunk for n in (most // 2, most)]
+        found = _measured([_of_first(self._inputs, size) for size in sizes])
+        if found is None:
+            return estimate
+        # Of the splits that follow, only the data count: their chunks pass one by one.
+        others = sum(
+            _bytes(x) for name, (x, _) in self._inputs.splits.items() if name != self.split
+        )
+        last, ahead = found[-1], self._examples - sizes[-1]
+        if len(found) == 1:
+            return _Took(last.all_ + others, last.points, last.fresh)
+        before, width = found[0], sizes[1] - sizes[0]
+        return _Took(
+            last.all_ + ahead * (last.all_ - before.all_) / width + others,
+            last.points + ahead * (last.points - before.points) / width,
+            last.fresh,
+        )
+
+    def _estimate(self, waiting: int) -> _Took:
+        data = [_bytes(x) for x, _ in self._inputs.splits.values()]
+        passing = min(self._chunk, max(len(x) for x, _ in self._inputs.splits.values()))
+        acts = self._waiting(waiting) + _PASSING * passing * self._largest
+        points = _FIRST_BYTES + acts + _WEIGHT_BYTES / 2 * self._weights
+        built = sum(data) + _WEIGHT_BYTES / 2 * self._weights
+        return _Took(built + max(points, max(data)), points)
+
+    def _waiting(self, examples: int) -> float:
+        return _WAITING * examples * self._largest if self._waits else 0.0
+
+
+def resident() -> int:
+    """What this process holds, in bytes."""
+    return _of_status("VmRSS") or peak()
+
+
+def peak() -> int:
+    """The most that it held, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return _of_status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def answer() -> None:
+    """What a process does that was started to measure: it evaluates a few points, and says."""
+    sys.path[:] = pickle.load(sys.stdin.buffer)
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the user's code prints is no answer
+    import torch
+
+    from pipeline.task import build_network, evaluator
+
+    torch.set_num_threads(1)
+    fresh = resident()
+    inputs: RenderInputs = pickle.load(sys.stdin.buffer)
+    before = resident()
+    made = evaluator(inputs.uncompiled())
+    built = resident()
+    plane = inputs.planes.of_frame(0, build_network(inputs))
+    made.evaluate(plane, np.zeros((_POINTS, 2)))
+    with told:
+        json.dump([peak() - before, peak() - built, fresh], told)
+
+
+def _measured(each: list[RenderInputs]) -> list[_Took] | None:
+    """What evaluating some inputs took, each in a process of its own; None where that failed."""
+    root = str(Path(__file__).resolve().parents[1])
+    command = [sys.executable, "-P", "-c", _CHILD, root]
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        for _ in each:
+            children.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere))
+        for child, inputs in zip(children, each, strict=True):
+            assert child.stdin is not None
+            _send(child.stdin, sys.path, inputs)
+        told = [json.loads(child.communicate(timeout=_SECONDS)[0]) for child in children]
+        return [_Took(*(float(number) for number in numbers)) for numbers in told]
+    except (OSError, ValueError, TypeError, subprocess.TimeoutExpired):
+        return None
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+
+
+def _send(to: IO[bytes], *values: Any) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        for value in values:
+            pickle.dump(value, to, protocol=5)
+        to.flush()
+
+
+def _of_first(inputs: RenderInputs, examples: int) -> RenderInputs:
+    """The same with so many examples of the calibrating split, and two of each other."""
+    most = {name: examples if name == inputs.calibrate else 2 for name in inputs.splits}
+    splits = {name: (x[: most[name]], y[: most[name]]) for name, (x, y) in inputs.splits.items()}
+    return replace(inputs, splits=splits)
+
+
+def _bytes(inputs: Any) -> int:
+    return int(inputs.nbytes)
+
+
+def _of_status(name: str) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return 1024 * int(line.split()[1])
+    return 0
+
+
+def _gb(bytes_: float) -> str:
+    return f"{bytes_ / 1e9:,.1f} GB"

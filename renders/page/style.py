@@ -1,0 +1,218 @@
+"""The house style of matplotlib's pages, and how they become files.
+
+matplotlib reads its style from one dictionary of the process. `house` sets it for a while and puts
+it back; only one page is drawn at a time. Nothing here touches pyplot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Affine2D
+
+from renders.box import Box
+from renders.text import Type, Weight, font_file, runs
+from renders.theme import Theme
+
+FAMILY = "Source Sans Pro"
+_WEIGHTS: dict[Weight, tuple[int, str]] = {
+    "ExtraLight": (200, "normal"),
+    "Light": (300, "normal"),
+    "Regular": (400, "normal"),
+    "Semibold": (600, "normal"),
+    "It": (400, "italic"),
+    "SemiboldIt": (600, "italic"),
+}
+_ALIGN = {"left": "left", "centre": "center", "right": "right"}
+_DRAWING = threading.RLock()
+
+
+@contextlib.contextmanager
+def house(theme: Theme) -> Iterator[None]:
+    """Whatever is drawn and written inside has the house style, whatever the user's own is.
+
+    Other threads wait: matplotlib has one style a process.
+    """
+    with _DRAWING:
+        for weight in _WEIGHTS:
+            _family_of(font_file(weight))
+        defaults: Any = matplotlib.rcParamsDefault
+        plain = {k: v for k, v in defaults.items() if "backend" not in k}
+        fonts = logging.getLogger("matplotlib.font_manager")
+        level = fonts.level
+        fonts.setLevel(logging.ERROR)  # else it tells of every weight that a fallback lacks
+        try:
+            with matplotlib.rc_context(plain | _style(theme)):
+                yield
+        finally:
+            fonts.setLevel(level)
+
+
+def _style(theme: Theme) -> dict[str, Any]:
+    return {
+        "font.family": [FAMILY],
+        "text.parse_math": False,  # a dollar in a title is a dollar
+        "text.color": theme.ink,
+        "figure.facecolor": theme.paper,
+        "axes.facecolor": "none",
+        "axes.edgecolor": theme.hairline,
+        "axes.axisbelow": True,
+        "grid.color": theme.hairline,
+        "grid.alpha": 0.45,
+        "xtick.color": theme.hairline,
+        "xtick.labelcolor": theme.muted,
+        "ytick.color": theme.hairline,
+        "ytick.labelcolor": theme.muted,
+        "lines.solid_capstyle": "round",
+        "lines.solid_joinstyle": "round",
+        "lines.dash_capstyle": "round",
+        "pdf.fonttype": 42,  # TrueType: journals refuse matplotlib's default
+        "svg.fonttype": "path",
+        "svg.hashsalt": "lossatlas",  # the same names in every file
+    }
+
+
+def _family_of(font: Path) -> str:
+    """The family of a font file, which matplotlib then knows."""
+    known = font_manager.fontManager.ttflist
+    found = next((entry.name for entry in known if entry.fname == str(font)), None)
+    if found is None:
+        font_manager.fontManager.addfont(str(font))
+        found = known[-1].name
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A figure that is laid out in pixels from its top left corner, as the layouts are.
+
+    Attributes:
+        figure: of exactly width / dpi by height / dpi inches.
+        width, height: pixels.
+        dpi: pixels an inch.
+        theme: colours.
+        transparent: neither the paper, nor the rims in its colour that lift lines from each other.
+    """
+
+    figure: Figure
+    width: int
+    height: int
+    dpi: float
+    theme: Theme
+    transparent: bool = False
+
+    @classmethod
+    def blank(
+        cls, width: int, height: int, dpi: float, theme: Theme, transparent: bool = False
+    ) -> Sheet:
+        """An empty page; call it inside `house`."""
+        figure = Figure((width / dpi, height / dpi), dpi=dpi)
+        if transparent:
+            figure.patch.set_alpha(0)
+        return cls(figure, width, height, dpi, theme, transparent)
+
+    @property
+    def ground(self) -> str:
+        """The colour of the paper, as matplotlib takes it."""
+        return "none" if self.transparent else self.theme.paper
+
+    def points(self, pixels: float) -> float:
+        """Pixels as points, in which matplotlib takes type and lines."""
+        return 72 * pixels / self.dpi
+
+    def axes(self, at: Box, **options: Any) -> Axes:
+        """Axes whose frame is `at`."""
+        rectangle = (
+            at.x / self.width,
+            1 - at.bottom / self.height,
+            at.width / self.width,
+            at.height / self.height,
+        )
+        return self.figure.add_axes(rectangle, **options)
+
+    def text(
+        self,
+        words: str,
+        kind: Type,
+        x: float,
+        baseline: float,
+        align: Literal["left", "centre", "right"] = "left",
+        colour: str | None = None,
+    ) -> None:
+        """One line of text that stands on `baseline`."""
+        self.figure.text(
+            x / self.width,
+            1 - baseline / self.height,
+            clean(words, kind.weight),
+            ha=_ALIGN[align],
+            va="baseline",
+            color=colour or self.theme.ink,
+            **self.type(kind, words),
+        )
+
+    def type(self, kind: Type, words: str = "") -> dict[str, Any]:
+        """A size and weight of type as matplotlib takes it, with fonts that have `words`."""
+        weight, slant = _WEIGHTS[kind.weight]
+        others = [_family_of(font) for font, _ in runs(words, kind.weight)[1:]]
+        family = [FAMILY, *dict.fromkeys(o for o in others if o != FAMILY)]
+        size = self.points(kind.size)
+        return {"family": family, "weight": weight, "style": slant, "size": size}
+
+    def mark(self, x: npt.ArrayLike, y: npt.ArrayLike, **options: Any) -> None:
+        """Lines or markers in pixels of the page."""
+        place = Affine2D().scale(1 / self.width, -1 / self.height).translate(0, 1)
+        at = place + self.figure.transFigure
+        line = Line2D(np.atleast_1d(x), np.atleast_1d(y), transform=at, **options)
+        self.figure.add_artist(line)
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """The page as an image, uint8 (height, width, 4)."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas: Any = FigureCanvasAgg(self.figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())
+
+    def vector(self, kind: str, text: Mapping[str, str]) -> bytes:
+        """The page as a PDF or SVG file; the same bytes for the same page.
+
+        Args:
+            kind: pdf or svg.
+            text: Title, Description and Software, as far as they are known.
+        """
+        out = io.BytesIO()
+        if kind == "pdf":
+            from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+            names = {"Title": "Title", "Description": "Subject", "Software": "Creator"}
+            said: dict[str, Any] = {names[k]: v for k, v in text.items() if k in names}
+            said |= {"CreationDate": None, "Producer": f"matplotlib {matplotlib.__version__}"}
+            canvas: Any = FigureCanvasPdf(self.figure)
+            canvas.print_pdf(out, metadata=said)
+        else:
+            from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+            names = {"Title": "Title", "Description": "Description", "Software": "Creator"}
+            said = {names[k]: v for k, v in text.items() if k in names} | {"Date": None}
+            canvas = FigureCanvasSVG(self.figure)
+            canvas.print_svg(out, metadata=said)
+        return out.getvalue()
+
+
+def clean(words: str, weight: Weight) -> str:
+    """`words` without what no font has; see `renders.text`."""
+    return "".join(part for _, part in runs(words, weight))
