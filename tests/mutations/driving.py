@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.fault import of
 
+BUCKET = "tests/cluster/test_objects.py::test_of_several_takers_of_a_lease_in_a_bucket_one_has_it"
 LEASE = "tests/cluster/test_lease.py"
 PROMISES = "tests/cluster/test_promises.py"
 SCHEDULER = "tests/cluster/test_scheduler.py"
@@ -38,6 +39,18 @@ FAULTS = (
             LEASE,
         ),
         (
+            "lease: clocks of other machines are believed",
+            "if self._clock() - holder.beat > _CLOCKS_SECONDS:",
+            "if self._clock() - holder.beat > self._dead_seconds:",
+            LEASE,
+        ),
+        (
+            "lease: a driver elsewhere is not looked at",
+            "limit = time.monotonic() + self._dead_seconds",
+            "limit = time.monotonic()",
+            LEASE,
+        ),
+        (
             "lease: the heart does not beat",
             "                self._beat()\n            except",
             "                pass\n            except",
@@ -59,10 +72,34 @@ FAULTS = (
     *of(
         "pipeline/swap.py",
         (
-            "lease: taken whatever the note says by now",
-            "            if self.read().content != seen.content:\n                return None\n",
-            "",
+            "lease: written whatever it says",
+            "if self.read().content != seen.content:",
+            "if False:",
             LEASE,
+        ),
+        (
+            "lease: no lock",
+            "yield _lock(file.fileno(), path)",
+            "yield True",
+            LEASE,
+        ),
+        (
+            "lease: not read back where there are no locks",
+            "time.sleep(max(_SETTLE_SECONDS, _SETTLE_WRITES * took))\n",
+            "return Seen(content)\n",
+            LEASE,
+        ),
+        (
+            "lease: read back too early",
+            "time.sleep(max(_SETTLE_SECONDS, _SETTLE_WRITES * took))",
+            "time.sleep(0.1)",
+            LEASE,
+        ),
+        (
+            "lease: a server does not compare",
+            "sync(server.set_if(key, content, seen.tag))",
+            "sync(server.set_if(key, content, self.read().tag))",
+            BUCKET,
         ),
     ),
     *of(

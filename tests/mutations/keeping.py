@@ -13,21 +13,6 @@ STORE = "tests/pipeline/test_store.py"
 
 FAULTS = (
     *of(
-        "pipeline/grid.py",
-        (
-            "listing: half-written commits count",
-            "columns = (number_in(name, self.tile_columns) for name in names)",
-            'columns = (int(name.split(".")[0]) for name in names)',
-            STORE,
-        ),
-        (
-            "listing: rows and frames swapped",
-            "itertools.repeat(frame), itertools.repeat(row)",
-            "itertools.repeat(row), itertools.repeat(frame)",
-            STORE,
-        ),
-    ),
-    *of(
         "pipeline/store.py",
         (
             "commit: written first as well",
@@ -245,6 +230,27 @@ FAULTS = (
             "return not differences(_without_frames(stored), _without_frames(parts))",
             "return True",
             GROWTH,
+        ),
+    ),
+    *of(
+        "pipeline/grid.py",
+        (
+            "listing: half-written commits count",
+            "    if not (name.isascii() and name.isdigit()):",
+            '    name = name.partition(".")[0]\n    if not (name.isascii() and name.isdigit()):',
+            (STORE, EVALUATIONS),
+        ),
+        (
+            "listing: rows and frames swapped",
+            "itertools.repeat(frame), itertools.repeat(row)",
+            "itertools.repeat(row), itertools.repeat(frame)",
+            STORE,
+        ),
+        (
+            "listing: keys beyond the grid count",
+            "return number if number < count and str(number) == name else None",
+            "return number",
+            "tests/cluster/test_stray.py::test_strays_are_no_tiles_and_in_nobodys_way",
         ),
     ),
 )
