@@ -249,8 +249,12 @@ def test_a_second_signal_ends_at_once_and_the_same_key_press_does_not(
 
 
 @pytest.fixture
-def family(tmp_path: Path) -> Iterator[list[int]]:
-    """The process ids of a process, started in `tmp_path` by its arguments, and of its child."""
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The process ids of a process, started in `tmp_path` by its arguments, and of its child.
+
+    The Ray that the tests share is not among those that may be ended meanwhile.
+    """
+    monkeypatch.setattr(processes, "_folders", [])
     code = (
         "import subprocess, time; child = subprocess.Popen(['sleep', '300']); "
         "print(child.pid, flush=True); time.sleep(300)"
