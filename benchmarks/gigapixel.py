@@ -8,7 +8,8 @@ processor seconds to those of the bare loop in the same run.
 
 - bare: resample and look up colours over the same pixels, on all cores, and throw them away.
 - tiff, map: `export poster … .tif` and `export map`, one layer, of side × side pixels: light,
-  contours, dithering, the whole pyramid and compression included.
+  contours, dithering, the whole pyramid and compression included. Peak memory counts the mapped
+  scratch file too, 3 bytes a pixel.
 - poster: a PNG of 7200 × 10800, 24 × 36 inches at 300 dpi.
 - bake, relief: a model at 1080p lit once, and then one frame of it.
 - film, x264: the same 1080p frames through our encoder and through ffmpeg at the same settings.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pipeline import usercode
-from pipeline.source import DataError, Split, opener
+from pipeline.source import DataError, Split, first_few, opener
 from pipeline.usercode import UserCode
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ class Subsample:
         digest: sha256 (hex) over indices, inputs before normalisation, and targets.
         select: how they were chosen: head, stratified, or seeded where the targets have no classes.
         bytes_of_targets: what became of targets that are bytes, in words; empty for others.
+        classes: how many classes a source with named classes has, and the first of their names.
+        inputs_told: how the layout of arrays was taken and what was scaled, in words; empty where
+            nothing was changed, and for image files.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Subsample:
     digest: str
     select: Literal["head", "stratified", "seeded"]
     bytes_of_targets: str = ""
+    classes: str = ""
+    inputs_told: str = ""
 
 
 def load(
@@ -66,6 +71,14 @@ def load(
     """
     open_split = opener(spec, code)
     return tuple(_subsample(open_split(name), name, spec, loss) for name in spec.splits)
+
+
+def by_split(facts: Mapping[str, Mapping[str, Any]], key: str) -> str:
+    """What the facts of the splits say under `key`, in one line; empty where none says any."""
+    found = {split: of_split[key] for split, of_split in facts.items() if key in of_split}
+    if len(found) == len(facts) and len(set(found.values())) == 1:
+        return str(next(iter(found.values())))
+    return "; ".join(f"{split}: {text}" for split, text in found.items())
 
 
 def ordered(subsamples: Sequence[Subsample], first: str) -> tuple[Subsample, ...]:
@@ -166,15 +179,26 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
     _check_finite(targets, rows, what)
     raw = split.inputs(rows)
     inputs = _prepared(raw, rows, spec, f"the inputs of {split.where}")
-    told = ""
+    of_targets = ""
     if given.dtype == np.uint8 and loss != "cross_entropy":
-        told = f"bytes from {targets.min()} to {targets.max()}, not scaled"
+        of_targets = f"bytes from {targets.min()} to {targets.max()}, not scaled"
         if loss == "mse" and raw.dtype == np.uint8 and raw.ndim > 1 and raw.shape == targets.shape:
             targets = _prepared(given[rows], rows, spec, what)
-            told = "bytes, treated as the inputs are: scaled to [0, 1]"
-            told += ", normalised" if spec.normalise else ""
-    digest = _digest(rows, raw, targets)
-    return Subsample(name, inputs, targets, rows, digest, select, told)
+            of_targets = "bytes, treated as the inputs are: scaled to [0, 1]"
+            of_targets += ", normalised" if spec.normalise else ""
+    return Subsample(
+        name=name,
+        inputs=inputs,
+        targets=targets,
+        indices=rows,
+        digest=_digest(rows, raw, targets),
+        select=select,
+        bytes_of_targets=of_targets,
+        classes=f"{len(split.classes)} classes: {first_few(split.classes)}"
+        if split.classes
+        else "",
+        inputs_told="" if split.decoded else _layout(raw),
+    )
 
 
 def _prepared(raw: np.ndarray, rows: np.ndarray, spec: DataSpec, what: str) -> np.ndarray:
@@ -208,11 +232,34 @@ def _channels_first(raw: np.ndarray) -> np.ndarray:
     """(n, height, width[, channels]) → (n, channels, height, width); the rest as it is."""
     if raw.ndim == 3 and raw.dtype == np.uint8:
         return raw[:, None]
-    if raw.ndim == 4:
-        first, last = raw.shape[1] in _CHANNELS, raw.shape[3] in _CHANNELS
-        if (last and not first) or (raw.dtype == np.uint8 and last >= first):
-            return raw.transpose(0, 3, 1, 2)
-    return raw
+    return raw.transpose(0, 3, 1, 2) if _is_channels_last(raw) else raw
+
+
+def _is_channels_last(raw: np.ndarray) -> bool:
+    """Whether (n, …) is taken for images with channels last. 1, 3 or 4 are channels."""
+    if raw.ndim != 4:
+        return False
+    first, last = raw.shape[1] in _CHANNELS, raw.shape[3] in _CHANNELS
+    return (last and not first) or (raw.dtype == np.uint8 and last >= first)
+
+
+def _layout(raw: np.ndarray) -> str:
+    """How inputs (n, …) are taken, in words; empty where they stay as they are."""
+    is_bytes, told = raw.dtype == np.uint8, []
+    if raw.ndim == 3 and is_bytes:
+        told.append("grey images")
+    elif _is_channels_last(raw):
+        told.append("channels last, moved first")
+    elif raw.ndim == 4 and is_bytes:
+        told.append("channels first")
+    if raw.ndim == 4 and raw.shape[1] in _CHANNELS and raw.shape[3] in _CHANNELS:
+        other = "first" if _is_channels_last(raw) else "last"
+        told = told or ["channels first"]
+        told[0] += f" (channels {other} would fit too)"
+    if is_bytes:
+        told.append("scaled to [0, 1]")
+    shape = ", ".join(map(str, ("n", *raw.shape[1:])))
+    return f"{'bytes' if is_bytes else raw.dtype} ({shape}): {', '.join(told)}" if told else ""
 
 
 def _normalised(inputs: np.ndarray, normalise: NormaliseSpec, what: str) -> np.ndarray:

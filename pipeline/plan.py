@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from pipeline.course import Course
+from pipeline.data import by_split
 from pipeline.errors import LossatlasError
 from pipeline.evaluate import Evaluator, give_back_memory
 from pipeline.grid import Grid
@@ -43,11 +44,12 @@ class PlanError(LossatlasError):
 class Plan:
     """Points, tiles and costs. Sizes in bytes, times in seconds.
 
-    Where the render is `refined`, points and seconds are the most it can take. `targets` says
-    what becomes of targets that are bytes, and is empty for others. What `batch_norm`, `buffers`
-    and `own_losses` say is what the store says of its network. `worker_bytes` and `driver_bytes`
-    are the peaks of resident memory of a worker and of the driver, `memory_bytes` what all of them
-    take together: what workers have in common counts once.
+    Where the render is `refined`, points and seconds are the most it can take. `targets` and
+    `inputs` say how they are taken (`pipeline.data.Subsample`), and are empty where they stay as
+    they are. What `batch_norm`, `buffers` and `own_losses` say is what the store says of its
+    network. `worker_bytes` and `driver_bytes` are the peaks of resident memory of a worker and of
+    the driver, `memory_bytes` what all of them take together: what workers have in common counts
+    once.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Plan:
     store: str
     refined: bool = False
     targets: str = ""
+    inputs: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -172,11 +175,8 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         driver_bytes=driver,
         store=prepared.spec.store,
         refined=prepared.spec.evaluate.refine is not None,
-        targets="; ".join(
-            f"{split}: {facts['targets']}"
-            for split, facts in prepared.facts["data"].items()
-            if "targets" in facts
-        ),
+        targets=by_split(prepared.facts["data"], "targets"),
+        inputs=by_split(prepared.facts["data"], "inputs"),
     )
     _refuse_absurd(made)
     return made

@@ -527,8 +527,9 @@ def _data_facts(subsample: Subsample) -> dict[str, Any]:
         "digest": subsample.digest,
         "select": subsample.select,
     }
-    told = subsample.bytes_of_targets
-    return facts | ({"targets": told} if told else {})
+    targets = subsample.bytes_of_targets or subsample.classes
+    told = {"targets": targets, "inputs": subsample.inputs_told}
+    return facts | {key: text for key, text in told.items() if text}
 
 
 def _first_weights(spec: RenderSpec) -> str:

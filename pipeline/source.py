@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _FEWER = "Check where the file is from, or give one with fewer examples"
 _SPLITS = ("train", "test", "val", "valid", "validation", "dev", "eval")
+_SPLIT_FOLDERS = (*_SPLITS, "training", "testing")
 
 
 class DataError(LossatlasError):
@@ -30,10 +31,20 @@ class DataError(LossatlasError):
 
 
 class Split(Protocol):
-    """One split of a source. Labels come first, inputs only once the rows are chosen."""
+    """One split of a source. Labels come first, inputs only once the rows are chosen.
+
+    `classes` are the names of the classes, where the source has names; `decoded` says whether
+    the inputs are decoded image files, whose layout is known.
+    """
 
     @property
     def where(self) -> str: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def decoded(self) -> bool: ...
 
     def targets(self) -> np.ndarray: ...
 
@@ -103,6 +114,8 @@ class _Arrays:
     where: str
     x: Callable[[], np.ndarray]
     y: Callable[[], np.ndarray]
+    classes: tuple[str, ...] = ()
+    decoded: bool = False
 
     def targets(self) -> np.ndarray:
         return self.y()
@@ -182,7 +195,8 @@ class _Folder:
         if not self.entries.get(name):
             return _class_folders(self.files, self.root)
         train = self._held("train")
-        held = train | self._held(name) if train else self._held(name, *self.asked, *_SPLITS)
+        usual = filter(_is_split, self.entries)
+        held = train | self._held(name) if train else self._held(name, *self.asked, *usual)
         if not held:
             return []
         first = "train" if train else max(held, key=lambda split: (len(held[split]), split))
@@ -208,7 +222,9 @@ class _Folder:
         files = [e for e in files if e.endswith((".parquet", ".npz"))]
         folders = [e for e, is_folder in self.entries.items() if is_folder]
         sets = {_set(entry) for entry in files + folders}
-        if sets & set(_SPLITS) or (files and folders) or (files and len(sets) > 1):
+        if sets & set(_SPLITS) or any(map(_is_split, folders)):
+            return []
+        if files and (folders or len(sets) > 1):
             return []
         return files or ([""] if folders else [])  # "": class folders in the source itself
 
@@ -283,6 +299,8 @@ class Parquet:
     where: str
     files: Any
     paths: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    decoded: bool = True
 
     def targets(self) -> np.ndarray:
         parts = []
@@ -380,10 +398,12 @@ class _Images:
     where: str
     files: Any
     paths: tuple[str, ...]
-    classes: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    decoded: bool = True
 
     def targets(self) -> np.ndarray:
-        return self.classes
+        return self.labels
 
     def inputs(self, rows: np.ndarray) -> np.ndarray:
         paths = (self.paths[row] for row in rows.tolist())
@@ -402,8 +422,43 @@ def _images(where: str, files: Any, root: str, classes: list[str]) -> _Images:
             f"{stray[0]} outside any class" if stray else f"no image in {', '.join(empty) or root}"
         )
         raise DataError(f"{where} holds {what}; wanted a folder of images for each class")
+    _check_classes(where, classes, sorted({parts[1] for parts in inner.values() if parts[2:]}))
     labels = np.array([classes.index(parts[0]) for parts in inner.values()], dtype=np.int64)
-    return _Images(where, files, tuple(inner), labels)
+    return _Images(where, files, tuple(inner), labels, tuple(classes))
+
+
+def _check_classes(where: str, classes: list[str], deeper: list[str]) -> None:
+    """Refuse a single class, and splits in place of classes; `deeper` are the folders in them.
+
+    A class may be called like a split if others are not: CIFAR-100 has the class `train`.
+    """
+    place = f"{posixpath.basename(where.rstrip('/'))}/"
+    if len(classes) > 1 and not all(map(_is_split, classes)):
+        return
+    found = f"{where} holds {'one folder, ' if len(classes) == 1 else ''}{first_few(classes, '/')}"
+    if deeper:
+        raise DataError(
+            f"{found}, with {first_few(deeper, '/')} in it; wanted the class folders directly in "
+            f"{place}. Move them there, or check data.source and data.splits"
+        )
+    if len(classes) == 1:
+        raise DataError(
+            f"{found}, which makes all images one class; wanted two or more class folders "
+            f"directly in {place}. Check data.source, or load one class by file.py:callable"
+        )
+    raise DataError(
+        f"{found}, which are names of splits; wanted class folders directly in {place}. Check "
+        "data.source and data.splits, or rename the folders"
+    )
+
+
+def first_few(names: Sequence[str], end: str = "") -> str:
+    """The first five names, for example `a, b, c`; each is followed by `end`."""
+    return ", ".join([*(f"{name}{end}" for name in names[:5]), *(["…"] if names[5:] else [])])
+
+
+def _is_split(folder: str) -> bool:
+    return folder.lower() in _SPLIT_FOLDERS
 
 
 def _class_folders(files: Any, root: str) -> list[str]:

@@ -11,6 +11,7 @@ facts) lives as small JSON objects under `.lossatlas/`, out of the way of `xarra
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
@@ -203,7 +204,7 @@ class Store:
         try:
             store = cls(group, url)
             _SHAPE.validate_python(store.attrs)
-            _require_arrays(group, store.grid, store.quantities, store.refined)
+            _require_arrays(group, store.grid, store.attrs)
         except ValidationError as error:
             wrong = error.errors()[0]
             what = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
@@ -398,10 +399,10 @@ class Store:
         return seconds, worker
 
     def extent(self, frame: int = 0) -> Extent:
-        return Extent(*(float(value) for value in np.asarray(self._array("extent")[frame])))
+        return Extent(*(float(value) for value in self._geometry("extent", frame)))
 
     def anchors(self, frame: int = 0) -> tuple[Anchor, ...]:
-        places = np.asarray(self._array("anchor")[frame])
+        places = self._geometry("anchor", frame)
         names: Sequence[str] = self.attrs["anchors"]
         labels = self.words["labels"] or [""] * len(names)
         return tuple(
@@ -413,7 +414,7 @@ class Store:
         """The projected curve, float64 (points, 3): x, y, distance off the plane; or None."""
         if "curve" not in self.group:
             return None
-        return cast("NDArray[np.float64]", self._array("curve")[frame])
+        return self._geometry("curve", frame)
 
     # What things are called
 
@@ -569,6 +570,33 @@ class Store:
         except (ValueError, RuntimeError, OSError) as error:
             raise self._unreadable(name, frame, one_line(error)) from None
 
+    def _geometry(self, name: str, frame: int) -> NDArray[np.float64]:
+        """What was written of a frame when the store was made.
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        array = self._array(name)
+        try:
+            found = np.asarray(array[frame], "f8")
+        except UnreachableError:
+            raise
+        except (ValueError, RuntimeError, OSError) as error:
+            raise self._lost(name, one_line(error)) from None
+        if not found.any():  # as zarr fills in what is gone
+            counts = [-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True)]
+            for rest in itertools.product(*map(range, counts[1:])):
+                key = f"{name}/c/{'/'.join(map(str, (frame // array.chunks[0], *rest)))}"
+                if not sync(self.group.store.exists(self._key(key))):
+                    raise self._lost(name, f"{key} is missing")
+        return found
+
+    def _lost(self, name: str, why: str) -> StoreError:
+        return StoreError(
+            f"{self.url}: {name} cannot be read ({why}); wanted what was written when the store "
+            "was made. Put it back, or render its spec to another store"
+        )
+
     def _unreadable(self, name: str, frame: int, why: str) -> StoreError:
         return StoreError(
             f"{self.url}: {name} of frame {frame} cannot be read ({why}). "
@@ -630,7 +658,7 @@ def _fill(
         if set(group.array_keys()) != arrays:
             raise claim.Taken
         try:
-            _require_arrays(group, grid, quantities, attributes["refined"])
+            _require_arrays(group, grid, attributes)
         except ValueError:  # another creator's, who wants other tiles
             raise claim.Taken from None
         # One last write, with the consolidated metadata in it, says that it is complete.
@@ -661,10 +689,9 @@ def _refuse_links(url: str) -> None:
                 folders.append(Path(entry.path))
 
 
-def _require_arrays(
-    group: zarr.Group, grid: Grid, quantities: Sequence[str], refined: bool
-) -> None:
+def _require_arrays(group: zarr.Group, grid: Grid, attributes: Mapping[str, Any]) -> None:
     """Raises KeyError or ValueError where the arrays are not those of such a render."""
+    quantities, refined = attributes["quantities"], bool(attributes.get("refined"))
     names = [*quantities, "done", "seconds", "worker", "extent", "anchor"]
     if refined:
         names += ["level", "predicted_error"]
@@ -678,6 +705,9 @@ def _require_arrays(
         # A film to which frames are being added has more than its metadata says yet.
         if arrays[name].shape[0] < grid.frames or arrays[name].shape[1:] != tiles:
             raise ValueError(f"{name} has other tiles than the grid")
+    for name, rest in (("extent", (4,)), ("anchor", (len(attributes["anchors"]), 3))):
+        if arrays[name].shape[0] < grid.frames or arrays[name].shape[1:] != rest:
+            raise ValueError(f"{name} has another shape than (frames, {rest})")
 
 
 def _damaged(url: str, what: str) -> StoreError:

@@ -89,7 +89,7 @@ def test_any_even_grid_can_be_shaded_and_nothing_else() -> None:
 
 
 def test_help_and_status_wait_for_no_canvas(make_store: MakeStore) -> None:
-    heavy = ["datashader", "numba", "scipy", "pandas", "xarray", "torch", "ray"]
+    heavy = ["datashader", "numba", "pyvips", "scipy", "pandas", "xarray", "torch", "ray"]
     code = f"""
 import sys
 from cluster import cli

@@ -14,6 +14,7 @@ from cluster.refinement import Lookout
 from pipeline import caption, versions
 from pipeline.account import sentences, tolerated
 from pipeline.course import Course
+from pipeline.data import by_split
 from pipeline.errors import described
 from pipeline.grid import Extent
 from pipeline.notes import Amount, Count
@@ -53,6 +54,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "own losses": caption.shortened(plan.own_losses, _OWN_LOSSES),
         "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "
         f"{phrases.duration(plan.seconds_a_point)} on one worker",
+        "inputs": plan.inputs,
         "targets": plan.targets,
         "workers": f"{plan.workers:,} on {plan.device}",
         "time": f"{'at most' if plan.refined else 'about'} {phrases.duration(plan.seconds)}",
@@ -124,11 +126,8 @@ def _info_lines(store: Store) -> list[str]:
             f"({facts['digest'][:12]}…)"
             for name, facts in attrs["data"].items()
         ),
-        "targets": "; ".join(
-            f"{name}: {facts['targets']}"
-            for name, facts in attrs["data"].items()
-            if "targets" in facts
-        ),
+        "inputs": by_split(attrs["data"], "inputs"),
+        "targets": by_split(attrs["data"], "targets"),
         "quantities": f"{', '.join(store.quantities)} of {', '.join(store.splits)}; loss "
         f"{evaluate['loss']}" + (f", {store.words['unit']}" if store.words["unit"] else ""),
         "precision": _precision(store, evaluate),

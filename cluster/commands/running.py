@@ -56,7 +56,9 @@ def plan(
     """Say what a render will cost, before it costs it.
 
     Loads and checks everything the SPEC names, evaluates a few points to measure the speed, and
-    prints points, tiles, disk, memory and time. Writes nothing. With evaluate.refine, points and
+    prints points, tiles, disk, memory and time. Memory is the peak of a worker and of the driver;
+    where examples wait for each other's batch norms it is measured on some of them, which takes a
+    few seconds. Writes nothing. With evaluate.refine, points and
     time are the most that the render can take.
 
     \b

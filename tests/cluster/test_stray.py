@@ -196,6 +196,24 @@ def test_a_missing_chunk_is_not_drawn_without_a_word(
         assert cli.run(picture) == 0
 
 
+@pytest.mark.parametrize("content", ["gone", "binary"])
+def test_lost_geometry_is_one_line(
+    copied: Callable[[bool], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+) -> None:
+    for name in ("extent/c/0/0", "anchor/c/0/0/0"):
+        store = copied(False)
+        (store / name).unlink()
+        if content == "binary":
+            put(store / name, CONTENTS["binary"])
+        picture = ["export", "poster", str(store), str(tmp_path / "x.png"), "--width", "150"]
+        for command in (picture, ["info", str(store)]):
+            out = told(capsys, cli.run(command), (2,))
+            assert f"{name.partition('/')[0]} cannot be read (" in out
+
+
 def test_a_grid_that_nothing_holds_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,8 +51,8 @@ FAULTS = (
         ("sweep: nothing is deleted", "path.unlink(missing_ok=True)", "path.exists()", STORE),
         (
             "verify: a missing chunk is read as NaN",
-            "if not sync(self.group.store.exists(self._key(key))):",
-            "if False:",
+            "exists(self._key(key))):\n                raise StoreError",
+            "exists(self._key(key))) and False:\n                raise StoreError",
             STORE,
         ),
         (

@@ -66,19 +66,20 @@ def test_a_parquet_file_with_an_image_of_too_much(tmp_path: Path) -> None:
 
 
 def test_an_image_that_declares_too_many_pixels(tmp_path: Path) -> None:
-    folder = tmp_path / "train" / "one"
-    folder.mkdir(parents=True)
-    Image.new("1", (8000, 8000)).save(folder / "a.png")
+    for name in ("one", "two"):
+        folder = tmp_path / "train" / name
+        folder.mkdir(parents=True)
+        Image.new("1", (8000, 8000)).save(folder / "a.png")
     assert (folder / "a.png").stat().st_size < 10**5
     with pytest.raises(RoomError, match="a.png unpacks to 0.3 GB .* Replace it"):
         load(tmp_path)
 
 
 def test_images_that_are_too_many_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "train" / "one"
-    folder.mkdir(parents=True)
-    for name in "abcdef":
-        Image.new("L", (2000, 1000)).save(folder / f"{name}.png")
+    for folder in (tmp_path / "train/one", tmp_path / "train/two"):
+        folder.mkdir(parents=True)
+        for name in "abc":
+            Image.new("L", (2000, 1000)).save(folder / f"{name}.png")
     monkeypatch.setattr(memory, "_SMALL_BYTES", 0)
     monkeypatch.setattr(memory, "available", lambda: 20e6)
     with pytest.raises(RoomError, match="6 images such as .*.png unpacks to"):

@@ -89,6 +89,57 @@ def test_classes_in_a_file_of_annotations_are_refused(
     assert labels(tmp_path, train=4) == {"train": {"ant": 0, "bee": 1}}
 
 
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("train/images", r"train holds one folder, images/, with ant/, bee/ in it; wanted the cl"),
+        ("cifar", r"holds one folder, cifar/, with ant/, bee/ in it; wanted the class folders"),
+        ("Train", r"has no split train; wanted .* Found Train"),
+        ("training", r"has no split train; wanted .* Found training"),
+    ],
+)
+def test_class_folders_in_another_place_are_refused(tmp_path: Path, folder: str, told: str) -> None:
+    write_classes(tmp_path / folder, "ant", "bee")
+    with pytest.raises(DataError, match=told):
+        labels(tmp_path, train=4)
+
+
+def test_one_class_and_splits_as_classes_are_refused(tmp_path: Path) -> None:
+    write_classes(tmp_path / "one/train", "ant")
+    with pytest.raises(DataError, match="holds one folder, ant/, which makes all images one class"):
+        labels(tmp_path / "one", train=2)
+    for split in ("Test", "training"):
+        write_classes(tmp_path / "two/train" / split, "ant", "bee")
+    with pytest.raises(DataError, match="holds Test/, training/, with ant/, bee/ in it; wanted"):
+        labels(tmp_path / "two", train=8)
+
+
+def test_classes_and_layouts_are_told(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", "ant", "bee")
+    write_classes(tmp_path / "train/cat", "cat")  # nested in a class
+    (found,) = data.load(DataSpec(source=str(tmp_path), splits={"train": 6}))
+    assert (found.classes, found.inputs_told) == ("3 classes: ant, bee, cat", "")
+    for values, told in (
+        ("np.zeros((2, 6, 5, 3), 'f4')", "float32 (n, 6, 5, 3): channels last, moved first"),
+        ("np.zeros((2, 3, 6, 5), 'f4')", ""),
+        (
+            "np.zeros((2, 3, 6, 4), 'f4')",
+            "float32 (n, 3, 6, 4): channels first (channels last would fit too)",
+        ),
+        (
+            "np.zeros((2, 3, 6, 4), 'u1')",
+            "bytes (n, 3, 6, 4): channels last, moved first (channels first would fit too), "
+            "scaled to [0, 1]",
+        ),
+        ("np.zeros((2, 9), 'u1')", "bytes (n, 9): scaled to [0, 1]"),
+        ("np.zeros((2, 9), 'i8')", ""),
+    ):
+        assert called(tmp_path, f"{values}, [0, 1]").inputs_told == told
+    facts = {"train": {"inputs": "a"}, "test": {"inputs": "b"}}
+    assert data.by_split(facts, "inputs") == "train: a; test: b"
+    assert data.by_split(facts, "targets") == ""
+
+
 def test_hidden_files_and_folders_are_no_data(tmp_path: Path) -> None:
     write_classes(tmp_path / "train", "ant", "bee")
     for junk in (

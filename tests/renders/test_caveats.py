@@ -123,9 +123,9 @@ def test_status_lists_once_and_pictures_only_where_a_tile_is_all_nan(
     url, listed = make_store(landscape(24, 32)), list[str]()
     look = Store._tiles_in
 
-    def counted(self: Store, folders: list[str]) -> object:
+    def counted(self: Store, path: str, folders: list[str]) -> object:
         listed.extend(folders)
-        return look(self, folders)
+        return look(self, path, folders)
 
     monkeypatch.setattr(Store, "_tiles_in", counted)
     assert cli.run(["export", "poster", url, str(tmp_path / "a.png"), "--width", "300"]) == 0

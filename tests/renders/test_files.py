@@ -213,9 +213,9 @@ def test_a_disk_that_fills_while_libvips_writes_is_one_line(
 
 @pytest.mark.parametrize("how", ["pngsave", "tiffsave", "dzsave"])
 def test_an_interrupt_is_heard_while_libvips_writes(tmp_path: Path, how: str) -> None:
-    pixels = np.zeros((8_000, 8_000, 3), np.uint8)
+    pixels = np.zeros((12_000, 12_000, 3), np.uint8)
     # Some ten seconds of work.
-    image = pyvips.Image.new_from_memory(pixels, 8_000, 8_000, 3, "uchar").gaussblur(40)
+    image = pyvips.Image.new_from_memory(pixels, 12_000, 12_000, 3, "uchar").gaussblur(80)
     press = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     press.start()
     begun = time.monotonic()
