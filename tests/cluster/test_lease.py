@@ -88,6 +88,14 @@ def test_a_pid_used_again_by_another_process_is_no_life(store: Store) -> None:
     lease.release()
 
 
+def test_a_process_that_runs_and_does_not_beat_is_dead(store: Store) -> None:
+    """It sleeps, or hangs; should it wake, it finds that it was replaced."""
+    claim(store, beat=time.time() - leases.DEAD_SECONDS - 1)
+    lease = Lease(store, workers=1)
+    lease.take()
+    lease.release()
+
+
 @contextlib.contextmanager
 def beating_elsewhere(store: Store, skew: float) -> Iterator[None]:
     """A driver on another machine, whose clock is off by `skew` seconds."""
@@ -172,6 +180,38 @@ def test_of_several_takers_one_has_it_though_writes_are_slow(
     for lease in takers:
         lease.release()
     assert Holder.read(store) is None
+
+
+def test_without_locks_a_quick_writer_waits_for_a_slow_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found it free; the slow one's name comes half a second after the quick one's."""
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    quick, slow = (Lease(Store.open(store.url, writable=True), workers=1) for _ in range(2))
+    read, write, free = threading.Barrier(2), Store.write_note, Lease._free
+
+    def late(self: Store, name: str, content: dict[str, object]) -> None:
+        if content.get("id") == slow._id:
+            time.sleep(0.5)
+        write(self, name, content)
+
+    def together(self: Lease) -> object:
+        found = free(self)
+        read.wait(10)
+        return found
+
+    monkeypatch.setattr(Store, "write_note", late)
+    monkeypatch.setattr(Lease, "_free", together)
+    with ThreadPoolExecutor(2) as threads:
+        taking = threads.submit(slow.take)
+        with pytest.raises(ClusterError, match="taken by another driver at the same moment"):
+            quick.take()
+        taking.result(20)
+    quick.release()
+    holder = Holder.read(store)
+    assert holder is not None
+    assert holder.id == slow._id
+    slow.release()
 
 
 def without_locks(*_: object) -> None:

@@ -29,6 +29,7 @@ from pipeline.place import PlaceError, UnreachableError, check, reached
 from pipeline.plane import Anchor, FrameFacts
 from pipeline.remote import RemoteStore
 from pipeline.store import Store, TakenError
+from pipeline.swap import Swap
 from tests.cluster import landscape
 from tests.cluster.hills import AUDIT, COMPOSE, content
 from tests.cluster.landscape import lay_out, numbers
@@ -99,6 +100,25 @@ def test_a_render_to_objects_is_the_local_one_and_can_be_mended(
         assert not dataset.loss.isnull().any()
     written = [*objects.objects().values(), out.encode(), err.encode()]
     assert not any(SECRET.encode() in content for content in written)
+
+
+def test_a_note_in_a_bucket_is_changed_by_who_knows_it(objects: ObjectServer) -> None:
+    """The server compares; nothing is read back, and nobody waits."""
+    frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
+    url = f"s3://{BUCKET}/noted.zarr"
+    store = Store.create(url, Grid(2, 2, 1), ["train"], ["loss"], [frame], {})
+    one, other = Swap(store, "lease.json"), Swap(store, "lease.json")
+    nothing = other.read()
+    first = one.change(one.read(), {"id": "one"})
+    assert first is not None
+    assert other.change(nothing, {"id": "other"}) is None
+    second = one.change(first, {"id": "one", "beat": 2})
+    assert second is not None
+    assert other.change(first, {"id": "other"}) is None
+    assert one.read().note == {"id": "one", "beat": 2}
+    assert other.change(other.read(), {"id": "other"}) is not None
+    assert one.change(second, {"id": "one"}) is None
+    assert store.read_note("lease.json") == {"id": "other"}
 
 
 def test_a_place_that_holds_something_else_is_left_alone(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.fault import of
 
-BUCKET = "tests/cluster/test_objects.py::test_of_several_takers_of_a_lease_in_a_bucket_one_has_it"
+BUCKET = "tests/cluster/test_objects.py::test_a_note_in_a_bucket_is_changed_by_who_knows_it"
 LEASE = "tests/cluster/test_lease.py"
 PROMISES = "tests/cluster/test_promises.py"
 SCHEDULER = "tests/cluster/test_scheduler.py"
@@ -95,10 +95,19 @@ FAULTS = (
             "time.sleep(0.1)",
             LEASE,
         ),
+    ),
+    *of(
+        "pipeline/remote.py",
         (
-            "lease: a server does not compare",
-            "sync(server.set_if(key, content, seen.tag))",
-            "sync(server.set_if(key, content, self.read().tag))",
+            "lease: a server does not compare what is there",
+            'else {"IfMatch": tag}',
+            "else {}",
+            BUCKET,
+        ),
+        (
+            "lease: a server does not compare where nothing is",
+            '{"IfNoneMatch": "*"} if tag is None',
+            "{} if tag is None",
             BUCKET,
         ),
     ),
