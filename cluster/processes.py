@@ -27,31 +27,35 @@ def started_in(folder: Path) -> Iterator[None]:
 
 
 def shut_down(ray: Any) -> None:
-    """`ray.shutdown()`, after which nothing of it is left."""
-    _leaving[:] = _ours()
+    """`ray.shutdown()` of the Ray that was started last, after which nothing of it is left."""
+    folders = _folders[-1:]
+    _leaving[:] = _started_in(folders)
     try:
         ray.shutdown()
     finally:
-        end()
+        _kill([*_started_in(folders), *_leaving])
         _leaving.clear()
 
 
 def end() -> None:
     """Kill at once what Rays of our own have started and is still there."""
-    for process in [*_ours(), *_leaving]:
+    _kill([*_started_in(_folders), *_leaving])
+
+
+def _kill(processes: list[Any]) -> None:
+    for process in processes:
         # psutil compares when a process began: another that has its number now is left alone.
         with contextlib.suppress(Exception):
             process.kill()
 
 
-def _ours() -> list[Any]:
+def _started_in(folders: list[str]) -> list[Any]:
     """What was started below this process with such a folder in its arguments, parents first."""
-    psutil: Any = sys.modules.get(
-        "psutil"
-    )  # Ray carries it, and imports it before it starts anything
+    # Ray carries psutil, and imports it before it starts anything.
+    psutil: Any = sys.modules.get("psutil")
     found: list[Any] = []
-    for child in psutil.Process().children() if psutil and _folders else ():
+    for child in psutil.Process().children() if psutil and folders else ():
         with contextlib.suppress(psutil.Error):
-            if any(folder in part for part in child.cmdline() for folder in _folders):
+            if any(folder in part for part in child.cmdline() for folder in folders):
                 found += [child, *child.children(recursive=True)]
     return found

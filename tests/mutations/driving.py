@@ -244,13 +244,13 @@ FAULTS = (
         ),
         (
             "interrupts: what a raylet leaves lives on",
-            "_leaving[:] = _ours()",
+            "_leaving[:] = _started_in(folders)",
             "_leaving.clear()",
             PROMISES,
         ),
         (
             "interrupts: every child is taken for Ray's",
-            "if any(folder in part for part in child.cmdline() for folder in _folders):",
+            "if any(folder in part for part in child.cmdline() for folder in folders):",
             "if True:",
             PROMISES,
         ),
