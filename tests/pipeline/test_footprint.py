@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,8 @@ def test_workers_that_do_not_fit_leave_no_store(
     spec = lay_out(tmp_path)
     monkeypatch.setattr(memory, "available", lambda: 200.0 * MIB)
     assert cli.run(["render", str(spec), "--workers", "3"]) == 2
-    assert "lossatlas: 3 workers of 0." in capsys.readouterr().err
+    # How much each takes goes by what this process holds, and many tests hold much.
+    assert re.match(r"lossatlas: 3 workers of \d+\.\d GB each take", capsys.readouterr().err)
     assert not list(tmp_path.glob("*.zarr"))
 
 
