@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(
     url = film_store(tmp_path)
     with pytest.raises(
         LossatlasError,
-        match=r"cannot be written \((No space left on device|its pixels need .* are free)\)",
+        match=r"cannot be written \(No space left on device\)",
     ):
         export_film(url, disk / name, size=SIZE, lossless=name.endswith("mkv"))
     assert not list(disk.iterdir())
@@ -95,7 +95,7 @@ def test_frames_on_a_full_disk_go_on_once_there_is_room(
     url = film_store(tmp_path)
     with pytest.raises(
         LossatlasError,
-        match=r"cannot be written \((No space left on device|its pixels need .* are free)\)",
+        match=r"cannot be written \(its pixels need .* are free\)",
     ):
         export_frames(url, disk / "frames", size=SIZE)
     filler.unlink()
