@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline import checkpoint
+from pipeline import checkpoint, memory
 from pipeline.batch_norm import has_batch_norm, running_statistics
 from pipeline.errors import LossatlasError, is_out_of_memory, one_line
 from pipeline.evaluate import Evaluator, NoRoomError
@@ -33,6 +33,8 @@ Splits = Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
 # subsample themselves. Plain torch takes them in one batch, which has to fit into memory.
 _MOST_EXAMPLES = 512
 _MOST_BYTES = 256 << 20
+# What that takes of memory in all was up to 19 times the largest activations; some is for others.
+_TIMES_ACTIVATIONS = 40
 # A difference is rounding where it is below this share of the loss, or below a few times what
 # changing each weight by one part in 10⁵ does.
 _ROUNDING = 1e-4
@@ -148,7 +150,8 @@ def crosscheck(
     Raises:
         CrosscheckError: the numbers would be wrong; the message says why and what to do.
     """
-    examples = min(_MOST_EXAMPLES, max(2, _MOST_BYTES // max(1, evaluator.example_bytes)))
+    most_bytes = min(_MOST_BYTES, memory.available() / _TIMES_ACTIVATIONS)
+    examples = min(_MOST_EXAMPLES, max(2, int(most_bytes // max(1, evaluator.example_bytes))))
     sample = Problem(
         problem.build,
         problem.buffers,
