@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
-from pipeline import checkpoint
+from pipeline import checkpoint, memory
 from pipeline.batch_norm import has_batch_norm, running_statistics, step_counts
 from pipeline.errors import LossatlasError, is_out_of_memory, one_line
 from pipeline.evaluate import Evaluator, NoRoomError
@@ -35,6 +35,8 @@ Splits = Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
 # subsample themselves. Plain torch takes them in one batch, which has to fit into memory.
 _MOST_EXAMPLES = 512
 _MOST_BYTES = 256 << 20
+# What that takes of memory in all was up to 19 times the largest activations; some is for others.
+_TIMES_ACTIVATIONS = 40
 # A difference is rounding where it is below this share of the loss, or below a few times what
 # changing each weight by one part in 10⁵ does.
 _ROUNDING = 1e-4
@@ -168,7 +170,8 @@ def crosscheck(
     Raises:
         CrosscheckError: the numbers would be wrong; the message says why and what to do.
     """
-    examples = min(_MOST_EXAMPLES, max(2, _MOST_BYTES // max(1, evaluator.example_bytes)))
+    most_bytes = min(_MOST_BYTES, memory.available() / _TIMES_ACTIVATIONS)
+    examples = min(_MOST_EXAMPLES, max(2, int(most_bytes // max(1, evaluator.example_bytes))))
     first = {name: (x[:examples], y[:examples]) for name, (x, y) in problem.splits.items()}
     sample = replace(problem, splits=first)
     with arithmetic("float32"):

@@ -23,8 +23,11 @@ def lay_out(folder: Path, name: str, examples: int) -> None:
     """A spec of four points of a built-in network on random images, in four tiles."""
     random = np.random.default_rng(0)
     for seed in range(3):
-        torch.manual_seed(seed)
-        save_file(network.build(name, {}).state_dict(), folder / f"{seed}.safetensors")
+        net, noise = network.build(name, {}), torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter += 0.01 * torch.randn(parameter.shape, generator=noise)
+        save_file(net.state_dict(), folder / f"{seed}.safetensors")
     x = random.standard_normal((examples, 3, 32, 32)).astype("f4")
     np.savez(folder / "data.npz", x=x, y=random.integers(0, 10, examples))
     spec = {
