@@ -18,7 +18,7 @@ def coarse(height: int, width: int) -> str:
     """For the small print of a grid of so few points that its shape is the interpolation's."""
     if not is_coarse(height, width):
         return ""
-    points = f"{height:,} × {width:,}" if min(height, width) > 1 else f"{max(height, width):,}"
+    points = f"{width:,} × {height:,}" if min(height, width) > 1 else f"{max(height, width):,}"
     return f"{points} points: smooth between them by interpolation alone"
 
 

@@ -25,7 +25,7 @@ SIGNS = np.sin(np.arange(24 * 32)).reshape(24, 32)
     ("shape", "told"),
     [
         ((3, 3), "3 × 3 points: smooth between them by interpolation alone"),
-        ((3, 500), "3 × 500 points: smooth between them by interpolation alone"),
+        ((3, 500), "500 × 3 points: smooth between them by interpolation alone"),
         ((1, 15), "15 points: smooth between them by interpolation alone"),
         ((16, 16), ""),
         ((1, 16), ""),
