@@ -2,8 +2,8 @@
 
 Where batch norms recompute their statistics, every chunk of the calibrating split waits at each of
 them, in a thread of its own: memory grows with the examples. By how much an example depends on the
-network and on what the allocator makes of it. Where that is a lot, short processes evaluate a few
-chunks and twice as many, and what they took is continued to the whole split in a straight line.
+network and on what the allocator makes of it. Where that is a lot, a short process evaluates some
+chunks, and the whole split takes in proportion.
 
 All figures are peaks of resident memory, in bytes: `VmHWM` of Linux.
 """
@@ -169,34 +169,33 @@ class Footprint:
         estimate = self._estimate(self._examples)
         if self._waiting(self._examples) < _WORTH_BYTES:
             return estimate
-        chunks, most = -(-self._examples // self._chunk), _MOST_CHUNKS
+        most = _MOST_CHUNKS
         while most > _LEAST_CHUNKS and self._waiting(most * self._chunk) > memory.available() / 4:
             most //= 2
-        if self._waiting(min(chunks, most) * self._chunk) > memory.available() / 2:
+        if self._waiting(min(self._examples, most * self._chunk)) > memory.available() / 2:
             return estimate  # more than there is in any case
-        sizes = [self._examples] if chunks <= most else [n * self._chunk for n in (most // 2, most)]
-        found = _measured([_of_first(self._inputs, size) for size in sizes])
-        if found is None:
+        examples = min(self._examples, most * self._chunk)
+        took = _measured(_of_first(self._inputs, examples))
+        if took is None:
             return estimate
-        # Of the splits that follow, only the data count: their chunks pass one by one.
-        others = sum(
-            _bytes(x) for name, (x, _) in self._inputs.splits.items() if name != self.split
-        )
-        last, ahead = found[-1], self._examples - sizes[-1]
-        if len(found) == 1:
-            return _Took(last.all_ + others, last.points, last.fresh)
-        before, width = found[0], sizes[1] - sizes[0]
-        return _Took(
-            last.all_ + ahead * (last.all_ - before.all_) / width + others,
-            last.points + ahead * (last.points - before.points) / width,
-            last.fresh,
-        )
+        # In proportion: the difference of two measurements is the less certain.
+        ahead = self._examples / examples - 1
+        points = took.points + ahead * max(0.0, took.points - self._begins)
+        # What the others add is their data: their chunks pass one by one.
+        first, *others = (_bytes(x) for x, _ in self._inputs.splits.values())
+        built = took.all_ - took.points + first * (1 - examples / self._examples) + sum(others)
+        return _Took(built + points, points, took.fresh)
+
+    @property
+    def _begins(self) -> float:
+        """What an evaluator that is built takes to evaluate, besides activations."""
+        return _FIRST_BYTES + _WEIGHT_BYTES / 2 * self._weights
 
     def _estimate(self, waiting: int) -> _Took:
         data = [_bytes(x) for x, _ in self._inputs.splits.values()]
         passing = min(self._chunk, max(len(x) for x, _ in self._inputs.splits.values()))
         acts = self._waiting(waiting) + _PASSING * passing * self._largest
-        points = _FIRST_BYTES + acts + _WEIGHT_BYTES / 2 * self._weights
+        points = self._begins + acts
         built = sum(data) + _WEIGHT_BYTES / 2 * self._weights
         return _Took(built + max(points, max(data)), points)
 
@@ -236,26 +235,25 @@ def answer() -> None:
         json.dump([peak() - before, peak() - built, fresh], told)
 
 
-def _measured(each: list[RenderInputs]) -> list[_Took] | None:
-    """What evaluating some inputs took, each in a process of its own; None where that failed."""
+def _measured(inputs: RenderInputs) -> _Took | None:
+    """What evaluating some inputs took a process of its own; None where that failed."""
     root = str(Path(__file__).resolve().parents[1])
     command = [sys.executable, "-P", "-c", _CHILD, root]
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-    children: list[subprocess.Popen[bytes]] = []
     try:
-        for _ in each:
-            children.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere))
-        for child, inputs in zip(children, each, strict=True):
-            assert child.stdin is not None
-            _send(child.stdin, sys.path, inputs)
-        told = [json.loads(child.communicate(timeout=_SECONDS)[0]) for child in children]
-        return [_Took(*(float(number) for number in numbers)) for numbers in told]
+        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere)
+    except OSError:
+        return None
+    try:
+        assert child.stdin is not None
+        _send(child.stdin, sys.path, inputs)
+        numbers = json.loads(child.communicate(timeout=_SECONDS)[0])
+        return _Took(*(float(number) for number in numbers))
     except (OSError, ValueError, TypeError, subprocess.TimeoutExpired):
         return None
     finally:
-        for child in children:
-            child.kill()
-            child.communicate()
+        child.kill()
+        child.communicate()
 
 
 def _send(to: IO[bytes], *values: Any) -> None:

@@ -73,22 +73,24 @@ def of_many(prepared: Prepared) -> Footprint:
     return Footprint(replace(prepared.inputs, splits=inputs), Waiting(), 200 * MIB)  # type: ignore[arg-type]
 
 
-def test_what_was_measured_is_continued_in_a_straight_line(
+def test_what_was_measured_is_taken_in_proportion(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
+    begins = of_many(prepared)._begins
 
-    def measured(each: list[RenderInputs]) -> list[_Took]:
-        asked.extend(len(inputs.splits["train"][0]) for inputs in each)
-        return [_Took(50 * MIB + 5 * MIB * n, 5 * MIB * n, 300 * MIB) for n in asked]
+    def measured(inputs: RenderInputs) -> _Took:
+        asked.append(len(inputs.splits["train"][0]))
+        points = begins + 5.0 * MIB * asked[-1]
+        return _Took(50 * MIB + points, points, 300.0 * MIB)
 
     monkeypatch.setattr(memory, "available", lambda: math.inf)
     monkeypatch.setattr(footprint, "_measured", measured)
     found = of_many(prepared)
-    assert found._took.points == pytest.approx(5 * MIB * 320)
-    assert asked == [128, 256]
+    assert found._took.points == pytest.approx(begins + 5 * MIB * 320)
+    assert asked == [256]
     own = found.worker() - found.shared
-    assert own == pytest.approx((300 + 70 + 50 + 5 * 320) * MIB, rel=1e-6)
+    assert own == pytest.approx((300 + 70 + 50 + 5 * 320) * MIB + begins, rel=1e-5)
     assert of_many(prepared).worker("cuda") < 500 * MIB  # nothing waits in the host's memory
 
 
@@ -96,20 +98,16 @@ def test_measuring_takes_little_memory_itself(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-
-    def measured(each: list[RenderInputs]) -> None:
-        asked.extend(len(inputs.splits["train"][0]) for inputs in each)
-
-    monkeypatch.setattr(footprint, "_measured", measured)
+    monkeypatch.setattr(
+        footprint, "_measured", lambda inputs: asked.append(len(inputs.splits["train"][0]))
+    )
     monkeypatch.setattr(memory, "available", lambda: 1000.0 * MIB)
     assert of_many(prepared)._took == of_many(prepared)._estimate(320)
-    assert asked == [16, 32]
+    assert asked == [32]
     monkeypatch.setattr(memory, "available", lambda: 100.0 * MIB)
-    with pytest.raises(
-        FootprintError, match=r"320 examples of train takes 2\.\d GB of memory and "
-    ):
+    with pytest.raises(FootprintError, match=r"320 examples of train takes 2\.\d GB of memory"):
         of_many(prepared).require_driver()
-    assert asked == [16, 32]
+    assert asked == [32]
 
 
 def test_what_does_not_fit_is_refused_with_the_cure(
