@@ -182,8 +182,9 @@ class Footprint:
         ahead = self._examples / examples - 1
         points = took.points + ahead * max(0.0, took.points - self._begins)
         # What the others add is their data: their chunks pass one by one.
-        first, *others = (_bytes(x) for x, _ in self._inputs.splits.values())
-        built = took.all_ - took.points + first * (1 - examples / self._examples) + sum(others)
+        data = {name: _bytes(x) for name, (x, _) in self._inputs.splits.items()}
+        rest = sum(data.values()) - data[self.split] * examples / self._examples
+        built = took.all_ - took.points + rest
         return _Took(built + points, points, took.fresh)
 
     @property
