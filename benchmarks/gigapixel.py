@@ -138,7 +138,7 @@ def _bare(folder: Path, side: int) -> Callable[[], Result]:
     from renders.map.canvas import Map
     from renders.map.field import field_of
     from renders.map.holes import Hatch
-    from renders.theme import LIGHT
+    from renders.page.theme import LIGHT
 
     surface, tone = _surface(folder)
     hatch = Hatch(LIGHT.hatch_ground, LIGHT.hatch_line, 9.0, 1.2)
@@ -167,7 +167,7 @@ def _surface(folder: Path) -> tuple[Any, Any]:
 
 
 def _tiff(folder: Path, side: int) -> Callable[[], Result]:
-    from renders.poster import export_poster
+    from renders.page.poster import export_poster
 
     out = folder / "out" / "a.tif"
     url = str(folder / "run.zarr")
@@ -175,14 +175,14 @@ def _tiff(folder: Path, side: int) -> Callable[[], Result]:
 
 
 def _map(folder: Path, side: int) -> Callable[[], Result]:
-    from renders.webmap import export_map
+    from renders.web.webmap import export_map
 
     out, url = folder / "out" / "map", str(folder / "run.zarr")
     return lambda: {"bytes": export_map(url, out, width=side, offline=True).bytes}
 
 
 def _poster(folder: Path, side: int) -> Callable[[], Result]:
-    from renders.poster import export_poster
+    from renders.page.poster import export_poster
 
     out, url = folder / "out" / "a.png", str(folder / "run.zarr")
     dpi = 300.0 if side > 2_000 else 20.0
@@ -190,10 +190,10 @@ def _poster(folder: Path, side: int) -> Callable[[], Result]:
 
 
 def _relief(folder: Path, side: int, once_baked: bool) -> Callable[[], Result]:
-    from renders.film import _painted_picture
-    from renders.flight import Flight, stand_for
-    from renders.moment import Moment
-    from renders.reel import open_reel
+    from renders.film.film import _painted_picture
+    from renders.film.flight import Flight, stand_for
+    from renders.film.moment import Moment
+    from renders.film.reel import open_reel
 
     reel = open_reel(str(folder / "run.zarr"), HD, flat=False)
     surface = reel.surface(0)
@@ -225,9 +225,9 @@ def _frame(folder: Path, side: int) -> Callable[[], Result]:
 
 def _frames(folder: Path) -> list[np.ndarray]:
     """A flat film's frame, moving: what a camera pan would give an encoder to do."""
-    from renders.film import _painted
-    from renders.moment import Moment
-    from renders.reel import open_reel
+    from renders.film.film import _painted
+    from renders.film.moment import Moment
+    from renders.film.reel import open_reel
 
     reel = open_reel(str(folder / "run.zarr"), HD)
     still = _painted(reel, Moment(reel.surface(0), 0, 0))
@@ -235,7 +235,7 @@ def _frames(folder: Path) -> list[np.ndarray]:
 
 
 def _film(folder: Path, side: int) -> Callable[[], Result]:
-    from renders.encode import coding_for, encoding
+    from renders.film.encode import coding_for, encoding
 
     out, frames = folder / "out" / "a.mp4", _frames(folder)
 
@@ -249,7 +249,7 @@ def _film(folder: Path, side: int) -> Callable[[], Result]:
 
 
 def _x264(folder: Path, side: int) -> Callable[[], Result]:
-    from renders.encode import coding_for
+    from renders.film.encode import coding_for
 
     out = folder / "out" / "b.mp4"
     raw = np.stack(_frames(folder)).tobytes()

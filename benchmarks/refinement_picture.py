@@ -16,7 +16,7 @@ from pipeline.course import Course
 from pipeline.store import Store
 from renders.colour import palette_colours, rgb
 from renders.map.tone import fit_tone
-from renders.text import font_file
+from renders.page.text import font_file
 
 _PAPER, _INK, _FAINT = "#faf8f4", "#2a2a2e", "#76767c"
 _PANEL, _GAP, _MARGIN, _HEAD = 560, 36, 48, 92

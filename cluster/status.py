@@ -16,7 +16,7 @@ from cluster.refinement import Lookout, Refinement
 from cluster.todo import sample, seconds_of
 from pipeline.grid import Tile, Work
 from pipeline.store import Store
-from renders.caveats import cure, lost
+from renders.page.caveats import cure, lost
 
 _SAMPLE_TILES = 200
 # After that a job without a driver is not on its way any more.

@@ -8,11 +8,11 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import LossatlasError
-from renders.deepzoom import Look, level_map
-from renders.layout import map_aspect
 from renders.map.tone import Tone, fit_tone
+from renders.page.layout import map_aspect
+from renders.page.theme import theme_named
 from renders.source.surface import Surface
-from renders.theme import theme_named
+from renders.web.levels import Look, level_map
 
 if TYPE_CHECKING:
     import datashader.transfer_functions as tf

@@ -69,7 +69,7 @@ def poster(run: str, out: str, address: str | None, as_json: bool, **style: Any)
       lossatlas export poster runs/line.zarr line.pdf --layout paper --size 3.25x2.4in --axis alpha
     """
     with stoppable(one_place(out)):
-        from renders.poster import export_poster
+        from renders.page.poster import export_poster
 
         with spread_over(address) as spread:
             made = export_poster(place_of(run), out, spread=spread, **page_style(style))

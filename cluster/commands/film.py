@@ -16,7 +16,7 @@ from cluster.commands.stopping import one_place, stoppable
 from cluster.terminal import say, show_json
 
 if TYPE_CHECKING:
-    from renders.flight import Flight
+    from renders.film.flight import Flight
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,7 +93,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
         return f"{frames} in {phrases.place(folder)} kept; the same command makes the others"
 
     with stoppable(kept):
-        from renders.frames import export_frames
+        from renders.film.frames import export_frames
 
         facts = export_frames(place_of(run), folder, on_progress=count, **_how(how))
     tell(facts.remarks)
@@ -187,7 +187,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
 
     how["threads"] = how.pop("workers")
     with stoppable(one_place(out)):
-        from renders.film import export_film
+        from renders.film.film import export_film
 
         how["flight"] = _flight(how)
         count = Counter("film", "pictures", quiet)
@@ -224,8 +224,8 @@ def _flight(how: dict[str, Any]) -> Flight | None:
         raise ClusterError(
             f"--path and --{given[0]} are both given: a path says already where the camera is"
         )
-    from renders.camera import camera_from
-    from renders.flight import flight_from, path_from
+    from renders.film.flight import flight_from, path_from
+    from renders.relief.camera import camera_from
 
     cameras = None
     if asked["path"] is not None:

@@ -60,7 +60,7 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
     if style["palette"] is not None:
         style["palette"] = palette_from(style["palette"])
     with stoppable(one_place(folder)):
-        from renders.webmap import export_map
+        from renders.web.webmap import export_map
 
         with spread_over(address) as spread:
             facts = dataclasses.asdict(export_map(place_of(run), folder, spread=spread, **style))

@@ -48,9 +48,9 @@ def relief(
       lossatlas export relief runs/bowl.zarr bowl.pdf --paper A2
     """
     with stoppable(one_place(out)):
-        from renders.camera import camera_from
-        from renders.poster import export_poster
-        from renders.relief import checked
+        from renders.page.poster import export_poster
+        from renders.relief.camera import camera_from
+        from renders.relief.relief import checked
 
         asked = checked(None if camera is None else camera_from(camera), rise)
         made = export_poster(place_of(run), out, relief=asked, **page_style(style))

@@ -20,7 +20,7 @@ from pipeline.grid import Extent
 from pipeline.notes import Amount, Count
 from pipeline.spec import RefineSpec
 from pipeline.store import Store
-from renders.caveats import coarse
+from renders.page.caveats import coarse
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan

@@ -9,9 +9,9 @@ from typing import Any
 from pipeline.errors import LossatlasError
 from renders.files.metadata import KEEP, labelled
 from renders.files.scratch import painted, save
+from renders.files.whole import whole_file
 from renders.picture import Picture
 from renders.spread import Spread, over_threads
-from renders.whole import whole_file
 
 TILE = 512
 _PNG = {"compression": 4, "filter": "up"}

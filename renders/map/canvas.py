@@ -16,7 +16,7 @@ from renders.map.holes import Hatch
 from renders.map.light import Light
 from renders.map.palette import Bytes, Palette
 from renders.map.tone import Tone
-from renders.sprite import Sprite
+from renders.page.sprite import Sprite
 
 _BAND = 1 << 18
 """Pixels shaded at once, at most."""

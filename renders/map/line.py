@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from renders.box import Box
 from renders.colour import FloatArray
-from renders.sprite import shade_over
+from renders.page.sprite import shade_over
 
 COMPILING = threading.Lock()
 """Held around Datashader's canvas: two threads at once would compile its kernels twice."""

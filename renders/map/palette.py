@@ -23,7 +23,7 @@ from renders.map.field import Field, Window
 from renders.map.holes import INF, NAN, UNFINISHED, Hatch, cover
 from renders.map.light import Light
 from renders.map.tone import LUT_SIZE, Tone
-from renders.sprite import Sprite, combined_alpha
+from renders.page.sprite import Sprite, combined_alpha
 
 Pixels = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from renders.box import Box
 from renders.colour import FloatArray
 from renders.map.line import COMPILING
-from renders.sprite import shade_over
+from renders.page.sprite import shade_over
 
 
 @dataclass(frozen=True, eq=False)

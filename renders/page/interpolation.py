@@ -9,10 +9,9 @@ import numpy as np
 
 from pipeline.errors import LossatlasError
 from renders.box import Box
-from renders.layout import Layout, LayoutError, layout_for, line_aspect
 from renders.map.holes import cell_kinds
 from renders.map.tone import Tone
-from renders.overlay import anchor_lettering
+from renders.page.layout import Layout, LayoutError, layout_for, line_aspect
 from renders.page.lettering import fitted_lines, fitted_type, two_lines
 from renders.page.lines import (
     Line,
@@ -27,11 +26,12 @@ from renders.page.lines import (
     line_colours,
     tick_width,
 )
+from renders.page.overlay import anchor_lettering
 from renders.page.style import Sheet
+from renders.page.text import Type, cap_height, text_width
 from renders.page.words import Style, scale_words, small_print, subtitle_of, title_of
 from renders.source.provenance import Provenance
 from renders.source.surface import TITLES, Surface
-from renders.text import Type, cap_height, text_width
 
 _SHARES = (0.62, 0.38)
 """Of the height of the plots: the first quantity's, and the second's."""

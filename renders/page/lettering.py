@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from renders.axes import axis_sprites, frame_sprites
 from renders.colour import rgb
-from renders.layout import Layout
-from renders.legend import Ramp, ramp, swatch_sprites, swatches_width, tick_sprites
 from renders.map.holes import INF, NAN, UNFINISHED, cell_kinds
 from renders.map.tone import Tone
+from renders.page.axes import axis_sprites, frame_sprites
+from renders.page.layout import Layout
+from renders.page.legend import Ramp, ramp, swatch_sprites, swatches_width, tick_sprites
+from renders.page.sprite import Sprite, Sprites
+from renders.page.text import Type, text_sprite, text_width
+from renders.page.theme import Theme
 from renders.page.words import (
     INFINITE,
     NOT_A_NUMBER,
@@ -22,9 +25,6 @@ from renders.page.words import (
 from renders.projection import Projection
 from renders.source.provenance import Provenance
 from renders.source.surface import TITLES, Surface
-from renders.sprite import Sprite, Sprites
-from renders.text import Type, text_sprite, text_width
-from renders.theme import Theme
 
 
 def page_layers(

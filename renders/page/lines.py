@@ -16,10 +16,10 @@ from renders.box import Box
 from renders.colour import FloatArray, luminance, palette_colours, rgb
 from renders.map.holes import FINITE, INF, NAN, UNFINISHED
 from renders.page.style import Sheet
+from renders.page.text import Type, cap_height, text_width
+from renders.page.theme import Theme
+from renders.page.ticks import label, linear_ticks, spread_ticks
 from renders.page.words import INFINITE, NOT_A_NUMBER, NOT_COMPUTED
-from renders.text import Type, cap_height, text_width
-from renders.theme import Theme
-from renders.ticks import label, linear_ticks, spread_ticks
 
 HEADROOM = 0.07
 """Room above and below the lines, as a share of their height."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.errors import LossatlasError
 from renders.box import Box
+from renders.files.whole import checked_place
 from renders.map.holes import FINITE, cell_kinds
 from renders.page.lettering import fitted_type, two_lines
 from renders.page.lines import (
@@ -25,11 +26,10 @@ from renders.page.lines import (
     tick_width,
 )
 from renders.page.style import Sheet, house
+from renders.page.text import Type, cap_height, text_width
+from renders.page.theme import Theme, theme_named
+from renders.page.ticks import short
 from renders.page.writing import write_sheet
-from renders.text import Type, cap_height, text_width
-from renders.theme import Theme, theme_named
-from renders.ticks import short
-from renders.whole import checked_place
 
 GEOMETRIC = 8.0
 """Losses whose highest is more than this many times the lowest get a logarithmic scale."""

@@ -25,8 +25,8 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Affine2D
 
 from renders.box import Box
-from renders.text import Type, Weight, font_file, runs
-from renders.theme import Theme
+from renders.page.text import Type, Weight, font_file, runs
+from renders.page.theme import Theme
 
 FAMILY = "Source Sans Pro"
 _WEIGHTS: dict[Weight, tuple[int, str]] = {
@@ -214,5 +214,5 @@ class Sheet:
 
 
 def clean(words: str, weight: Weight) -> str:
-    """`words` without what no font has; see `renders.text`."""
+    """`words` without what no font has; see `renders.page.text`."""
     return "".join(part for _, part in runs(words, weight))

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 
 from pipeline.caption import proper
-from renders import caveats
 from renders.map.tone import Tone
+from renders.page import caveats
+from renders.page.theme import Theme
+from renders.page.ticks import short
 from renders.source.provenance import Provenance
 from renders.source.surface import TITLES, Surface
-from renders.theme import Theme
-from renders.ticks import short
 
 NOT_A_NUMBER, INFINITE, NOT_COMPUTED = "not a number", "infinite", "not computed yet"
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from pipeline.errors import LossatlasError
 from renders.box import Box
 from renders.colour import rgb
+from renders.files.whole import whole_file
 from renders.page.style import Sheet
 from renders.picture import Picture
 from renders.spread import Spread
-from renders.whole import whole_file
 
 
 class PageError(LossatlasError):
@@ -71,7 +71,7 @@ def write_sheet(
     elif sheet.transparent:
         _write_alpha(sheet, path, text)
     else:
-        from renders.poster import write_picture
+        from renders.page.poster import write_picture
 
         layer = Painted(sheet.pixels())
         picture = Picture(sheet.width, sheet.height, rgb(sheet.theme.paper), (layer,))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipeline.errors import LossatlasError
 from pipeline.grid import Tile
 from pipeline.plane import Anchor
-from renders.caveats import cure, lost
+from renders.page.caveats import cure, lost
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import renders.film
-import renders.frames
-import renders.poster
-import renders.webmap
+import renders.film.film
+import renders.film.frames
+import renders.page.poster
+import renders.web.webmap
 from cluster import cli
 from cluster.commands.export import export
 from tests.renders.films import film_store
@@ -43,11 +43,11 @@ def test_a_film_takes_its_flight_and_its_frames(
 @pytest.mark.parametrize(
     ("command", "module", "function"),
     [
-        ("poster", renders.poster, "export_poster"),
-        ("relief", renders.poster, "export_poster"),
-        ("map", renders.webmap, "export_map"),
-        ("film", renders.film, "export_film"),
-        ("frames", renders.frames, "export_frames"),
+        ("poster", renders.page.poster, "export_poster"),
+        ("relief", renders.page.poster, "export_poster"),
+        ("map", renders.web.webmap, "export_map"),
+        ("film", renders.film.film, "export_film"),
+        ("frames", renders.film.frames, "export_frames"),
     ],
 )
 def test_an_interrupted_export_says_what_is_there(

@@ -28,7 +28,7 @@ FAULTS = (
             ),
         ),
         *of(
-            "renders/reel.py",
+            "renders/film/reel.py",
             (
                 "tone: fitted to the frames that are shown",
                 "finished_values(store, quantity, (samples[0].split,), absent),",
@@ -79,7 +79,7 @@ FAULTS = (
             ),
         ),
         *of(
-            "renders/whole.py",
+            "renders/files/whole.py",
             (
                 "files: what fails is left lying",
                 "partial.unlink(missing_ok=True)",
@@ -94,7 +94,7 @@ FAULTS = (
             ),
         ),
         *of(
-            "renders/frames.py",
+            "renders/film/frames.py",
             (
                 "frames: an unfinished picture is kept",
                 'if noted is None or share < 1 or noted["share"] < 1:',

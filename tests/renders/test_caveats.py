@@ -11,10 +11,10 @@ import pytest
 
 from cluster import cli
 from pipeline.store import Store
-from renders.caveats import clipped, coarse
-from renders.frames import export_frames
+from renders.film.frames import export_frames
 from renders.map.tone import fit_tone
-from renders.poster import export_poster
+from renders.page.caveats import clipped, coarse
+from renders.page.poster import export_poster
 from tests.renders.said import said
 from tests.renders.surfaces import landscape
 

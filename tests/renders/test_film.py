@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import LossatlasError
-from renders import film as film_module
-from renders.encode import coding_for, encoding
-from renders.film import FilmError, _painted, export_film
-from renders.frames import export_frames
-from renders.moment import moments
-from renders.reel import open_reel
+from renders.film import film as film_module
+from renders.film.encode import coding_for, encoding
+from renders.film.film import FilmError, _painted, export_film
+from renders.film.frames import export_frames
+from renders.film.moment import moments
+from renders.film.reel import open_reel
 from tests.renders.films import SIZE, film_store
 
 
@@ -164,7 +164,7 @@ def test_an_encoder_killed_in_the_middle_leaves_no_film(tmp_path: Path) -> None:
     url, out = film_store(tmp_path), tmp_path / "film.mp4"
     program = (
         "import os, signal\n"
-        "from renders.film import export_film\n"
+        "from renders.film.film import export_film\n"
         "def kill(done, of):\n"
         "    if done > 10: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"export_film({url!r}, {str(out)!r}, size={SIZE}, interpolate=10, on_progress=kill)\n"

@@ -10,10 +10,10 @@ import av
 import numpy as np
 import pytest
 
-from renders.camera import Camera, CameraError
-from renders.film import export_film
-from renders.flight import Flight, flight_from, path_from, stand_for
-from renders.reel import open_reel
+from renders.film.film import export_film
+from renders.film.flight import Flight, flight_from, path_from, stand_for
+from renders.film.reel import open_reel
+from renders.relief.camera import Camera, CameraError
 from tests.renders.films import film_store
 
 SIZE = (320, 180)

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from renders.box import Box
-from renders.deepzoom import Look, level_picture
 from renders.map.tone import fit_tone
+from renders.page.poster import poster_picture
+from renders.page.theme import theme_named
 from renders.page.words import Style
 from renders.picture import Picture, paint
-from renders.poster import poster_picture
 from renders.source.provenance import Provenance
 from renders.source.surface import Surface
-from renders.theme import theme_named
+from renders.web.levels import Look, level_picture
 from tests.renders.surfaces import landscape, surface_of
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -21,12 +21,12 @@ from pipeline.store import Store
 from renders.map.tone import fit_tone
 from renders.page.interpolation import LineError, Quantity, line_page, line_print
 from renders.page.lines import line_colours
+from renders.page.poster import export_poster
 from renders.page.style import Sheet, house
+from renders.page.theme import DARK, LIGHT, Theme
 from renders.page.words import Style
-from renders.poster import export_poster
 from renders.source.provenance import provenance
 from renders.source.surface import read_surface
-from renders.theme import DARK, LIGHT, Theme
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]
@@ -205,7 +205,7 @@ def test_what_only_lines_can_have(
 def test_maps_as_pixels_do_not_wait_for_figures(make_store: MakeStore, tmp_path: Path) -> None:
     url = make_store(landscape(6, 6))
     code = (
-        "import sys; from renders.poster import export_poster; "
+        "import sys; from renders.page.poster import export_poster; "
         f"export_poster({url!r}, {str(tmp_path / 'a.png')!r}, width=200, curve=False); "
         "print('matplotlib.figure' in sys.modules)"
     )

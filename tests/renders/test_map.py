@@ -19,9 +19,9 @@ from renders.map.light import Light
 from renders.map.line import Stroke
 from renders.map.palette import quantise
 from renders.map.tone import How, Tone, fit_tone
+from renders.page.sprite import Sprites
 from renders.picture import Picture, paint
 from renders.source.surface import Surface
-from renders.sprite import Sprites
 from tests.renders.surfaces import landscape, surface_of
 
 HATCH = Hatch("#202428", "#303840", 9.0, 1.5)

@@ -10,18 +10,18 @@ import pytest
 from pipeline.plane import Anchor
 from renders.box import Box
 from renders.colour import rgb
-from renders.fallback import has_glyph
-from renders.figures import contour_figures
-from renders.inks import ground_at, inks_on
 from renders.map.contour import Contours, round_levels
 from renders.map.field import field_of
 from renders.map.line import Stroke
 from renders.map.points import Points
 from renders.map.tone import fit_tone
-from renders.overlay import anchor_lettering, anchor_sprites, curve_strokes
+from renders.page.fallback import has_glyph
+from renders.page.figures import contour_figures
+from renders.page.inks import ground_at, inks_on
+from renders.page.overlay import anchor_lettering, anchor_sprites, curve_strokes
+from renders.page.text import TextError, Type, font_file, text_mask, text_width, turned
+from renders.page.theme import DARK, LIGHT, ThemeError, theme_named
 from renders.projection import Projection, nearest_values
-from renders.text import TextError, Type, font_file, text_mask, text_width, turned
-from renders.theme import DARK, LIGHT, ThemeError, theme_named
 from tests.renders.surfaces import landscape, surface_of
 
 AT = Box(10, 20, 400, 300)

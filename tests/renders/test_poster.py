@@ -15,16 +15,16 @@ from PIL import Image
 from pipeline.errors import LossatlasError
 from pipeline.store import Store
 from renders.files import scratch
-from renders.layout import layout_for, map_aspect
 from renders.map.tone import fit_tone
+from renders.page.layout import layout_for, map_aspect
 from renders.page.lettering import fitted_type
+from renders.page.poster import export_poster, poster_picture
+from renders.page.text import Type, text_width
+from renders.page.theme import LIGHT
 from renders.page.words import Style, small_print
 from renders.picture import paint
-from renders.poster import export_poster, poster_picture
 from renders.source.provenance import provenance
 from renders.source.surface import finished_values, read_surface
-from renders.text import Type, text_width
-from renders.theme import LIGHT
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]
@@ -182,7 +182,7 @@ def test_an_empty_store_is_refused(make_store: MakeStore, tmp_path: Path) -> Non
 
 def test_starting_an_export_loads_nothing_heavy() -> None:
     heavy = ["torch", "ray", "datashader", "numba", "xarray", "scipy", "pandas", "zarr", "pyvips"]
-    code = f"import sys, renders.poster; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, renders.page.poster; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()
     )

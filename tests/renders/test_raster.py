@@ -10,9 +10,9 @@ import pytest
 import xarray
 
 from renders.box import Box
-from renders.camera import Camera, Shot, framed
 from renders.colour import FloatArray
-from renders.raster import CARRIED, blocks_of, raster
+from renders.relief.camera import Camera, Shot, framed
+from renders.relief.raster import CARRIED, blocks_of, raster
 
 WIDE, HIGH = 48, 36
 

@@ -15,13 +15,13 @@ from PIL import Image
 
 from pipeline.errors import LossatlasError
 from pipeline.store import Store
-from renders.frames import export_frames
-from renders.numbers import doubts, values_script
-from renders.poster import export_poster
-from renders.reel import open_reel
+from renders.film.frames import export_frames
+from renders.film.reel import open_reel
+from renders.page.poster import export_poster
 from renders.source.provenance import provenance
 from renders.source.surface import opened, read_surface
-from renders.webmap import export_map
+from renders.web.numbers import doubts, values_script
+from renders.web.webmap import export_map
 from tests.renders.said import said
 from tests.renders.surfaces import surface_of
 
@@ -77,7 +77,7 @@ def test_frames_of_a_preview_are_made_again(begun_film: Store, tmp_path: Path) -
 def test_frames_are_kept_until_the_render_is_refined_further(
     begun_film: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from renders import frames, reel
+    from renders.film import frames, reel
 
     made = []
     monkeypatch.setattr(frames, "_draw", lambda _, frame, path: path.write_bytes(b"x") or 1)

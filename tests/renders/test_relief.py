@@ -12,18 +12,18 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import LossatlasError
-from renders.bake import Sun, irradiance
 from renders.box import Box
-from renders.camera import Camera, CameraError, camera_from, framed
-from renders.drape import draped, hidden, seen_share
 from renders.map.tone import Tone, fit_tone
+from renders.page.poster import PosterError, export_poster
+from renders.page.theme import DARK, LIGHT
 from renders.page.words import Style
 from renders.picture import paint
-from renders.poster import PosterError, export_poster
-from renders.relief import Relief, best_camera, checked, relief_layout, relief_picture
+from renders.relief.bake import Sun, irradiance
+from renders.relief.camera import Camera, CameraError, camera_from, framed
+from renders.relief.drape import draped, hidden, seen_share
+from renders.relief.relief import Relief, best_camera, checked, relief_layout, relief_picture
+from renders.relief.terrain import PLINTH, Ground, Terrain, build_terrain, ground_of
 from renders.source.provenance import Provenance
-from renders.terrain import PLINTH, Ground, Terrain, build_terrain, ground_of
-from renders.theme import DARK, LIGHT
 from tests.renders.surfaces import landscape, surface_of
 
 STYLE = Style(DARK, "bare")
@@ -143,7 +143,7 @@ def _with_curve_behind(terrain: Terrain, y: float) -> Terrain:
 
 
 def test_a_curve_is_seen_before_a_fence_and_not_behind_it() -> None:
-    from renders.view import View
+    from renders.relief.view import View
 
     ground = _fence(0.2)
     surface = surface_of(np.ones((4, 4)))

@@ -12,7 +12,7 @@ from pipeline.errors import LossatlasError
 from renders.page.lines import Panel
 from renders.page.report import panels, report_page, write_report
 from renders.page.style import house
-from renders.theme import LIGHT
+from renders.page.theme import LIGHT
 
 T = np.linspace(0, 1, 11)
 

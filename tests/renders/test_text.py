@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cluster import cli
-from renders import fallback, text
-from renders.text import Type, font_file, text_mask, text_width
+from renders.page import fallback, text
+from renders.page.text import Type, font_file, text_mask, text_width
 
 ARABIC, JAPANESE, EMOJI = "شبكة", "日本語", "😀"
 

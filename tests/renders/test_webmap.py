@@ -18,15 +18,15 @@ from PIL import Image
 
 from pipeline.errors import LossatlasError
 from pipeline.store import Store
-from renders import openseadragon, webmap
-from renders.deepzoom import Look, level_picture
 from renders.files.deepzoom import deepest, level_size
 from renders.map.tone import fit_tone
+from renders.page.theme import LIGHT
 from renders.picture import paint
 from renders.source.surface import finished_values, read_surface
 from renders.spread import over_threads
-from renders.theme import LIGHT
-from renders.webmap import WebMapError, export_map
+from renders.web import openseadragon, webmap
+from renders.web.levels import Look, level_picture
+from renders.web.webmap import WebMapError, export_map
 from tests.renders.chromium import Chromium, found
 from tests.renders.surfaces import landscape
 
@@ -184,7 +184,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 @pytest.fixture
 def exported(make_store: MakeStore, tmp_path: Path) -> tuple[Path, Store]:
     if openseadragon.cached() is None and openseadragon.shutil.which("npm") is None:
-        pytest.skip("needs OpenSeadragon: run `make viewer` where npm is")
+        pytest.skip("needs OpenSeadragon: run `python -m renders.web.openseadragon` where npm is")
     values = landscape(33, 44)
     values[30, 2] = np.nan
     url = make_store(values, frames=2)
@@ -315,7 +315,7 @@ def test_the_read_out_says_what_is_predicted(
     browser: Chromium, refined_store: Store, tmp_path: Path
 ) -> None:
     if openseadragon.cached() is None and openseadragon.shutil.which("npm") is None:
-        pytest.skip("needs OpenSeadragon: run `make viewer` where npm is")
+        pytest.skip("needs OpenSeadragon: run `python -m renders.web.openseadragon` where npm is")
     export(refined_store.url, tmp_path / "map", offline=False)
     browser.resize(1200, 800)
     browser.open(f"file://{tmp_path}/map/index.html")

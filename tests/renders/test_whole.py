@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import LossatlasError
-from renders.whole import checked_place, sweep, whole_file, whole_folder
+from renders.files.whole import checked_place, sweep, whole_file, whole_folder
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pipeline.errors import LossatlasError
-from renders import whole
+from renders.files import whole
 
 path, kind, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 if when == "replacing":  # between the two renames

@@ -13,24 +13,24 @@ import numpy as np
 import pytest
 
 from pipeline.store import Store
-from renders import scene as scenes
-from renders import webmap
 from renders.box import Box
-from renders.film import FilmFacts
-from renders.frames import FramesFacts, export_frames
-from renders.layout import layout_for
+from renders.film import scene as scenes
+from renders.film.film import FilmFacts
+from renders.film.frames import FramesFacts, export_frames
+from renders.film.moment import readings
+from renders.film.reel import open_reel
+from renders.film.scene import Scene
 from renders.map.tone import Tone, fit_tone
-from renders.moment import readings
+from renders.page.layout import layout_for
 from renders.page.lettering import small_print_sprites, title_sprites
+from renders.page.poster import PosterFacts
 from renders.page.report import write_report
+from renders.page.sprite import Sprite
+from renders.page.theme import LIGHT
 from renders.page.words import Style, small_print, subtitle_of
-from renders.poster import PosterFacts
-from renders.reel import open_reel
-from renders.scene import Scene
 from renders.source.provenance import provenance
 from renders.source.surface import Surface, read_surface
-from renders.sprite import Sprite
-from renders.theme import LIGHT
+from renders.web import webmap
 from tests.renders.films import SIZE, film_store
 from tests.renders.said import said
 from tests.renders.surfaces import landscape

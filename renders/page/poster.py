@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import LossatlasError
 from pipeline.scale import CLIP
 from renders.box import Box
-from renders.caveats import remarks
 from renders.colour import hex_colour, palette_colours, rgb
-from renders.layout import PROFILE_ASPECT, layout_for, line_aspect, map_aspect
+from renders.files.whole import checked_place
 from renders.map.tone import How, Tone, fit_tone
+from renders.page.caveats import remarks
+from renders.page.layout import PROFILE_ASPECT, layout_for, line_aspect, map_aspect
 from renders.page.lettering import page_layers
+from renders.page.paper import sheet_named
+from renders.page.sprite import Sprite, Sprites
+from renders.page.theme import theme_named
 from renders.page.words import Style, small_print, title_of
-from renders.paper import sheet_named
 from renders.source.provenance import Provenance, provenance
 from renders.source.surface import Surface, finished_values, opened, read_surface, sample_stride
-from renders.sprite import Sprite, Sprites
-from renders.theme import theme_named
-from renders.whole import checked_place
 
 if TYPE_CHECKING:
     from pipeline.store import Store
     from renders.picture import Layer, Picture
-    from renders.relief import Relief
+    from renders.relief.relief import Relief
     from renders.spread import Spread
 
 ABSURD_PIXELS = 1_500_000_000
@@ -105,7 +105,7 @@ def export_poster(
             all.
         width: of the page, pixels; the height follows from the plane. 3000 without a `paper`.
         size: width and height of the page, pixels, instead.
-        paper: A0, letter, 24x36in …, see `renders.paper`; decides width and height with `dpi`.
+        paper: A0, letter, 24x36in …, see `renders.page.paper`; decides width and height with `dpi`.
         orientation: of the paper: portrait, landscape, or auto, as the picture lies.
         dpi: dots per inch, written into the file.
         relief: in the round, seen by its camera; None draws a map.
@@ -209,7 +209,7 @@ def export_poster(
         made = drawn.width, drawn.height
     else:
         if relief is not None:
-            from renders.relief import relief_picture
+            from renders.relief.relief import relief_picture
 
             picture = relief_picture(surface, tones[0], facts, style, relief, wide, high)
         else:
@@ -271,17 +271,17 @@ def poster_picture(
     The height follows from the plane, unless the paper decides it.
     """
     # Numba takes a second to import: after everything that may still be refused.
-    from renders.figures import contour_figures
-    from renders.inks import ground_at, inks_on
     from renders.map.canvas import Map
     from renders.map.contour import Contours, round_levels
     from renders.map.field import field_of
     from renders.map.holes import Hatch
     from renders.map.light import Light
-    from renders.overlay import anchor_sprites, curve_strokes
+    from renders.page.figures import contour_figures
+    from renders.page.inks import ground_at, inks_on
+    from renders.page.overlay import anchor_sprites, curve_strokes
+    from renders.page.scalebar import scale_bar_sprites
     from renders.picture import Picture
     from renders.projection import Projection
-    from renders.scalebar import scale_bar_sprites
 
     aspect, equal = map_aspect(surface.extent)
     page = layout_for(style.layout, width, aspect, height)
@@ -337,7 +337,7 @@ def write_picture(
     """
     match format_ or _FORMATS[path.suffix.lower()]:
         case "pdf":
-            from renders.pdf import write_pdf
+            from renders.files.pdf import write_pdf
 
             return write_pdf(picture, path, dpi=dpi, text=text, spread=spread)
         case "tiff":

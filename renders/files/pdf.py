@@ -16,9 +16,9 @@ from typing import BinaryIO
 from pipeline.errors import LossatlasError
 from renders.files.metadata import srgb_profile
 from renders.files.scratch import strips
+from renders.files.whole import whole_file
 from renders.picture import Picture
 from renders.spread import Spread, over_threads
-from renders.whole import whole_file
 
 MAX_UNITS = 14_400.0
 """The longest side of a page in its units, by ISO 32000-1 annex C; UserUnit stretches them."""

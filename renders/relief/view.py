@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from renders.box import Box
-from renders.camera import Shot
 from renders.colour import rgb, to_encoded, to_linear
 from renders.map.contour import Contours
 from renders.map.palette import quantise
 from renders.map.tone import LUT_SIZE, Tone
-from renders.raster import CARRIED, blocks_of, raster, resolve
-from renders.terrain import PLINTH, Terrain
-from renders.theme import Theme
+from renders.page.theme import Theme
+from renders.relief.camera import Shot
+from renders.relief.raster import CARRIED, blocks_of, raster, resolve
+from renders.relief.terrain import PLINTH, Terrain
 
 Pixels = npt.NDArray[np.float32]
 

@@ -13,9 +13,11 @@ import numpy.typing as npt
 from pipeline.errors import LossatlasError
 from pipeline.grid import Tile
 from pipeline.scale import CLIP
-from renders.caveats import remarks
 from renders.colour import palette_colours
+from renders.film.stage import stage_for
 from renders.map.tone import How, Tone, fit_tone
+from renders.page.caveats import remarks
+from renders.page.theme import theme_named
 from renders.page.words import Style
 from renders.source.provenance import provenance
 from renders.source.surface import (
@@ -27,12 +29,10 @@ from renders.source.surface import (
     sample_stride,
     without,
 )
-from renders.stage import stage_for
-from renders.theme import theme_named
 
 if TYPE_CHECKING:
     from pipeline.store import Store
-    from renders.scene import Scene
+    from renders.film.scene import Scene
 
 
 class ReelError(LossatlasError):
@@ -158,7 +158,7 @@ def open_reel(
     stage_for(size, 0.5, (100, 100, 100))
     palette = look.get("palette") or style.theme.palette
     palette_colours(palette)
-    from renders.scene import labels_for, scene_for
+    from renders.film.scene import labels_for, scene_for
 
     store = opened(store_url)
     if store.height == 1 or store.width == 1:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 from renders.box import Box
-from renders.inks import ground_at, inks_on
 from renders.map.tone import Tone
+from renders.page.inks import ground_at, inks_on
+from renders.page.sprite import Sprite, rectangle
+from renders.page.text import Type, halo, text_sprite, text_width
+from renders.page.theme import Theme
+from renders.page.ticks import label
 from renders.projection import Projection, nearest_values
 from renders.source.surface import Surface
-from renders.sprite import Sprite, rectangle
-from renders.text import Type, halo, text_sprite, text_width
-from renders.theme import Theme
-from renders.ticks import label
 
 WORDS = {"euclidean": "in weight space", "filter-normalised": "filter-normalised"}
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from renders.colour import FloatArray, luminance, rgb
 from renders.map.tone import Tone
-from renders.theme import Theme
+from renders.page.theme import Theme
 
 GROUND_LUMINANCE = 0.22
 """Grounds darker than this take light ink: black and white contrast equally at 0.18, and the light

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from renders.bake import Sun, irradiance
 from renders.colour import FloatArray, rgb, to_linear
-from renders.layout import map_aspect
 from renders.map.field import field_of, on_grid, spline_of
 from renders.map.holes import FINITE, INF, NAN, UNFINISHED, pull_push
 from renders.map.tone import LUT_SIZE, Tone
+from renders.page.layout import map_aspect
+from renders.page.theme import Theme
+from renders.relief.bake import Sun, irradiance
 from renders.source.surface import Surface
-from renders.theme import Theme
 
 RISE = 0.20
 """Height of the tone's whole span, in world units."""

@@ -10,14 +10,14 @@ import numpy as np
 from pipeline.plane import Anchor
 from renders.box import Box
 from renders.colour import FloatArray
-from renders.inks import Inks, ground_at, inks_on
 from renders.map.line import Stroke
 from renders.map.tone import Tone
+from renders.page.inks import Inks, ground_at, inks_on
+from renders.page.sprite import Sprite
+from renders.page.text import Type, cap_height, halo, text_sprite, text_width
+from renders.page.theme import Theme
 from renders.projection import Projection, nearest_values
 from renders.source.surface import Surface
-from renders.sprite import Sprite
-from renders.text import Type, cap_height, halo, text_sprite, text_width
-from renders.theme import Theme
 
 
 def curve_strokes(

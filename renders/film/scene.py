@@ -17,25 +17,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.plane import Anchor
-from renders import caveats
-from renders.axes import axis_sprites, frame_sprites
 from renders.box import Box
 from renders.colour import FloatArray, hex_colour, rgb
-from renders.inks import Inks, ground_at, inks_on
-from renders.legend import ramp, swatch_sprites, tick_sprites
+from renders.film.moment import Moment, decimals_for, figure, readings
+from renders.film.stage import Stage, stage_for
 from renders.map.holes import INF, NAN, UNFINISHED, cell_kinds
 from renders.map.line import Stroke, dashed
 from renders.map.tone import Tone
-from renders.moment import Moment, decimals_for, figure, readings
-from renders.overlay import anchor_lettering, curve_strokes, disc, ring
+from renders.page import caveats
+from renders.page.axes import axis_sprites, frame_sprites
+from renders.page.inks import Inks, ground_at, inks_on
+from renders.page.legend import ramp, swatch_sprites, tick_sprites
 from renders.page.lettering import fitted_type, two_lines
+from renders.page.overlay import anchor_lettering, curve_strokes, disc, ring
+from renders.page.sprite import Sprite, Sprites, rectangle
+from renders.page.text import Type, cap_height, halo, text_sprite, text_width
 from renders.page.words import Style, subtitle_of, title_of
 from renders.projection import Projection, nearest_values
 from renders.source.provenance import Provenance
 from renders.source.surface import TITLES, Surface, labelled
-from renders.sprite import Sprite, Sprites, rectangle
-from renders.stage import Stage, stage_for
-from renders.text import Type, cap_height, halo, text_sprite, text_width
 
 if TYPE_CHECKING:
     from renders.map.canvas import Map

@@ -9,30 +9,30 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.errors import LossatlasError
-from renders.axes import frame_sprites
-from renders.bake import Sun
 from renders.box import Box
-from renders.camera import Camera, Shot, framed
 from renders.colour import hex_colour, rgb
-from renders.drape import BALL, anchor_spots, draped, hidden, seen_share
-from renders.inks import Inks, ground_at, inks_on
-from renders.layout import Layout, layout_for
-from renders.legend import ramp, tick_sprites
 from renders.map.contour import Contours, round_levels
 from renders.map.tone import Tone
-from renders.overlay import anchor_lettering
+from renders.page.axes import frame_sprites
+from renders.page.inks import Inks, ground_at, inks_on
+from renders.page.layout import Layout, layout_for
+from renders.page.legend import ramp, tick_sprites
 from renders.page.lettering import small_print_sprites, title_sprites
+from renders.page.overlay import anchor_lettering
+from renders.page.sprite import Sprite, Sprites
+from renders.page.text import cap_height, halo, text_sprite
+from renders.page.theme import Theme
 from renders.page.words import Style
 from renders.picture import Layer, Picture
 from renders.projection import nearest_values
-from renders.rim import rim_sprites
+from renders.relief.bake import Sun
+from renders.relief.camera import Camera, Shot, framed
+from renders.relief.drape import BALL, anchor_spots, draped, hidden, seen_share
+from renders.relief.rim import rim_sprites
+from renders.relief.terrain import BAKED, RISE, Ground, Terrain, build_terrain, ground_of
+from renders.relief.view import View
 from renders.source.provenance import Provenance
 from renders.source.surface import Surface
-from renders.sprite import Sprite, Sprites
-from renders.terrain import BAKED, RISE, Ground, Terrain, build_terrain, ground_of
-from renders.text import cap_height, halo, text_sprite
-from renders.theme import Theme
-from renders.view import View
 
 ASPECT = 0.62
 """Height over width of the room for the model where the page's height is free."""
@@ -81,7 +81,7 @@ def relief_layout(kind: str, width: int, height: int | None) -> Layout:
     """The page of a relief: the model's room takes what height the words leave.
 
     Raises:
-        LayoutError: see `renders.layout.layout_for`.
+        LayoutError: see `renders.page.layout.layout_for`.
     """
     if height is None:
         return layout_for(kind, width, ASPECT)

@@ -11,9 +11,9 @@ from renders.colour import FloatArray, rgb
 from renders.map.contour import Contours
 from renders.map.field import Field
 from renders.map.tone import Tone
-from renders.sprite import Alpha, Sprite
-from renders.text import Type, text_width, turned
-from renders.ticks import label
+from renders.page.sprite import Alpha, Sprite
+from renders.page.text import Type, text_width, turned
+from renders.page.ticks import label
 
 
 def contour_figures(

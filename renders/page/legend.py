@@ -10,10 +10,10 @@ import numpy.typing as npt
 from renders.box import Box
 from renders.colour import FloatArray, rgb
 from renders.map.tone import Tone
-from renders.sprite import Sprite, rectangle
-from renders.text import Type, cap_height, text_sprite, text_width
-from renders.theme import Theme
-from renders.ticks import label, spread_ticks
+from renders.page.sprite import Sprite, rectangle
+from renders.page.text import Type, cap_height, text_sprite, text_width
+from renders.page.theme import Theme
+from renders.page.ticks import label, spread_ticks
 
 
 @dataclass(frozen=True, eq=False)

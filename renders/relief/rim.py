@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from renders.camera import Shot
 from renders.colour import FloatArray, rgb
-from renders.sprite import Sprite
-from renders.terrain import PLINTH, Ground
-from renders.text import Type, cap_height, text_sprite
-from renders.theme import Theme
-from renders.ticks import label, linear_ticks
+from renders.page.sprite import Sprite
+from renders.page.text import Type, cap_height, text_sprite
+from renders.page.theme import Theme
+from renders.page.ticks import label, linear_ticks
+from renders.relief.camera import Shot
+from renders.relief.terrain import PLINTH, Ground
 
 _GAP = 0.040
 """How far from the model's foot figures stand, world units."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from renders.box import Box
 from renders.colour import rgb
+from renders.page.sprite import Sprite, rectangle
+from renders.page.text import Type, cap_height, text_sprite
+from renders.page.theme import Theme
+from renders.page.ticks import label, linear_ticks
 from renders.projection import Projection
-from renders.sprite import Sprite, rectangle
-from renders.text import Type, cap_height, text_sprite
-from renders.theme import Theme
-from renders.ticks import label, linear_ticks
 
 
 def frame_sprites(at: Box, theme: Theme, line_px: int) -> tuple[Sprite, ...]:

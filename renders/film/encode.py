@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import LossatlasError
-from renders.whole import whole_file
+from renders.files.whole import whole_file
 
 if TYPE_CHECKING:
     from av import VideoFrame

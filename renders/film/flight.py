@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
-from renders.bake import Sun
 from renders.box import Box
-from renders.camera import ALTITUDES, Camera, CameraError, Framing, camera_from, framed
-from renders.moment import Moment
-from renders.relief import (
+from renders.film.moment import Moment
+from renders.film.scene import Scene, scene_picture
+from renders.page.sprite import Sprites
+from renders.relief.bake import Sun
+from renders.relief.camera import ALTITUDES, Camera, CameraError, Framing, camera_from, framed
+from renders.relief.relief import (
     Relief,
     best_camera,
     checked,
@@ -23,10 +25,8 @@ from renders.relief import (
     name_sprites,
     sun_for,
 )
-from renders.scene import Scene, scene_picture
-from renders.sprite import Sprites
-from renders.terrain import Terrain, ground_of, half_sizes, tallest
-from renders.view import View
+from renders.relief.terrain import Terrain, ground_of, half_sizes, tallest
+from renders.relief.view import View
 
 if TYPE_CHECKING:
     from renders.colour import FloatArray
@@ -48,7 +48,7 @@ class Flight:
         cameras: it passes through all of them, at even steps in time; None is one of our choice.
         turn: radians that it turns about the model on top of that, clockwise seen from above;
             None is once around where there is one frame and one camera, and else not.
-        rise: see `renders.relief.Relief`.
+        rise: see `renders.relief.relief.Relief`.
     """
 
     cameras: tuple[Camera, ...] | None = None

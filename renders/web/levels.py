@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 from renders.box import Box
 from renders.colour import hex_colour, rgb
-from renders.inks import ground_at, inks_on
 from renders.map.canvas import Map
 from renders.map.contour import Contours, round_levels
 from renders.map.field import field_of
 from renders.map.holes import Hatch
 from renders.map.light import Light
 from renders.map.tone import Tone
+from renders.page.inks import ground_at, inks_on
+from renders.page.theme import Theme
 from renders.picture import Picture
 from renders.source.surface import Surface
-from renders.theme import Theme
 
 
 @dataclass(frozen=True)

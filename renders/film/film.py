@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pipeline.errors import LossatlasError
-from renders.reel import Look, Reel, open_reel
+from renders.film.reel import Look, Reel, open_reel
 from renders.spread import over_threads
 
 if TYPE_CHECKING:
-    from renders.encode import Palette, Pixels
-    from renders.flight import Flight, Stand
-    from renders.moment import Moment
+    from renders.film.encode import Palette, Pixels
+    from renders.film.flight import Flight, Stand
+    from renders.film.moment import Moment
     from renders.picture import Picture
 
 FULL_SIZE = (1920, 1080)
@@ -153,18 +153,18 @@ def export_film(
         first, last: which frames, both included; None is the store's own end.
         finished_only: leave frames out that are not complete.
         lossless: a master, every pixel as painted: FFV1 in .mkv, else H.264 in RGB.
-        quality: see `renders.encode.coding_for`.
+        quality: see `renders.film.encode.coding_for`.
         threads: how many pictures are painted at once; the cores by default.
         on_progress: called with how many pictures are encoded, and how many there will be.
-        look: quantity, split, theme, palette, tone and so on; see `renders.reel.Look`.
+        look: quantity, split, theme, palette, tone and so on; see `renders.film.reel.Look`.
 
     Raises:
         LossatlasError: anything asked for that cannot be had; the message names the cure.
     """
     start = time.monotonic()
-    from renders.encode import check_size, coding_for, encoding
+    from renders.files.whole import checked_place
+    from renders.film.encode import check_size, coding_for, encoding
     from renders.page.words import title_of
-    from renders.whole import checked_place
 
     path = checked_place(Path(out_path), FilmError)
     if path.is_dir():
@@ -229,12 +229,12 @@ def _pictures(
     reel: Reel, timing: Timing, flight: Flight | None, threads: int | None
 ) -> Iterator[Pixels]:
     """The painted pictures in order, uint8 (height, width, 3), those that stand again and again."""
-    from renders.moment import moments
+    from renders.film.moment import moments
 
     source = moments(reel.surfaces(), timing.between, reel.tone)
     spread = over_threads(threads)
     if flight is not None:
-        from renders.flight import stand_for
+        from renders.film.flight import stand_for
 
         stand = stand_for(reel.scene, flight, reel.surfaces())
         yield from spread(_painted_picture, _flown(stand, source, timing))
@@ -256,7 +256,7 @@ def _flown(stand: Stand, source: Iterable[Moment], timing: Timing) -> Iterator[P
 
 
 def _painted(reel: Reel, moment: Moment) -> Pixels:
-    from renders.scene import scene_picture
+    from renders.film.scene import scene_picture
 
     return _painted_picture(scene_picture(reel.scene, moment))
 
@@ -275,13 +275,13 @@ def _painted_picture(picture: Picture) -> Pixels:
 
 def _palette(reel: Reel, flight: Flight | None) -> Palette:
     """The colours of a few frames from all over the film."""
-    from renders.encode import Palette
-    from renders.moment import Moment
+    from renders.film.encode import Palette
+    from renders.film.moment import Moment
 
     step = -(-len(reel.frames) // _SAMPLES)
     chosen = sorted({*reel.frames[::step], reel.frames[-1]})
     if flight is not None:
-        from renders.flight import stand_for
+        from renders.film.flight import stand_for
 
         stand = stand_for(reel.scene, flight, reel.surfaces())
         seen = []

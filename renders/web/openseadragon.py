@@ -1,6 +1,6 @@
 """OpenSeadragon, the one library of the web page: pinned, checked, fetched once from npm.
 
-It is never committed. `make viewer` (or `python -m renders.openseadragon`) fetches it into a
+It is never committed. `python -m renders.web.openseadragon` fetches it into a
 cache folder, and an export copies it, with its licence, into the exported folder. Where npm is
 absent, the page loads the same file from a public CDN, held to the same digest.
 

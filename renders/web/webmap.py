@@ -19,11 +19,14 @@ import numpy as np
 
 from pipeline.errors import LossatlasError
 from pipeline.scale import CLIP
-from renders import openseadragon
-from renders.caveats import remarks
 from renders.colour import palette_colours
-from renders.layout import map_aspect
+from renders.files.whole import checked_place, whole_folder
 from renders.map.tone import How, Tone, fit_tone
+from renders.page.caveats import remarks
+from renders.page.layout import map_aspect
+from renders.page.text import Weight, font_file
+from renders.page.theme import theme_named
+from renders.page.ticks import label, spread_ticks
 from renders.page.words import Style, small_print, subtitle_of, title_of
 from renders.source.provenance import Provenance, provenance
 from renders.source.surface import (
@@ -34,10 +37,7 @@ from renders.source.surface import (
     read_surface,
     sample_stride,
 )
-from renders.text import Weight, font_file
-from renders.theme import theme_named
-from renders.ticks import label, spread_ticks
-from renders.whole import checked_place, whole_folder
+from renders.web import openseadragon
 
 if TYPE_CHECKING:
     from pipeline.store import Store
@@ -186,9 +186,9 @@ def _write_layers(
     spread: Spread | None,
 ) -> int:
     # Numba takes a second to import: after everything that may still be refused.
-    from renders.deepzoom import Look, level_picture
     from renders.files.deepzoom import dzi, write_tiles
-    from renders.numbers import doubts, values_script
+    from renders.web.levels import Look, level_picture
+    from renders.web.numbers import doubts, values_script
 
     look, count = Look(style.theme, style.light, style.contours), 0
     (folder / "tiles").mkdir()

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from pipeline.errors import LossatlasError
-from renders.reel import Look, Reel, open_reel
+from renders.files.whole import sweep, whole_file
+from renders.film.reel import Look, Reel, open_reel
 from renders.spread import over_threads
-from renders.whole import sweep, whole_file
 
 MANIFEST = "frames.json"
 PICTURES = 4
@@ -122,7 +122,7 @@ def export_frames(
         finished_only: leave frames out that are not complete, instead of hatching what is missing.
         workers: how many pictures are painted at once; the cores by default.
         on_progress: called with how many pictures are there, and how many there will be.
-        look: quantity, split, theme, palette, tone and so on; see `renders.reel.Look`.
+        look: quantity, split, theme, palette, tone and so on; see `renders.film.reel.Look`.
 
     Raises:
         LossatlasError: anything asked for that cannot be had; the message names the cure.
@@ -186,9 +186,9 @@ def _drawn(
 
 def _draw(reel: Reel, frame: int, path: Path) -> int:
     from renders.files.image import write_png
-    from renders.moment import Moment
+    from renders.film.moment import Moment
+    from renders.film.scene import scene_picture
     from renders.page.words import title_of
-    from renders.scene import scene_picture
 
     scene = reel.scene
     called = f"{scene.labels.heading.lower()} {scene.labels.names[frame]}"

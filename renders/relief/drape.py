@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from renders.bake import Sun
-from renders.camera import Shot
 from renders.colour import FloatArray, to_linear
+from renders.relief.bake import Sun
+from renders.relief.camera import Shot
+from renders.relief.terrain import Ground, Patch, Terrain
 from renders.source.surface import Surface
-from renders.terrain import Ground, Patch, Terrain
 
 CORD = 0.0042
 BALL = 0.0115

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 
 from pipeline.errors import LossatlasError, LossatlasWarning
 from renders.colour import FloatArray
-from renders.fallback import font_with, has_glyph, is_mark
-from renders.sprite import Alpha, Sprite
+from renders.page.fallback import font_with, has_glyph, is_mark
+from renders.page.sprite import Alpha, Sprite
 
 Weight = Literal["ExtraLight", "Light", "Regular", "Semibold", "It", "SemiboldIt"]
 AlignX = Literal["left", "centre", "right"]
