@@ -50,20 +50,26 @@ export.add_command(relief)
     show_default=True,
     help="Of a line plot: the plane's x, or alpha, 0 and 1 at the two sets of weights.",
 )
+@click.option(
+    "--vector-contours",
+    is_flag=True,
+    help="In a .pdf or .svg: lines of equal value as paths, which do not fade where they crowd.",
+)
 @click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
 @click.option("--scale-bar/--no-scale-bar", default=True, help="How far a round distance is.")
 @ADDRESS
 def poster(run: str, out: str, address: str | None, as_json: bool, **style: Any) -> None:
     """Draw one frame as a poster: colour, relief, contours, curve, scale and provenance.
 
-    A store of height 1 becomes a line plot: loss and error, dots where they were computed. Its .pdf
-    and .svg are vectors.
+    A store of height 1 becomes a line plot: loss and error, dots where they were computed. In a
+    .pdf or .svg type and lines are vectors; a landscape is an image in it.
 
     \b
     Examples:
       lossatlas export poster runs/bowl.zarr bowl.png
       lossatlas export poster runs/bowl.zarr bowl.png --width 12000 --theme dark
       lossatlas export poster runs/bowl.zarr bowl.pdf --paper A0
+      lossatlas export poster runs/bowl.zarr bowl.svg --layout paper --width 6.75in --vector-contours
       lossatlas export poster runs/bowl.zarr bowl.tif --paper 24x36in --dpi 600
       lossatlas export poster runs/bowl.zarr error.png --quantity error --split test --tone linear
       lossatlas export poster runs/line.zarr line.pdf --layout paper --size 3.25x2.4in --axis alpha

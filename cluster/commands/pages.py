@@ -48,7 +48,7 @@ BACKGROUND = click.option(
     type=click.Choice(["theme", "white", "transparent"]),
     default="theme",
     show_default=True,
-    help="The paper. Only line plots can be transparent.",
+    help="The paper; a relief and a .tif cannot be transparent.",
 )
 
 PREVIEW = ", a preview: some of it predicted and not audited yet"

@@ -256,7 +256,7 @@ def _flown(stand: Stand, source: Iterable[Moment], timing: Timing) -> Iterator[P
 
 
 def _painted(reel: Reel, moment: Moment) -> Pixels:
-    from renders.film.scene import scene_picture
+    from renders.film.picture import scene_picture
 
     return _painted_picture(scene_picture(reel.scene, moment))
 

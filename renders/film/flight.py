@@ -12,8 +12,9 @@ from scipy.interpolate import make_interp_spline
 
 from renders.box import Box
 from renders.film.moment import Moment
-from renders.film.scene import Scene, scene_picture
-from renders.page.sprite import Sprites
+from renders.film.picture import scene_picture
+from renders.film.scene import Scene
+from renders.page.sheet import Sheet
 from renders.relief.bake import Sun
 from renders.relief.camera import ALTITUDES, Camera, CameraError, Framing, camera_from, framed
 from renders.relief.relief import (
@@ -21,8 +22,8 @@ from renders.relief.relief import (
     best_camera,
     checked,
     contours_of,
+    draw_names,
     modelled,
-    name_sprites,
     sun_for,
 )
 from renders.relief.terrain import Terrain, ground_of, half_sizes, tallest
@@ -30,7 +31,7 @@ from renders.relief.view import View
 
 if TYPE_CHECKING:
     from renders.colour import FloatArray
-    from renders.picture import Layer, Picture
+    from renders.picture import Picture
     from renders.source.surface import Surface
 
 _BAKED = 320
@@ -149,11 +150,13 @@ class Stand:
         lines = None
         if scene.style.contours:
             lines = contours_of(scene.tone, theme, max(1.2 * u, 0.7))
-        layers: list[Layer] = [View(whole, terrain, shot, scene.tone, theme, lines, _SAMPLES)]
-        if scene.style.anchors:
-            names = name_sprites(moment.surface, terrain.ground, shot, theme, 24 * u)
-            layers.append(Sprites(tuple(names)))
-        return scene_picture(scene, moment, layers)
+        view = View(whole, terrain, shot, scene.tone, theme, lines, _SAMPLES)
+
+        def names(sheet: Sheet) -> None:
+            if scene.style.anchors:
+                draw_names(sheet, moment.surface, terrain.ground, shot, 24 * u, floating=True)
+
+        return scene_picture(scene, moment, [view], names)
 
 
 def stand_for(scene: Scene, flight: Flight, surfaces: Iterator[Surface]) -> Stand:

@@ -187,7 +187,7 @@ def _drawn(
 def _draw(reel: Reel, frame: int, path: Path) -> int:
     from renders.files.image import write_png
     from renders.film.moment import Moment
-    from renders.film.scene import scene_picture
+    from renders.film.picture import scene_picture
     from renders.page.words import title_of
 
     scene = reel.scene

@@ -158,7 +158,8 @@ def open_reel(
     stage_for(size, 0.5, (100, 100, 100))
     palette = look.get("palette") or style.theme.palette
     palette_colours(palette)
-    from renders.film.scene import labels_for, scene_for
+    from renders.film.labels import labels_for
+    from renders.film.scene import scene_for
 
     store = opened(store_url)
     if store.height == 1 or store.width == 1:

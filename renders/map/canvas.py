@@ -12,11 +12,11 @@ import numpy as np
 from renders.box import Box
 from renders.map.contour import Contours
 from renders.map.field import Field
+from renders.map.gap import Gap
 from renders.map.holes import Hatch
 from renders.map.light import Light
 from renders.map.palette import Bytes, Palette
 from renders.map.tone import Tone
-from renders.page.sprite import Sprite
 
 _BAND = 1 << 18
 """Pixels shaded at once, at most."""
@@ -40,7 +40,7 @@ class Map:
     hatch: Hatch
     light: Light | None = None
     contours: Contours | None = None
-    gaps: tuple[Sprite, ...] = ()
+    gaps: tuple[Gap, ...] = ()
 
     halo_px = 0
 

@@ -20,10 +20,10 @@ from renders.box import Box
 from renders.colour import FloatArray, rgb, to_encoded, to_linear
 from renders.map.contour import Contours
 from renders.map.field import Field, Window
+from renders.map.gap import Gap
 from renders.map.holes import INF, NAN, UNFINISHED, Hatch, cover
 from renders.map.light import Light
 from renders.map.tone import LUT_SIZE, Tone
-from renders.page.sprite import Sprite, combined_alpha
 
 Pixels = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -74,7 +74,7 @@ class Palette:
         window: Window,
         x: int,
         y: int,
-        gaps: tuple[Sprite, ...] = (),
+        gaps: tuple[Gap, ...] = (),
         bytes: bool = True,
     ) -> Bytes:
         """The colours of one window: a `cmap` of `tf.shade` once all but `scaled` is bound.
@@ -92,8 +92,8 @@ class Palette:
         """
         box = Box(x, y, window.box.width, window.box.height)
         gap = np.zeros(scaled.shape if gaps else (0, 0), dtype=np.float32)
-        for sprite in gaps:
-            combined_alpha(gap, box, sprite)
+        for each in gaps:
+            each.cover(gap, box)
         lo, hi = self.tone.span
         rgba = np.empty((*scaled.shape, 4), dtype=np.uint8)
         kernel: Any = _painted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy.typing as npt
 
 from renders.box import Box
 from renders.colour import FloatArray
-from renders.map.line import COMPILING
-from renders.page.sprite import shade_over
+
+_COMPILING = threading.Lock()
+"""Held around Datashader's canvas: two threads at once would compile its kernel twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +47,9 @@ class Points:
         if part.empty:
             return
         count = self._count(part)
-        cover = 1 - (1 - self.opacity) ** count
+        cover = (1 - (1 - self.opacity) ** count)[..., None]
         target = out[part.rows(box), part.columns(box)]
-        shade_over(target, self.colour, cover.astype(np.float32))
+        target[:] = np.rint(target + (self.colour - target) * cover)
 
     def _count(self, part: Box) -> npt.NDArray[np.float64]:
         """How many dots lie on each pixel, (height, width)."""
@@ -60,7 +62,7 @@ class Points:
         wide = part.grown(self.radius_px)
         at = self.places - (wide.x, wide.y)
         canvas = ds.Canvas(wide.width, wide.height, (0, wide.width), (0, wide.height))
-        with COMPILING:
+        with _COMPILING:
             count = canvas.points(pd.DataFrame({"x": at[:, 0], "y": at[:, 1]}), "x", "y")
             dots = tf.spread(count, px=self.radius_px, shape="circle")
         return np.asarray(dots.values[part.rows(wide), part.columns(wide)], dtype=np.float64)

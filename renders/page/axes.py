@@ -2,69 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
 from renders.box import Box
-from renders.colour import rgb
-from renders.page.sprite import Sprite, rectangle
-from renders.page.text import Type, cap_height, text_sprite
-from renders.page.theme import Theme
+from renders.page.sheet import Sheet
+from renders.page.text import Type, cap_height
 from renders.page.ticks import label, linear_ticks
 from renders.projection import Projection
 
 
-def frame_sprites(at: Box, theme: Theme, line_px: int) -> tuple[Sprite, ...]:
-    """A hairline around `at`, outside it."""
-    colour = rgb(theme.hairline)
-    outer = at.grown(line_px)
-    return (
-        rectangle(Box(outer.x, outer.y, outer.width, line_px), colour),
-        rectangle(Box(outer.x, at.bottom, outer.width, line_px), colour),
-        rectangle(Box(outer.x, at.y, line_px, at.height), colour),
-        rectangle(Box(at.right, at.y, line_px, at.height), colour),
-    )
-
-
-def axis_sprites(
-    projection: Projection,
-    theme: Theme,
-    size_px: float,
-    line_px: int,
-    names: tuple[str, str],
-    vertical: bool = True,
-) -> tuple[Sprite, ...]:
-    """Ticks and figures below and to the left of the map, and the axes' names at their ends.
+def draw_axes(
+    sheet: Sheet, projection: Projection, size_px: float, line_px: int, names: tuple[str, str]
+) -> None:
+    """The map's frame, ticks and figures below and to the left of it, and the axes' names.
 
     Args:
+        sheet: where.
         projection: where the map is and what it spans.
         size_px: the em of the figures.
-        line_px: width of a tick.
-        names: of x and of y.
-        vertical: draw the y axis too; False where y has no extent.
+        line_px: width of the frame and of a tick.
+        names: of x and of y, at the axes' ends; empty for none.
     """
     at, (x0, x1, y0, y1) = projection.at, projection.extent
-    ink, muted, hair = rgb(theme.ink), rgb(theme.muted), rgb(theme.hairline)
-    kind, named = Type(size_px, "Regular"), Type(size_px, "It")
+    axes = framed(sheet, at, line_px)
+    axes.set_xlim(x0, x1 if x1 > x0 else x0 + 1)
+    axes.set_ylim(y0, y1 if y1 > y0 else y0 + 1)
     tick, gap = round(0.45 * size_px), 0.45 * size_px
-    sprites: list[Sprite] = []
+    kind, named = Type(size_px), Type(size_px, "It")
+    xs = linear_ticks(x0, x1, max(3, at.width / (9 * size_px)))
+    ys = linear_ticks(y0, y1, max(3, at.height / (9 * size_px)))
+    across, _ = projection.pixels(xs, y0)
+    _, down = projection.pixels(x0, ys)
+    # Figures that would touch an axis' name are left out.
+    below = [
+        label(x) if px < at.right - 2.6 * size_px else "" for x, px in zip(xs, across, strict=True)
+    ]
+    beside = [label(y) if py > at.y + 2.2 * size_px else "" for y, py in zip(ys, down, strict=True)]
+    lettered(sheet, axes, "x", xs if x1 > x0 else [], below, kind, tick, gap, line_px)
+    lettered(sheet, axes, "y", ys if y1 > y0 else [], beside, kind, tick, gap, line_px)
     base = at.bottom + line_px + tick + gap + cap_height(kind)
-    for value in linear_ticks(x0, x1, max(3, at.width / (9 * size_px))):
-        px = float(projection.pixels(value, y0)[0])
-        sprites.append(
-            rectangle(Box(round(px - line_px / 2), at.bottom + line_px, line_px, tick), hair)
-        )
-        if px < at.right - 2.6 * size_px:
-            sprites.append(text_sprite(label(value), kind, muted, px, base, "centre"))
-    sprites.append(text_sprite(names[0], named, ink, at.right, base, "right"))
-    if not vertical:
-        return tuple(sprites)
-    edge = at.x - line_px - tick
-    for value in linear_ticks(y0, y1, max(3, at.height / (9 * size_px))):
-        py = float(projection.pixels(x0, value)[1])
-        sprites.append(rectangle(Box(edge, round(py - line_px / 2), tick, line_px), hair))
-        if py > at.y + 2.2 * size_px:
-            sprites.append(
-                text_sprite(
-                    label(value), kind, muted, edge - gap, py + cap_height(kind) / 2, "right"
-                )
-            )
-    sprites.append(text_sprite(names[1], named, ink, edge - gap, at.y + cap_height(kind), "right"))
-    return tuple(sprites)
+    sheet.text(names[0], named, at.right, base, "right")
+    edge = at.x - line_px - tick - gap
+    sheet.text(names[1], named, edge, at.y + cap_height(kind), "right")
+
+
+def framed(sheet: Sheet, at: Box, line_px: int) -> Axes:
+    """Axes with a hairline around `at`, outside it, and no ticks yet."""
+    axes = sheet.axes(at)
+    for spine in axes.spines.values():
+        spine.set_linewidth(sheet.points(line_px))
+        spine.set_position(("outward", sheet.points(line_px / 2)))
+    axes.xaxis.set_major_locator(NullLocator())
+    axes.yaxis.set_major_locator(NullLocator())
+    return axes
+
+
+def lettered(
+    sheet: Sheet,
+    axes: Axes,
+    which: str,
+    values: Sequence[float],
+    words: Sequence[str],
+    kind: Type,
+    tick_px: float,
+    gap_px: float,
+    line_px: float,
+) -> None:
+    """Ticks at `values` of the x or the y axis, and `words` beside them."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(list(values)))
+    axis.set_major_formatter(FixedFormatter(list(words)))
+    length, pad, width = (sheet.points(v) for v in (tick_px, gap_px, line_px))
+    axis.set_tick_params(length=length, pad=pad, width=width)
+    look = sheet.type(kind)
+    for text in axis.get_ticklabels():
+        text.set(family=look["family"], size=look["size"], weight=look["weight"])

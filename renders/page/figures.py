@@ -1,19 +1,52 @@
-"""Figures on contours: each index level names itself once, where its line runs straight."""
+"""Figures on isolines: each heavier level bears its value once, where its line runs straight."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from renders.box import Box
-from renders.colour import FloatArray, rgb
+from renders.colour import FloatArray
 from renders.map.contour import Contours
 from renders.map.field import Field
+from renders.map.gap import Gap
 from renders.map.tone import Tone
-from renders.page.sprite import Alpha, Sprite
-from renders.page.text import Type, text_width, turned
+from renders.page.sheet import Sheet
+from renders.page.text import Type, cap_height, text_width
 from renders.page.ticks import label
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One value on its isoline, in pixels of the page.
+
+    Attributes:
+        text, kind, colour: what is written, and how.
+        x, y: the middle of the figure.
+        radians: counter-clockwise.
+    """
+
+    text: str
+    kind: Type
+    colour: str
+    x: float
+    y: float
+    radians: float
+
+    @property
+    def gap(self) -> Gap:
+        """The room that it wants in its isoline."""
+        half = text_width(self.text, self.kind) / 2 + 0.35 * self.kind.size
+        return Gap(self.x, self.y, self.radians, half, 0.55 * self.kind.size)
+
+    def draw(self, sheet: Sheet) -> None:
+        """Write it, standing on its own baseline."""
+        below = cap_height(self.kind) / 2
+        x = self.x + below * math.sin(self.radians)
+        y = self.y + below * math.cos(self.radians)
+        sheet.turned(self.text, self.kind, x, y, self.radians, self.colour)
 
 
 def contour_figures(
@@ -23,7 +56,7 @@ def contour_figures(
     at: Box,
     size_px: float,
     avoid: tuple[Box, ...] = (),
-) -> tuple[tuple[Sprite, ...], tuple[Sprite, ...]]:
+) -> tuple[Figure, ...]:
     """Figures along index contours, where those run straight and nothing else is near.
 
     Args:
@@ -32,14 +65,12 @@ def contour_figures(
         size_px: the em of the figures.
         avoid: boxes, in picture coordinates, to stay clear of.
 
-    Returns:
-        The figures, and the gaps they want in the contours.
     """
     kind = Type(size_px, "Semibold")
     step = max(size_px / 3.0, 1.0)
     columns, rows = int(at.width / step), int(at.height / step)
     if columns < 8 or rows < 8:
-        return (), ()
+        return ()
     gx, gy = np.meshgrid((np.arange(columns) + 0.5) * step, (np.arange(rows) + 0.5) * step)
     s, sx, sy = field.at(gx, gy)
     slope = np.hypot(sx, sy)
@@ -47,7 +78,7 @@ def contour_figures(
         (b.x + b.width / 2 - at.x, b.y + b.height / 2 - at.y, max(b.width, b.height) / 2 + size_px)
         for b in avoid
     ]
-    figures, gaps = [], []
+    figures = []
     for level, heavy, colour in zip(contours.levels, contours.index, contours.colours, strict=True):
         if not heavy:
             continue
@@ -61,12 +92,10 @@ def contour_figures(
         for _, x, y, angle in candidates:
             if any(math.hypot(x - a, y - b) < r + half for a, b, r in taken):
                 continue
-            alpha = turned(text, kind, angle)
-            figures.append(_centred(alpha, at.x + x, at.y + y, rgb(colour), 0.92))
-            gaps.append(_gap(at.x + x, at.y + y, angle, half, 0.55 * size_px))
+            figures.append(Figure(text, kind, colour, at.x + x, at.y + y, angle))
             taken.append((x, y, half + 1.5 * size_px))
             break
-    return tuple(figures), tuple(gaps)
+    return tuple(figures)
 
 
 def _straight(
@@ -100,21 +129,3 @@ def _straight(
     # Pictures have y downwards, so a line that falls to the right turns clockwise.
     columns = (cost[good], x[good], y[good], -np.arctan2(ty, tx)[good])
     return [(float(a), float(b), float(c), float(d)) for a, b, c, d in np.stack(columns, 1)[order]]
-
-
-def _centred(alpha: Alpha, x: float, y: float, colour: FloatArray, opacity: float) -> Sprite:
-    height, width = alpha.shape
-    return Sprite(round(x - width / 2), round(y - height / 2), alpha, colour, opacity)
-
-
-def _gap(x: float, y: float, angle: float, half: float, tall: float) -> Sprite:
-    """A soft-edged, turned slot that contours leave free."""
-    reach = math.ceil(math.hypot(half, tall)) + 2
-    left, top = round(x) - reach, round(y) - reach
-    grid = np.arange(2 * reach) + 0.5
-    dx, dy = grid + left - x, (grid + top - y)[:, None]
-    along = np.abs(dx * math.cos(angle) - dy * math.sin(angle))
-    across = np.abs(dx * math.sin(angle) + dy * math.cos(angle))
-    beyond = np.hypot(np.maximum(along - (half - tall), 0), across) - tall
-    alpha = np.rint(np.clip(0.5 - beyond / 2, 0, 1) * 255).astype(np.uint8)
-    return Sprite(left, top, alpha, np.zeros(3))

@@ -12,7 +12,13 @@ from renders.box import Box
 from renders.map.holes import cell_kinds
 from renders.map.tone import Tone
 from renders.page.layout import Layout, LayoutError, layout_for, line_aspect
-from renders.page.lettering import fitted_lines, fitted_type, two_lines
+from renders.page.lettering import (
+    draw_small_print,
+    draw_titles,
+    fitted_lines,
+    fitted_type,
+    two_lines,
+)
 from renders.page.lines import (
     Line,
     Panel,
@@ -26,8 +32,9 @@ from renders.page.lines import (
     line_colours,
     tick_width,
 )
-from renders.page.overlay import anchor_lettering
-from renders.page.style import Sheet
+from renders.page.marks import anchor_lettering
+from renders.page.page import Page
+from renders.page.sheet import Sheet, house
 from renders.page.text import Type, cap_height, text_width
 from renders.page.words import Style, scale_words, small_print, subtitle_of, title_of
 from renders.source.provenance import Provenance
@@ -57,8 +64,8 @@ def line_page(
     height: int | None,
     dpi: float,
     transparent: bool = False,
-) -> Sheet:
-    """Draw the page; call it inside `renders.page.style.house`.
+) -> Page:
+    """The page.
 
     Args:
         quantities: one or two, over the same coordinates.
@@ -73,10 +80,30 @@ def line_page(
     """
     panels = _panels(quantities, facts, style)
     print_ = line_print(quantities, facts, style)
-    if style.layout == "paper":
-        return _paper_page(
-            panels, quantities, facts, style, print_, width, height, dpi, transparent
-        )
+    with house(style.theme):
+        if style.layout == "paper":
+            sheet = _paper_page(
+                panels, quantities, facts, style, print_, width, height, dpi, transparent
+            )
+        else:
+            sheet = _wide_page(
+                panels, quantities, facts, style, print_, width, height, dpi, transparent
+            )
+    return Page((), sheet)
+
+
+def _wide_page(
+    panels: Sequence[Panel],
+    quantities: Sequence[Quantity],
+    facts: Provenance,
+    style: Style,
+    print_: tuple[list[str], str],
+    width: int,
+    height: int | None,
+    dpi: float,
+    transparent: bool,
+) -> Sheet:
+    """A page to hang up, or the lines alone."""
     page = layout_for(style.layout, width, line_aspect(len(panels)), height)
     sheet = Sheet.blank(page.width, page.height, dpi, style.theme, transparent)
     pen = Pen.of(page.unit)
@@ -212,28 +239,16 @@ def _gallery_words(
     print_: tuple[list[str], str],
     pen: Pen,
 ) -> None:
-    u, theme, lines = page.unit, style.theme, quantities[0].lines
+    u, lines = page.unit, quantities[0].lines
     right = page.map.right
     key = _key_width(lines, pen)
     _key(sheet, lines, panels[0], right - key, page.title_y, pen)
     holes = hole_key(panels)
     draw_hole_key(sheet, holes, right, page.subtitle_y, pen)
     room = page.map.width - max(key, hole_key_width(holes, pen), 180 * u) - 24 * u
-    title = title_of(facts, style)
-    large = fitted_type(title, Type(46 * u, "Light"), room)
-    sheet.text(title, large, page.margin - 0.04 * large.size, page.title_y)
-    below = subtitle_of(facts, style, lines[0], *(q.lines[0].quantity for q in quantities[1:]))
-    for k, words in enumerate(two_lines(below, Type(15 * u), room)):
-        kind = fitted_type(words, Type(15 * u), room)
-        sheet.text(words, kind, page.margin, page.subtitle_y + 19 * k * u, colour=theme.muted)
-    phrases, foot = print_
-    small = Type(9.8 * u)
-    room = page.map.width - max(150 * u, text_width(foot, small) + 24 * u)
-    rows = max(1, 1 + int((page.height - page.small_y - 12 * u) / (15 * u)))
-    fine, wrapped = fitted_lines(phrases, small, room, rows)
-    for k, words in enumerate(wrapped):
-        sheet.text(words, fine, page.margin, page.small_y + 15 * k * u, colour=theme.muted)
-    sheet.text(foot, small, right, page.small_y, "right", theme.muted)
+    below = subtitle_of(facts, style, [q.lines[0].quantity for q in quantities])
+    draw_titles(sheet, page, title_of(facts, style), below, room)
+    draw_small_print(sheet, page, *print_)
 
 
 def _paper_page(
@@ -245,7 +260,7 @@ def _paper_page(
     width: int,
     height: int | None,
     dpi: float,
-    transparent: bool = False,
+    transparent: bool,
 ) -> Sheet:
     """A figure for print: type is never smaller than readers can read, whatever the width."""
     theme, lines = style.theme, quantities[0].lines
@@ -278,7 +293,7 @@ def _paper_page(
         kind = fitted_type(title, Type(size, "Light" if size > 16 * point else "Semibold"), room)
         y += 0.85 * kind.size
         words.append((title, kind, y, theme.ink))
-    below = subtitle_of(facts, style, lines[0], *(q.lines[0].quantity for q in quantities[1:]))
+    below = subtitle_of(facts, style, [q.lines[0].quantity for q in quantities])
     for line in two_lines(below, Type(at_least(15, 7.5)), room) if below else []:
         kind = fitted_type(line, Type(at_least(15, 7.5)), room)
         y += 1.35 * kind.size

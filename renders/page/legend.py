@@ -10,17 +10,18 @@ import numpy.typing as npt
 from renders.box import Box
 from renders.colour import FloatArray, rgb
 from renders.map.tone import Tone
-from renders.page.sprite import Sprite, rectangle
-from renders.page.text import Type, cap_height, text_sprite, text_width
-from renders.page.theme import Theme
+from renders.page.axes import framed, lettered
+from renders.page.sheet import Sheet
+from renders.page.text import Type, cap_height, text_width
 from renders.page.ticks import label, spread_ticks
 
 
 @dataclass(frozen=True, eq=False)
 class Ramp:
-    """The palette laid along a box, low to high rightwards or upwards. Its halo is 0 px.
+    """The palette laid along a box, low to high rightwards or upwards: a layer of a picture.
 
-    Steps along the bar are equal steps of colour, whatever the tone does to values.
+    Steps along the bar are equal steps of colour, whatever the tone does to values. It is dithered
+    as the map is: matplotlib would show its 256 colours as steps.
     """
 
     at: Box
@@ -54,58 +55,43 @@ class Ramp:
         return np.stack([np.interp(part, knots, self.colours[:, c]) for c in range(3)], axis=-1)
 
 
-def ramp(tone: Tone, at: Box, upwards: bool = False) -> Ramp:
-    """The tone's palette along `at`."""
-    return Ramp(at, np.stack([rgb(c) for c in tone.palette]), upwards)
+def ramp(tone: Tone, at: Box) -> Ramp:
+    """The tone's palette along `at`: upwards where it is taller than wide."""
+    return Ramp(at, np.stack([rgb(c) for c in tone.palette]), at.height > at.width)
 
 
-def tick_sprites(
-    tone: Tone, at: Box, theme: Theme, size_px: float, line_px: int, upwards: bool = False
-) -> tuple[Sprite, ...]:
-    """Ticks and figures at round values: below a bar that runs rightwards, right of one upwards."""
-    kind = Type(size_px, "Regular")
+def draw_scale(sheet: Sheet, tone: Tone, at: Box, size_px: float, line_px: int) -> None:
+    """The bar's frame, and ticks and figures below it; right of it where it runs upwards."""
+    kind, upwards = Type(size_px), at.height > at.width
+    axes = framed(sheet, at, max(1, round(0.6 * line_px)))
     length = at.height if upwards else at.width
     room = 2.2 * size_px if upwards else 1.1 * size_px + text_width("0.05", kind)
     values = spread_ticks(tone.low, tone.high, lambda v: float(tone.position(v)), room / length)
+    places = [float(tone.position(v)) for v in values]
+    if upwards:
+        axes.yaxis.tick_right()
     tick, gap = round(0.4 * size_px), 0.4 * size_px
-    hair, muted = rgb(theme.hairline), rgb(theme.muted)
-    sprites: list[Sprite] = []
-    for value in values:
-        part = float(tone.position(value)) * length
-        if upwards:
-            y = at.bottom - part
-            sprites.append(rectangle(Box(at.right, round(y - line_px / 2), tick, line_px), hair))
-            base = y + cap_height(kind) / 2
-            sprites.append(text_sprite(label(value), kind, muted, at.right + tick + gap, base))
-        else:
-            x = at.x + part
-            sprites.append(rectangle(Box(round(x - line_px / 2), at.bottom, line_px, tick), hair))
-            base = at.bottom + tick + gap + cap_height(kind)
-            sprites.append(text_sprite(label(value), kind, muted, x, base, "centre"))
-    return tuple(sprites)
+    words = [label(v) for v in values]
+    lettered(sheet, axes, "y" if upwards else "x", places, words, kind, tick, gap, line_px)
 
 
-def swatch_sprites(
-    entries: list[tuple[str, str]], x: float, baseline: float, theme: Theme, size_px: float
-) -> tuple[Sprite, ...]:
+def draw_swatches(
+    sheet: Sheet, entries: list[tuple[str, str]], x: float, baseline: float, size_px: float
+) -> None:
     """Small squares of (colour, meaning), laid leftwards so that the last ends at `x`."""
-    kind = Type(size_px, "Regular")
+    kind = Type(size_px)
     side = round(cap_height(kind))
-    sprites: list[Sprite] = []
     for colour, meaning in reversed(entries):
-        sprites.append(text_sprite(meaning, kind, rgb(theme.muted), x, baseline, "right"))
+        sheet.text(meaning, kind, x, baseline, "right", sheet.theme.muted)
         x -= text_width(meaning, kind) + 0.5 * size_px + side
         square = Box(round(x), round(baseline) - side, side, side)
-        sprites += [
-            rectangle(square.grown(max(1, side // 12)), rgb(theme.hairline)),
-            rectangle(square, rgb(colour)),
-        ]
+        sheet.rectangle(square.grown(max(1, side // 12)), sheet.theme.hairline)
+        sheet.rectangle(square, colour)
         x -= 1.4 * size_px
-    return tuple(sprites)
 
 
 def swatches_width(entries: list[tuple[str, str]], size_px: float) -> float:
-    """How far `swatch_sprites` reaches, in pixels."""
-    kind = Type(size_px, "Regular")
+    """How far `draw_swatches` reaches, in pixels."""
+    kind = Type(size_px)
     each = 1.9 * size_px + round(cap_height(kind))
     return sum(text_width(meaning, kind) + each for _, meaning in entries)

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from renders.box import Box
 from renders.colour import FloatArray, luminance, palette_colours, rgb
 from renders.map.holes import FINITE, INF, NAN, UNFINISHED
-from renders.page.style import Sheet
+from renders.page.sheet import Sheet
 from renders.page.text import Type, cap_height, text_width
 from renders.page.theme import Theme
 from renders.page.ticks import label, linear_ticks, spread_ticks

@@ -11,29 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import LossatlasError
 from pipeline.scale import CLIP
-from renders.box import Box
-from renders.colour import hex_colour, palette_colours, rgb
+from renders.colour import palette_colours
 from renders.files.whole import checked_place
-from renders.map.tone import How, Tone, fit_tone
+from renders.map.tone import How, fit_tone
 from renders.page.caveats import remarks
 from renders.page.layout import PROFILE_ASPECT, layout_for, line_aspect, map_aspect
-from renders.page.lettering import page_layers
 from renders.page.paper import sheet_named
-from renders.page.sprite import Sprite, Sprites
 from renders.page.theme import theme_named
 from renders.page.words import Style, small_print, title_of
-from renders.source.provenance import Provenance, provenance
-from renders.source.surface import Surface, finished_values, opened, read_surface, sample_stride
+from renders.source.provenance import provenance
+from renders.source.surface import finished_values, opened, read_surface, sample_stride
 
 if TYPE_CHECKING:
     from pipeline.store import Store
-    from renders.picture import Layer, Picture
     from renders.relief.relief import Relief
     from renders.spread import Spread
 
 ABSURD_PIXELS = 1_500_000_000
-ABSURD_LINES = 250_000_000
-"""Pixels of a page of lines, which is painted in one piece."""
+ABSURD_VECTOR = 250_000_000
+"""Pixels of a page that is drawn in memory: vector files and transparent ones."""
 _FORMATS = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".tif": "tiff", ".tiff": "tiff"}
 BACKGROUNDS = ("theme", "white", "transparent")
 AXES = ("x", "alpha")
@@ -85,6 +81,7 @@ def export_poster(
     layout: str = "gallery",
     axis: str = "x",
     contours: bool = True,
+    vector_contours: bool = False,
     light: bool = True,
     curve: bool = True,
     anchors: bool = True,
@@ -115,10 +112,11 @@ def export_poster(
         clip, limits, palette: see `renders.map.tone.fit_tone`; fitted over all frames. A line plot
             shows all values unless `clip` or `limits` is given.
         theme: light or dark.
-        background: the theme's, white or transparent; only line plots can be transparent.
+        background: the theme's, white or transparent; a relief and a TIFF cannot be transparent.
         layout: gallery, paper or bare. On a line plot `paper` keeps type readable in print.
         axis: of a line plot: `x` of the plane, or `alpha`, 0 and 1 at the two sets of weights.
         contours, light, curve, anchors, scale_bar: leave a layer out.
+        vector_contours: in a PDF or SVG, isolines as paths; they do not fade where they crowd.
         title, subtitle: None writes them from the store; an empty string leaves them out.
         spread: who paints; the cores by default.
         yes: go on even when the picture is absurdly large.
@@ -129,6 +127,7 @@ def export_poster(
     """
     start = time.monotonic()
     path = checked_path(Path(out_path), format_)
+    kind = format_ or _FORMATS[path.suffix.lower()]
     if not 1 <= dpi <= 100_000:
         raise PosterError(f"dpi is {dpi:g}: wanted dots per inch, 72 to 600 as a rule")
     _known("background", background, BACKGROUNDS)
@@ -160,7 +159,7 @@ def export_poster(
             f"{store_url} is a line, not a plane: wanted one for a relief; draw it with `lossatlas "
             "export poster`"
         )
-    _checked_for(line, format_ or _FORMATS[path.suffix.lower()], axis, background)
+    _checked_for(line, relief is not None, kind, axis, background, vector_contours)
     aspect = map_aspect(surface.extent)[0]
     if line or relief is not None:
         aspect = line_aspect(len(shown)) if line else PROFILE_ASPECT
@@ -168,7 +167,8 @@ def export_poster(
         width, size, paper, orientation, dpi, layout_for(layout, 1000, aspect).height / 1000
     )
     page = layout_for(layout, wide, aspect, high)
-    refuse_absurd(page.width, page.height, yes, ABSURD_LINES if line else ABSURD_PIXELS)
+    drawn_whole = kind in ("pdf", "svg") or background == "transparent"
+    refuse_absurd(page.width, page.height, yes, ABSURD_VECTOR if drawn_whole else ABSURD_PIXELS)
     tones = []
     for name in shown:
         first = name == shown[0]
@@ -190,36 +190,34 @@ def export_poster(
     if absent:
         facts = replace(facts, share=float(surface.finished.mean()))
     words = {"Software": f"lossatlas {facts.version}", "Title": title_of(facts, style)}
-    kind = format_ or _FORMATS[path.suffix.lower()]
+    clear = background == "transparent"
     if line:
-        from renders.page import interpolation, writing
-        from renders.page.style import house
+        from renders.page.interpolation import Quantity, line_page, line_print
 
         quantities = []
         for name, fitted in zip(shown, tones, strict=True):
             lines = tuple(read_surface(store, name, each, frame) for each in store.splits)
             absent.update(tile for each in lines for tile in each.absent)
-            quantities.append(interpolation.Quantity(lines, fitted))
-        with house(style.theme):
-            drawn = interpolation.line_page(
-                quantities, facts, style, wide, high, dpi, background == "transparent"
-            )
-            words["Description"] = " · ".join(interpolation.line_print(quantities, facts, style)[0])
-            bytes_ = writing.write_sheet(drawn, path, kind, words, spread)
-        made = drawn.width, drawn.height
+            quantities.append(Quantity(lines, fitted))
+        drawn = line_page(quantities, facts, style, wide, high, dpi, clear)
+        words["Description"] = " · ".join(line_print(quantities, facts, style)[0])
     else:
-        if relief is not None:
-            from renders.relief.relief import relief_picture
-
-            picture = relief_picture(surface, tones[0], facts, style, relief, wide, high)
-        else:
-            picture = poster_picture(surface, tones[0], facts, style, wide, high)
         words["Description"] = " · ".join(small_print(surface, tones[0], facts)[0])
-        bytes_ = write_picture(picture, path, kind, dpi=dpi, text=words, spread=spread)
-        made = picture.width, picture.height
+        if relief is not None:
+            from renders.relief.relief import relief_page
+
+            drawn = relief_page(surface, tones[0], facts, style, relief, wide, high, dpi)
+        else:
+            from renders.page.landscape import landscape_page
+
+            drawn = landscape_page(
+                surface, tones[0], facts, style, wide, high, dpi, clear, vector_contours
+            )
+    bytes_ = drawn.write(path, kind, words, spread)
     return PosterFacts(
         str(path),
-        *made,
+        drawn.sheet.width,
+        drawn.sheet.height,
         dpi,
         bytes_,
         facts.share,
@@ -236,118 +234,32 @@ def _quantities(store: Store, asked: str | None, line: bool) -> list[str]:
     return ["loss", "error"] if line and "error" in store.quantities else ["loss"]
 
 
-def _checked_for(line: bool, kind: str, axis: str, background: str) -> None:
-    """Raise PosterError where a map is asked for what only a line plot can be, or a file cannot."""
+def _checked_for(
+    line: bool, relief: bool, kind: str, axis: str, background: str, vector_contours: bool
+) -> None:
+    """Raise PosterError where a page is asked for what it, or its kind of file, cannot be."""
     if not line and axis != "x":
         raise PosterError(
             f"axis is {axis} and the store is a plane: wanted a line, of kind: interpolation; "
             "leave --axis out"
         )
-    if background == "transparent" and (kind == "tiff" or not line):
+    if background == "transparent" and (kind == "tiff" or relief):
         raise PosterError(
-            f"background is transparent for {'a tiff' if kind == 'tiff' else 'a map'}: wanted a "
-            "line plot as .png, .pdf or .svg; choose --background white"
+            f"background is transparent for {'a tiff' if kind == 'tiff' else 'a relief'}: wanted "
+            "a map or a line plot as .png, .pdf or .svg; choose --background white"
         )
-    if kind == "svg" and not line:
-        raise PosterError("a map as .svg: wanted .png, .pdf or .tif; rename it")
+    if vector_contours and (line or relief or kind not in ("pdf", "svg")):
+        found = "a line plot" if line else "a relief" if relief else f"a {kind}"
+        raise PosterError(
+            f"vector contours are asked for in {found}: wanted a map as .pdf or .svg; leave "
+            "--vector-contours out"
+        )
 
 
 def _known(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise PosterError(f"{what} is {name!r}: wanted {', '.join(known)}; the nearest is {near!r}")
-
-
-def poster_picture(
-    surface: Surface,
-    tone: Tone,
-    facts: Provenance,
-    style: Style,
-    width: int,
-    height: int | None = None,
-) -> Picture:
-    """The poster as a picture that can be painted box by box, `width` pixels wide.
-
-    The height follows from the plane, unless the paper decides it.
-    """
-    # Numba takes a second to import: after everything that may still be refused.
-    from renders.map.canvas import Map
-    from renders.map.contour import Contours, round_levels
-    from renders.map.field import field_of
-    from renders.map.holes import Hatch
-    from renders.map.light import Light
-    from renders.page.figures import contour_figures
-    from renders.page.inks import ground_at, inks_on
-    from renders.page.overlay import anchor_sprites, curve_strokes
-    from renders.page.scalebar import scale_bar_sprites
-    from renders.picture import Picture
-    from renders.projection import Projection
-
-    aspect, equal = map_aspect(surface.extent)
-    page = layout_for(style.layout, width, aspect, height)
-    at, u, theme = page.map, page.unit, style.theme
-    field = field_of(surface, tone, at.width, at.height)
-    projection = Projection(at, surface.extent)
-    lines = None
-    if style.contours:
-        levels, index = round_levels(tone)
-        inks = tuple(hex_colour(inks_on(ground_at(v, tone, theme), theme).pen) for v in levels)
-        lines = Contours(levels, index, max(0.9 * u, 0.8), max(1.6 * u, 1.2), inks, 0.26, 0.50)
-    marks: tuple[Sprite, ...] = ()
-    if style.anchors:
-        marks = anchor_sprites(surface, projection, tone, theme, 5.6 * u, 19 * u)
-    strokes = curve_strokes(surface, projection, tone, theme, 2.6 * u) if style.curve else ()
-    bar: tuple[Sprite, ...] = ()
-    if style.scale_bar and equal and page.kind != "bare":
-        beside = tuple(mark.box for mark in marks)
-        bar = scale_bar_sprites(surface, projection, tone, theme, facts.units, 9 * u, beside)
-    figures: tuple[Sprite, ...] = ()
-    gaps: tuple[Sprite, ...] = ()
-    if lines is not None and style.figures and 9 * u >= 6:
-        avoid = tuple(mark.box for mark in (*marks, *bar))
-        avoid += tuple(_stations(strokes, round(8 * u)))
-        figures, gaps = contour_figures(field, tone, lines, at, 9 * u, avoid)
-    hatch = Hatch(theme.hatch_ground, theme.hatch_line, 9 * u, max(1.1 * u, 0.8))
-    landscape = Map(at, field, tone, hatch, Light() if style.light else None, lines, gaps)
-    layers: list[Layer] = [landscape, Sprites(figures), *strokes, Sprites((*bar, *marks))]
-    if page.kind != "bare":
-        layers += page_layers(surface, tone, facts, style, page, projection, equal)
-    return Picture(page.width, page.height, rgb(theme.paper), tuple(layers))
-
-
-def _stations(strokes: tuple[Any, ...], reach: int) -> list[Any]:
-    if not strokes:
-        return []
-    return [Box(round(x), round(y), 1, 1).grown(reach) for x, y in strokes[-1].points]
-
-
-def write_picture(
-    picture: Picture,
-    path: Path,
-    format_: str | None = None,
-    *,
-    dpi: float,
-    text: dict[str, str],
-    spread: Spread | None = None,
-) -> int:
-    """Write a picture as `format_` or what `path` ends in; returns the file's size in bytes.
-
-    Raises:
-        LossatlasError: the file cannot be written.
-    """
-    match format_ or _FORMATS[path.suffix.lower()]:
-        case "pdf":
-            from renders.files.pdf import write_pdf
-
-            return write_pdf(picture, path, dpi=dpi, text=text, spread=spread)
-        case "tiff":
-            from renders.files.image import write_tiff
-
-            return write_tiff(picture, path, dpi=dpi, text=text, spread=spread)
-        case _:
-            from renders.files.image import write_png
-
-            return write_png(picture, path, dpi=dpi, text=text, spread=spread)
 
 
 def checked_path(path: Path, format_: str | None = None) -> Path:

@@ -25,11 +25,11 @@ from renders.page.lines import (
     line_colours,
     tick_width,
 )
-from renders.page.style import Sheet, house
+from renders.page.page import Page
+from renders.page.sheet import Sheet, house
 from renders.page.text import Type, cap_height, text_width
 from renders.page.theme import Theme, theme_named
 from renders.page.ticks import short
-from renders.page.writing import write_sheet
 
 GEOMETRIC = 8.0
 """Losses whose highest is more than this many times the lowest get a logarithmic scale."""
@@ -78,8 +78,7 @@ def write_report(
     words = {"Software": "lossatlas", "Title": title, "Description": subtitle}
     with house(look):
         sheet = report_page(report, title, subtitle, look, *size, background == "transparent")
-        kind = _KINDS[place.suffix.lower()]
-        return write_sheet(sheet, place, kind, words)
+    return Page((), sheet).write(place, _KINDS[place.suffix.lower()], words)
 
 
 def checked_path(path: str | Path) -> Path:

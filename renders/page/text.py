@@ -1,4 +1,4 @@
-"""Type: Source Sans Pro as masks of ink, measured in pixels; other fonts for what it lacks."""
+"""Type: Source Sans Pro, measured in pixels, and other fonts for what it lacks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
+from PIL import ImageFont, features
 
 from pipeline.errors import LossatlasError, LossatlasWarning
-from renders.colour import FloatArray
 from renders.page.fallback import font_with, has_glyph, is_mark
-from renders.page.sprite import Alpha, Sprite
 
 Weight = Literal["ExtraLight", "Light", "Regular", "Semibold", "It", "SemiboldIt"]
-AlignX = Literal["left", "centre", "right"]
 _DISTRIBUTION = "font-source-sans-pro"
 
 
@@ -36,14 +32,10 @@ class TextWarning(LossatlasWarning):
 
 @dataclass(frozen=True)
 class Type:
-    """A size and weight of type.
-
-    `size` is the em in pixels; `tracking` is extra space between letters, in ems.
-    """
+    """A size and weight of type; `size` is the em in pixels."""
 
     size: float
     weight: Weight = "Regular"
-    tracking: float = 0.0
 
 
 @functools.cache
@@ -143,78 +135,10 @@ def _tell(missing: list[str], text: str) -> None:
 
 def text_width(text: str, kind: Type) -> float:
     """Advance width in pixels."""
-    width = 0.0
-    for path, part in runs(text, kind.weight):
-        font = _font(path, kind.size)
-        width += sum(font.getlength(piece) for piece in _pieces(path, part, kind))
-    return width + (kind.tracking * kind.size * (len(text) - 1) if kind.tracking else 0.0)
-
-
-def _pieces(path: Path, part: str, kind: Type) -> list[str]:
-    """What is set at once: all of a part, or each letter where letters are spaced."""
-    # Letters of other scripts may be joined: they are never set apart.
-    return list(part) if kind.tracking and path == font_file(kind.weight) else [part]
+    parts = runs(text, kind.weight)
+    return float(sum(_font(path, kind.size).getlength(part) for path, part in parts))
 
 
 def cap_height(kind: Type) -> float:
     """Height of a capital letter in pixels (0.66 em in Source Sans Pro)."""
     return 0.66 * kind.size
-
-
-def text_mask(text: str, kind: Type) -> tuple[Alpha, float]:
-    """The ink of one line: alpha, uint8 (height, width), and its baseline's row in it.
-
-    The mask has a margin of half an em on every side.
-    """
-    pad = int(np.ceil(kind.size / 2))
-    baseline = pad + int(np.ceil(kind.size))
-    width = int(np.ceil(text_width(text, kind))) + 2 * pad
-    image = Image.new("L", (width, baseline + int(np.ceil(kind.size * 0.4)) + pad))
-    pen = ImageDraw.Draw(image)
-    at: float = pad
-    for path, part in runs(text, kind.weight):
-        font = _font(path, kind.size)
-        for piece in _pieces(path, part, kind):
-            pen.text((at, baseline), piece, fill=255, font=font, anchor="ls")
-            at += font.getlength(piece) + kind.tracking * kind.size
-    return np.asarray(image), float(baseline)
-
-
-def text_sprite(
-    text: str,
-    kind: Type,
-    colour: FloatArray,
-    x: float,
-    baseline: float,
-    align: AlignX = "left",
-    opacity: float = 1.0,
-) -> Sprite:
-    """One line of text whose left end, middle or right end is at `x`, standing on `baseline`."""
-    alpha, base = text_mask(text, kind)
-    pad = int(np.ceil(kind.size / 2))
-    shift = {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * text_width(text, kind)
-    return Sprite(round(x - shift) - pad, round(baseline - base), alpha, colour, opacity)
-
-
-def halo(sprite: Sprite, radius_px: float, colour: FloatArray, opacity: float) -> Sprite:
-    """A soft, grown copy of a sprite to lay beneath it, so that it reads on any ground."""
-    pad = int(np.ceil(2.5 * radius_px)) + 1
-    image = Image.fromarray(np.pad(sprite.alpha, pad))
-    grown = image.filter(ImageFilter.GaussianBlur(radius_px))
-    strong = np.minimum(np.asarray(grown, dtype=np.float64) * 2.6, 255)
-    return Sprite(sprite.x - pad, sprite.y - pad, strong.astype(np.uint8), colour, opacity)
-
-
-def turned(text: str, kind: Type, radians: float) -> Alpha:
-    """The ink of one line turned counter-clockwise about its centre, uint8, centred in the mask."""
-    alpha, baseline = text_mask(text, kind)
-    # Centre on the optical middle of figures, not on the line box.
-    middle = baseline - cap_height(kind) / 2
-    half = int(max(middle, alpha.shape[0] - middle)) + 1
-    centred = np.zeros((2 * half, alpha.shape[1]), dtype=np.uint8)
-    top = round(half - middle)
-    centred[top : top + alpha.shape[0]] = alpha
-    image = Image.fromarray(centred)
-    return np.asarray(
-        image.rotate(np.degrees(radians), resample=Image.Resampling.BICUBIC, expand=True)
-    )

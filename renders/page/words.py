@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.caption import proper
@@ -85,8 +86,15 @@ def title_of(facts: Provenance, style: Style) -> str:
     return words[:1].upper() + words[1:]
 
 
-def subtitle_of(facts: Provenance, style: Style, surface: Surface, *more: str) -> str:
-    """The subtitle; `more` are quantities that a line plot shows besides."""
+def heading_of(quantity: str, split: str) -> str:
+    """What a legend is of, in capitals."""
+    return f"{split} {TITLES.get(quantity, quantity)}".upper()
+
+
+def subtitle_of(
+    facts: Provenance, style: Style, quantities: Sequence[str], split: str | None = None
+) -> str:
+    """The subtitle: which quantities of which network, and where; a map shows one split."""
     if style.subtitle is not None:
         return style.subtitle
     where = {
@@ -95,8 +103,7 @@ def subtitle_of(facts: Provenance, style: Style, surface: Surface, *more: str) -
         "random": "around one set of weights, along two random directions",
         "interpolation": "on the line between two sets of weights",
     }.get(facts.plane, "over a plane of its weight space")
-    what = TITLES.get(surface.quantity, surface.quantity)
-    if len(surface.values) > 1:
-        what = f"{surface.split} {what}"
-    what = " and ".join([what, *(TITLES.get(name, name) for name in more)])
+    what = " and ".join(TITLES.get(name, name) for name in quantities)
+    if split is not None:
+        what = f"{split} {what}"
     return f"{what[:1].upper()}{what[1:]} of {facts.network or 'a network'} {where}"

@@ -13,22 +13,22 @@ from renders.box import Box
 from renders.colour import hex_colour, rgb
 from renders.map.contour import Contours, round_levels
 from renders.map.tone import Tone
-from renders.page.axes import frame_sprites
 from renders.page.inks import Inks, ground_at, inks_on
 from renders.page.layout import Layout, layout_for
-from renders.page.legend import ramp, tick_sprites
-from renders.page.lettering import small_print_sprites, title_sprites
-from renders.page.overlay import anchor_lettering
-from renders.page.sprite import Sprite, Sprites
-from renders.page.text import cap_height, halo, text_sprite
+from renders.page.legend import draw_scale, ramp
+from renders.page.lettering import draw_words
+from renders.page.marks import anchor_lettering
+from renders.page.page import Page
+from renders.page.sheet import Sheet, house
+from renders.page.text import cap_height
 from renders.page.theme import Theme
 from renders.page.words import Style
-from renders.picture import Layer, Picture
+from renders.picture import Layer
 from renders.projection import nearest_values
 from renders.relief.bake import Sun
 from renders.relief.camera import Camera, Shot, framed
 from renders.relief.drape import BALL, anchor_spots, draped, hidden, seen_share
-from renders.relief.rim import rim_sprites
+from renders.relief.rim import draw_rim
 from renders.relief.terrain import BAKED, RISE, Ground, Terrain, build_terrain, ground_of
 from renders.relief.view import View
 from renders.source.provenance import Provenance
@@ -120,7 +120,7 @@ def sun_for(camera: Camera) -> Sun:
     return Sun(azimuth=camera.azimuth + _SUN_LEFT)
 
 
-def relief_picture(
+def relief_page(
     surface: Surface,
     tone: Tone,
     facts: Provenance,
@@ -128,8 +128,9 @@ def relief_picture(
     relief: Relief,
     width: int,
     height: int | None = None,
-) -> Picture:
-    """The page as a picture that can be painted box by box, `width` pixels wide."""
+    dpi: float = 300.0,
+) -> Page:
+    """The page, `width` pixels wide, at `dpi` pixels an inch."""
     page = relief_layout(style.layout, width, height)
     u, theme, bare = page.unit, style.theme, page.kind == "bare"
     room = page.map
@@ -141,20 +142,17 @@ def relief_picture(
     samples = relief.samples or (3 if width <= 4_000 else 2)
     whole = Box(0, 0, page.width, page.height)
     lines = contours_of(tone, theme, max(0.9 * u, 0.7)) if style.contours else None
-    layers: list[Layer] = [View(whole, terrain, shot, tone, theme, lines, samples)]
-    if style.anchors:
-        layers.append(Sprites(tuple(name_sprites(surface, terrain.ground, shot, theme, 17 * u))))
-    if not bare:
-        upright = page.legend.height > page.legend.width
-        sprites = [
-            *frame_sprites(page.legend, theme, max(1, round(0.4 * u))),
-            *rim_sprites(terrain.ground, shot, theme, 10.5 * u),
-            *tick_sprites(tone, page.legend, theme, 10.5 * u, max(1, round(0.6 * u)), upright),
-            *title_sprites(facts, style, page, surface),
-            *small_print_sprites(surface, tone, facts, style, page, True),
-        ]
-        layers += [ramp(tone, page.legend, upright), Sprites(tuple(sprites))]
-    return Picture(page.width, page.height, rgb(theme.paper), tuple(layers))
+    painted: list[Layer] = [View(whole, terrain, shot, tone, theme, lines, samples)]
+    with house(theme):
+        sheet = Sheet.blank(page.width, page.height, dpi, theme)
+        if style.anchors:
+            draw_names(sheet, surface, terrain.ground, shot, 17 * u)
+        if not bare:
+            painted.append(ramp(tone, page.legend))
+            draw_rim(sheet, terrain.ground, shot, 10.5 * u)
+            draw_scale(sheet, tone, page.legend, 10.5 * u, max(1, round(0.6 * u)))
+            draw_words(sheet, surface, tone, facts, style, page, True)
+    return Page(tuple(painted), sheet)
 
 
 def modelled(
@@ -195,27 +193,26 @@ def _pen(surface: Surface, tone: Tone, theme: Theme) -> Inks:
     return inks_on(ground_at(nearest_values(surface, x, y), tone, theme), theme)
 
 
-def name_sprites(
-    surface: Surface, ground: Ground, shot: Shot, theme: Theme, size_px: float
-) -> list[Sprite]:
+def draw_names(
+    sheet: Sheet,
+    surface: Surface,
+    ground: Ground,
+    shot: Shot,
+    size_px: float,
+    floating: bool = False,
+) -> None:
     """The anchors' names above their balls, as far as the surface leaves those in sight."""
     if not surface.anchors or size_px < 7:
-        return []
+        return
     spots = anchor_spots(ground, surface)
     shares = seen_share(ground, shot, spots)
     tops = spots + np.array([0.0, 0.0, 1.9 * BALL])
     x, y, _ = shot.project(tops)
-    pens = Inks(rgb(theme.pen_light), rgb(theme.pen_dark))
-    sprites = []
-    for anchor, px, py, share in zip(
-        surface.anchors, x.tolist(), y.tolist(), shares.tolist(), strict=True
-    ):
+    inks = Inks(rgb(sheet.theme.pen_light), rgb(sheet.theme.pen_dark))
+    places = zip(surface.anchors, x.tolist(), y.tolist(), shares.tolist(), strict=True)
+    for anchor, px, py, share in places:
         if share < 0.3:
             continue
-        text, kind = anchor_lettering(anchor, size_px)
-        name = text_sprite(
-            text, kind, pens.pen, px, py - 0.35 * cap_height(kind), "centre",
-            opacity=share,
-        )  # fmt: skip
-        sprites += [halo(name, 0.16 * size_px, pens.casing, 0.75 * share), name]
-    return sprites
+        words, kind = anchor_lettering(anchor, size_px)
+        base = py - 0.35 * cap_height(kind)
+        sheet.haloed(words, kind, px, base, inks, "centre", share, floating)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from renders.colour import FloatArray, rgb
-from renders.page.sprite import Sprite
-from renders.page.text import Type, cap_height, text_sprite
-from renders.page.theme import Theme
+from renders.colour import FloatArray
+from renders.page.sheet import Sheet
+from renders.page.text import Type, cap_height
 from renders.page.ticks import label, linear_ticks
 from renders.relief.camera import Shot
 from renders.relief.terrain import PLINTH, Ground
@@ -28,20 +27,17 @@ def near_edges(ground: Ground, shot: Shot) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def rim_sprites(ground: Ground, shot: Shot, theme: Theme, size_px: float) -> list[Sprite]:
+def draw_rim(sheet: Sheet, ground: Ground, shot: Shot, size_px: float) -> None:
     """Figures at round coordinates along the near edges."""
     if size_px < 6:
-        return []
-    kind, named = Type(size_px), Type(size_px, "It")
-    muted, ink = rgb(theme.muted), rgb(theme.ink)
-    sprites = []
+        return
+    kind, named, theme = Type(size_px), Type(size_px, "It"), sheet.theme
     for axis, values, feet, out in _marks(ground, shot):
         x, y, _ = shot.project(feet + _GAP * out)
         for value, px, py in zip(values, x.tolist(), y.tolist(), strict=True):
             words = axis if value is None else label(value)
-            how, colour = (named, ink) if value is None else (kind, muted)
-            sprites.append(text_sprite(words, how, colour, px, py + cap_height(kind) / 2, "centre"))
-    return sprites
+            how, colour = (named, theme.ink) if value is None else (kind, theme.muted)
+            sheet.text(words, how, px, py + cap_height(kind) / 2, "centre", colour)
 
 
 def _marks(

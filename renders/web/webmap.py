@@ -224,7 +224,7 @@ def _write_page(
     page = (_PAGE / "index.html").read_text(encoding="utf-8")
     words = {
         "@TITLE@": _escaped(title_of(facts, style)),
-        "@SUBTITLE@": _escaped(subtitle_of(facts, style, first)),
+        "@SUBTITLE@": _escaped(subtitle_of(facts, style, [first.quantity], first.split)),
         "@THEME@": style.theme.name,
         "@LIBRARY@": _script_tag(library),
     }

@@ -22,7 +22,7 @@ from renders.map.tone import fit_tone
 from renders.page.interpolation import LineError, Quantity, line_page, line_print
 from renders.page.lines import line_colours
 from renders.page.poster import export_poster
-from renders.page.style import Sheet, house
+from renders.page.sheet import Sheet, house
 from renders.page.theme import DARK, LIGHT, Theme
 from renders.page.words import Style
 from renders.source.provenance import provenance

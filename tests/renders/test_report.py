@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import LossatlasError
 from renders.page.lines import Panel
 from renders.page.report import panels, report_page, write_report
-from renders.page.style import house
+from renders.page.sheet import house
 from renders.page.theme import LIGHT
 
 T = np.linspace(0, 1, 11)

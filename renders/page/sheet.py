@@ -1,4 +1,4 @@
-"""The house style of matplotlib's pages, and how they become files.
+"""Sheets: matplotlib figures in the house style, laid out in pixels.
 
 matplotlib reads its style from one dictionary of the process. `house` sets it for a while and puts
 it back; only one page is drawn at a time. Nothing here touches pyplot.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,9 +23,13 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import Affine2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import AbstractPathEffect, Normal, Stroke
+from matplotlib.transforms import Affine2D, Bbox, BboxBase, Transform, TransformedBbox
 
 from renders.box import Box
+from renders.colour import hex_colour
+from renders.page.inks import Inks
 from renders.page.text import Type, Weight, font_file, runs
 from renders.page.theme import Theme
 
@@ -37,6 +42,7 @@ _WEIGHTS: dict[Weight, tuple[int, str]] = {
     "It": (400, "italic"),
     "SemiboldIt": (600, "italic"),
 }
+Align = Literal["left", "centre", "right"]
 _ALIGN = {"left": "left", "centre": "center", "right": "right"}
 _DRAWING = threading.RLock()
 
@@ -80,6 +86,7 @@ def _style(theme: Theme) -> dict[str, Any]:
         "lines.solid_capstyle": "round",
         "lines.solid_joinstyle": "round",
         "lines.dash_capstyle": "round",
+        "path.simplify": False,  # else a box of the page would differ from the whole
         "pdf.fonttype": 42,  # TrueType: journals refuse matplotlib's default
         "svg.fonttype": "path",
         "svg.hashsalt": "lossatlas",  # the same names in every file
@@ -150,7 +157,7 @@ class Sheet:
         kind: Type,
         x: float,
         baseline: float,
-        align: Literal["left", "centre", "right"] = "left",
+        align: Align = "left",
         colour: str | None = None,
     ) -> None:
         """One line of text that stands on `baseline`."""
@@ -172,12 +179,96 @@ class Sheet:
         size = self.points(kind.size)
         return {"family": family, "weight": weight, "style": slant, "size": size}
 
-    def mark(self, x: npt.ArrayLike, y: npt.ArrayLike, **options: Any) -> None:
-        """Lines or markers in pixels of the page."""
-        place = Affine2D().scale(1 / self.width, -1 / self.height).translate(0, 1)
-        at = place + self.figure.transFigure
-        line = Line2D(np.atleast_1d(x), np.atleast_1d(y), transform=at, **options)
+    def turned(
+        self, words: str, kind: Type, x: float, y: float, radians: float, colour: str
+    ) -> None:
+        """One line of text, turned counter-clockwise about the middle of its baseline."""
+        self.figure.text(
+            x,
+            y,
+            clean(words, kind.weight),
+            transform=self.place,
+            ha="center",
+            va="baseline",
+            rotation=math.degrees(radians),
+            rotation_mode="anchor",
+            color=colour,
+            **self.type(kind, words),
+        )
+
+    @property
+    def place(self) -> Transform:
+        """From pixels of the page, y downwards, to the display."""
+        at = Affine2D().scale(1 / self.width, -1 / self.height).translate(0, 1)
+        return at + self.figure.transFigure
+
+    def mark(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, *, clip: Box | None = None, **options: Any
+    ) -> None:
+        """Lines or markers in pixels of the page; nothing of them is seen outside `clip`."""
+        line = Line2D(np.atleast_1d(x), np.atleast_1d(y), transform=self.place, **options)
         self.figure.add_artist(line)
+        if clip is not None:
+            line.set_clip_box(self.bounds(clip))
+
+    def disc(self, x: float, y: float, radius: float, colour: str, opacity: float = 1.0) -> None:
+        """A filled circle about (x, y)."""
+        size = 2 * self.points(radius)
+        self.mark(x, y, marker="o", ms=size, mew=0, mfc=colour, alpha=opacity)
+
+    def rectangle(self, box: Box, colour: str, opacity: float = 1.0) -> None:
+        """A filled rectangle of whole pixels."""
+        corner, size = (box.x, box.y), (box.width, box.height)
+        look: dict[str, Any] = {"fc": colour, "ec": "none", "alpha": opacity, "aa": False}
+        self.figure.add_artist(Rectangle(corner, *size, transform=self.place, **look))
+
+    def bounds(self, box: Box) -> BboxBase:
+        """A box of the page, on the display."""
+        return TransformedBbox(Bbox([[box.x, box.y], [box.right, box.bottom]]), self.place)
+
+    def haloed(
+        self,
+        words: str,
+        kind: Type,
+        x: float,
+        baseline: float,
+        inks: Inks,
+        align: Align = "left",
+        opacity: float = 1.0,
+        floating: bool = False,
+    ) -> None:
+        """One line of text with a soft rim, so that it reads on any ground.
+
+        Args:
+            words, kind, x, baseline, align: as for `text`.
+            inks: of the letters and their rim.
+            opacity: of both.
+            floating: at fractions of a pixel too, which what moves slowly needs; as outlines.
+        """
+        rim = self.points(kind.size)
+        colour, casing = hex_colour(inks.pen), hex_colour(inks.casing)
+        veil = inks.veil * opacity
+        effects: list[AbstractPathEffect] = [
+            Stroke(linewidth=0.36 * rim, foreground=casing, alpha=0.5 * veil, joinstyle="round"),
+            Stroke(linewidth=0.18 * rim, foreground=casing, alpha=veil, joinstyle="round"),
+        ]
+        options: dict[str, Any] = {
+            "ha": _ALIGN[align], "va": "baseline", "color": colour, "transform": self.place,
+            **self.type(kind, words),
+        }  # fmt: skip
+        said = clean(words, kind.weight)
+        if floating:
+            effects.append(Normal())
+            self.figure.text(x, baseline, said, alpha=opacity, path_effects=effects, **options)
+            return
+        self.figure.text(x, baseline, said, path_effects=effects, **options)
+        self.figure.text(x, baseline, said, alpha=opacity, **options)
+
+    def image(self, box: Box, pixels: npt.NDArray[np.uint8]) -> None:
+        """Pixels, one for one, beneath everything else: uint8 (height, width, 3)."""
+        axes = self.axes(box, frameon=False, zorder=-1)
+        axes.set_axis_off()
+        axes.imshow(pixels, interpolation="none", aspect="auto")
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """The page as an image, uint8 (height, width, 4)."""

@@ -1,0 +1,244 @@
+"""Frames: one moment of a film as a picture.
+
+What no frame changes is drawn once and laid over all of them; the rest is drawn frame by frame.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+from renders.box import Box
+from renders.colour import hex_colour, rgb
+from renders.film.moment import Moment, figure, readings
+from renders.film.scene import FIGURE, HEADING, Scene, reading_headings, scaled
+from renders.map.canvas import Map
+from renders.map.contour import Contours, round_levels
+from renders.map.field import field_of
+from renders.map.holes import Hatch
+from renders.map.light import Light
+from renders.page import caveats
+from renders.page.axes import draw_axes
+from renders.page.inks import ground_at, inks_on
+from renders.page.legend import draw_scale, draw_swatches, ramp
+from renders.page.lettering import fitted_type, swatches_of, two_lines
+from renders.page.marks import anchor_lettering, draw_curve, draw_ring
+from renders.page.printed import Kept, Printed
+from renders.page.sheet import Sheet, house
+from renders.page.text import Type, cap_height, text_width
+from renders.page.words import heading_of, subtitle_of, title_of
+from renders.picture import Layer, Picture
+from renders.projection import Projection
+from renders.source.surface import Surface
+
+_DPI = 72.0
+Drawing = Callable[[Sheet], None]
+
+
+def scene_picture(
+    scene: Scene, moment: Moment, model: Sequence[Layer] = (), names: Drawing | None = None
+) -> Picture:
+    """One moment of a film as a picture that can be painted box by box.
+
+    Args:
+        scene, moment: of which film, and when.
+        model: the landscape in the round, where the scene is not flat.
+        names: draws what is lettered on the model.
+    """
+    stage, theme = scene.stage, scene.style.theme
+    painted = model if not scene.flat else (_landscape(scene, moment.surface),)
+    with house(theme):
+        sheet = Sheet.blank(stage.width, stage.height, _DPI, theme)
+        if scene.flat:
+            _draw_on_map(sheet, scene, moment.surface)
+        elif names is not None:
+            names(sheet)
+        _draw_caption(sheet, scene, moment)
+    layers = (*painted, ramp(scene.tone, stage.legend), furniture(scene), Printed(sheet))
+    return Picture(stage.width, stage.height, rgb(theme.paper), layers)
+
+
+@functools.lru_cache(4)
+def furniture(scene: Scene) -> Kept:
+    """What no frame changes, drawn once."""
+    stage, u, theme = scene.stage, scene.stage.unit, scene.style.theme
+    with house(theme):
+        sheet = Sheet.blank(stage.width, stage.height, _DPI, theme)
+        draw_scale(sheet, scene.tone, stage.legend, 17 * u, max(1, round(u)))
+        _draw_words(sheet, scene)
+        _draw_track(sheet, scene)
+        if scene.extent is not None and scene.flat:
+            _draw_axes(sheet, scene, scene.extent)
+    return Printed(sheet).kept()
+
+
+def _landscape(scene: Scene, surface: Surface) -> Map:
+    stage, tone, theme, u = scene.stage, scene.tone, scene.style.theme, scene.stage.unit
+    lines = None
+    if scene.style.contours:
+        levels, index = round_levels(tone)
+        inks = tuple(hex_colour(inks_on(ground_at(v, tone, theme), theme).pen) for v in levels)
+        lines = Contours(levels, index, max(1.2 * u, 0.8), max(1.9 * u, 1.1), inks, 0.24, 0.44)
+    field = field_of(surface, tone, stage.map.width, stage.map.height)
+    hatch = Hatch(theme.hatch_ground, theme.hatch_line, 14 * u, max(1.6 * u, 0.8))
+    light = Light() if scene.style.light else None
+    return Map(stage.map, field, tone, hatch, light, lines)
+
+
+def _draw_on_map(sheet: Sheet, scene: Scene, surface: Surface) -> None:
+    projection = Projection(scene.stage.map, surface.extent)
+    if scene.extent is None:
+        _draw_axes(sheet, scene, surface.extent)
+    if scene.style.curve:
+        _draw_tether(sheet, scene, surface, projection)
+        draw_curve(sheet, surface, projection, 3.4 * scene.stage.unit, scene.inks)
+    if scene.style.anchors:
+        _draw_anchors(sheet, scene, surface, projection)
+
+
+def _draw_tether(sheet: Sheet, scene: Scene, surface: Surface, projection: Projection) -> None:
+    """The bend's two arms, faintly: the bend pulls the curve, which passes below it."""
+    there = {a.name: (a.x, a.y) for a in surface.anchors}
+    if not {"start", "bend", "end"} <= there.keys():
+        return
+    x, y = zip(*(there[name] for name in ("start", "bend", "end")), strict=True)
+    u = scene.stage.unit
+    width = max(1.6 * u, 0.9)
+    sheet.mark(
+        *projection.pixels(x, y), clip=scene.stage.map, color=hex_colour(scene.inks.pen), alpha=0.5,
+        lw=sheet.points(width), ls=(0, (7 * u / width, 8 * u / width)),
+    )  # fmt: skip
+
+
+def _draw_anchors(sheet: Sheet, scene: Scene, surface: Surface, projection: Projection) -> None:
+    u, at = scene.stage.unit, scene.stage.map
+    radius, size = 7.5 * u, 27 * u
+    x, y = projection.pixels([a.x for a in surface.anchors], [a.y for a in surface.anchors])
+    for anchor, px, py in zip(surface.anchors, x.tolist(), y.tolist(), strict=True):
+        if Box(round(px), round(py), 1, 1).meet(at.grown(1)).empty:
+            continue
+        draw_ring(sheet, px, py, radius, scene.inks)
+        if size < 7:
+            continue
+        words, kind = anchor_lettering(anchor, size)
+        dx, dy = scene.sides[anchor.name]
+        cx = px + dx * (1.5 * radius + 0.3 * size + text_width(words, kind) / 2)
+        base = py + cap_height(kind) / 2 + dy * (1.5 * radius + 0.35 * size + cap_height(kind) / 2)
+        sheet.haloed(words, kind, cx, base, scene.inks, "centre", floating=True)
+
+
+def _draw_axes(sheet: Sheet, scene: Scene, extent: tuple[float, float, float, float]) -> None:
+    u = scene.stage.unit
+    projection = Projection(scene.stage.map, extent)
+    draw_axes(sheet, projection, 17 * u, max(1, round(0.8 * u)), ("", ""))
+
+
+def _draw_words(sheet: Sheet, scene: Scene) -> None:
+    """Title, subtitle, and the headings of the legend and of the readings."""
+    s, u, theme = scene.stage, scene.stage.unit, scene.style.theme
+    x, title_y = s.title
+    title = title_of(scene.facts, scene.style)
+    kind = fitted_type(title, Type(43 * u, "Light"), s.words_px)
+    below = subtitle_of(scene.facts, scene.style, [scene.quantity], scene.split)
+    if scene.facts.own_losses and scene.style.subtitle is None:
+        below += f" · {scene.facts.own_losses}"
+    lines = two_lines(below, Type(19.5 * u), s.words_px)
+    # Above the map a second line would stand on it.
+    lift = 22 * u if s.kind == "stacked" and len(lines) > 1 else 0.0
+    sheet.text(title, kind, x - 0.04 * kind.size, title_y - lift)
+    for k, line in enumerate(lines):
+        kind = fitted_type(line, Type(19.5 * u), s.words_px)
+        sheet.text(line, kind, x, s.subtitle_y - lift + 25 * u * k, colour=theme.muted)
+    heading = heading_of(scene.quantity, scene.split)
+    base = s.legend.y - 13 * u
+    kind = fitted_type(heading, scaled(HEADING, u), s.legend.width)
+    sheet.text(heading, kind, s.legend.x, base)
+    unit, italic = scene.facts.measures.get(scene.quantity, ""), Type(17 * u, "It")
+    if text_width(heading, kind) + text_width(unit, italic) + 12 * u <= s.legend.width:
+        sheet.text(unit, italic, s.legend.right, base, "right", theme.muted)
+    words = reading_headings(scene.labels, scene.quantity)
+    for text, (x, y) in zip(words, s.readings, strict=True):
+        sheet.text(text, scaled(HEADING, u), x, y, colour=theme.muted)
+
+
+def _draw_caption(sheet: Sheet, scene: Scene, moment: Moment) -> None:
+    """The readings, what the frame says of itself, and how far the film is."""
+    s, u, theme = scene.stage, scene.stage.unit, scene.style.theme
+    read = readings(moment.surface, scene.tone)
+    texts = (
+        _frame_text(scene, moment),
+        figure(read.bend, scene.decimals),
+        figure(read.highest, scene.decimals),
+    )
+    for text, (x, y) in zip(texts, s.readings, strict=True):
+        sheet.text(text, scaled(FIGURE, u), x, y + 40 * u)
+    note = _note(scene, moment)
+    (x, y), italic = s.note, Type(17 * u, "It")
+    room = max(s.map.right, s.legend.right) - x
+    for k, line in enumerate(two_lines(note, italic, room) if note else ()):
+        kind = fitted_type(line, italic, room)
+        sheet.text(line, kind, x, y + 22 * u * k, colour=theme.muted)
+    entries = swatches_of(moment.surface, scene.tone, theme)
+    draw_swatches(sheet, entries, s.map.right, s.map.y - 14 * u, 17 * u)
+    _draw_playhead(sheet, scene, moment)
+
+
+def _frame_text(scene: Scene, moment: Moment) -> str:
+    names, numbers = scene.labels.names, scene.labels.numbers
+    if numbers is None:
+        return names[moment.surface.frame]
+    if not scene.blends:
+        return names[moment.before]
+    at = numbers[moment.before] * (1 - moment.part) + numbers[moment.after] * moment.part
+    return f"{at:,.{scene.labels.decimals}f}"
+
+
+def _note(scene: Scene, moment: Moment) -> str:
+    notes = []
+    names = scene.labels.names
+    if not moment.computed:
+        notes.append(f"interpolated between {names[moment.before]} and {names[moment.after]}")
+    elif scene.blends and not scene.facts.preview:
+        notes.append("computed")
+    share = float(moment.surface.finished.mean())
+    if share < 1:
+        shown = "shown" if scene.facts.preview else "computed"
+        notes.append(f"{math.floor(100 * share)} % of the points {shown}")
+    if scene.facts.preview:
+        notes.append("preview, not audited yet")
+    notes += [caveats.coarse(*moment.surface.values.shape), caveats.clipped(scene.tone)]
+    return ", ".join(note for note in notes if note)
+
+
+def _draw_track(sheet: Sheet, scene: Scene) -> None:
+    """The line of progress, empty, with a stop at every computed frame where there is room."""
+    if _single(scene):
+        return
+    at, hair, u = scene.stage.progress, scene.style.theme.hairline, scene.stage.unit
+    sheet.rectangle(at, hair)
+    if scene.blends and len(scene.marks) * 12 * u < at.width:
+        for frame in scene.marks:
+            x = at.x + _part(scene, frame) * at.width
+            sheet.disc(x, at.y + at.height / 2, 3.2 * u, hair)
+
+
+def _draw_playhead(sheet: Sheet, scene: Scene, moment: Moment) -> None:
+    if _single(scene):
+        return
+    at, ink, u = scene.stage.progress, scene.style.theme.ink, scene.stage.unit
+    reach = _part(scene, moment.place) * at.width
+    done = Box(at.x, at.y, round(reach), at.height)
+    if not done.empty:
+        sheet.rectangle(done, ink, 0.75)
+    sheet.disc(at.x + reach, at.y + at.height / 2, 5.5 * u, ink)
+
+
+def _single(scene: Scene) -> bool:
+    """Whether a film in the round has one frame alone, and so no progress to show."""
+    return not scene.flat and scene.span[0] == scene.span[1]
+
+
+def _part(scene: Scene, place: float) -> float:
+    first, last = scene.span
+    return (place - first) / (last - first) if last > first else 1.0

@@ -1,0 +1,166 @@
+"""The page of a landscape: the map, and on a sheet over it all lines, marks and words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from renders.box import Box
+from renders.colour import FloatArray, hex_colour
+from renders.map.canvas import Map
+from renders.map.contour import Contours, round_levels
+from renders.map.field import Field, field_of
+from renders.map.holes import Hatch
+from renders.map.light import Light
+from renders.map.tone import Tone
+from renders.page.axes import draw_axes
+from renders.page.figures import Figure, contour_figures
+from renders.page.inks import ground_at, inks_on
+from renders.page.layout import Layout, layout_for, map_aspect
+from renders.page.legend import draw_scale, ramp
+from renders.page.lettering import draw_words
+from renders.page.marks import curve_inks, draw_anchors, draw_curve, draw_scale_bar
+from renders.page.page import Page
+from renders.page.sheet import Sheet, house
+from renders.page.theme import Theme
+from renders.page.words import Style
+from renders.picture import Layer
+from renders.projection import Projection
+from renders.source.provenance import Provenance
+from renders.source.surface import Surface
+
+_FINE = 1_600
+"""Points along the longer side between which vector isolines are found."""
+
+
+def landscape_page(
+    surface: Surface,
+    tone: Tone,
+    facts: Provenance,
+    style: Style,
+    width: int,
+    height: int | None = None,
+    dpi: float = 300.0,
+    transparent: bool = False,
+    vector_contours: bool = False,
+) -> Page:
+    """The page, `width` pixels wide.
+
+    Args:
+        surface, tone, facts, style: what it shows, and how.
+        width, height: pixels; the height follows from the plane, unless the paper decides it.
+        dpi: pixels an inch.
+        transparent: no paper behind the map.
+        vector_contours: isolines as paths on the sheet, and not in the map.
+    """
+    aspect, equal = map_aspect(surface.extent)
+    page = layout_for(style.layout, width, aspect, height)
+    at, u, theme = page.map, page.unit, style.theme
+    field = field_of(surface, tone, at.width, at.height)
+    projection = Projection(at, surface.extent)
+    lines = contours_for(tone, theme, u) if style.contours else None
+    hatch = Hatch(theme.hatch_ground, theme.hatch_line, 9 * u, max(1.1 * u, 0.8))
+    with house(theme):
+        sheet = Sheet.blank(page.width, page.height, dpi, theme, transparent)
+        figures = _draw_on_map(sheet, surface, tone, facts, style, page, projection, field, lines)
+        if lines is not None and vector_contours:
+            _draw_contours(sheet, at, field, tone, lines)
+            lines = None
+        gaps = tuple(figure.gap for figure in figures) if lines is not None else ()
+        landscape = Map(at, field, tone, hatch, Light() if style.light else None, lines, gaps)
+        painted: tuple[Layer, ...] = (landscape,)
+        if page.kind != "bare":
+            painted += (ramp(tone, page.legend),)
+            _draw_around(sheet, surface, tone, facts, style, page, projection, equal)
+    return Page(painted, sheet)
+
+
+def contours_for(tone: Tone, theme: Theme, unit: float) -> Contours:
+    """Isolines at round values, in inks that read on their own ground."""
+    levels, index = round_levels(tone)
+    inks = tuple(hex_colour(inks_on(ground_at(v, tone, theme), theme).pen) for v in levels)
+    return Contours(levels, index, max(0.9 * unit, 0.8), max(1.6 * unit, 1.2), inks, 0.26, 0.50)
+
+
+def _draw_on_map(
+    sheet: Sheet,
+    surface: Surface,
+    tone: Tone,
+    facts: Provenance,
+    style: Style,
+    page: Layout,
+    projection: Projection,
+    field: Field,
+    lines: Contours | None,
+) -> tuple[Figure, ...]:
+    """Figures, curve, scale bar and anchors; returns the figures."""
+    u, at = page.unit, page.map
+    taken: list[Box] = []
+    if style.curve and surface.curve is not None:
+        draw_curve(sheet, surface, projection, 2.6 * u, curve_inks(surface, tone, sheet))
+    if style.anchors:
+        taken += draw_anchors(sheet, surface, projection, tone, 5.6 * u, 19 * u)
+    if style.scale_bar and map_aspect(surface.extent)[1] and page.kind != "bare":
+        taken += draw_scale_bar(sheet, surface, projection, tone, facts.units, 9 * u, taken)
+    if style.curve and surface.curve is not None:
+        taken += _along(projection, surface.curve, round(8 * u))
+    if lines is None or not style.figures or 9 * u < 6:
+        return ()
+    figures = contour_figures(field, tone, lines, at, 9 * u, tuple(taken))
+    for figure in figures:
+        figure.draw(sheet)
+    return figures
+
+
+def _along(projection: Projection, curve: FloatArray, reach: int) -> list[Box]:
+    x, y = projection.pixels(curve[:, 0], curve[:, 1])
+    return [Box(round(a), round(b), 1, 1).grown(reach) for a, b in zip(x, y, strict=True)]
+
+
+def _draw_around(
+    sheet: Sheet,
+    surface: Surface,
+    tone: Tone,
+    facts: Provenance,
+    style: Style,
+    page: Layout,
+    projection: Projection,
+    equal: bool,
+) -> None:
+    u, line_px = page.unit, max(1, round(0.6 * page.unit))
+    draw_axes(sheet, projection, 10.5 * u, line_px, ("x", "y"))
+    draw_scale(sheet, tone, page.legend, 10.5 * u, line_px)
+    draw_words(sheet, surface, tone, facts, style, page, equal)
+
+
+def _draw_contours(sheet: Sheet, at: Box, field: Field, tone: Tone, contours: Contours) -> None:
+    """Isolines as paths, beneath the marks."""
+    step = max(1.0, max(at.width, at.height) / _FINE)
+    x = np.linspace(0, at.width, max(2, round(at.width / step)) + 1)
+    y = np.linspace(0, at.height, max(2, round(at.height / step)) + 1)
+    grid = np.meshgrid(x, y)
+    values = np.where(field.finite_at(*grid), field.at(*grid)[0], np.nan)
+    axes = sheet.axes(at, frameon=False, zorder=-0.5)
+    axes.set_axis_off()
+    axes.set_xlim(0, at.width)
+    axes.set_ylim(at.height, 0)
+    for heavy, width, opacity in (
+        (False, contours.width_px, contours.opacity),
+        (True, contours.index_width_px, contours.index_opacity),
+    ):
+        chosen = [
+            (float(tone.to_space(level)), colour)
+            for level, index, colour in zip(
+                contours.levels, contours.index, contours.colours, strict=True
+            )
+            if index == heavy and np.nanmin(values) < tone.to_space(level) < np.nanmax(values)
+        ]
+        if chosen:
+            levels, colours = zip(*chosen, strict=True)
+            look: dict[str, Any] = {
+                "linewidths": sheet.points(width),
+                "alpha": opacity,
+                "linestyles": "solid",
+            }
+            axes.contour(x, y, values, levels=levels, colors=list(colours), **look)
