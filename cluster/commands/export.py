@@ -69,7 +69,7 @@ def poster(run: str, out: str, address: str | None, as_json: bool, **style: Any)
       lossatlas export poster runs/bowl.zarr bowl.png
       lossatlas export poster runs/bowl.zarr bowl.png --width 12000 --theme dark
       lossatlas export poster runs/bowl.zarr bowl.pdf --paper A0
-      lossatlas export poster runs/bowl.zarr bowl.svg --layout paper --width 6.75in --vector-contours
+      lossatlas export poster runs/bowl.zarr bowl.svg --width 6.75in --vector-contours
       lossatlas export poster runs/bowl.zarr bowl.tif --paper 24x36in --dpi 600
       lossatlas export poster runs/bowl.zarr error.png --quantity error --split test --tone linear
       lossatlas export poster runs/line.zarr line.pdf --layout paper --size 3.25x2.4in --axis alpha

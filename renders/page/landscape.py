@@ -63,11 +63,17 @@ def landscape_page(
     hatch = Hatch(theme.hatch_ground, theme.hatch_line, 9 * u, max(1.1 * u, 0.8))
     with house(theme):
         sheet = Sheet.blank(page.width, page.height, dpi, theme, transparent)
-        figures = _draw_on_map(sheet, surface, tone, facts, style, page, projection, field, lines)
+        taken = _draw_marks(sheet, surface, tone, facts, style, page, projection)
+        figures: tuple[Figure, ...] = ()
+        if lines is not None and style.figures and 9 * u >= 6:
+            figures = contour_figures(field, tone, lines, at, 9 * u, taken)
+        for figure in figures:
+            ground = hex_colour(ground_at(figure.value, tone, theme))
+            figure.draw(sheet, ground if vector_contours else None)
+        gaps = tuple(figure.gap for figure in figures)
         if lines is not None and vector_contours:
             _draw_contours(sheet, at, field, tone, lines)
             lines = None
-        gaps = tuple(figure.gap for figure in figures) if lines is not None else ()
         landscape = Map(at, field, tone, hatch, Light() if style.light else None, lines, gaps)
         painted: tuple[Layer, ...] = (landscape,)
         if page.kind != "bare":
@@ -83,7 +89,7 @@ def contours_for(tone: Tone, theme: Theme, unit: float) -> Contours:
     return Contours(levels, index, max(0.9 * unit, 0.8), max(1.6 * unit, 1.2), inks, 0.26, 0.50)
 
 
-def _draw_on_map(
+def _draw_marks(
     sheet: Sheet,
     surface: Surface,
     tone: Tone,
@@ -91,11 +97,9 @@ def _draw_on_map(
     style: Style,
     page: Layout,
     projection: Projection,
-    field: Field,
-    lines: Contours | None,
-) -> tuple[Figure, ...]:
-    """Figures, curve, scale bar and anchors; returns the figures."""
-    u, at = page.unit, page.map
+) -> tuple[Box, ...]:
+    """Curve, anchors and scale bar; returns where they are."""
+    u = page.unit
     taken: list[Box] = []
     if style.curve and surface.curve is not None:
         draw_curve(sheet, surface, projection, 2.6 * u, curve_inks(surface, tone, sheet))
@@ -105,12 +109,7 @@ def _draw_on_map(
         taken += draw_scale_bar(sheet, surface, projection, tone, facts.units, 9 * u, taken)
     if style.curve and surface.curve is not None:
         taken += _along(projection, surface.curve, round(8 * u))
-    if lines is None or not style.figures or 9 * u < 6:
-        return ()
-    figures = contour_figures(field, tone, lines, at, 9 * u, tuple(taken))
-    for figure in figures:
-        figure.draw(sheet)
-    return figures
+    return tuple(taken)
 
 
 def _along(projection: Projection, curve: FloatArray, reach: int) -> list[Box]:
