@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from cluster.commands import options
 from cluster.commands.film import film, frames
 from cluster.commands.map import map_
 from cluster.commands.pages import (
@@ -38,7 +37,7 @@ export.add_command(relief)
 
 
 @export.command()
-@options.RUN
+@click.argument("runs", metavar="RUN", nargs=-1, required=True)
 @click.argument("out", type=click.Path())
 @of_a_page
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
@@ -58,8 +57,12 @@ export.add_command(relief)
 @click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
 @click.option("--scale-bar/--no-scale-bar", default=True, help="How far a round distance is.")
 @ADDRESS
-def poster(run: str, out: str, address: str | None, as_json: bool, **style: Any) -> None:
+def poster(
+    runs: tuple[str, ...], out: str, address: str | None, as_json: bool, **style: Any
+) -> None:
     """Draw one frame as a poster: colour, relief, contours, curve, scale and provenance.
+
+    Two to four runs stand side by side, in one tone: equal colours are equal values.
 
     A store of height 1 becomes a line plot: loss and error, dots where they were computed. In a
     .pdf or .svg type and lines are vectors; a landscape is an image in it.
@@ -70,13 +73,43 @@ def poster(run: str, out: str, address: str | None, as_json: bool, **style: Any)
       lossatlas export poster runs/bowl.zarr bowl.png --width 12000 --theme dark
       lossatlas export poster runs/bowl.zarr bowl.pdf --paper A0
       lossatlas export poster runs/bowl.zarr bowl.svg --width 6.75in --vector-contours
+      lossatlas export poster runs/a.zarr runs/b.zarr both.png --quantity error --split test
       lossatlas export poster runs/bowl.zarr bowl.tif --paper 24x36in --dpi 600
       lossatlas export poster runs/bowl.zarr error.png --quantity error --split test --tone linear
       lossatlas export poster runs/line.zarr line.pdf --layout paper --size 3.25x2.4in --axis alpha
     """
     with stoppable(one_place(out)):
-        from renders.page.poster import export_poster
-
+        asked, places = page_style(style), [place_of(run) for run in runs]
         with spread_over(address) as spread:
-            made = export_poster(place_of(run), out, spread=spread, **page_style(style))
+            if len(places) > 1:
+                from renders.page.comparison import export_comparison
+
+                made = export_comparison(places, out, spread=spread, **side_by_side(asked))
+            else:
+                from renders.page.poster import export_poster
+
+                made = export_poster(places[0], out, spread=spread, **asked)
     report(out, made, as_json)
+
+
+def side_by_side(asked: dict[str, Any]) -> dict[str, Any]:
+    """The options as a comparison takes them.
+
+    Raises:
+        ClusterError: one is given that only a single picture has.
+    """
+    from cluster.errors import ClusterError
+
+    alone = {
+        "size": None, "paper": None, "orientation": "auto", "layout": "gallery", "axis": "x",
+        "title": None, "subtitle": None, "scale_bar": True,
+    }  # fmt: skip
+    for name, default in alone.items():
+        if asked.pop(name) != default:
+            raise ClusterError(
+                f"--{name.replace('_', '-')} is given with several runs: wanted it with one; leave "
+                "it out, --width and --dpi decide the size"
+            )
+    if asked["quantity"] is None:
+        del asked["quantity"]
+    return asked

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from renders.box import Box
+from renders.colour import FloatArray
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,16 @@ class Gap:
         part = self.box.meet(box)
         if part.empty:
             return
-        dx = np.arange(part.x, part.right) + 0.5 - self.x
-        dy = (np.arange(part.y, part.bottom) + 0.5 - self.y)[:, None]
+        x = np.arange(part.x, part.right, dtype=np.float64) + 0.5
+        y = np.arange(part.y, part.bottom, dtype=np.float64) + 0.5
+        target = total[part.rows(box), part.columns(box)]
+        share = np.clip(0.5 - self.beyond(x, y[:, None]) / 2, 0, 1)
+        np.maximum(target, share.astype(np.float32), out=target)
+
+    def beyond(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """How far places lie outside the slot, pixels; negative inside."""
+        dx, dy = x - self.x, y - self.y
         cosine, sine = math.cos(self.radians), math.sin(self.radians)
         along, across = np.abs(dx * cosine - dy * sine), np.abs(dx * sine + dy * cosine)
-        beyond = np.hypot(np.maximum(along - (self.half - self.tall), 0), across) - self.tall
-        target = total[part.rows(box), part.columns(box)]
-        np.maximum(target, np.clip(0.5 - beyond / 2, 0, 1).astype(np.float32), out=target)
+        ends = np.maximum(along - (self.half - self.tall), 0)
+        return np.asarray(np.hypot(ends, across) - self.tall)

@@ -23,13 +23,11 @@ class Figure:
     """One value on its isoline, in pixels of the page.
 
     Attributes:
-        value: of the isoline.
         text, kind, colour: what is written, and how.
         x, y: the middle of the figure.
         radians: counter-clockwise.
     """
 
-    value: float
     text: str
     kind: Type
     colour: str
@@ -43,12 +41,12 @@ class Figure:
         half = text_width(self.text, self.kind) / 2 + 0.35 * self.kind.size
         return Gap(self.x, self.y, self.radians, half, 0.55 * self.kind.size)
 
-    def draw(self, sheet: Sheet, rim: str | None = None) -> None:
-        """Write it, within a rim of this colour where the isoline leaves it no gap."""
+    def draw(self, sheet: Sheet) -> None:
+        """Write it, standing on its own baseline."""
         below = cap_height(self.kind) / 2
         x = self.x + below * math.sin(self.radians)
         y = self.y + below * math.cos(self.radians)
-        sheet.turned(self.text, self.kind, x, y, self.radians, self.colour, rim)
+        sheet.turned(self.text, self.kind, x, y, self.radians, self.colour)
 
 
 def contour_figures(
@@ -94,7 +92,7 @@ def contour_figures(
         for _, x, y, angle in candidates:
             if any(math.hypot(x - a, y - b) < r + half for a, b, r in taken):
                 continue
-            figures.append(Figure(level, text, kind, colour, at.x + x, at.y + y, angle))
+            figures.append(Figure(text, kind, colour, at.x + x, at.y + y, angle))
             taken.append((x, y, half + 1.5 * size_px))
             break
     return tuple(figures)

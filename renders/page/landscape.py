@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from renders.colour import FloatArray, hex_colour
 from renders.map.canvas import Map
 from renders.map.contour import Contours, round_levels
 from renders.map.field import Field, field_of
+from renders.map.gap import Gap
 from renders.map.holes import Hatch
 from renders.map.light import Light
 from renders.map.tone import Tone
 from renders.page.axes import draw_axes
 from renders.page.figures import Figure, contour_figures
 from renders.page.inks import ground_at, inks_on
-from renders.page.layout import Layout, layout_for, map_aspect
+from renders.page.layout import layout_for, map_aspect
 from renders.page.legend import draw_scale, ramp
 from renders.page.lettering import draw_words
 from renders.page.marks import curve_inks, draw_anchors, draw_curve, draw_scale_bar
@@ -56,30 +58,60 @@ def landscape_page(
     """
     aspect, equal = map_aspect(surface.extent)
     page = layout_for(style.layout, width, aspect, height)
-    at, u, theme = page.map, page.unit, style.theme
-    field = field_of(surface, tone, at.width, at.height)
-    projection = Projection(at, surface.extent)
-    lines = contours_for(tone, theme, u) if style.contours else None
-    hatch = Hatch(theme.hatch_ground, theme.hatch_line, 9 * u, max(1.1 * u, 0.8))
+    u, theme = page.unit, style.theme
     with house(theme):
         sheet = Sheet.blank(page.width, page.height, dpi, theme, transparent)
-        taken = _draw_marks(sheet, surface, tone, facts, style, page, projection)
-        figures: tuple[Figure, ...] = ()
-        if lines is not None and style.figures and 9 * u >= 6:
-            figures = contour_figures(field, tone, lines, at, 9 * u, taken)
-        for figure in figures:
-            ground = hex_colour(ground_at(figure.value, tone, theme))
-            figure.draw(sheet, ground if vector_contours else None)
-        gaps = tuple(figure.gap for figure in figures)
-        if lines is not None and vector_contours:
-            _draw_contours(sheet, at, field, tone, lines)
-            lines = None
-        landscape = Map(at, field, tone, hatch, Light() if style.light else None, lines, gaps)
+        bar = style.scale_bar and equal and page.kind != "bare"
+        landscape = draw_map(
+            sheet, surface, tone, facts, replace(style, scale_bar=bar), page.map, u, vector_contours
+        )
         painted: tuple[Layer, ...] = (landscape,)
         if page.kind != "bare":
             painted += (ramp(tone, page.legend),)
-            _draw_around(sheet, surface, tone, facts, style, page, projection, equal)
+            line_px = max(1, round(0.6 * u))
+            draw_axes(sheet, Projection(page.map, surface.extent), 10.5 * u, line_px, ("x", "y"))
+            draw_scale(sheet, tone, page.legend, 10.5 * u, line_px)
+            draw_words(sheet, surface, tone, facts, style, page, equal)
     return Page(painted, sheet)
+
+
+def draw_map(
+    sheet: Sheet,
+    surface: Surface,
+    tone: Tone,
+    facts: Provenance,
+    style: Style,
+    at: Box,
+    unit: float,
+    vector_contours: bool = False,
+) -> Map:
+    """A map with what lies on it.
+
+    Args:
+        sheet: takes figures, curve, anchors and scale bar.
+        surface, tone, facts, style: what it shows, and how.
+        at: where on the page.
+        unit: pixels; type and lines are multiples of it.
+        vector_contours: isolines as paths on the sheet, and not in the map.
+
+    Returns:
+        What is painted in pixels.
+    """
+    theme, projection = style.theme, Projection(at, surface.extent)
+    field = field_of(surface, tone, at.width, at.height)
+    lines = contours_for(tone, theme, unit) if style.contours else None
+    taken = _draw_marks(sheet, surface, tone, facts, style, projection, unit)
+    figures: tuple[Figure, ...] = ()
+    if lines is not None and style.figures and 9 * unit >= 6:
+        figures = contour_figures(field, tone, lines, at, 9 * unit, taken)
+    for figure in figures:
+        figure.draw(sheet)
+    gaps = tuple(figure.gap for figure in figures)
+    if lines is not None and vector_contours:
+        _draw_contours(sheet, at, field, tone, lines, gaps)
+        lines = None
+    hatch = Hatch(theme.hatch_ground, theme.hatch_line, 9 * unit, max(1.1 * unit, 0.8))
+    return Map(at, field, tone, hatch, Light() if style.light else None, lines, gaps)
 
 
 def contours_for(tone: Tone, theme: Theme, unit: float) -> Contours:
@@ -95,17 +127,16 @@ def _draw_marks(
     tone: Tone,
     facts: Provenance,
     style: Style,
-    page: Layout,
     projection: Projection,
+    u: float,
 ) -> tuple[Box, ...]:
     """Curve, anchors and scale bar; returns where they are."""
-    u = page.unit
     taken: list[Box] = []
     if style.curve and surface.curve is not None:
         draw_curve(sheet, surface, projection, 2.6 * u, curve_inks(surface, tone, sheet))
     if style.anchors:
         taken += draw_anchors(sheet, surface, projection, tone, 5.6 * u, 19 * u)
-    if style.scale_bar and map_aspect(surface.extent)[1] and page.kind != "bare":
+    if style.scale_bar:
         taken += draw_scale_bar(sheet, surface, projection, tone, facts.units, 9 * u, taken)
     if style.curve and surface.curve is not None:
         taken += _along(projection, surface.curve, round(8 * u))
@@ -117,29 +148,17 @@ def _along(projection: Projection, curve: FloatArray, reach: int) -> list[Box]:
     return [Box(round(a), round(b), 1, 1).grown(reach) for a, b in zip(x, y, strict=True)]
 
 
-def _draw_around(
-    sheet: Sheet,
-    surface: Surface,
-    tone: Tone,
-    facts: Provenance,
-    style: Style,
-    page: Layout,
-    projection: Projection,
-    equal: bool,
+def _draw_contours(
+    sheet: Sheet, at: Box, field: Field, tone: Tone, contours: Contours, gaps: tuple[Gap, ...]
 ) -> None:
-    u, line_px = page.unit, max(1, round(0.6 * page.unit))
-    draw_axes(sheet, projection, 10.5 * u, line_px, ("x", "y"))
-    draw_scale(sheet, tone, page.legend, 10.5 * u, line_px)
-    draw_words(sheet, surface, tone, facts, style, page, equal)
-
-
-def _draw_contours(sheet: Sheet, at: Box, field: Field, tone: Tone, contours: Contours) -> None:
     """Isolines as paths, beneath the marks."""
     step = max(1.0, max(at.width, at.height) / _FINE)
     x = np.linspace(0, at.width, max(2, round(at.width / step)) + 1)
     y = np.linspace(0, at.height, max(2, round(at.height / step)) + 1)
     grid = np.meshgrid(x, y)
     values = np.where(field.finite_at(*grid), field.at(*grid)[0], np.nan)
+    for gap in gaps:
+        values[gap.beyond(grid[0] + at.x, grid[1] + at.y) < 0] = np.nan
     axes = sheet.axes(at, frameon=False, zorder=-0.5)
     axes.set_axis_off()
     axes.set_xlim(0, at.width)

@@ -14,8 +14,6 @@ from renders.page.sheet import Sheet, house
 from renders.picture import Layer, Picture, paint
 from renders.spread import Spread
 
-VECTOR = ("pdf", "svg")
-
 
 class PageError(LossatlasError):
     """The page cannot be written where it was asked for."""
@@ -61,14 +59,14 @@ class Page:
             LossatlasError: the file cannot be written.
         """
         sheet = self.sheet
-        if kind not in VECTOR and not sheet.transparent:
+        if kind not in ("pdf", "svg") and not sheet.transparent:
             from renders.files.image import write_png, write_tiff
 
             write = write_tiff if kind == "tiff" else write_png
             return write(self.picture, path, dpi=sheet.dpi, text=text, spread=spread)
         with house(sheet.theme):
             self._embed(spread)
-            if kind in VECTOR:
+            if kind in ("pdf", "svg"):
                 content = sheet.vector(kind, text)
                 with whole_file(path, PageError) as partial:
                     partial.write_bytes(content)

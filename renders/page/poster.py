@@ -17,7 +17,7 @@ from renders.map.tone import How, fit_tone
 from renders.page.caveats import remarks
 from renders.page.layout import PROFILE_ASPECT, layout_for, line_aspect, map_aspect
 from renders.page.paper import sheet_named
-from renders.page.theme import theme_named
+from renders.page.theme import grounded
 from renders.page.words import Style, small_print, title_of
 from renders.source.provenance import provenance
 from renders.source.surface import finished_values, opened, read_surface, sample_stride
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from renders.spread import Spread
 
 ABSURD_PIXELS = 1_500_000_000
-ABSURD_VECTOR = 250_000_000
+ABSURD_IN_MEMORY = 250_000_000
 """Pixels of a page that is drawn in memory: vector files and transparent ones."""
+VECTOR = ("pdf", "svg")
+"""Files whose lines and type are vectors."""
 _FORMATS = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".tif": "tiff", ".tiff": "tiff"}
 BACKGROUNDS = ("theme", "white", "transparent")
 AXES = ("x", "alpha")
@@ -127,14 +129,12 @@ def export_poster(
     """
     start = time.monotonic()
     path = checked_path(Path(out_path), format_)
-    kind = format_ or _FORMATS[path.suffix.lower()]
-    if not 1 <= dpi <= 100_000:
-        raise PosterError(f"dpi is {dpi:g}: wanted dots per inch, 72 to 600 as a rule")
-    _known("background", background, BACKGROUNDS)
-    _known("axis", axis, AXES)
-    chosen = theme_named(theme)
+    kind = kind_of(path, format_)
+    checked_dpi(dpi)
+    one_of("background", background, BACKGROUNDS)
+    one_of("axis", axis, AXES)
     style = Style(
-        chosen if background == "theme" else replace(chosen, paper="#ffffff"),
+        grounded(theme, background),
         layout,
         contours,
         light,
@@ -167,8 +167,8 @@ def export_poster(
         width, size, paper, orientation, dpi, layout_for(layout, 1000, aspect).height / 1000
     )
     page = layout_for(layout, wide, aspect, high)
-    drawn_whole = kind in ("pdf", "svg") or background == "transparent"
-    refuse_absurd(page.width, page.height, yes, ABSURD_VECTOR if drawn_whole else ABSURD_PIXELS)
+    in_memory = kind in VECTOR or background == "transparent"
+    refuse_absurd(page.width, page.height, yes, in_memory)
     tones = []
     for name in shown:
         first = name == shown[0]
@@ -248,7 +248,7 @@ def _checked_for(
             f"background is transparent for {'a tiff' if kind == 'tiff' else 'a relief'}: wanted "
             "a map or a line plot as .png, .pdf or .svg; choose --background white"
         )
-    if vector_contours and (line or relief or kind not in ("pdf", "svg")):
+    if vector_contours and (line or relief or kind not in VECTOR):
         found = "a line plot" if line else "a relief" if relief else f"a {kind}"
         raise PosterError(
             f"vector contours are asked for in {found}: wanted a map as .pdf or .svg; leave "
@@ -256,7 +256,19 @@ def _checked_for(
         )
 
 
-def _known(what: str, name: str, known: Sequence[str]) -> None:
+def kind_of(path: Path, format_: str | None) -> str:
+    """png, pdf, svg or tiff."""
+    return format_ or _FORMATS[path.suffix.lower()]
+
+
+def checked_dpi(dpi: float) -> None:
+    """Raise PosterError for a resolution that no printer or screen has."""
+    if not 1 <= dpi <= 100_000:
+        raise PosterError(f"dpi is {dpi:g}: wanted dots per inch, 72 to 600 as a rule")
+
+
+def one_of(what: str, name: str, known: Sequence[str]) -> None:
+    """Raise PosterError where `name` is not known; the message names the nearest."""
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise PosterError(f"{what} is {name!r}: wanted {', '.join(known)}; the nearest is {near!r}")
@@ -280,8 +292,9 @@ def checked_path(path: Path, format_: str | None = None) -> Path:
     return checked_place(path, PosterError)
 
 
-def refuse_absurd(width: int, height: int, yes: bool, most: int = ABSURD_PIXELS) -> None:
-    """Raise PosterError above `most` pixels, unless `yes`."""
+def refuse_absurd(width: int, height: int, yes: bool, in_memory: bool) -> None:
+    """Raise PosterError for a page of absurdly many pixels, unless `yes`."""
+    most = ABSURD_IN_MEMORY if in_memory else ABSURD_PIXELS
     if width * height > most and not yes:
         raise PosterError(
             f"the picture would be {width:,} × {height:,}, {width * height / 1e9:.1f} gigapixels: "

@@ -28,7 +28,7 @@ from renders.page.lines import (
 from renders.page.page import Page
 from renders.page.sheet import Sheet, house
 from renders.page.text import Type, cap_height, text_width
-from renders.page.theme import Theme, theme_named
+from renders.page.theme import Theme, grounded
 from renders.page.ticks import short
 
 GEOMETRIC = 8.0
@@ -71,9 +71,7 @@ def write_report(
     place = checked_path(path)
     if size[0] < 400:
         raise ReportError(f"width is {size[0]} pixels: wanted at least 400")
-    look = theme_named(theme)
-    if background != "theme":
-        look = replace(look, paper="#ffffff")
+    look = grounded(theme, background)
     title, subtitle = _words(report, examples)
     words = {"Software": "lossatlas", "Title": title, "Description": subtitle}
     with house(look):

@@ -180,25 +180,21 @@ class Sheet:
         return {"family": family, "weight": weight, "style": slant, "size": size}
 
     def turned(
-        self,
-        words: str,
-        kind: Type,
-        x: float,
-        y: float,
-        radians: float,
-        colour: str,
-        rim: str | None = None,
+        self, words: str, kind: Type, x: float, y: float, radians: float, colour: str
     ) -> None:
         """One line of text, turned counter-clockwise about the middle of its baseline."""
-        options: dict[str, Any] = {
-            "ha": "center", "va": "baseline", "color": colour, "transform": self.place,
-            "rotation": math.degrees(radians), "rotation_mode": "anchor", **self.type(kind, words),
-        }  # fmt: skip
-        said = clean(words, kind.weight)
-        if rim is not None:
-            wide = Stroke(linewidth=0.5 * self.points(kind.size), foreground=rim)
-            self.figure.text(x, y, said, path_effects=[wide], **options)
-        self.figure.text(x, y, said, **options)
+        self.figure.text(
+            x,
+            y,
+            clean(words, kind.weight),
+            transform=self.place,
+            ha="center",
+            va="baseline",
+            rotation=math.degrees(radians),
+            rotation_mode="anchor",
+            color=colour,
+            **self.type(kind, words),
+        )
 
     @property
     def place(self) -> Transform:

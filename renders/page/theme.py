@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.errors import LossatlasError
 
@@ -77,3 +77,20 @@ def theme_named(name: str) -> Theme:
         return THEMES[name]
     near = difflib.get_close_matches(name, THEMES, n=1, cutoff=0.0) or ["light"]
     raise ThemeError(f"theme is {name!r}: wanted light or dark; the nearest is {near[0]!r}")
+
+
+def grounded(name: str, background: str) -> Theme:
+    """The theme called `name`, on white paper where the background is white.
+
+    Raises:
+        ThemeError: there is none, or its words could not be read on white.
+    """
+    theme = theme_named(name)
+    if background != "white":
+        return theme
+    if theme is DARK:
+        raise ThemeError(
+            "background is white with theme dark, whose words are pale: wanted a ground that they "
+            "are read on; choose theme light, or background transparent"
+        )
+    return replace(theme, paper="#ffffff")
