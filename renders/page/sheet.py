@@ -174,8 +174,9 @@ class Sheet:
     def type(self, kind: Type, words: str = "") -> dict[str, Any]:
         """A size and weight of type as matplotlib takes it, with fonts that have `words`."""
         weight, slant = _WEIGHTS[kind.weight]
-        others = [_family_of(font) for font, _ in runs(words, kind.weight)[1:]]
-        family = [FAMILY, *dict.fromkeys(o for o in others if o != FAMILY)]
+        own = font_file(kind.weight)
+        others = [_family_of(font) for font, _ in runs(words, kind.weight) if font != own]
+        family = [FAMILY, *dict.fromkeys(others)]
         size = self.points(kind.size)
         return {"family": family, "weight": weight, "style": slant, "size": size}
 

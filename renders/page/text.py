@@ -122,15 +122,6 @@ def _tell(missing: list[str], text: str) -> None:
             TextWarning,
             stacklevel=2,
         )
-    from_right = any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
-    if from_right and not _shapes() and "raqm" not in _TOLD:
-        _TOLD.add("raqm")
-        warnings.warn(
-            f"{text} is written from right to left, and Pillow has no Raqm here to do so: its "
-            "letters stand apart and in the wrong order. Install FriBiDi",
-            TextWarning,
-            stacklevel=2,
-        )
 
 
 def text_width(text: str, kind: Type) -> float:
