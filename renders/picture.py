@@ -15,11 +15,8 @@ from renders.colour import FloatArray
 class Layer(Protocol):
     """Something that paints, the same whatever box it is asked for.
 
-    `covers` is where it may leave ink; `halo_px` is how far beyond a box it must look.
+    `covers` is where it may leave ink.
     """
-
-    @property
-    def halo_px(self) -> int: ...
 
     @property
     def covers(self) -> Box: ...

@@ -17,8 +17,9 @@ from renders.film.reel import Look, Reel, open_reel
 from renders.spread import over_threads
 
 if TYPE_CHECKING:
-    from renders.film.encode import Palette, Pixels
+    from renders.film.encode import Pixels
     from renders.film.flight import Flight, Stand
+    from renders.film.gif import Palette
     from renders.film.moment import Moment
     from renders.picture import Picture
 
@@ -275,7 +276,7 @@ def _painted_picture(picture: Picture) -> Pixels:
 
 def _palette(reel: Reel, flight: Flight | None) -> Palette:
     """The colours of a few frames from all over the film."""
-    from renders.film.encode import Palette
+    from renders.film.gif import Palette
     from renders.film.moment import Moment
 
     step = -(-len(reel.frames) // _SAMPLES)

@@ -42,8 +42,6 @@ class Map:
     contours: Contours | None = None
     gaps: tuple[Gap, ...] = ()
 
-    halo_px = 0
-
     @cached_property
     def palette(self) -> Palette:
         return Palette(self.field, self.tone, self.hatch, self.light, self.contours)

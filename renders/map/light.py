@@ -28,7 +28,7 @@ class Light:
         key_colour: of the key light, linear; the sky's is its complement, so that flat ground is
             neutral. A greenish key gives violet shadows, which keep creams from turning khaki.
 
-    Its halo is 0 px: slopes are those of the spline, not differences of pixels.
+    Slopes are those of the spline, not differences of pixels: no box asks for more than itself.
     """
 
     azimuth: float = math.radians(-45)

@@ -34,10 +34,6 @@ class Points:
     clip: Box
 
     @property
-    def halo_px(self) -> int:
-        return self.radius_px
-
-    @property
     def covers(self) -> Box:
         return self.clip
 

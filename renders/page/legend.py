@@ -28,8 +28,6 @@ class Ramp:
     colours: FloatArray
     upwards: bool = False
 
-    halo_px = 0
-
     @property
     def covers(self) -> Box:
         return self.at

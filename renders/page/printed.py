@@ -34,8 +34,6 @@ class Printed:
 
     sheet: Sheet
 
-    halo_px = 0
-
     @property
     def covers(self) -> Box:
         return Box(0, 0, self.sheet.width, self.sheet.height)
@@ -119,8 +117,6 @@ class Kept:
 
     covers: Box
     cells: tuple[tuple[Box, npt.NDArray[np.uint8]], ...]
-
-    halo_px = 0
 
     def draw(self, out: npt.NDArray[np.uint8], box: Box) -> None:
         """Blend what lies inside `box` over `out`, uint8 (height, width, 3)."""

@@ -41,7 +41,10 @@ _DETAIL = (240, 2_000)
 _SUN_LEFT = math.radians(68)
 """How far left of the camera the sun stands: over its left shoulder, so that shadows fall away."""
 _BARE_MARGIN = 0.05
-_ALTITUDES = (34, 40, 46, 52)
+_ALTITUDES = (34, 40, 46, 52, 62, 72, 82)
+_STEEP = 52
+_IN_SIGHT = 0.5
+"""How much of a short pole on an anchor has to be seen, see `seen_share`."""
 _AZIMUTHS = (160, 200, 140, 220, 120, 240, 100, 260)
 
 
@@ -91,26 +94,33 @@ def relief_layout(kind: str, width: int, height: int | None) -> Layout:
 
 
 def best_camera(surface: Surface, tone: Tone, style: Style, relief: Relief) -> Camera:
-    """Where most of the curve and of the anchors is in sight; of equals the least unusual place."""
-    spots = [(a.x, a.y) for a in surface.anchors if style.anchors]
+    """Where all anchors are in sight, if any camera sees them all, and most of the curve.
+
+    Of several it is the least unusual one; it looks down steeply only where it has to.
+    """
+    ground = ground_of(surface, tone, relief.rise)
+    anchors = anchor_spots(ground, surface) if style.anchors else np.empty((0, 3))
+    anchors = anchors[np.isfinite(anchors[:, 0])]
+    curve = np.empty((0, 3))
     if style.curve and surface.curve is not None:
         step = -(-len(surface.curve) // 60)
-        spots += [(x, y) for x, y in surface.curve[::step, :2].tolist()]
-    if not spots:
+        curve = ground.place(*surface.curve[::step, :2].T)
+        curve = curve[np.isfinite(curve[:, 0])] + np.array([0.0, 0.0, BALL])
+    if not len(anchors) and not len(curve):
         return Camera()
-    coarse = ground_of(surface, tone, relief.rise)
-    points = coarse.place(*np.array(spots).T)
-    points = points[np.isfinite(points[:, 0])] + np.array([0.0, 0.0, BALL])
-    if not len(points):
-        return Camera()
-    best, most = Camera(), -math.inf
+    best, most = Camera(), (-1, -math.inf)
     for altitude, azimuth in itertools.product(_ALTITUDES, _AZIMUTHS):
+        if altitude > _STEEP and most[0] == len(anchors):
+            break
         camera = Camera(math.radians(azimuth), math.radians(altitude))
-        framing = framed([camera], coarse.hull, Box(0, 0, 1000, 600))
+        framing = framed([camera], ground.hull, Box(0, 0, 1000, 600))
+        shot = framing.shot(camera)
         # Far away the model is small on the page.
         unusual = abs(azimuth - 180) / 300 + (altitude - _ALTITUDES[0]) / 180 + framing.distance / 2
-        seen = 1 - float(hidden(coarse, framing.shot(camera), points).mean()) - unusual
-        if seen > most + 1e-9:
+        shares = seen_share(ground, shot, anchors)
+        along = 1 - float(hidden(ground, shot, curve).mean()) if len(curve) else 0.0
+        seen = (int((shares >= _IN_SIGHT).sum()), float(shares.sum()) / 10 + along - unusual)
+        if seen[0] > most[0] or (seen[0] == most[0] and seen[1] > most[1] + 1e-9):
             best, most = camera, seen
     return best
 

@@ -57,7 +57,7 @@ class View:
         contours: None leaves them out.
         samples: along the edge of a pixel, each way.
 
-    The halo is 0 px: a sample asks for nothing beyond itself.
+    A sample asks for nothing beyond itself.
     """
 
     at: Box
@@ -67,8 +67,6 @@ class View:
     theme: Theme
     contours: Contours | None = None
     samples: int = 2
-
-    halo_px = 0
 
     @property
     def covers(self) -> Box:
