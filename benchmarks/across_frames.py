@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import spec as specs
-from pipeline.grid import Grid
-from pipeline.lattice import Lattice, frame_stride, parents
+from pipeline.geometry.grid import Grid
 from pipeline.prepare import prepare
-from pipeline.scale import Range
+from pipeline.refinement.lattice import Lattice, frame_stride, parents
+from pipeline.refinement.scale import Range
 from pipeline.task import build_network
 
 

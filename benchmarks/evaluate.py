@@ -32,9 +32,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import machine, subject
-from pipeline import network
-from pipeline.evaluate import Evaluator
-from pipeline.plane import Plane
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.geometry.plane import Plane
+from pipeline.problem import network
 
 BATCHES = (16, 32, 64, 128, 256)
 MODES: tuple[Literal["frozen", "recompute"], ...] = ("frozen", "recompute")

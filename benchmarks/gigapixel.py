@@ -114,9 +114,9 @@ def _measured(case: Callable[[Path, int], Callable[[], Result]], folder: Path, s
 
 
 def _write_store(folder: Path) -> None:
-    from pipeline.grid import Extent, Grid
-    from pipeline.plane import Anchor, FrameFacts
-    from pipeline.store import Store
+    from pipeline.geometry.grid import Extent, Grid
+    from pipeline.geometry.plane import Anchor, FrameFacts
+    from pipeline.store.store import Store
 
     at = np.linspace(-1.5, 1.5, GRID)
     x, y = np.meshgrid(at, at)
@@ -158,7 +158,7 @@ def _bare(folder: Path, side: int) -> Callable[[], Result]:
 
 
 def _surface(folder: Path) -> tuple[Any, Any]:
-    from pipeline.store import Store
+    from pipeline.store.store import Store
     from renders.map.tone import fit_tone
     from renders.source.surface import read_surface
 
@@ -300,7 +300,14 @@ def _start(export: str, folder: Path) -> float:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         before = host.cpu_seconds()
-        command = [sys.executable, "-m", "cluster.cli", "export", kind, str(folder / "run.zarr")]
+        command = [
+            sys.executable,
+            "-m",
+            "cluster.cli.main",
+            "export",
+            kind,
+            str(folder / "run.zarr"),
+        ]
         subprocess.run([*command, str(out / name), *options], check=True, capture_output=True)
         seconds.append(host.cpu_seconds() - before)
     return min(seconds)

@@ -30,13 +30,13 @@ import torch
 from torch import nn
 
 from benchmarks import machine, roofline, subject
-from pipeline.compiled import CompileError
-from pipeline.evaluate import Evaluator
-from pipeline.networks.preresnet import PreResNet
-from pipeline.networks.resnet import ResNet
-from pipeline.networks.small import MLP
-from pipeline.plane import Plane, PlaneError, along_line, of_curve
-from pipeline.precision import DEFAULT_TOLERANCE, Precision, arithmetic, compare, spread
+from pipeline.evaluation.compiled import CompileError
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.precision import DEFAULT_TOLERANCE, Precision, arithmetic, compare, spread
+from pipeline.geometry.plane import Plane, PlaneError, along_line, of_curve
+from pipeline.problem.networks.preresnet import PreResNet
+from pipeline.problem.networks.resnet import ResNet
+from pipeline.problem.networks.small import MLP
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
 
@@ -240,7 +240,8 @@ def _plane(curve: list[np.ndarray]) -> Plane:
 def _curve_points(path: Path) -> list[np.ndarray]:
     """Start, bend and end, float64 (P,), of a checkpoint with `net.<parameter>_0`, `_1`, `_2`.
 
-    By order, since some names differ; `pipeline.checkpoint` knows them but needs other packages.
+    By order, since some names differ; `pipeline.problem.checkpoint` knows them, but it needs other
+    packages.
     """
     state = torch.load(path, weights_only=True, map_location="cpu")
     state = state.get("model_state", state)

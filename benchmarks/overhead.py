@@ -31,8 +31,9 @@ import yaml
 from safetensors.torch import save_file
 
 from benchmarks import machine, subject
-from pipeline import network, plan, prepare, spec
-from pipeline.store import Store
+from pipeline import plan, prepare, spec
+from pipeline.problem import network
+from pipeline.store.store import Store
 
 _EXAMPLES = 64
 
@@ -58,7 +59,7 @@ def run(folder: Path, workers: int, tiles: int, seconds: float) -> dict[str, Any
     began = time.time()
     subprocess.run(
         [
-            *(sys.executable, "-m", "cluster.cli", "render", str(path)),
+            *(sys.executable, "-m", "cluster.cli.main", "render", str(path)),
             *("--workers", str(workers), "--device", "cpu", "--quiet"),
         ],
         check=True,

@@ -41,9 +41,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks import evaluate, machine, subject
-from pipeline import network
-from pipeline.evaluate import Evaluator
-from pipeline.plane import Plane
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.geometry.plane import Plane
+from pipeline.problem import network
 
 _PACKAGES = ("loss-landscapes", "landscaper")
 # name → kwargs and the shape of an example

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import host
-from pipeline import refine
-from pipeline.course import Course
-from pipeline.grid import Grid
-from pipeline.lattice import Lattice, coarsest_step
-from pipeline.scale import Range, Space, scales
+from pipeline.geometry.grid import Grid
+from pipeline.refinement import prediction
+from pipeline.refinement.lattice import Lattice, coarsest_step
+from pipeline.refinement.scale import Range, Space, scales
+from pipeline.refinement.schedule import Course
 from pipeline.spec import RefineSpec
 
 _EVERY = (2, 4, 8, 16)
@@ -91,9 +91,9 @@ def refined(
     known = np.zeros((height, width), dtype=bool)
     known[lattice.at(0)] = True
     for level, centres in passes(lattice):
-        found = refine.estimate(units, known, lattice, level)
-        known |= refine.wanted(found, known, lattice, level, 0, 1.0, centres)
-    found = refine.estimate(units, known, lattice)
+        found = prediction.estimate(units, known, lattice, level)
+        known |= prediction.wanted(found, known, lattice, level, 0, 1.0, centres)
+    found = prediction.estimate(units, known, lattice)
     errors = np.where(known, 0, np.abs(found.values - units)).max(axis=0)
     return {
         "quantities": list(quantities),

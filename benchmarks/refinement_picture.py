@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from pipeline.course import Course
-from pipeline.store import Store
+from pipeline.refinement.schedule import Course
+from pipeline.store.store import Store
 from renders.colour import palette_colours, rgb
 from renders.map.tone import fit_tone
 from renders.page.text import font_file

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from benchmarks import machine, subject
-from pipeline.evaluate import Evaluator
+from pipeline.evaluation.evaluator import Evaluator
 
 _POINT = np.array([[0.1, 0.2]])
 _CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::cudnn_convolution", "aten::thnn_conv2d")
@@ -91,7 +91,7 @@ def floor(work: Work, examples: int, rate: float, bandwidth: float) -> dict[str,
 
 def run(name: str, examples: int, device: str) -> dict[str, Any]:
     # Here, since benchmarks.gpu counts by this module with torch and numpy alone.
-    from pipeline import network
+    from pipeline.problem import network
 
     net = network.build(name, {})
     data = subject.splits(examples)

@@ -2,11 +2,11 @@
 
     python -m benchmarks.scheduler [--workers 1000] [--tiles 1000000] [--json]
 
-The driver is the real one (`cluster.run.Run`: lease, loop, scheduler, `RayCrew`, report, metrics,
-the listing at the end) on a private Ray. Only the workers are simulated: a few actor processes
-stand for all of them, with the calls of `cluster.actor.TileWorker` and a timed sleep in place of
-the evaluation, after which they write the tile's commit. Driver, Ray and workers share this
-machine, so a driver with a machine of its own does better.
+The driver is the real one (`cluster.driver.session.Run`: lease, loop, scheduler, `RayCrew`, report,
+metrics, the listing at the end) on a private Ray. Only the workers are simulated: a few actor
+processes stand for all of them, with the calls of `cluster.workers.actor.TileWorker` and a timed
+sleep in place of the evaluation, after which they write the tile's commit. Driver, Ray and workers
+share this machine, so a driver with a machine of its own does better.
 
 - dispatch: tiles of 30 s, all workers in step, which is the worst case: they all come at once.
 - rush: tiles of 3 s, ten times as many events a second.
@@ -42,19 +42,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks import host
-from cluster import local, packages
-from cluster.choices import Choices
-from cluster.crew import Device, RayCrew
-from cluster.interrupts import Interrupts
-from cluster.loop import Joined, News
-from cluster.run import Run
-from cluster.selection import Selection
-from cluster.team import Team
-from cluster.todo import Tiles
-from pipeline.grid import Extent, Grid, Tile
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.remote import RemoteStore, folders
-from pipeline.store import Store
+from cluster.driver.session import Run
+from cluster.options import Choices
+from cluster.scheduling.event_loop import Joined, News
+from cluster.scheduling.selection import Selection
+from cluster.scheduling.work_queue import Tiles
+from cluster.workers import local, packages
+from cluster.workers.devices import Team
+from cluster.workers.interrupts import Interrupts
+from cluster.workers.workers import Device, RayCrew
+from pipeline.geometry.grid import Extent, Grid, Tile
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store.keys import RemoteStore, folders
+from pipeline.store.store import Store
 
 PROCESSES = 4  # that stand for all workers
 LEFT = 1_000  # tiles without a commit in the case `resume`
@@ -62,7 +62,7 @@ Result = dict[str, Any]
 
 
 class Sleepers:
-    """The calls of `cluster.actor.TileWorker`, for many workers at once."""
+    """The calls of `cluster.workers.actor.TileWorker`, for many workers at once."""
 
     def __init__(self, root: str, store: str, mark: bytes, seconds: float) -> None:
         packages.pin(root)

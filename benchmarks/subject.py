@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.plane import Plane, random_directions
+from pipeline.geometry.plane import Plane, random_directions
 
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 

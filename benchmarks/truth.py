@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pipeline import spec as specs
-from pipeline.grid import Grid
+from pipeline.geometry.grid import Grid
 from pipeline.prepare import prepare
 
 _STEPS = (16, 8, 4, 2, 1)

@@ -1,8 +1,8 @@
 """One driver a store: a note that says who, kept fresh by a heartbeat.
 
-Who takes or renews it changes the note only if it still is what they read (`pipeline.swap`), so of
-several takers one has it. Nobody's clock is held against another machine's: a driver elsewhere is
-dead when its note has not changed for a while of our own time.
+Who takes or renews it changes the note only if it still is what they read (`pipeline.store.swap`),
+so of several takers one has it. Nobody's clock is held against another machine's: a driver
+elsewhere is dead when its note has not changed for a while of our own time.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.errors import ClusterError
-from pipeline.notes import Amount, Count
-from pipeline.place import UnreachableError
-from pipeline.store import Store
-from pipeline.swap import Seen, Swap
+from pipeline.store.notes import Amount, Count
+from pipeline.store.store import Store
+from pipeline.store.swap import Seen, Swap
+from pipeline.url import UnreachableError
 
 NOTE = "lease.json"
 BEAT_SECONDS = 5.0

@@ -28,7 +28,7 @@ from pipeline import memory
 from pipeline.errors import LossatlasError
 
 if TYPE_CHECKING:
-    from pipeline.evaluate import Evaluator
+    from pipeline.evaluation.evaluator import Evaluator
     from pipeline.task import RenderInputs
 
 # What an example takes that waits, and one of a chunk on its way, in its largest activation. Of

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.course import Course
-from pipeline.data import by_split
 from pipeline.errors import LossatlasError
-from pipeline.evaluate import Evaluator, give_back_memory
-from pipeline.grid import Grid
-from pipeline.lattice import first_points
-from pipeline.place import is_url
+from pipeline.evaluation.evaluator import Evaluator, give_back_memory
+from pipeline.geometry.grid import Grid
 from pipeline.prepare import Prepared
+from pipeline.problem.data import by_split
+from pipeline.refinement.lattice import first_points
+from pipeline.refinement.schedule import Course
 from pipeline.task import evaluator
+from pipeline.url import is_url
 
 # One tile should cost about this long: little is lost with a dead worker, little to overhead.
 _TILE_SECONDS = 10.0
@@ -45,10 +45,10 @@ class Plan:
     """Points, tiles and costs. Sizes in bytes, times in seconds.
 
     Where the render is `refined`, points and seconds are the most it can take. `targets` and
-    `inputs` say how they are taken (`pipeline.data.Subsample`), and are empty where they stay as
-    they are. What `batch_norm`, `buffers` and `own_losses` say is what the store says of its
-    network. `worker_bytes` and `driver_bytes` are the peaks of resident memory of a worker and of
-    the driver, `memory_bytes` what all of them take together: what workers have in common counts
+    `inputs` say how they are taken (`pipeline.problem.data.Subsample`), and are empty where they
+    stay as they are. What `batch_norm`, `buffers` and `own_losses` say is what the store says of
+    its network. `worker_bytes` and `driver_bytes` are the peaks of resident memory of a worker and
+    of the driver, `memory_bytes` what all of them take together: what workers have in common counts
     once.
     """
 

@@ -16,24 +16,27 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import caption, checkpoint, data, frames, growth, network, plane, trust, usercode
-from pipeline.batch_norm import has_batch_norm
-from pipeline.crosscheck import Known, crosscheck
-from pipeline.data import Subsample
+from pipeline import caption
 from pipeline.errors import LossatlasError
-from pipeline.evaluate import Evaluator
+from pipeline.evaluation.crosscheck import Known, crosscheck
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.precision import DEFAULT_TOLERANCE
 from pipeline.fingerprint import differences, digest_of_array, digest_of_parts
 from pipeline.footprint import Footprint, resident
-from pipeline.frames import Planes, Still
-from pipeline.grid import Extent, Grid
-from pipeline.losses import available_quantities
-from pipeline.plane import FrameFacts, Plane, Vector
-from pipeline.precision import DEFAULT_TOLERANCE
+from pipeline.geometry import film_planes, plane
+from pipeline.geometry.film_planes import Planes, Still
+from pipeline.geometry.grid import Extent, Grid
+from pipeline.geometry.plane import FrameFacts, Plane, Vector
+from pipeline.problem import checkpoint, data, network, trust, usercode
+from pipeline.problem.data import Subsample
+from pipeline.problem.losses import available_quantities
+from pipeline.problem.norms import has_batch_norm
+from pipeline.problem.trust import Codes
+from pipeline.problem.usercode import UserCode
 from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, stored
-from pipeline.store import Store, StoreError
+from pipeline.store import growth
+from pipeline.store.store import Store, StoreError
 from pipeline.task import RenderInputs, build_network, evaluator, problem_of
-from pipeline.trust import Codes
-from pipeline.usercode import UserCode
 
 # Raised when the same spec would give other numbers than before.
 NUMERICS = 5  # since cross-entropy is taken of several rows at once
@@ -300,7 +303,7 @@ def _with_frames(spec: RenderSpec, names: Sequence[str] | None) -> RenderSpec:
     asked = spec.plane
     if names is None or not isinstance(asked, CurvePlane) or not isinstance(asked.frames, str):
         return spec
-    own = tuple(path for path in frames.listing(asked.frames) if Path(path).stem in names)
+    own = tuple(path for path in film_planes.listing(asked.frames) if Path(path).stem in names)
     if len(own) != len(names):
         return spec
     return spec.model_copy(update={"plane": asked.model_copy(update={"frames": own})})
@@ -347,7 +350,7 @@ def _geometry(spec: RenderSpec, net: nn.Module) -> _Geometry:
 
 
 def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
-    paths = frames.listing(asked.frames or ())
+    paths = film_planes.listing(asked.frames or ())
     ends = None
     known: list[Known] = []
     if asked.weights:
@@ -356,7 +359,7 @@ def _film(spec: RenderSpec, asked: CurvePlane, net: nn.Module) -> _Geometry:
         ends = start, end
         known = [Known(name, *each) for name, each in zip(("start", "end"), loaded, strict=True)]
     extent = asked.extent or "common"
-    found = frames.survey(paths, ends, net, asked.curve, extent, asked.margin)
+    found = film_planes.survey(paths, ends, net, asked.curve, extent, asked.margin)
     for path in dict.fromkeys((paths[0], paths[-1])):
         known += _known_of_frame(spec, path, net)
     facts = {
@@ -535,7 +538,7 @@ def _data_facts(subsample: Subsample) -> dict[str, Any]:
 def _first_weights(spec: RenderSpec) -> str:
     if spec.plane.weights:
         return spec.plane.weights[0]
-    return frames.listing(getattr(spec.plane, "frames", ()))[0]
+    return film_planes.listing(getattr(spec.plane, "frames", ()))[0]
 
 
 def _versions() -> dict[str, str]:

@@ -23,10 +23,10 @@ from pydantic import (
 )
 
 from pipeline import naming
-from pipeline.audit import least_sample
 from pipeline.errors import LossatlasError, one_line
-from pipeline.place import check
-from pipeline.place import is_url as is_url
+from pipeline.refinement.audit import least_sample
+from pipeline.url import check
+from pipeline.url import is_url as is_url
 
 Quantity = Literal["loss", "error", "loss_stderr"]
 Model = TypeVar("Model", bound=BaseModel)

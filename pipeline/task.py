@@ -13,21 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import network, usercode
-from pipeline.course import Course
-from pipeline.crosscheck import Problem
 from pipeline.errors import one_line
-from pipeline.evaluate import EvaluateError, Evaluator, room_on
-from pipeline.evaluations import Points
-from pipeline.frames import Planes
-from pipeline.grid import Step, Tile
-from pipeline.losses import LossFunction, loss_function
-from pipeline.place import UnreachableError
-from pipeline.plane import Plane
-from pipeline.precision import DEFAULT_TOLERANCE, Fidelity, Precision, compare, spread
-from pipeline.refined import Refined
-from pipeline.store import Store, StoreError
-from pipeline.usercode import UserCode
+from pipeline.evaluation.crosscheck import Problem
+from pipeline.evaluation.evaluator import EvaluateError, Evaluator, room_on
+from pipeline.evaluation.precision import DEFAULT_TOLERANCE, Fidelity, Precision, compare, spread
+from pipeline.geometry.film_planes import Planes
+from pipeline.geometry.grid import Step, Tile
+from pipeline.geometry.plane import Plane
+from pipeline.problem import network, usercode
+from pipeline.problem.losses import LossFunction, loss_function
+from pipeline.problem.usercode import UserCode
+from pipeline.refinement.records import Points
+from pipeline.refinement.schedule import Course
+from pipeline.refinement.step import Refined
+from pipeline.store.store import Store, StoreError
+from pipeline.url import UnreachableError
 
 _CHECKED_POINTS = 16
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.course import Course
-from pipeline.evaluations import Evaluations
-from pipeline.grid import Step, Tile
-from pipeline.place import UnreachableError
-from pipeline.store import Store, StoreError
+from pipeline.geometry.grid import Step, Tile
+from pipeline.refinement.records import Evaluations
+from pipeline.refinement.schedule import Course
+from pipeline.store.store import Store, StoreError
+from pipeline.url import UnreachableError
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.errors import LossatlasError
-from pipeline.evaluations import Evaluations
-from pipeline.place import UnreachableError
-from pipeline.store import Store
+from pipeline.refinement.records import Evaluations
+from pipeline.store.store import Store
+from pipeline.url import UnreachableError
 
 NOTE = "versions.json"
 NAMES = ("torch", "numpy")

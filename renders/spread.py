@@ -1,7 +1,7 @@
 """Spreading work: an ordered `map` with several at work and few results waiting.
 
 Whoever paints takes a `Spread`, and does not know what is behind it: the threads of this machine,
-or the workers of a cluster (`cluster.spread`).
+or the workers of a cluster (`cluster.workers.spread`).
 """
 
 from __future__ import annotations

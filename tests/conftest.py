@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.store.store import Store
 
 # The machines that run this are shared: a slow example says nothing about the code.
 settings.register_profile("lossatlas", deadline=None, max_examples=50)
@@ -75,11 +75,11 @@ def begun_film(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture
 def listings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Grows by one whenever keys of a store are listed folder by folder."""
-    from pipeline import remote
+    from pipeline.store import keys
 
     listed: list[object] = []
-    folders = remote.folders
-    monkeypatch.setattr(remote, "folders", lambda *asked: listed.append(asked) or folders(*asked))
+    folders = keys.folders
+    monkeypatch.setattr(keys, "folders", lambda *asked: listed.append(asked) or folders(*asked))
     return listed
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from cluster.loop import Done
-from cluster.steps import Steps
+from cluster.scheduling.event_loop import Done
+from cluster.scheduling.steps import Steps
 from pipeline import prepare
-from pipeline.grid import Grid
+from pipeline.geometry.grid import Grid
 from pipeline.spec import read
-from pipeline.store import Store
+from pipeline.store.store import Store
 from pipeline.task import StepRenderer
 from tests.bowl import write_bowl
 

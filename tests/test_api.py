@@ -14,7 +14,7 @@ import xarray as xr
 
 import lossatlas
 from pipeline.errors import LossatlasError
-from pipeline.store import Store
+from pipeline.store.store import Store
 from tests.renders.conftest import make_store as make_store
 from tests.renders.surfaces import landscape
 
@@ -92,8 +92,8 @@ def test_help_and_status_wait_for_no_canvas(make_store: MakeStore) -> None:
     heavy = ["datashader", "numba", "pyvips", "scipy", "pandas", "xarray", "torch", "ray"]
     code = f"""
 import sys
-from cluster import cli
-codes = [cli.run(line) for line in (["export", "--help"], ["status", sys.argv[1]])]
+from cluster.cli import main
+codes = [main.run(line) for line in (["export", "--help"], ["status", sys.argv[1]])]
 print(codes, [name for name in {heavy} if name in sys.modules], file=sys.stderr)
 """
     command = [sys.executable, "-c", code, make_store(landscape(8, 8))]

@@ -11,13 +11,14 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from cluster import choices, drive
+from cluster import options
+from cluster.driver import drive
 from pipeline import spec as specs
-from pipeline.account import Account
-from pipeline.course import Course
-from pipeline.grid import Grid, Tile
+from pipeline.geometry.grid import Grid, Tile
 from pipeline.prepare import prepare
-from pipeline.store import Store
+from pipeline.refinement.schedule import Course
+from pipeline.refinement.summary import Account
+from pipeline.store.store import Store
 from pipeline.task import build_network
 
 SIDE = 65
@@ -126,7 +127,7 @@ def _spec(folder: Path, surface: str, store: str, **refine: Any) -> specs.Render
 
 def _rendered(spec: specs.RenderSpec) -> Store:
     how = {"executor": "serial", "frames": None, "every": 1, "quiet": True, "workers": None}
-    chosen = choices.choose(how | {"device": "cpu", "address": None, "log": "text"})
+    chosen = options.choose(how | {"device": "cpu", "address": None, "log": "text"})
     assert drive.render(spec, chosen, lambda _: None) == 0
     return Store.open(spec.store)
 

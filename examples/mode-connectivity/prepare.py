@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet
 import torch
 
-from pipeline import checkpoint, network
+from pipeline.problem import checkpoint, network
 
 ROWS = 512
 EPOCHS = (0, 1, 2, 4, 8, 14)

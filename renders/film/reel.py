@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import LossatlasError
-from pipeline.grid import Tile
-from pipeline.scale import CLIP
+from pipeline.geometry.grid import Tile
+from pipeline.refinement.scale import CLIP
 from renders.colour import palette_colours
 from renders.film.stage import stage_for
 from renders.map.tone import How, Tone, fit_tone
@@ -31,7 +31,7 @@ from renders.source.surface import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.store.store import Store
     from renders.film.scene import Scene
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pipeline.plane import Anchor
+from pipeline.geometry.plane import Anchor
 from renders.colour import FloatArray
 from renders.film.labels import Labels
 from renders.film.moment import decimals_for

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import LossatlasError
-from pipeline.scale import CLIP
+from pipeline.refinement.scale import CLIP
 from renders.colour import FloatArray, palette_colours, rgb
 
 How = Literal["linear", "log", "equalised"]

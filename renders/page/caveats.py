@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from pipeline.grid import Tile
-from pipeline.lattice import is_coarse
+from pipeline.geometry.grid import Tile
+from pipeline.refinement.lattice import is_coarse
 
 if TYPE_CHECKING:
     from renders.map.tone import Tone

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import LossatlasError
-from pipeline.scale import CLIP
+from pipeline.refinement.scale import CLIP
 from renders.box import Box
 from renders.map.tone import How, Tone, fit_tone
 from renders.page.axes import draw_axes

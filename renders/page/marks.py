@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from pipeline.plane import Anchor
+from pipeline.geometry.plane import Anchor
 from renders.box import Box
 from renders.colour import hex_colour
 from renders.map.tone import Tone

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import LossatlasError
-from pipeline.scale import CLIP
+from pipeline.refinement.scale import CLIP
 from renders.colour import palette_colours
 from renders.files.whole import checked_place
 from renders.map.tone import How, fit_tone
@@ -23,7 +23,7 @@ from renders.source.provenance import provenance
 from renders.source.surface import finished_values, opened, read_surface, sample_stride
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.store.store import Store
     from renders.relief.relief import Relief
     from renders.spread import Spread
 

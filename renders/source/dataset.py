@@ -10,7 +10,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from pipeline.store import Store
+from pipeline.store.store import Store
 from renders.source.surface import is_preview, opened
 
 

@@ -12,7 +12,7 @@ from pipeline import caption
 from renders.source.surface import is_preview
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.store.store import Store
 
 _SPLITS = ("train", "test", "val", "valid", "validation", "data")
 
@@ -74,8 +74,8 @@ def _refinement(store: Store, frame: int) -> str:
     level = store.level(frame)
     if level is None:
         return ""
-    from pipeline.account import Account
-    from pipeline.course import Course
+    from pipeline.refinement.schedule import Course
+    from pipeline.refinement.summary import Account
 
     evaluated, final = int((level >= 0).sum()), not is_preview(store)
     account = Account.of(Course.read(store), level.size, evaluated, final, store.words["unit"])

@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import LossatlasError
-from pipeline.grid import Tile
-from pipeline.plane import Anchor
+from pipeline.geometry.grid import Tile
+from pipeline.geometry.plane import Anchor
 from renders.page.caveats import cure, lost
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from pipeline.preview import Preview
-    from pipeline.store import Store
+    from pipeline.refinement.preview import Preview
+    from pipeline.store.store import Store
 
 SAMPLE = 4_000_000
 """How many values a tone is fitted to at most; beyond, every n-th."""
@@ -100,12 +100,12 @@ def opened(url: str) -> Store:
         LossatlasError: there is no store, or it cannot be read.
     """
     # Zarr takes most of a second to import; a misspelt option need not wait for it.
-    from pipeline.store import Store
+    from pipeline.store.store import Store
 
     store = Store.open(url)
     if not store.refined:
         return store
-    from pipeline.preview import Preview
+    from pipeline.refinement.preview import Preview
 
     return Preview.of(store)
 
@@ -232,7 +232,7 @@ def lasting_share(store: Store, frame: int, finished: npt.NDArray[np.bool_]) -> 
 def _previewed(store: Store) -> Preview | None:
     if not store.refined:
         return None
-    from pipeline.preview import Preview
+    from pipeline.refinement.preview import Preview
 
     return store if isinstance(store, Preview) else None
 

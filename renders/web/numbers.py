@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.layout import PREDICTED
+from pipeline.store.layout import PREDICTED
 from renders.source.surface import Surface
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.store.store import Store
 
 _STEPS = 14
 _UNKNOWN = 15

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import LossatlasError
-from pipeline.scale import CLIP
+from pipeline.refinement.scale import CLIP
 from renders.colour import palette_colours
 from renders.files.whole import checked_place, whole_folder
 from renders.map.tone import How, Tone, fit_tone
@@ -40,7 +40,7 @@ from renders.source.surface import (
 from renders.web import openseadragon
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.store.store import Store
     from renders.spread import Spread
 
 FACTS = "map.js"

@@ -32,7 +32,7 @@ class Nodes:
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            # What `cluster.local` sets: loopback only, and nobody without the token.
+            # What `cluster.workers.local` sets: loopback only, and nobody without the token.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "token",

@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def ray() -> Iterator[Any]:
     """One private Ray for all tests: it takes ten seconds to start."""
-    from cluster import local
+    from cluster.workers import local
 
     with local.private(workers=3, gpus=0, object_bytes=0) as module:
         yield module

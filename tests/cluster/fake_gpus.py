@@ -1,6 +1,6 @@
 """lossatlas on GPUs that exist for Ray alone: its workers compute on the CPU.
 
-Run in place of `cluster.cli`. It charges a tile with its first strike and looks at the cluster
+Run in place of `cluster.cli.main`. It charges a tile with its first strike and looks at the cluster
 every second, so that tests see in seconds what else takes minutes.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from cluster import cli, local, run
-from cluster.scheduler import Rules
+from cluster.cli import main
+from cluster.driver import session
+from cluster.scheduling.scheduler import Rules
+from cluster.workers import local
 from pipeline import task
 
 
@@ -32,10 +34,10 @@ def _pretend() -> None:
         return module
 
     local._ray = ray
-    run._TEAM_SECONDS = 1.0
-    run._SLOW_START = Rules(strikes=1, stall=4.0, start_deadline=1800.0)
+    session._TEAM_SECONDS = 1.0
+    session._SLOW_START = Rules(strikes=1, stall=4.0, start_deadline=1800.0)
 
 
 if __name__ == "__main__":
     _pretend()
-    cli.main()
+    main.main()

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.loop import Done, Failed, Lost, News, run
-from cluster.scheduler import Rules, Scheduler
-from cluster.steps import Steps
-from pipeline.course import Course
-from pipeline.grid import Extent, Grid, Step
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.refined import Refined
+from cluster.scheduling.event_loop import Done, Failed, Lost, News, run
+from cluster.scheduling.scheduler import Rules, Scheduler
+from cluster.scheduling.steps import Steps
+from pipeline.geometry.grid import Extent, Grid, Step
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.refinement.schedule import Course
+from pipeline.refinement.step import Refined
 from pipeline.spec import RefineSpec
-from pipeline.store import Store
+from pipeline.store.store import Store
 from pipeline.task import StepRenderer
 from tests.cluster.test_loop import SimulatedCrew
 from tests.cluster.watcher import Watcher

@@ -63,7 +63,7 @@ def lay_out(folder: Path, width: int = 12, tile: int = 3, call_seconds: float = 
 
 def command(*arguments: object) -> list[str]:
     """The command line that runs this checkout's lossatlas."""
-    return [sys.executable, "-m", "cluster.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "cluster.cli.main", *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:

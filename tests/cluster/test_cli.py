@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import cli, phrases
+from cluster import format
+from cluster.cli import main
 from cluster.lease import Holder
 from pipeline import prepare, spec, versions
-from pipeline.grid import Grid, Tile
-from pipeline.store import Store
+from pipeline.geometry.grid import Grid, Tile
+from pipeline.store.store import Store
 from tests.bowl import write_bowl
 from tests.cluster.landscape import environment, lay_out, lossatlas
 
@@ -47,43 +48,43 @@ def test_status_info_and_verify_of_a_finished_render(
     rendered: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = str(rendered / "tiny.zarr")
-    assert cli.run(["status", store]) == 0
+    assert main.run(["status", store]) == 0
     assert "100 %  16/16 tiles" in capsys.readouterr().out
-    assert cli.run(["status", store, "--json"]) == 0
+    assert main.run(["status", store, "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["state"], status["tiles_done"], status["driver"]) == ("done", 16, None)
-    assert cli.run(["info", store]) == 0
+    assert main.run(["info", store]) == 0
     out = capsys.readouterr().out
     assert "MLP, 195 parameters" in out
     assert "batch norm" not in out
-    assert cli.run(["info", store, "--json"]) == 0
+    assert main.run(["info", store, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["fingerprint"]) == 64
-    assert cli.run(["verify", store]) == 0
+    assert main.run(["verify", store]) == 0
     assert "16 finished tiles sound" in capsys.readouterr().out
 
 
 def test_rendering_what_is_done_does_nothing(
     rendered: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["render", str(rendered / "spec.yaml")]) == 0
+    assert main.run(["render", str(rendered / "spec.yaml")]) == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert cli.run(["resume", str(rendered / "tiny.zarr")]) == 0
+    assert main.run(["resume", str(rendered / "tiny.zarr")]) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
 def test_quiet_commands_say_nothing_of_what_is_done(
     rendered: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["render", str(rendered / "spec.yaml"), "-q"]) == 0
-    assert cli.run(["resume", str(rendered / "tiny.zarr"), "-q"]) == 0
+    assert main.run(["render", str(rendered / "spec.yaml"), "-q"]) == 0
+    assert main.run(["resume", str(rendered / "tiny.zarr"), "-q"]) == 0
     assert capsys.readouterr() == ("", "")
 
 
 def test_the_next_step_is_a_film_where_there_are_frames() -> None:
     still, line, film = Grid(9, 9, 3), Grid(9, 1, 3, 4), Grid(9, 9, 3, 4)
-    assert phrases.next_step("a.zarr", still) == "next: lossatlas export poster a.zarr a.png"
-    assert phrases.next_step("a.zarr", line) == "next: lossatlas export poster a.zarr a.png"
-    told = phrases.next_step("my runs/b c.zarr", film)
+    assert format.next_step("a.zarr", still) == "next: lossatlas export poster a.zarr a.png"
+    assert format.next_step("a.zarr", line) == "next: lossatlas export poster a.zarr a.png"
+    told = format.next_step("my runs/b c.zarr", film)
     assert told == "next: lossatlas export film 'my runs/b c.zarr' 'b c.mp4'"
 
 
@@ -91,18 +92,18 @@ def test_another_torch_is_refused_unless_it_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, store = str(lay_out(tmp_path)), str(tmp_path / "tiny.zarr")
-    assert cli.run(["render", spec, "--executor", "serial", "--quiet"]) == 0
+    assert main.run(["render", spec, "--executor", "serial", "--quiet"]) == 0
     Store.open(store, writable=True).withdraw(Tile(0, 1, 1))
     ours = versions.installed()
     monkeypatch.setattr(versions, "installed", lambda: ours | {"torch": "99.0"})
     for command in (["render", spec], ["resume", store]):
-        assert cli.run([*command, "--executor", "serial", "-q"]) == 2
+        assert main.run([*command, "--executor", "serial", "-q"]) == 2
         told = capsys.readouterr().err
         assert "was rendered with torch" in told
         assert "say --other-versions" in told
     assert len(Store.open(store).pending()) == 1
     assert "rendered with" not in _info(store, capsys)
-    assert cli.run(["resume", store, "--executor", "serial", "-q", "--other-versions"]) == 0
+    assert main.run(["resume", store, "--executor", "serial", "-q", "--other-versions"]) == 0
     assert Store.open(store).pending() == []
     assert f"rendered with  torch {ours['torch']}, numpy " in _info(store, capsys)
     assert "; torch 99.0, numpy " in _info(store, capsys)
@@ -125,7 +126,7 @@ def test_a_frame_replaced_while_it_renders_ends_in_one_line(
         return found
 
     monkeypatch.setattr(prepare, "create_or_match", then_replaced)
-    assert cli.run(["render", str(spec), "--executor", "serial", "-q"]) == 2
+    assert main.run(["render", str(spec), "--executor", "serial", "-q"]) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"lossatlas: frame 1 ({frames}/bend-1.safetensors) was replaced after")
     assert told.count("\n") == 1
@@ -135,7 +136,7 @@ def test_a_frame_replaced_while_it_renders_ends_in_one_line(
 
 
 def _info(store: str, capsys: pytest.CaptureFixture[str]) -> str:
-    assert cli.run(["info", store]) == 0
+    assert main.run(["info", store]) == 0
     return capsys.readouterr().out
 
 
@@ -144,22 +145,22 @@ def test_damage_is_named_put_back_and_mended(
 ) -> None:
     spec = str(lay_out(tmp_path))
     store = str(tmp_path / "tiny.zarr")
-    assert cli.run(["render", spec, "--executor", "serial", "--quiet"]) == 0
+    assert main.run(["render", spec, "--executor", "serial", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     good = (tmp_path / "tiny.zarr/loss/c/0/0/1/2").read_bytes()
     damage(Path(store))
-    assert cli.run(["verify", store, "--dry-run"]) == 1
+    assert main.run(["verify", store, "--dry-run"]) == 1
     assert "nothing was changed" in capsys.readouterr().out
-    assert cli.run(["verify", store, "--json"]) == 1
+    assert main.run(["verify", store, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert list(found["damaged"]) == ["0/1/2"]
     assert found["put_back"] is True
-    assert cli.run(["status", store]) == 0
+    assert main.run(["status", store]) == 0
     assert "15/16 tiles" in capsys.readouterr().out
-    assert cli.run(["render", spec, "--executor", "serial"]) == 0
+    assert main.run(["render", spec, "--executor", "serial"]) == 0
     assert "15 of 16 tiles are done" in capsys.readouterr().err
     assert (tmp_path / "tiny.zarr/loss/c/0/0/1/2").read_bytes() == good
-    assert cli.run(["verify", store]) == 0
+    assert main.run(["verify", store]) == 0
 
 
 def test_a_poison_tile_is_quarantined_named_and_tried_again(
@@ -177,18 +178,18 @@ def test_a_poison_tile_is_quarantined_named_and_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.task.TileRenderer", Poisoned)
-        assert cli.run(["render", spec, "--executor", "serial"]) == 3
+        assert main.run(["render", spec, "--executor", "serial"]) == 3
     out, err = capsys.readouterr()
     assert "15 of 16 tiles done" in out
     assert "0/2/1: ValueError: no loss here" in out
     assert "tile 0/2/1 given up after 3 tries" in err
-    assert cli.run(["status", store]) == 0
+    assert main.run(["status", store]) == 0
     out = capsys.readouterr().out
     assert "quarantined 1" in out
     assert "tile 0/2/1: ValueError: no loss here" in out
-    assert cli.run(["resume", store, "--executor", "serial"]) == 0
+    assert main.run(["resume", store, "--executor", "serial"]) == 0
     capsys.readouterr()
-    assert cli.run(["status", store, "--json"]) == 0
+    assert main.run(["status", store, "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["state"], status["quarantined"]) == ("done", {})
     notes = (tmp_path / "tiny.zarr/.lossatlas").rglob("*.json")
@@ -199,11 +200,11 @@ def test_a_plan_costs_nothing_and_says_what_it_will(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = str(lay_out(tmp_path))
-    assert cli.run(["plan", spec, "--workers", "7"]) == 0
+    assert main.run(["plan", spec, "--workers", "7"]) == 0
     out = capsys.readouterr().out
     assert "12 × 12 points (144 in all)" in out
     assert "7 on cpu" in out
-    assert cli.run(["plan", spec, "--json", "--store", str(tmp_path / "else.zarr")]) == 0
+    assert main.run(["plan", spec, "--json", "--store", str(tmp_path / "else.zarr")]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["points"] == 144
     assert plan["store"] == str(tmp_path / "else.zarr")
@@ -218,11 +219,11 @@ def test_a_store_that_came_to_nothing_is_not_in_the_way(
     content = yaml.safe_load(path.read_text())
     for refine in ({}, {"refine": {"tolerance": 0.01}}):
         path.write_text(yaml.safe_dump(content | {"evaluate": TOO_COARSE | refine}))
-        assert cli.run(["render", str(path), "--executor", "serial"]) == 2
+        assert main.run(["render", str(path), "--executor", "serial"]) == 2
         assert "precision: bf16 moves losses by up to" in capsys.readouterr().err
         assert not (tmp_path / "tiny.zarr").exists()
     path.write_text(yaml.safe_dump(content))
-    assert cli.run(["render", str(path), "--executor", "serial"]) == 0
+    assert main.run(["render", str(path), "--executor", "serial"]) == 0
 
 
 def test_a_store_that_was_there_stays_when_workers_refuse(
@@ -232,7 +233,7 @@ def test_a_store_that_was_there_stays_when_workers_refuse(
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"evaluate": TOO_COARSE}))
     prepared = prepare.prepare(spec.read(path))
     prepare.create_or_match(prepared, lambda: Grid(12, 12, 3))
-    assert cli.run(["render", str(path), "--executor", "serial"]) == 2
+    assert main.run(["render", str(path), "--executor", "serial"]) == 2
     assert "precision: bf16 moves losses by up to" in capsys.readouterr().err
     assert (tmp_path / "tiny.zarr").exists()
 
@@ -256,7 +257,7 @@ def test_mistakes_in_the_spec_are_one_line_and_write_nothing(
     path = lay_out(tmp_path)
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
     before = sorted(tmp_path.rglob("*"))
-    assert cli.run(["render", str(path), "--executor", "serial"]) == 2
+    assert main.run(["render", str(path), "--executor", "serial"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("lossatlas: ")
@@ -291,7 +292,7 @@ def test_mistakes_on_the_command_line_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "something.txt").touch()
-    assert cli.run(arguments) == 2
+    assert main.run(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("lossatlas: ")
@@ -305,7 +306,7 @@ def test_no_gpu_where_one_is_asked_for(
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cli.run(["render", str(lay_out(tmp_path)), "--device", "cuda"]) == 2
+    assert main.run(["render", str(lay_out(tmp_path)), "--device", "cuda"]) == 2
     assert "--device cuda: found no GPU" in capsys.readouterr().err
 
 
@@ -314,14 +315,14 @@ def test_gpus_that_the_driver_has_none_of_are_measured_by_its_cpu(
 ) -> None:
     import torch
 
-    from cluster import team
+    from cluster.workers import devices
     from tests.cluster.fake_gpus import CpuRenderer
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    found = team.Team(1, team.Device("cuda", gpus=1.0), 1)
-    monkeypatch.setattr(team, "choose", lambda *_: found)
+    found = devices.Team(1, devices.Device("cuda", gpus=1.0), 1)
+    monkeypatch.setattr(devices, "choose", lambda *_: found)
     monkeypatch.setattr("pipeline.task.TileRenderer", CpuRenderer)
-    assert cli.run(["render", str(lay_out(tmp_path)), "--executor", "serial"]) == 0
+    assert main.run(["render", str(lay_out(tmp_path)), "--executor", "serial"]) == 0
     assert "16 tiles done" in capsys.readouterr().out
 
 
@@ -331,8 +332,8 @@ def test_an_internal_error_is_one_line_and_a_file(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("pipeline.store.Store.open", broken)
-    assert cli.run(["status", "x.zarr"]) == 1
+    monkeypatch.setattr("pipeline.store.store.Store.open", broken)
+    assert main.run(["status", "x.zarr"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("lossatlas: internal error: ZeroDivisionError: by zero. The details are")
     log = Path(err.split("are in ")[1].split(";")[0])
@@ -348,7 +349,7 @@ def test_an_internal_error_is_one_line_and_a_file(
     ],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run([*command.split(), "--help"]) == 0
+    assert main.run([*command.split(), "--help"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"Usage: lossatlas {command}".rstrip())
     if command not in ("", "export"):
@@ -357,7 +358,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["--version"]) == 0
+    assert main.run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("lossatlas ")
 
 
@@ -374,7 +375,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_looking_needs_neither_torch_nor_ray(rendered: Path, arguments: str) -> None:
     code = (
         "import sys; from cluster import cli, packages; packages.pin(); "
-        f"code = cli.run({arguments.split()!r}); "
+        f"code = main.run({arguments.split()!r}); "
         "assert code == 0, code; assert not {'torch', 'ray'} & set(sys.modules)"
     )
     done = subprocess.run(

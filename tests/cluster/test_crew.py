@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from cluster import packages
-from cluster.crew import Device, RayCrew, check_same
 from cluster.errors import ClusterError
-from cluster.loop import run
-from cluster.scheduler import Rules, Scheduler
+from cluster.scheduling.event_loop import run
+from cluster.scheduling.scheduler import Rules, Scheduler
+from cluster.workers import packages
+from cluster.workers.workers import Device, RayCrew, check_same
 from pipeline.errors import InputsChangedError
-from pipeline.evaluate import NoRoomError
-from pipeline.grid import Tile
-from pipeline.store import StoreError
+from pipeline.evaluation.evaluator import NoRoomError
+from pipeline.geometry.grid import Tile
+from pipeline.store.store import StoreError
 from tests.cluster import renderers
 from tests.cluster.watcher import Watcher
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster import dashboard
-from cluster.dashboard import DashboardError, asking, checked, connect
+from cluster.jobs import dashboard
+from cluster.jobs.dashboard import DashboardError, asking, checked, connect
 
 ADDRESS = "http://127.0.0.1:8265"
 

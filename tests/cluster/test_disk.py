@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cli
-from pipeline.grid import Tile
-from pipeline.store import Store, StoreError
+from cluster.cli import main
+from pipeline.geometry.grid import Tile
+from pipeline.store.store import Store, StoreError
 from pipeline.verify import Damage, withdraw
 from tests.cluster import landscape
 
 pytestmark = pytest.mark.slow
 # The command line, with pauses of a second in all where it has a minute's.
 IMPATIENT = """
-from cluster import cli, run
-from cluster.scheduler import Rules
-run.Rules = lambda: Rules(write_first=0.02)
-cli.main()
+from cluster.cli import main
+from cluster.driver import session
+from cluster.scheduling.scheduler import Rules
+session.Rules = lambda: Rules(write_first=0.02)
+main.main()
 """
 
 
@@ -44,7 +45,7 @@ def undisturbed(tmp_path: Path) -> dict[str, bytes]:
     """The numbers of the landscape in `tmp_path`, which is laid out there unrendered."""
     landscape.lay_out(tmp_path, call_seconds=0.02)
     spec = landscape.lay_out(tmp_path / "calm", call_seconds=1e-9)
-    assert cli.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
+    assert main.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
     return landscape.numbers(tmp_path / "calm" / "tiny.zarr")
 
 
@@ -73,9 +74,9 @@ def stops(driver: subprocess.Popen[str], told: str) -> None:
 
 def goes_on(store: Path, before: set[str], undisturbed: dict[str, bytes]) -> None:
     """What was committed is sound and kept; the rest is rendered, and all of it is the same."""
-    assert cli.run(["verify", str(store)]) == 0
+    assert main.run(["verify", str(store)]) == 0
     then = landscape.ages(store, before)
-    assert cli.run(["resume", str(store), "--executor", "serial"]) == 0
+    assert main.run(["resume", str(store), "--executor", "serial"]) == 0
     assert landscape.numbers(store) == undisturbed
     assert landscape.ages(store, before) == then
     assert list(store.rglob("*.partial")) == []
@@ -95,7 +96,7 @@ def test_a_full_disk_stops_the_render_and_room_lets_it_go_on(
     assert not (store / ".lossatlas" / "lease.json").exists()
     before = landscape.commits(store)
     assert 3 <= len(before) < 16
-    assert cli.run(["status", str(store)]) == 0
+    assert main.run(["status", str(store)]) == 0
     ballast.unlink()
     goes_on(store, before, undisturbed)
 
@@ -116,9 +117,9 @@ def test_a_disk_that_becomes_read_only_stops_the_render(
     assert 3 <= len(before) < 16
     # The lease could not be taken back, but its process is dead.
     assert (store / ".lossatlas" / "lease.json").exists()
-    assert cli.run(["status", str(store)]) == 0
+    assert main.run(["status", str(store)]) == 0
     capsys.readouterr()
-    assert cli.run(["resume", str(store), "--executor", "serial", "--quiet"]) == 2
+    assert main.run(["resume", str(store), "--executor", "serial", "--quiet"]) == 2
     assert capsys.readouterr().err == (
         f"lossatlas: {store} cannot be written (Read-only file system); wanted a place with room "
         "and write permission. Mend that, then lossatlas resume\n"

@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from cluster import cli
-from pipeline.store import Store
+from cluster.cli import main
+from pipeline.store.store import Store
 from tests.cluster import landscape
 from tests.cluster.clusters import Nodes, cluster
 
@@ -166,7 +166,7 @@ def test_a_node_that_leaves_is_missed_for_one_tile(
     assert "1 tile quarantined:\n" in driver.said
     store = Store.open(str(driver.store))
     assert len(store.pending()) == 1
-    assert cli.run(["resume", str(driver.store), "--executor", "serial"]) == 0
+    assert main.run(["resume", str(driver.store), "--executor", "serial"]) == 0
     assert not np.isnan(store.read("loss", "train")).any()
 
 

@@ -14,8 +14,8 @@ import renders.film.film
 import renders.film.frames
 import renders.page.poster
 import renders.web.webmap
-from cluster import cli
-from cluster.commands.export import export
+from cluster.cli import main
+from cluster.cli.export import export
 from tests.renders.films import film_store
 
 PAGE = ("--width", "--size", "--paper", "--orientation", "--dpi", "--format", "--layout")
@@ -34,9 +34,9 @@ def test_a_film_takes_its_flight_and_its_frames(
 ) -> None:
     film = ["export", "film", film_store(tmp_path), str(tmp_path / "a.mp4"), "--size", "64x48"]
     film += ["--frames", "1:3", "--hold", "0", "--palette", "#102040,#f8f0d0"]
-    assert cli.run([*film, "--orbit", "30"]) == 2
+    assert main.run([*film, "--orbit", "30"]) == 2
     assert "--orbit is for films in the round: say --relief too" in capsys.readouterr().err
-    assert cli.run([*film, "--relief", "--orbit", "30"]) == 0
+    assert main.run([*film, "--relief", "--orbit", "30"]) == 0
     assert "from 2 computed" in capsys.readouterr().out
 
 
@@ -66,7 +66,7 @@ def test_an_interrupted_export_says_what_is_there(
     monkeypatch.setattr(module, function, interrupted)
     out, told = tmp_path / "out", list[str]()
     for _ in range(2):
-        assert cli.run(["export", command, "a.zarr", str(out)]) == 130
+        assert main.run(["export", command, "a.zarr", str(out)]) == 130
         told.append(capsys.readouterr().err.replace(str(tmp_path), ""))
         out.touch()
     expected = ["/out was not written", "/out is as it was before"]

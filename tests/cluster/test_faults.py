@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cluster import cli
+from cluster.cli import main
 from tests.cluster import landscape
 from tests.cluster.landscape import (
     ages,
@@ -36,7 +36,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A slow landscape's folder, rendered in one go by the serial executor."""
     folder = tmp_path_factory.mktemp("undisturbed")
     lay_out(folder, call_seconds=0.02)
-    assert cli.run(["render", str(folder / "spec.yaml"), "--executor", "serial"]) == 0
+    assert main.run(["render", str(folder / "spec.yaml"), "--executor", "serial"]) == 0
     return folder
 
 
@@ -68,7 +68,7 @@ def finish(folder: Path, undisturbed: Path, before: set[str]) -> None:
     """Resume, and check that the numbers are the undisturbed ones and nothing was done twice."""
     store = folder / "tiny.zarr"
     then = ages(store, before)
-    assert cli.run(["resume", str(store), "--executor", "serial"]) == 0
+    assert main.run(["resume", str(store), "--executor", "serial"]) == 0
     assert numbers(store) == numbers(undisturbed / "tiny.zarr")
     assert ages(store, before) == then
     assert list(store.rglob("*.partial")) == []

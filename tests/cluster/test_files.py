@@ -79,7 +79,7 @@ PROVIDER_KEYS = {"type", "region", "availability_zone", "cache_stopped_nodes"} |
 
 
 def cloud_wrongs(cloud: str, content: dict[str, Any]) -> list[str]:
-    # Found, not imported: Ray reads its token's place when it is imported (see `cluster.local`).
+    # Found, not imported: Ray reads its token's place when it is imported.
     package = Path(str(find_spec("ray").origin)).parent  # type: ignore[union-attr]
     schema = json.loads((package / "autoscaler/ray-schema.json").read_text())
     provider = schema["properties"]["provider"]
@@ -328,7 +328,7 @@ def test_slurm_starts_the_same_render_on_every_node(tmp_path: Path) -> None:
 
 
 def test_every_option_of_ours_exists() -> None:
-    from cluster.commands.running import render
+    from cluster.cli.running import render
 
     known = {option for parameter in render.params for option in parameter.opts}
     for name in ("slurm.sh", "rayjob.yaml"):

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cluster.commands.reports import info_facts, info_lines, plan_lines
+from cluster.cli.reports import info_facts, info_lines, plan_lines
 from pipeline import plan, prepare, spec
-from pipeline.grid import Grid
-from pipeline.store import Store
+from pipeline.geometry.grid import Grid
+from pipeline.store.store import Store
 from tests.bowl import write_bowl
 
 

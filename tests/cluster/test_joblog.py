@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 import aiohttp
 import pytest
 
-from cluster import joblog
-from cluster.dashboard import DashboardError
+from cluster.jobs import log as joblog
+from cluster.jobs.dashboard import DashboardError
 
 RAYS = (
     "2026-11-25 09:07:42,247\tINFO job_manager.py:581 -- Runtime env is setting up.\n"

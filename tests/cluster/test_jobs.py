@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import cli
-from cluster.jobs import Note
+from cluster.cli import main
+from cluster.jobs.client import Note
 from cluster.lease import Holder
-from pipeline.store import Store
+from pipeline.store.store import Store
 from tests.cluster import head as heads
 from tests.cluster import landscape
 from tests.cluster.head import Head
@@ -97,7 +97,7 @@ def lossatlas(
 
     def run(*arguments: object, at: str = head.address) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = cli.run([*map(str, arguments), "--address", at])
+        code = main.run([*map(str, arguments), "--address", at])
         return code, *capsys.readouterr()
 
     return run
@@ -127,14 +127,14 @@ def test_a_job_renders_what_its_spec_says_and_runs_the_users_own_files(
     content["network"] = {"factory": "pipeline.py:build"}
     spec.write_text(yaml.safe_dump(content))
     local = tmp_path / "local.zarr"
-    assert cli.run(["render", str(spec), "--executor", "serial", "--store", str(local)]) == 0
+    assert main.run(["render", str(spec), "--executor", "serial", "--store", str(local)]) == 0
     store = tmp_path / "tiny.zarr"
 
     id_ = submitted(lossatlas, "submit", spec, "--workers", 2)
     for name in ("pipeline", "cluster"):
         (tmp_path / f"{name}.py").write_text(SHADOW)
     assert id_ == "own-1"
-    assert cli.run(["status", str(store), "--json"]) == 0
+    assert main.run(["status", str(store), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     assert status["state"] in ("submitted", "running")
     assert status["job"]["id"] == id_
@@ -153,10 +153,10 @@ def test_a_job_renders_what_its_spec_says_and_runs_the_users_own_files(
     assert (job["status"], job["exit_code"], job["store"]) == ("SUCCEEDED", 0, str(store))
     _, out, _ = lossatlas("list")
     assert f"  done  {store}" in out
-    assert cli.run(["status", str(store), "--json"]) == 0
+    assert main.run(["status", str(store), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["state"], status["report"][0]["job"]) == ("done", id_)
-    assert cli.run(["info", str(store)]) == 0
+    assert main.run(["info", str(store)]) == 0
     assert "cost         1 driver" in capsys.readouterr().out
     code, out, err = lossatlas("submit", spec)
     assert (code, out) == (2, ""), "the files have changed"
@@ -213,7 +213,7 @@ def test_a_job_is_stopped_cleanly_and_a_new_one_goes_on(
     assert err.endswith(f"lossatlas: {note.id} is stopped\n")
     assert not (store / ".lossatlas" / "lease.json").exists()
     assert list(store.rglob("*.partial")) == []
-    assert cli.run(["status", str(store)]) == 0
+    assert main.run(["status", str(store)]) == 0
     assert "not running; go on with: lossatlas resume" in capsys.readouterr().out
     assert job_of(lossatlas, note.id)["exit_code"] == 130
 
@@ -225,7 +225,7 @@ def test_a_job_is_stopped_cleanly_and_a_new_one_goes_on(
     assert before <= landscape.commits(store)
     # The same loss, but for its slowness.
     quick = lay_out(tmp_path / "quick", call_seconds=1e-6)
-    assert cli.run(["render", str(quick), "--executor", "serial"]) == 0
+    assert main.run(["render", str(quick), "--executor", "serial"]) == 0
     assert numbers(store) == numbers(tmp_path / "quick" / "tiny.zarr")
 
 
@@ -256,7 +256,7 @@ def test_what_is_not_there_is_one_line(
     lay_out(tmp_path, width=2, tile=2)
     if "local.zarr" in arguments:
         local = ("--store", "local.zarr", "--executor", "serial", "--quiet")
-        assert cli.run(["render", "spec.yaml", *local]) == 0
+        assert main.run(["render", "spec.yaml", *local]) == 0
     code, out, err = lossatlas(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("lossatlas: ")
@@ -441,13 +441,13 @@ def test_a_head_that_goes_away_ends_following_with_one_line(
         monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
         python = landscape.command()[0]
         arguments = ["--address", head.address, "--python", python]
-        assert cli.run(["submit", str(spec), *arguments]) == 0
+        assert main.run(["submit", str(spec), *arguments]) == 0
         store = tmp_path / "tiny.zarr"
         follower = subprocess.Popen(
             [
                 *(python, "-c"),
                 "import sys; from cluster import cli, joblog; joblog._PATIENCE_SECONDS = 3; "
-                "sys.exit(cli.run(sys.argv[1:]))",
+                "sys.exit(main.run(sys.argv[1:]))",
                 *("logs", str(store), "-f"),
             ],
             env={**landscape.environment(), **head.environment},
@@ -469,7 +469,7 @@ def test_a_head_that_goes_away_ends_following_with_one_line(
     before = landscape.commits(store)
     wait_for_nobody(store)
     capsys.readouterr()
-    assert cli.run(["resume", str(store), "--executor", "serial", "--quiet"]) == 0
+    assert main.run(["resume", str(store), "--executor", "serial", "--quiet"]) == 0
     assert before <= landscape.commits(store)
 
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from cluster import cli, jobs
-from cluster.choices import choose
-from cluster.commands import submitting
+from cluster.cli import main, submitting
 from cluster.errors import ClusterError
-from cluster.jobs import ID_VARIABLE, Job, Jobs, Note, entrypoint
+from cluster.jobs import client as jobs
+from cluster.jobs.client import ID_VARIABLE, Job, Jobs, Note, entrypoint
 from cluster.lease import Lease
-from cluster.status import lines, look
+from cluster.monitor.status import lines, look
+from cluster.options import choose
 from pipeline import prepare, spec
-from pipeline.grid import Extent, Grid
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
+from pipeline.geometry.grid import Extent, Grid
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store.store import Store
 from tests.bowl import write_bowl
 
 JOB = Job("tiny-1", "tiny", "/runs/tiny.zarr", "RUNNING", None, 0.0)
@@ -226,10 +226,10 @@ def test_drive_is_for_jobs(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert cli.run(["drive", store.url]) == 2
+    assert main.run(["drive", store.url]) == 2
     assert "RAY_ADDRESS is not set" in capsys.readouterr().err
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    assert cli.run(["drive", "/elsewhere/x.zarr"]) == 2
+    assert main.run(["drive", "/elsewhere/x.zarr"]) == 2
     assert "where this job runs; wanted a place that all machines share" in capsys.readouterr().err
 
 
@@ -264,19 +264,19 @@ def test_a_job_is_given_the_digest_of_the_code_that_was_seen_here(
     there = connected(monkeypatch, client)
     monkeypatch.setattr(submitting, "connected", lambda address: there)
     resume = ["resume", made.url, "--address", "http://h:8265"]
-    assert cli.run(resume) == 0
+    assert main.run(resume) == 0
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
-    assert cli.run(resume) == 2
+    assert main.run(resume) == 2
     assert f"then add --trust {digest}\n" in capsys.readouterr().err
-    assert cli.run([*resume, "--trust", digest]) == 0
+    assert main.run([*resume, "--trust", digest]) == 0
     commands = [shlex.split(asked["entrypoint"]) for asked in client.submitted]
     assert [command[-2:] for command in commands] == [["--trust", digest]] * 2
     # What the job runs is held to the same.
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "head"))
-    assert cli.run(["drive", made.url]) == 2
+    assert main.run(["drive", made.url]) == 2
     assert "names code that no spec of yours here named" in capsys.readouterr().err
-    assert cli.run(["drive", made.url, "--trust", digest]) == 2
+    assert main.run(["drive", made.url, "--trust", digest]) == 2
     told = capsys.readouterr()
     assert told.out.startswith(f"runs the code in {made.url}: network bowl.py:Bowl (sha256 ")
     assert "127.0.0.1:1 cannot be reached" in told.err

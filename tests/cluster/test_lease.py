@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cli
 from cluster import lease as leases
+from cluster.cli import main
 from cluster.errors import ClusterError
 from cluster.lease import Holder, Lease
-from cluster.steps import decide
-from pipeline.grid import Extent, Grid
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
+from cluster.scheduling.steps import decide
+from pipeline.geometry.grid import Extent, Grid
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store.store import Store
 from tests.cluster.landscape import lay_out
 
 
@@ -295,7 +295,7 @@ def test_an_interrupt_while_it_is_taken_leaves_nothing(
 
     monkeypatch.setattr(Store, "sweep", interrupted)
     spec = lay_out(tmp_path)
-    assert cli.run(["render", str(spec), "--executor", "serial"]) == 130
+    assert main.run(["render", str(spec), "--executor", "serial"]) == 130
     assert "stopped; 0 of 16 tiles are done" in capsys.readouterr().out
     assert Holder.read(Store.open(str(tmp_path / "tiny.zarr"))) is None
     with pytest.raises(KeyboardInterrupt):

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from cluster import local
 from cluster.errors import ClusterError
+from cluster.workers import local
 from tests.cluster.landscape import descendants
 
 pytestmark = pytest.mark.ray

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cluster import cli
-from cluster.loop import Done
-from cluster.progress import ProgressView
-from cluster.scheduler import Scheduler
-from pipeline.grid import Tile
+from cluster.cli import main
+from cluster.monitor.progress import ProgressView
+from cluster.scheduling.event_loop import Done
+from cluster.scheduling.scheduler import Scheduler
+from pipeline.geometry.grid import Tile
 from tests.cluster.landscape import lay_out
 
 COMMON = ["time", "run", "event"]
@@ -72,11 +72,11 @@ def test_all_that_a_render_prints_is_events(
 ) -> None:
     spec = str(lay_out(tmp_path))
     how = ["--executor", "serial", "--log", "json"]
-    assert cli.run(["render", spec, *how]) == 0
+    assert main.run(["render", spec, *how]) == 0
     out, err = capfd.readouterr()
     events(err)
     assert [event["event"] for event in events(out)] == ["message", "message"]
-    assert cli.run(["resume", str(tmp_path / "tiny.zarr"), *how]) == 0
+    assert main.run(["resume", str(tmp_path / "tiny.zarr"), *how]) == 0
     out, err = capfd.readouterr()
     assert "nothing to do" in events(out)[0]["text"]
     assert err == ""
@@ -85,10 +85,10 @@ def test_all_that_a_render_prints_is_events(
 def test_what_a_job_says_is_an_event_and_not_an_event_in_an_event(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli.run(["render", str(lay_out(tmp_path)), "--executor", "serial", "--quiet"]) == 0
+    assert main.run(["render", str(lay_out(tmp_path)), "--executor", "serial", "--quiet"]) == 0
     capfd.readouterr()
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # nobody: a finished store asks for none
-    assert cli.run(["drive", str(tmp_path / "tiny.zarr"), "--log", "json"]) == 0
+    assert main.run(["drive", str(tmp_path / "tiny.zarr"), "--log", "json"]) == 0
     said = events(capfd.readouterr().out)
     assert [event["event"] for event in said] == ["message", "message"]
     assert said[0]["text"].endswith("16 tiles are done; nothing to do")

@@ -8,9 +8,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.loop import Done, Failed, Joined, Lost, News, run
-from cluster.scheduler import Rules, Scheduler
-from pipeline.grid import Tile
+from cluster.scheduling.event_loop import Done, Failed, Joined, Lost, News, run
+from cluster.scheduling.scheduler import Rules, Scheduler
+from pipeline.geometry.grid import Tile
 from tests.cluster.watcher import Watcher
 
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from pipeline import network
+from pipeline.problem import network
 from tests.cluster import landscape
 
 ALLOWED = 0.2

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from cluster import loop
-from cluster.crew import Device, RayCrew
-from cluster.metrics import Metrics
-from cluster.scheduler import Rules, Scheduler
-from pipeline.grid import Tile
+from cluster.monitor.metrics import Metrics
+from cluster.scheduling import event_loop
+from cluster.scheduling.scheduler import Rules, Scheduler
+from cluster.workers.workers import Device, RayCrew
+from pipeline.geometry.grid import Tile
 from tests.cluster import renderers
 from tests.cluster.watcher import Watcher
 
@@ -26,13 +26,13 @@ NAME = re.compile(r"ray_lossatlas_\w+")
 
 
 class Watched(Watcher):
-    """As `cluster.run.Run` passes on what it sees."""
+    """As `cluster.driver.session.Run` passes on what it sees."""
 
     def __init__(self) -> None:
         super().__init__()
         self._metrics = Metrics(RUN)
 
-    def rendered(self, tile: Tile, done: loop.Done) -> None:
+    def rendered(self, tile: Tile, done: event_loop.Done) -> None:
         super().rendered(tile, done)
         self._metrics.rendered(tile, done)
 
@@ -71,7 +71,7 @@ def samples(
     )
     watched, scheduler = Watched(), Scheduler(tiles, 2, rules)
     try:
-        loop.run(scheduler, crew, watched, lambda: False)
+        event_loop.run(scheduler, crew, watched, lambda: False)
         port = ray.nodes()[0]["MetricsExportPort"]
         limit = time.monotonic() + 40
         while time.monotonic() < limit:

@@ -20,16 +20,16 @@ import yaml
 from zarr.core.buffer import cpu
 from zarr.core.sync import sync
 
-from cluster import cli
+from cluster.cli import main
 from cluster.errors import ClusterError
 from cluster.lease import Holder, Lease
-from pipeline import remote
-from pipeline.grid import Extent, Grid, Tile
-from pipeline.place import PlaceError, UnreachableError, check, reached
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.remote import RemoteStore
-from pipeline.store import Store, TakenError
-from pipeline.swap import Swap
+from pipeline.geometry.grid import Extent, Grid, Tile
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store import keys
+from pipeline.store.keys import RemoteStore
+from pipeline.store.store import Store, TakenError
+from pipeline.store.swap import Swap
+from pipeline.url import PlaceError, UnreachableError, check, reached
 from tests.cluster import landscape
 from tests.cluster.hills import AUDIT, COMPOSE, content
 from tests.cluster.landscape import lay_out, numbers
@@ -53,7 +53,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the same landscape, rendered locally in one go."""
     folder = tmp_path_factory.mktemp("undisturbed")
     spec = lay_out(folder, call_seconds=0.02)
-    assert cli.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
+    assert main.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
     return folder
 
 
@@ -75,21 +75,21 @@ def test_a_render_to_objects_is_the_local_one_and_can_be_mended(
     objects: ObjectServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = lay_out(tmp_path / "local", width=6)
-    assert cli.run(["render", str(spec), "--executor", "serial"]) == 0
+    assert main.run(["render", str(spec), "--executor", "serial"]) == 0
     local = numbers(tmp_path / "local/tiny.zarr")
     spec = lay_out_remotely(tmp_path, objects, STORE, width=6, call_seconds=0)
-    assert cli.run(["render", str(spec), "--executor", "serial"]) == 0
+    assert main.run(["render", str(spec), "--executor", "serial"]) == 0
     assert remote_numbers(objects, "runs/tiny.zarr") == local
     assert list(objects.objects("runs/tiny.zarr/.lossatlas")) == [
         "runs/tiny.zarr/.lossatlas/report.json"
     ]
-    assert cli.run(["status", STORE]) == 0
+    assert main.run(["status", STORE]) == 0
     client = objects.client()
     key = "runs/tiny.zarr/loss/c/0/0/0/1"
     client.put_object(Bucket=BUCKET, Key=key, Body=b"damaged")
     client.delete_object(Bucket=BUCKET, Key="runs/tiny.zarr/loss/c/0/0/1/1")
-    assert cli.run(["verify", STORE]) == 1
-    assert cli.run(["resume", STORE, "--executor", "serial"]) == 0
+    assert main.run(["verify", STORE]) == 1
+    assert main.run(["resume", STORE, "--executor", "serial"]) == 0
     assert remote_numbers(objects, "runs/tiny.zarr") == local
     out, err = capsys.readouterr()
     assert "100 %  4/4 tiles" in out
@@ -127,10 +127,10 @@ def test_a_place_that_holds_something_else_is_left_alone(
     before = objects.objects("inputs")
     spec = lay_out(tmp_path)
     place = f"s3://{BUCKET}/inputs"
-    assert cli.run(["render", str(spec), "--executor", "serial", "--store", place]) == 2
+    assert main.run(["render", str(spec), "--executor", "serial", "--store", place]) == 2
     assert "exists and is not empty" in capsys.readouterr().err
     assert objects.objects("inputs") == before
-    assert cli.run(["status", f"s3://{BUCKET}/none.zarr"]) == 2
+    assert main.run(["status", f"s3://{BUCKET}/none.zarr"]) == 2
     assert "no such store" in capsys.readouterr().err
 
 
@@ -140,9 +140,9 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(
     spec = lay_out(tmp_path)
     content = yaml.safe_load(spec.read_text())
     for place in (f"s3://key:{SECRET}@bucket/x.zarr", f"s3://bucket/x.zarr?secret={SECRET}"):
-        assert cli.run(["status", place]) == 2
+        assert main.run(["status", place]) == 2
         spec.write_text(yaml.safe_dump({**content, "store": place}))
-        assert cli.run(["plan", str(spec)]) == 2
+        assert main.run(["plan", str(spec)]) == 2
         out, err = capsys.readouterr()
         assert SECRET not in out + err
         assert err.count("s3://bucket/x.zarr was given with credentials") == 2
@@ -170,7 +170,7 @@ def test_every_librarys_failure_is_one_error() -> None:
 def test_a_url_that_leads_nowhere_is_one_line(
     place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["status", place]) == 2
+    assert main.run(["status", place]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert "y.zarr" in err
@@ -195,7 +195,7 @@ def test_a_store_that_never_answers_is_not_waited_for(
     frame = FrameFacts(Extent(0, 1, 0, 1), (Anchor("θ", 0, 0, 0),), None)
     place = f"s3://{BUCKET}/runs/silent.zarr"
     store = Store.create(place, Grid(2, 1, 1), ["train"], ["loss"], [frame], {})
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(keys, "ANSWER_SECONDS", 0.5)
     told = r"silent\.zarr cannot be reached \(no answer within 0\.5 s\)"
     with objects.silent():
         with pytest.raises(UnreachableError, match=told):
@@ -213,18 +213,18 @@ def test_a_refined_render_on_objects_is_the_local_one(
 ) -> None:
     """Stopped, damaged and mended there."""
     spec = lay_out_refined(tmp_path, tile=65)
-    assert cli.run(["render", str(spec), *SERIAL]) == 0
+    assert main.run(["render", str(spec), *SERIAL]) == 0
     place, key = f"s3://{BUCKET}/runs/refined.zarr", "runs/refined.zarr/"
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 3)
-        assert cli.run(["render", str(spec), "--store", place, *SERIAL]) == 130
+        assert main.run(["render", str(spec), "--store", place, *SERIAL]) == 130
     damaged = f"{key}evaluated/values/c/0/0/0/0/0"
     objects.client().put_object(Bucket=BUCKET, Key=damaged, Body=b"no record")
     capsys.readouterr()
-    assert cli.run(["verify", place]) == 1
+    assert main.run(["verify", place]) == 1
     assert "step 0/0/0, pass 0: evaluated/values" in capsys.readouterr().out
-    assert cli.run(["resume", place, *SERIAL]) == 0
-    assert cli.run(["verify", place]) == 0
+    assert main.run(["resume", place, *SERIAL]) == 0
+    assert main.run(["verify", place]) == 0
     _require_local(objects, key, tmp_path / "tiny.zarr")
 
 
@@ -234,7 +234,9 @@ def test_drivers_killed_while_refining_on_objects_lose_nothing(
 ) -> None:
     """kill −9 in the middle of a pass that refines, and of the audit, of nine tiles."""
     calm, wild = tmp_path / "calm", tmp_path / "wild"
-    assert cli.run(["render", str(lay_out_refined(calm, tile=22, call_seconds=1e-9)), *SERIAL]) == 0
+    assert (
+        main.run(["render", str(lay_out_refined(calm, tile=22, call_seconds=1e-9)), *SERIAL]) == 0
+    )
     lay_out_refined(wild, tile=22, call_seconds=0.01)
     place, key = f"s3://{BUCKET}/runs/torn.zarr", "runs/torn.zarr/"
     commits = f"{key}evaluated/steps/c/"
@@ -248,8 +250,8 @@ def test_drivers_killed_while_refining_on_objects_lose_nothing(
         assert driver.returncode == -signal.SIGKILL, err
     then = objects.modified(commits)
     assert len(then) < 9 * COMPOSE
-    assert cli.run(["resume", place, *SERIAL]) == 0
-    assert cli.run(["verify", place]) == 0
+    assert main.run(["resume", place, *SERIAL]) == 0
+    assert main.run(["verify", place]) == 0
     _require_local(objects, key, calm / "tiny.zarr")
     # What was committed is not done again.
     now = objects.modified(commits)
@@ -287,7 +289,7 @@ def test_killed_drivers_and_workers_lose_nothing_on_objects(
         assert SECRET not in err
     then = objects.modified("runs/killed.zarr/done/c/")
     assert then.keys() >= before
-    assert cli.run(["resume", place, "--executor", "serial"]) == 0
+    assert main.run(["resume", place, "--executor", "serial"]) == 0
     assert remote_numbers(objects, "runs/killed.zarr") == numbers(undisturbed / "tiny.zarr")
     now = objects.modified("runs/killed.zarr/done/c/")
     assert {key: now[key] for key in then} == then
@@ -324,7 +326,7 @@ def test_a_store_that_goes_away_is_waited_for_a_while(
     assert f"lossatlas resume {place} goes on" in err
     before = objects.modified("runs/gone.zarr/done/c/")
     assert 2 <= len(before) < 16
-    assert cli.run(["resume", place, "--executor", "serial"]) == 0
+    assert main.run(["resume", place, "--executor", "serial"]) == 0
     assert remote_numbers(objects, "runs/gone.zarr") == numbers(undisturbed / "tiny.zarr")
     now = objects.modified("runs/gone.zarr/done/c/")
     assert {key: now[key] for key in before} == before
@@ -339,12 +341,12 @@ def test_a_second_driver_on_objects_is_refused_until_the_first_is_dead(
     first = _start("render", "spec.yaml", "--store", place, folder=tmp_path)
     try:
         _wait_for_objects(objects, "runs/two.zarr/done/c/", 1)
-        assert cli.run(["resume", place, "--executor", "serial"]) == 2
+        assert main.run(["resume", place, "--executor", "serial"]) == 2
         assert f"is being rendered by process {first.pid} on" in capsys.readouterr().err
     finally:
         first.kill()
         first.communicate()
-    assert cli.run(["resume", place, "--executor", "serial"]) == 0
+    assert main.run(["resume", place, "--executor", "serial"]) == 0
     assert remote_numbers(objects, "runs/two.zarr") == numbers(undisturbed / "tiny.zarr")
 
 
@@ -366,7 +368,7 @@ def test_commits_in_a_bucket_are_listed_folder_by_folder(
     objects: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With rows 1 and 10, and with dates read as botocore reads them."""
-    monkeypatch.setattr("pipeline.store._FOLDER_TILES", 1)
+    monkeypatch.setattr("pipeline.store.store._FOLDER_TILES", 1)
     grid = Grid(3, 12, 1, frames=2)
     frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
     url = f"s3://{BUCKET}/runs/listed.zarr"

@@ -26,23 +26,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import cli, interrupts, processes, team
-from cluster.choices import Choices
-from cluster.crew import Device
-from cluster.interrupts import EXIT_CODE, Interrupts
+from cluster.cli import main
+from cluster.driver.session import Run
 from cluster.lease import NOTE, Lease
-from cluster.loop import Done, Joined, run
-from cluster.run import Run
-from cluster.scheduler import Rules, Scheduler, Start
-from cluster.selection import Selection
-from cluster.steps import Steps
-from cluster.team import Team
-from cluster.todo import Tiles
+from cluster.options import Choices
+from cluster.scheduling.event_loop import Done, Joined, run
+from cluster.scheduling.scheduler import Rules, Scheduler, Start
+from cluster.scheduling.selection import Selection
+from cluster.scheduling.steps import Steps
+from cluster.scheduling.work_queue import Tiles
+from cluster.workers import devices, interrupts, processes
+from cluster.workers.devices import Team
+from cluster.workers.interrupts import EXIT_CODE, Interrupts
+from cluster.workers.workers import Device
 from pipeline import prepare
-from pipeline.course import Course
-from pipeline.grid import Grid, Step, Tile
+from pipeline.geometry.grid import Grid, Step, Tile
+from pipeline.refinement.schedule import Course
 from pipeline.spec import read
-from pipeline.store import Store
+from pipeline.store.store import Store
 from pipeline.task import StepRenderer, TileFacts, TileRenderer
 from pipeline.verify import verify
 from tests.cluster import hills, landscape
@@ -62,7 +63,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny landscape's folder, rendered in one go."""
     folder = tmp_path_factory.mktemp("rendered")
     spec = landscape.lay_out(folder, width=8, tile=4)
-    assert cli.run(["render", str(spec), *SERIAL, "--quiet"]) == 0
+    assert main.run(["render", str(spec), *SERIAL, "--quiet"]) == 0
     return folder
 
 
@@ -206,14 +207,14 @@ def test_a_stopped_driver_says_how_to_go_on_and_nothing_is_done_twice(
     store = folder / "tiny.zarr"
     with monkeypatch.context() as patch:
         at_tile(patch, 2, lambda _: os.kill(os.getpid(), number))
-        assert cli.run(["render", str(folder / "spec.yaml"), *SERIAL]) == EXIT_CODE
+        assert main.run(["render", str(folder / "spec.yaml"), *SERIAL]) == EXIT_CODE
     assert "stopped; 2 of 4 tiles are done and kept. Go on with: lossatlas resume" in (
         capsys.readouterr().out
     )
     assert not (store / ".lossatlas" / NOTE).exists()
     before = landscape.commits(store)
     then = landscape.ages(store, before)
-    assert cli.run(["resume", str(store), *SERIAL]) == 0
+    assert main.run(["resume", str(store), *SERIAL]) == 0
     assert landscape.ages(store, before) == then
     assert landscape.numbers(store) == undisturbed
 
@@ -318,7 +319,7 @@ def test_what_outlives_a_raylet_is_ended_with_it(family: list[int], tmp_path: Pa
 @pytest.fixture
 def quick_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease whose holder looks every few milliseconds whether it still has it."""
-    monkeypatch.setattr("cluster.run.Lease", functools.partial(Lease, beat_seconds=0.01))
+    monkeypatch.setattr("cluster.driver.session.Lease", functools.partial(Lease, beat_seconds=0.01))
 
 
 @pytest.mark.usefixtures("quick_lease")
@@ -336,7 +337,7 @@ def test_a_driver_that_was_replaced_stops_and_touches_nothing_more(
         stale.touch()  # the new one is writing
 
     begun = at_tile(monkeypatch, 1, replace)
-    assert cli.run(["render", str(folder / "spec.yaml"), *SERIAL]) == 2
+    assert main.run(["render", str(folder / "spec.yaml"), *SERIAL]) == 2
     assert "another driver took over" in capsys.readouterr().err
     assert len(begun) == 2
     assert stale.exists()
@@ -351,7 +352,7 @@ def test_what_is_not_in_the_listing_at_the_end_is_rendered_once_more(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     begun = at_tile(monkeypatch, 3, lambda store: store.withdraw(Tile(0, 0, 1)))
-    assert cli.run(["render", str(folder / "spec.yaml"), *SERIAL]) == 0
+    assert main.run(["render", str(folder / "spec.yaml"), *SERIAL]) == 0
     assert begun[-1] == Tile(0, 0, 1)
     assert len(begun) == 5
     assert "1 tile not in the store; once more" in capsys.readouterr().err
@@ -367,12 +368,12 @@ def test_a_disk_that_fails_stops_the_render_and_room_lets_it_go_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("cluster.run.Rules", lambda: Rules(write_first=0.001))
+    monkeypatch.setattr("cluster.driver.session.Rules", lambda: Rules(write_first=0.001))
     store, told = folder / "tiny.zarr", "No space left on device"
     with contextlib.ExitStack() as stack:
         full = OSError(28, told)
         at_tile(monkeypatch, 2, lambda _: stack.enter_context(dying(3, full)))
-        assert cli.run(["render", str(folder / "spec.yaml"), *SERIAL]) == 2
+        assert main.run(["render", str(folder / "spec.yaml"), *SERIAL]) == 2
     *tries, last = [line for line in capsys.readouterr().err.splitlines() if told in line]
     assert len(tries) == 6
     assert all("trying again in" in line for line in tries)
@@ -383,7 +384,7 @@ def test_a_disk_that_fails_stops_the_render_and_room_lets_it_go_on(
     assert not list((store / ".lossatlas").glob("quarantine/*"))
     then = landscape.ages(store, before)
     (store / ".lossatlas" / NOTE).unlink()  # which names this process; a driver's own is gone
-    assert cli.run(["resume", str(store), *SERIAL]) == 0
+    assert main.run(["resume", str(store), *SERIAL]) == 0
     assert landscape.ages(store, before) == then
     assert landscape.numbers(store) == undisturbed
 
@@ -391,10 +392,10 @@ def test_a_disk_that_fails_stops_the_render_and_room_lets_it_go_on(
 def test_a_disk_that_fails_stops_a_refinement_that_then_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cluster.run.Rules", lambda: Rules(write_first=0.001))
+    monkeypatch.setattr("cluster.driver.session.Rules", lambda: Rules(write_first=0.001))
     specs = [spec_in(tmp_path / name, {"width": 33, "height": 33, "tile": 17}) for name in "ab"]
     calm, store = (tmp_path / name / "bowl.zarr" for name in "ab")
-    assert cli.run(["render", str(specs[0]), *SERIAL, "--quiet"]) == 0
+    assert main.run(["render", str(specs[0]), *SERIAL, "--quiet"]) == 0
     render, begun = StepRenderer.__call__, itertools.count()
     with contextlib.ExitStack() as stack:
 
@@ -404,10 +405,10 @@ def test_a_disk_that_fails_stops_a_refinement_that_then_goes_on(
             return render(self, step)
 
         monkeypatch.setattr(StepRenderer, "__call__", rendering)
-        assert cli.run(["render", str(specs[1]), *SERIAL, "--quiet"]) == 2
+        assert main.run(["render", str(specs[1]), *SERIAL, "--quiet"]) == 2
     assert "Read-only file system" in capsys.readouterr().err
     (store / ".lossatlas" / NOTE).unlink()
-    assert cli.run(["resume", str(store), *SERIAL, "--quiet"]) == 0
+    assert main.run(["resume", str(store), *SERIAL, "--quiet"]) == 0
     assert content(Store.open(str(store))) == content(Store.open(str(calm)))
 
 
@@ -472,14 +473,14 @@ def test_a_node_that_joins_is_used_and_one_that_leaves_is_not_waited_for(
     prepared = prepare.prepare(read(folder / "spec.yaml"))
     store, _ = prepare.create_or_match(prepared, lambda: Grid(8, 8, 1))
     now = [1000.0]
-    monkeypatch.setattr("cluster.run.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("cluster.driver.session.time", SimpleNamespace(monotonic=lambda: now[0]))
     driver = Run(store, Tiles(store, Selection()), False, Choices(quiet=True), Interrupts())
     driver._ray, driver._device = object(), "cpu"
     scheduler = Scheduler(store.pending(), 2)
     assert [type(each) for each in scheduler.decide(0.0)] == [Start] * 2
     for cores, expected, started in ((5, 5, 3), (1, 1, 0)):
         found = Team(cores, Device("cpu"))
-        monkeypatch.setattr(team, "choose", lambda *_, found=found: found)
+        monkeypatch.setattr(devices, "choose", lambda *_, found=found: found)
         now[0] += 9.0
         driver._follow_cluster(scheduler)
         assert scheduler.wanted != expected

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import yaml
 
-from cluster import cli
-from pipeline.course import Course
-from pipeline.evaluations import Evaluations
-from pipeline.grid import Step, Tile
-from pipeline.store import Store
+from cluster.cli import main
+from pipeline.geometry.grid import Step, Tile
+from pipeline.refinement.records import Evaluations
+from pipeline.refinement.schedule import Course
+from pipeline.store.store import Store
 from pipeline.task import StepRenderer, TileFacts
 from tests.cluster import landscape
 from tests.cluster.hills import AUDIT, COMPOSE, content, evaluated_points
@@ -48,7 +48,7 @@ def ask(spec: Path, refine: dict[str, Any] | None) -> None:
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The landscape's folder, refined in one go by the serial executor."""
     folder = tmp_path_factory.mktemp("rendered")
-    assert cli.run(["render", str(lay_out(folder)), *SERIAL]) == 0
+    assert main.run(["render", str(lay_out(folder)), *SERIAL]) == 0
     return folder
 
 
@@ -64,7 +64,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stopped")
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 10)
-        assert cli.run(["render", str(lay_out(folder)), *SERIAL]) == 130
+        assert main.run(["render", str(lay_out(folder)), *SERIAL]) == 130
     return folder
 
 
@@ -81,9 +81,9 @@ def undisturbed(rendered: Path) -> dict[str, bytes]:
 
 def mended(store: Path, undisturbed: dict[str, bytes]) -> None:
     """It is resumed to what an undisturbed render is, and sound."""
-    assert cli.run(["resume", str(store), *SERIAL]) == 0
+    assert main.run(["resume", str(store), *SERIAL]) == 0
     assert content(Store.open(str(store))) == undisturbed
-    assert cli.run(["verify", str(store)]) == 0
+    assert main.run(["verify", str(store)]) == 0
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int, late: bool = False) -> None:
@@ -125,14 +125,14 @@ def test_a_stopped_render_goes_on_to_the_same(
     spec = lay_out(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, count, late=bool(count % 2))
-        assert cli.run(["render", str(spec), *SERIAL]) == 130
+        assert main.run(["render", str(spec), *SERIAL]) == 130
     done = count + count % 2
     assert f"stopped; {done} of " in capsys.readouterr().out
-    assert cli.run(["status", str(tmp_path / "tiny.zarr")]) == 0
+    assert main.run(["status", str(tmp_path / "tiny.zarr")]) == 0
     mended(tmp_path / "tiny.zarr", undisturbed)
     # Nothing was done twice.
     capsys.readouterr()
-    assert cli.run(["resume", str(tmp_path / "tiny.zarr")]) == 0
+    assert main.run(["resume", str(tmp_path / "tiny.zarr")]) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
@@ -189,14 +189,14 @@ def test_every_damage_is_found_named_and_mended(
     for _, harm in expected.values():
         harm(store)
     before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
-    assert cli.run(["verify", str(store), "--dry-run"]) == 1
+    assert main.run(["verify", str(store), "--dry-run"]) == 1
     head, *lines, _ = capsys.readouterr().out.splitlines()
     assert "damage in 4 tiles, of 4 finished tiles and " in head
     for (tile, (told, _)), line in zip(expected.items(), lines, strict=True):
         assert line.startswith(f"  tile {tile}: ")
         assert told in line
     assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
-    assert cli.run(["verify", str(store), "--json"]) == 1
+    assert main.run(["verify", str(store), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert list(found["damaged"]) == list(expected)
     assert (found["put_back"], found["checked"]) == (True, 4)
@@ -212,7 +212,7 @@ def test_damage_is_found_before_there_are_tiles(
     begun: Path, undisturbed: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     flip(begun / "evaluated/values/c/0/0/0/1/1")
-    assert cli.run(["verify", str(begun)]) == 1
+    assert main.run(["verify", str(begun)]) == 1
     out = capsys.readouterr().out
     assert "damage in 1 tile, of 0 finished tiles and 10 steps" in out
     assert "tile 0/1/1: step 0/1/1, pass 0: evaluated/values" in out
@@ -226,12 +226,12 @@ def test_workers_that_read_damage_say_to_verify_and_nobody_is_blamed_for_good(
     flip(begun / "evaluated/values/c/0/0/0/1/1")
     with pytest.MonkeyPatch.context() as patch:
         impatient(patch)
-        assert cli.run(["resume", str(begun), *SERIAL]) == 3
+        assert main.run(["resume", str(begun), *SERIAL]) == 3
     out, err = capsys.readouterr()
     assert "step 0/1/1, pass 0: evaluated/values" in out
     assert "Run lossatlas verify, then resume" in out
     assert "wait for what was given up" in err
-    assert cli.run(["verify", str(begun)]) == 1
+    assert main.run(["verify", str(begun)]) == 1
     mended(begun, undisturbed)
     assert not list((begun / ".lossatlas" / "quarantine").iterdir())
 
@@ -242,14 +242,14 @@ def test_a_driver_that_reads_damage_says_to_verify(
     spec, store = lay_out(tmp_path), tmp_path / "tiny.zarr"
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 3)
-        assert cli.run(["render", str(spec), *SERIAL]) == 130
+        assert main.run(["render", str(spec), *SERIAL]) == 130
     flip(store / "evaluated/points/c/0/0/0/0")
     capsys.readouterr()
-    assert cli.run(["resume", str(store), *SERIAL]) == 2
+    assert main.run(["resume", str(store), *SERIAL]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("lossatlas: step 0/0/0, pass 0: evaluated/points")
     assert "lossatlas verify, then resume" in line
-    assert cli.run(["verify", str(store)]) == 1
+    assert main.run(["verify", str(store)]) == 1
 
 
 @pytest.mark.slow
@@ -260,14 +260,14 @@ def test_lost_notes_of_an_audit_are_made_again(
     spec, store = lay_out(tmp_path), tmp_path / "tiny.zarr"
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 4 * AUDIT + 2)
-        assert cli.run(["render", str(spec), *SERIAL]) == 130
+        assert main.run(["render", str(spec), *SERIAL]) == 130
     notes = store / ".lossatlas" / "refine"
     (notes / f"audit-{AUDIT}.json").write_text("[")
     errors = sorted((notes / f"audit-{AUDIT}").iterdir())
     assert len(errors) == 2
     errors[0].write_text("{}")
     errors[1].unlink()
-    assert cli.run(["resume", str(store), *SERIAL]) == 0
+    assert main.run(["resume", str(store), *SERIAL]) == 0
     found = content(Store.open(str(store)))
     kept = found.keys() - {str(note.relative_to(store)) for note in errors}
     assert {key: found[key] for key in kept} == {key: undisturbed[key] for key in kept}
@@ -278,10 +278,10 @@ def test_lost_notes_of_an_audit_are_made_again(
 
 def impatient(patch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
-    from cluster import run
-    from cluster.scheduler import Rules
+    from cluster.driver import session
+    from cluster.scheduling.scheduler import Rules
 
-    patch.setattr(run, "Rules", lambda: Rules(retry_first=0.01, write_first=0.01))
+    patch.setattr(session, "Rules", lambda: Rules(retry_first=0.01, write_first=0.01))
 
 
 def test_a_step_that_always_fails_is_named_with_those_that_wait_for_it(
@@ -298,17 +298,17 @@ def test_a_step_that_always_fails_is_named_with_those_that_wait_for_it(
     with pytest.MonkeyPatch.context() as patch:
         impatient(patch)
         patch.setattr(StepRenderer, "_at", poisoned)
-        assert cli.run(["render", str(spec), *SERIAL]) == 3
+        assert main.run(["render", str(spec), *SERIAL]) == 3
     out, err = capsys.readouterr()
     assert "7 of 28 steps done" in out
     assert "1 step quarantined:" in out
     assert "0/1/1, pass 1: ValueError: no loss here" in out
     assert "step 0/1/1, pass 1 given up after 3 tries" in err
     assert "20 steps more, as far as is known, wait for what was given up" in err
-    assert cli.run(["status", str(store)]) == 0
+    assert main.run(["status", str(store)]) == 0
     assert "no loss here" in capsys.readouterr().out
     mended(store, undisturbed)
-    assert cli.run(["status", str(store)]) == 0
+    assert main.run(["status", str(store)]) == 0
     assert "quarantined" not in capsys.readouterr().out
 
 
@@ -335,22 +335,22 @@ def test_a_tighter_spec_goes_on_and_one_without_refine_ends_as_a_full_render(
     counts = [evaluated_points(store)]
     for tolerance, adds in ((0.002, True), (0.01, False)):
         ask(spec, REFINE | {"tolerance": tolerance})
-        assert cli.run(["render", str(spec), "--executor", "serial"]) == 0
+        assert main.run(["render", str(spec), "--executor", "serial"]) == 0
         assert ("nothing to do" in capsys.readouterr().out) != adds
         counts.append(evaluated_points(store))
         assert (counts[-1] > counts[-2]) == adds
     assert Course.read(store).certificates[-1].tolerance == {"loss": 0.002}  # type: ignore[union-attr]
     ask(spec, None)
-    assert cli.run(["render", str(spec), *SERIAL]) == 0
+    assert main.run(["render", str(spec), *SERIAL]) == 0
     assert evaluated_points(store) == 65 * 65
     full = lay_out(tmp_path / "full", None)
-    assert cli.run(["render", str(full), *SERIAL]) == 0
+    assert main.run(["render", str(full), *SERIAL]) == 0
     numbers = landscape.numbers(tmp_path / "full" / "tiny.zarr")
     assert landscape.numbers(Path(store.url)) == numbers
     # And a full store has nothing to do where its spec asks to refine.
     ask(full, REFINE)
     capsys.readouterr()
-    assert cli.run(["render", str(full), "--executor", "serial"]) == 0
+    assert main.run(["render", str(full), "--executor", "serial"]) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert landscape.numbers(tmp_path / "full" / "tiny.zarr") == numbers
 
@@ -366,13 +366,13 @@ def test_what_was_begun_is_finished_where_less_is_asked_for_then(
     told = "asks for less than was begun (predictions within 1 % of the colour range), which is"
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 1)
-        assert cli.run(["render", str(spec), *SERIAL]) == 130
+        assert main.run(["render", str(spec), *SERIAL]) == 130
     assert told not in capsys.readouterr().err
     ask(spec, REFINE | {"tolerance": 0.05})
-    assert cli.run(["render", str(spec), *SERIAL]) == 0
+    assert main.run(["render", str(spec), *SERIAL]) == 0
     assert told in capsys.readouterr().err
     assert content(Store.open(str(spec.parent / "tiny.zarr"))) == undisturbed
-    assert cli.run(["render", str(spec), "--executor", "serial"]) == 0
+    assert main.run(["render", str(spec), "--executor", "serial"]) == 0
     out, err = capsys.readouterr()
     assert "nothing to do" in out
     assert told not in err
@@ -381,11 +381,11 @@ def test_what_was_begun_is_finished_where_less_is_asked_for_then(
 def test_a_spec_that_comes_to_refine_is_told_that_its_store_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cluster.commands import submitting
+    from cluster.cli import submitting
 
     monkeypatch.setattr(submitting, "connected", lambda _: Jobs())
     spec, store = landscape.lay_out(tmp_path), tmp_path / "tiny.zarr"
-    assert cli.run(["render", str(spec), *SERIAL, "--frames", "0:1"]) == 0
+    assert main.run(["render", str(spec), *SERIAL, "--frames", "0:1"]) == 0
     Store.open(str(store), writable=True).withdraw(Tile(0, 1, 0))
     plain = yaml.safe_load(spec.read_text())
     spec.write_text(yaml.safe_dump(plain | {"evaluate": {"refine": REFINE}}))
@@ -394,10 +394,10 @@ def test_a_spec_that_comes_to_refine_is_told_that_its_store_does_not(
         "which is finished all the same. To refine, render it to another store"
     )
     capsys.readouterr()
-    assert cli.run(["submit", str(spec), "--quiet"]) == 0
+    assert main.run(["submit", str(spec), "--quiet"]) == 0
     assert told in capsys.readouterr().err.splitlines()
     for expected in ([told], []):  # nothing where it is finished
-        assert cli.run(["render", str(spec), *SERIAL]) == 0
+        assert main.run(["render", str(spec), *SERIAL]) == 0
         assert capsys.readouterr().err.splitlines() == expected
 
 
@@ -407,7 +407,7 @@ def test_some_frames_of_a_refined_render_are_refused_before_there_is_anything(
     new = lay_out(tmp_path / "new")
     for spec in (new, folder / "spec.yaml"):
         for option in (("--every", "2"), ("--frames", "0:1")):
-            assert cli.run(["render", str(spec), *SERIAL, *option]) == 2
+            assert main.run(["render", str(spec), *SERIAL, *option]) == 2
             assert "with evaluate.refine, which audits all frames" in capsys.readouterr().err
     assert not (tmp_path / "new" / "tiny.zarr").exists()
 
@@ -416,24 +416,24 @@ def test_a_job_goes_by_what_its_spec_asks_for_now(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`submit` notes it in the store, which is all that the job needs; the job is driven here."""
-    from cluster.commands import submitting
+    from cluster.cli import submitting
 
     monkeypatch.setattr(submitting, "connected", lambda _: Jobs())
     spec, store = folder / "spec.yaml", Store.open(str(folder / "tiny.zarr"))
-    assert cli.run(["submit", str(spec)]) == 0
+    assert main.run(["submit", str(spec)]) == 0
     assert "all 4 tiles are done; nothing to do" in capsys.readouterr().err
     for option in (("--every", "2"), ("--frames", "0:1")):
-        assert cli.run(["submit", str(spec), *option]) == 2
-        assert cli.run(["resume", store.url, "--address", Jobs.address, *option]) == 2
+        assert main.run(["submit", str(spec), *option]) == 2
+        assert main.run(["resume", store.url, "--address", Jobs.address, *option]) == 2
         told = capsys.readouterr().err.splitlines()
         assert len(told) == 2
         assert all("with evaluate.refine, which audits all frames" in line for line in told)
     ask(spec, REFINE | {"tolerance": 0.002})
-    assert cli.run(["submit", str(spec), "--quiet"]) == 0
+    assert main.run(["submit", str(spec), "--quiet"]) == 0
     assert capsys.readouterr().out == "job-1\n"
     assert len(store.pending()) == 4
     before = evaluated_points(store)
-    assert cli.run(["resume", store.url, *SERIAL]) == 0
+    assert main.run(["resume", store.url, *SERIAL]) == 0
     assert evaluated_points(store) > before
     assert store.pending() == []
 
@@ -452,13 +452,13 @@ def test_a_full_disk_stops_a_refinement_that_then_goes_on(
     store = disk / "tiny.zarr"
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 6)
-        assert cli.run(["render", str(spec), "--store", str(store), *SERIAL]) == 130
+        assert main.run(["render", str(spec), "--store", str(store), *SERIAL]) == 130
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(disk).free - 48 * 1024))
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
         impatient(patch)
-        assert cli.run(["resume", str(store), *SERIAL]) == 2
+        assert main.run(["resume", str(store), *SERIAL]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device" in last
     assert last.endswith("goes on")
@@ -467,11 +467,11 @@ def test_a_full_disk_stops_a_refinement_that_then_goes_on(
     # A disk that can only be read has nothing against a finished render.
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     try:
-        assert cli.run(["resume", str(store)]) == 0
+        assert main.run(["resume", str(store)]) == 0
         assert "nothing to do" in capsys.readouterr().out
-        assert cli.run(["verify", str(store), "--dry-run"]) == 0
+        assert main.run(["verify", str(store), "--dry-run"]) == 0
         ask(spec, REFINE | {"tolerance": 0.002})
-        assert cli.run(["render", str(spec), "--store", str(store), *SERIAL]) == 2
+        assert main.run(["render", str(spec), "--store", str(store), *SERIAL]) == 2
         assert "cannot be written (Read-only file system)" in capsys.readouterr().err
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
@@ -497,7 +497,7 @@ def wait_for_steps(store: Path, count: int, seconds: float = 120.0) -> None:
 def test_killed_workers_and_drivers_change_no_bit_of_a_refined_render(tmp_path: Path) -> None:
     """kill −9 of a worker and of the driver, in the passes of nine tiles and while composing."""
     calm, wild = tmp_path / "calm", tmp_path / "wild"
-    assert cli.run(["render", str(lay_out(calm, tile=22, call_seconds=1e-9)), *SERIAL]) == 0
+    assert main.run(["render", str(lay_out(calm, tile=22, call_seconds=1e-9)), *SERIAL]) == 0
     lay_out(wild, tile=22, call_seconds=0.01)
     store = wild / "tiny.zarr"
     for wanted in (4, 16, 30, 47):
@@ -515,4 +515,4 @@ def test_killed_workers_and_drivers_change_no_bit_of_a_refined_render(tmp_path: 
     assert driver.returncode == 0, out + err
     assert "quarantined" not in out
     assert content(Store.open(str(store))) == content(Store.open(str(calm / "tiny.zarr")))
-    assert cli.run(["verify", str(store)]) == 0
+    assert main.run(["verify", str(store)]) == 0

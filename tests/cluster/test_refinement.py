@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cli, quarantine, refinement, status
-from cluster.commands import jobs
-from cluster.jobs import Job
+from cluster.cli import jobs, main
+from cluster.jobs.client import Job
 from cluster.lease import Holder
-from cluster.progress import ProgressView, Refining
-from cluster.refinement import Lookout
-from cluster.scheduler import Scheduler
-from pipeline.audit import Certificate
-from pipeline.course import Course
-from pipeline.grid import Grid, Step, Tile
+from cluster.monitor import status
+from cluster.monitor.progress import ProgressView, Refining
+from cluster.scheduling import quarantine, refinement
+from cluster.scheduling.refinement import Lookout
+from cluster.scheduling.scheduler import Scheduler
+from pipeline.geometry.grid import Grid, Step, Tile
+from pipeline.refinement.audit import Certificate
+from pipeline.refinement.schedule import Course
 from pipeline.spec import RefineSpec
-from pipeline.store import Store
+from pipeline.store.store import Store
 from tests.refining import GRID, forget_course, refined_in, spec_in
 
 POINTS = GRID["width"] * GRID["height"]
@@ -36,7 +37,7 @@ def passes_of(store: Store) -> int:
 def test_status_of_a_refinement_under_way(
     begun_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["status", begun_store.url]) == 0
+    assert main.run(["status", begun_store.url]) == 0
     out = capsys.readouterr().out
     passes = passes_of(begun_store)
     assert f" %  16/{12 * passes} steps, pass 2 of {passes}: level 1 of 2" in out
@@ -44,7 +45,7 @@ def test_status_of_a_refinement_under_way(
     assert "not running; go on with: lossatlas resume" in out
     assert "preview  lossatlas export poster" in out
     assert "tiles" not in out
-    assert cli.run(["status", begun_store.url, "--json"]) == 0
+    assert main.run(["status", begun_store.url, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["state"], told["tiles_done"], told["eta_seconds"]) == ("stopped", 0, None)
     assert told["seconds_per_point"] > 0
@@ -70,11 +71,11 @@ def test_status_of_a_render_that_was_refined(
     level = refined_store.level()
     assert level is not None
     assert made["points_evaluated"] == (level >= 0).sum()
-    assert cli.run(["info", refined_store.url, "--json"]) == 0
+    assert main.run(["info", refined_store.url, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["refinement"]["points_evaluated"] == made["points_evaluated"]
     assert told["refinement"]["asked"]["scale"] == "linear"
-    assert cli.run(["info", refined_store.url]) == 0
+    assert main.run(["info", refined_store.url]) == 0
     out = capsys.readouterr().out
     assert "refine             predicted within 0.2 % of the colour range, compared on a lin" in out
     assert "train loss         audited: 50 % within " in out
@@ -90,7 +91,7 @@ def test_status_before_the_first_pass_is_through(tmp_path: Path) -> None:
     found = status.look(store)
     assert (found.state, found.as_dict()["refinement"]["steps"]) == ("stopped", 12)
     assert "0/12 steps, pass 1 of 1: coarsest points" in "\n".join(status.lines(found))
-    assert cli.run(["info", store.url]) == 0
+    assert main.run(["info", store.url]) == 0
 
 
 def test_a_running_pass_has_an_end_and_the_render_none(begun_store: Store) -> None:
@@ -167,13 +168,13 @@ def test_the_last_lines_of_a_render_and_of_a_plan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = str(spec_in(tmp_path))
-    assert cli.run(["plan", spec]) == 0
+    assert main.run(["plan", spec]) == 0
     out = capsys.readouterr().out
     assert "refine   points and time are the most it can take" in out
     assert "time     at most " in out
-    assert cli.run(["plan", spec, "--json"]) == 0
+    assert main.run(["plan", spec, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["refined"]
-    assert cli.run(["render", spec, "--executor", "serial"]) == 0
+    assert main.run(["render", spec, "--executor", "serial"]) == 0
     _, points, audit, following = capsys.readouterr().out.splitlines()
     assert points.startswith("points: ")
     assert points.endswith("the rest is predicted")
@@ -182,11 +183,11 @@ def test_the_last_lines_of_a_render_and_of_a_plan(
     )
     assert following.startswith("next: ")
     store = str(tmp_path / "bowl.zarr")
-    assert cli.run(["resume", store]) == 0
+    assert main.run(["resume", store]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [points, audit, following]
     # One more tile to compose: the same by machine.
     Store.open(store, writable=True).withdraw(Tile(0, 0, 0))
-    assert cli.run(["resume", store, "--executor", "serial", "--log", "json"]) == 0
+    assert main.run(["resume", store, "--executor", "serial", "--log", "json"]) == 0
     lines = [json.loads(line) for line in "".join(capsys.readouterr()).splitlines()]
     (told,) = [each for each in lines if each["event"] == "refined"]
     assert told["certificate"]["passed"]

@@ -8,15 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from cluster import report
-from cluster.commands import reports
-from cluster.jobs import ID_VARIABLE
-from cluster.loop import Done
-from cluster.report import Report
-from cluster.scheduler import Scheduler
-from pipeline.grid import Extent, Grid, Tile
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
+from cluster.cli import reports
+from cluster.jobs.client import ID_VARIABLE
+from cluster.monitor import report
+from cluster.monitor.report import Report
+from cluster.scheduling.event_loop import Done
+from cluster.scheduling.scheduler import Scheduler
+from pipeline.geometry.grid import Extent, Grid, Tile
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store.store import Store
 
 
 class Clock:

@@ -12,8 +12,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from cluster.scheduler import Kill, Quarantine, Render, Rules, Scheduler, Stalled, Start
-from pipeline.grid import Tile
+from cluster.scheduling.scheduler import Kill, Quarantine, Render, Rules, Scheduler, Stalled, Start
+from pipeline.geometry.grid import Tile
 
 TILES = [Tile(0, 0, column) for column in range(40)]
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from cluster.errors import ClusterError
-from cluster.selection import Selection, parse
-from pipeline.grid import Grid
+from cluster.scheduling.selection import Selection, parse
+from pipeline.geometry.grid import Grid
 
 TILES = list(Grid(width=4, height=2, tile=2, frames=7).tiles())
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import pytest
 
-from cluster import cli
+from cluster.cli import main
 from tests.cluster import landscape
 from tests.cluster.clusters import Nodes, cluster
 from tests.cluster.objects import BUCKET, ObjectServer, remote_numbers, serving
@@ -149,7 +149,7 @@ def test_a_render_in_a_storm_of_kills_is_the_undisturbed_one(
 ) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     spec = landscape.lay_out(calm, width=EDGE, tile=1, call_seconds=1e-9)
-    assert cli.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
+    assert main.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
     landscape.lay_out(rough, width=EDGE, tile=1, call_seconds=0.05)
     began = time.monotonic()
     with somewhere(where, tmp_path) as place, cluster(**place.environment) as nodes:
@@ -163,7 +163,7 @@ def test_a_render_in_a_storm_of_kills_is_the_undisturbed_one(
             monkeypatch.setenv(name, value)
         commits = place.commits()
         assert place.numbers() == landscape.numbers(calm / "tiny.zarr")
-        assert cli.run(["verify", place.url]) == 0
+        assert main.run(["verify", place.url]) == 0
     # Nothing lost, nothing done again that a driver had left done, nothing counted twice.
     assert len(commits) == TILES
     for then in storm.committed_at_deaths:

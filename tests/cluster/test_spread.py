@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cluster import local, spread
 from cluster.errors import ClusterError
+from cluster.workers import local, spread
 from pipeline.errors import LossatlasError
 from renders.page.poster import export_poster
 from renders.spread import Spread
@@ -72,8 +72,8 @@ def test_what_a_painter_raises_is_raised_here(on_cluster: Spread) -> None:
 def test_another_lossatlas_is_refused() -> None:
     from dataclasses import replace
 
-    from cluster.crew import check_same
-    from cluster.packages import running
+    from cluster.workers.packages import running
+    from cluster.workers.workers import check_same
 
     ours = running("renders")
     with pytest.raises(ClusterError, match="runs another renders"):

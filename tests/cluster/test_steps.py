@@ -14,15 +14,15 @@ import pytest
 from numpy.typing import NDArray
 
 from cluster.errors import ClusterError
-from cluster.loop import Done
-from cluster.steps import Steps, decide, finished
-from pipeline.course import Course
-from pipeline.evaluations import Evaluations, Points
-from pipeline.grid import Grid, Step, Tile
-from pipeline.place import UnreachableError
-from pipeline.refined import Refined
-from pipeline.scale import Scale
-from pipeline.store import Store
+from cluster.scheduling.event_loop import Done
+from cluster.scheduling.steps import Steps, decide, finished
+from pipeline.geometry.grid import Grid, Step, Tile
+from pipeline.refinement.records import Evaluations, Points
+from pipeline.refinement.scale import Scale
+from pipeline.refinement.schedule import Course
+from pipeline.refinement.step import Refined
+from pipeline.store.store import Store
+from pipeline.url import UnreachableError
 from pipeline.verify import verify, withdraw
 from tests.cluster import hills as hill_module
 from tests.cluster.hills import (
@@ -237,8 +237,8 @@ def test_everything_is_evaluated_where_nothing_may_be_predicted_any_more(store: 
 def test_what_takes_long_is_evaluated_in_parts(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.steps._PART_SECONDS", 1e-9)
-    monkeypatch.setattr("cluster.steps._MOST_PARTS", 5)
+    monkeypatch.setattr("cluster.scheduling.steps._PART_SECONDS", 1e-9)
+    monkeypatch.setattr("cluster.scheduling.steps._MOST_PARTS", 5)
     before, composed = evaluated_points(store), COMPOSE
     observer = refine(store, HillCrew(store, seed=3), None)
     facts = Refined(store).evaluations.facts
@@ -257,14 +257,14 @@ def test_what_takes_long_is_evaluated_in_parts(
 def test_no_more_passes_than_a_store_has_room_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.steps._PART_SECONDS", 1e-9)
-    monkeypatch.setattr("cluster.steps.PASSES", COMPOSE + 2)
+    monkeypatch.setattr("cluster.scheduling.steps._PART_SECONDS", 1e-9)
+    monkeypatch.setattr("cluster.scheduling.steps.PASSES", COMPOSE + 2)
     steps = Steps(store, None, going_on=False)
     with pytest.raises(ClusterError, match=rf"{COMPOSE + 3} passes; wanted at most {COMPOSE + 2},"):
         steps.begin()
     assert len(store.committed()) == GRID.tile_count  # nothing was put back
     assert finished(store)
-    monkeypatch.setattr("cluster.steps.PASSES", COMPOSE + 5)
+    monkeypatch.setattr("cluster.scheduling.steps.PASSES", COMPOSE + 5)
     steps.begin()
     course = Course.read(store)
     assert course is not None
@@ -272,7 +272,7 @@ def test_no_more_passes_than_a_store_has_room_for(
 
 
 def test_on_a_line_a_tile_is_no_square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.steps._PART_SECONDS", 10.0)
+    monkeypatch.setattr("cluster.scheduling.steps._PART_SECONDS", 10.0)
     store = create(tmp_path / "a.zarr", Grid(width=40, height=1, tile=40))
     steps = Steps(store, ASKED, going_on=False)
     (step,) = steps.begin()
@@ -304,7 +304,7 @@ def test_a_note_of_costs_that_cannot_be_written_or_read_stops_nobody(
             raise UnreachableError("no answer")
         return read(store, name)
 
-    monkeypatch.setattr("cluster.todo._PATIENCE", ())
+    monkeypatch.setattr("cluster.scheduling.work_queue._PATIENCE", ())
     monkeypatch.setattr(Store, "write_note", full)
     store = create(tmp_path / "a.zarr")
     refine(store, HillCrew(store), workers=1)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import yaml
 
-from cluster import cli
-from pipeline.grid import Extent, Grid, Tile
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
+from cluster.cli import main
+from pipeline.geometry.grid import Extent, Grid, Tile
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store.store import Store
 from tests.cluster.landscape import lay_out
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A render that is finished but for one tile, and needs no folder beside it."""
     folder = tmp_path_factory.mktemp("rendered")
     spec = lay_out(folder, width=6)
-    assert cli.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
+    assert main.run(["render", str(spec), "--executor", "serial", "--quiet"]) == 0
     store = Store.open(str(folder / "tiny.zarr"), writable=True)
     store.withdraw(Tile(0, 1, 1))
     return Path(store.url)
@@ -119,10 +119,10 @@ def test_notes_of_any_content_are_looked_at(
     for name in NOTES:
         put(store / ".lossatlas" / name, CONTENTS.get(content))
     for command in LOOKS:
-        told(capsys, cli.run([command[0], str(store), *command[1:]]), (0, 1))
+        told(capsys, main.run([command[0], str(store), *command[1:]]), (0, 1))
     for command in ("logs", "stop"):
         address = ["--address", "http://127.0.0.1:9"]
-        told(capsys, cli.run([command, str(store), *address]), (2,))
+        told(capsys, main.run([command, str(store), *address]), (2,))
 
 
 @pytest.mark.parametrize(("refined", "content"), [(False, "list"), (True, "wrong")])
@@ -134,9 +134,9 @@ def test_a_render_goes_on_beside_notes_of_another_shape(
         if name != "refine/copy.json":  # one of the two has to be whole
             put(store / ".lossatlas" / name, CONTENTS[content])
     resume = ["resume", str(store), "--executor", "serial", "--quiet"]
-    told(capsys, cli.run(resume), (0,))
+    told(capsys, main.run(resume), (0,))
     assert Store.open(str(store)).pending() == []
-    told(capsys, cli.run(["status", str(store)]), (0,))
+    told(capsys, main.run(["status", str(store)]), (0,))
 
 
 def test_strays_are_no_tiles_and_in_nobodys_way(
@@ -152,9 +152,9 @@ def test_strays_are_no_tiles_and_in_nobodys_way(
             assert Store.open(str(store)).committed() | lost == before | lost
             assert Store.open(str(store)).committed() <= before
             for command in LOOKS[:-1]:
-                told(capsys, cli.run([command[0], str(store), *command[1:]]), (0,))
+                told(capsys, main.run([command[0], str(store), *command[1:]]), (0,))
             shutil.rmtree(store / "done/c/0/0/0", ignore_errors=True)
-            code = cli.run(["resume", str(store), "--executor", "serial", "--quiet"])
+            code = main.run(["resume", str(store), "--executor", "serial", "--quiet"])
             told(capsys, code, (0, 2, 3))
 
 
@@ -170,7 +170,7 @@ def test_metadata_of_another_shape_is_one_line(
         del content["attributes"][attribute]
     (store / "zarr.json").write_text(json.dumps(content))
     for command in LOOKS:
-        told(capsys, cli.run([command[0], str(store), *command[1:]]), (0, 2))
+        told(capsys, main.run([command[0], str(store), *command[1:]]), (0, 2))
 
 
 @pytest.mark.parametrize("refined", [False, True])
@@ -184,16 +184,16 @@ def test_a_missing_chunk_is_not_drawn_without_a_word(
     store = tmp_path / "copy.zarr"
     shutil.copytree(refined_store.url if refined else rendered, store)
     picture = ["export", "poster", str(store), str(tmp_path / "x.png"), "--width", "150"]
-    assert cli.run(picture) == 0
+    assert main.run(picture) == 0
     capsys.readouterr()
     (store / "loss/c/0/0/0/1").unlink()
     assert "a chunk of finished tile 0/0/1 is missing: drawn as not computed" in told(
-        capsys, cli.run(picture), (0,)
+        capsys, main.run(picture), (0,)
     )
-    out = told(capsys, cli.run(["verify", str(store)]), (1,))
+    out = told(capsys, main.run(["verify", str(store)]), (1,))
     assert "tile 0/0/1: loss/c/0/0/0/1 is missing" in out
     if not refined:  # whose tile is pending again, which is no damage
-        assert cli.run(picture) == 0
+        assert main.run(picture) == 0
 
 
 @pytest.mark.parametrize("content", ["gone", "binary"])
@@ -210,7 +210,7 @@ def test_lost_geometry_is_one_line(
             put(store / name, CONTENTS["binary"])
         picture = ["export", "poster", str(store), str(tmp_path / "x.png"), "--width", "150"]
         for command in (picture, ["info", str(store)]):
-            out = told(capsys, cli.run(command), (2,))
+            out = told(capsys, main.run(command), (2,))
             assert f"{name.partition('/')[0]} cannot be read (" in out
 
 
@@ -222,15 +222,15 @@ def test_a_grid_that_nothing_holds_is_one_line(
     for refine in ({}, {"evaluate": {"refine": {"tolerance": 0.01}}}):
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"grid": grid} | refine))
         for command in (["plan"], ["render", "--executor", "serial"]):
-            code = cli.run([command[0], str(path), *command[1:]])
+            code = main.run([command[0], str(path), *command[1:]])
             assert "points would take" in told(capsys, code, (2,))
     frame = FrameFacts(Extent(0, 1, 0, 1), (Anchor("θ", 0, 0, 0),), None)
     made = Store.create(str(store), Grid(**grid, tile=512), ["train"], ["loss"], [frame], {})
     made.commit(Tile(0, 0, 0), {"loss": np.ones((1, 512, 512), "f4")}, 1.0, 0)
-    assert "1/152,881 tiles" in told(capsys, cli.run(["status", str(store)]), (0,))
-    told(capsys, cli.run(["verify", str(store)]), (0,))
+    assert "1/152,881 tiles" in told(capsys, main.run(["status", str(store)]), (0,))
+    told(capsys, main.run(["verify", str(store)]), (0,))
     for export in ("poster", "map", "relief"):
-        code = cli.run(["export", export, str(store), str(tmp_path / "out.png")])
+        code = main.run(["export", export, str(store), str(tmp_path / "out.png")])
         assert "GB of memory are free" in told(capsys, code, (2,))
 
 
@@ -250,7 +250,7 @@ def test_a_trainings_folder_of_any_content_is_one_line(
             common | more | {"train": train | {"seed": len(name) + int(name == "2")}, "out": name}
         )
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(spec))
-        assert cli.run([command, str(tmp_path / f"{name}.yaml"), "--quiet"]) == 0
+        assert main.run([command, str(tmp_path / f"{name}.yaml"), "--quiet"]) == 0
     capsys.readouterr()
     shutil.move(tmp_path / "curve", tmp_path / "whole")
     spec_path = str(tmp_path / "curve.yaml")
@@ -261,5 +261,5 @@ def test_a_trainings_folder_of_any_content_is_one_line(
             put(tmp_path / "curve" / name, content)
             if not name.startswith("state"):
                 report = ["curve", spec_path, "--points", "3", "--frame", "1", "--quiet"]
-                told(capsys, cli.run(report), (2,))
-            told(capsys, cli.run(["connect", spec_path, "--quiet"]), (2,))
+                told(capsys, main.run(report), (2,))
+            told(capsys, main.run(["connect", spec_path, "--quiet"]), (2,))

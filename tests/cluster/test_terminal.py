@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cli, phrases
-from cluster.progress import ProgressView
-from pipeline.grid import Extent, Grid, Tile
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
+from cluster import format
+from cluster.cli import main
+from cluster.monitor.progress import ProgressView
+from pipeline.geometry.grid import Extent, Grid, Tile
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b2J\u202egone\nlossatlas: all is well\r"
@@ -50,7 +51,7 @@ def store(tmp_path: Path) -> Store:
 def test_a_store_steers_no_terminal(
     command: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.run([command, store.url])
+    main.run([command, store.url])
     told = "".join(capsys.readouterr())
     assert "owned" in told or command == "resume"
     assert all(line.isprintable() for line in told.split("\n"))
@@ -63,14 +64,14 @@ def test_a_store_steers_no_terminal(
 def test_json_says_what_is_there(
     command: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run([command, store.url, "--json"]) == 0
+    assert main.run([command, store.url, "--json"]) == 0
     told = capsys.readouterr().out
     assert all(line.isprintable() for line in told.split("\n"))
     assert repr(EVIL) in repr(json.loads(told))
 
 
 def test_an_error_is_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["status", f"{EVIL}.zarr"]) == 2
+    assert main.run(["status", f"{EVIL}.zarr"]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert told[:-1].isprintable()
@@ -110,11 +111,11 @@ def test_what_is_suggested_for_copying_is_quoted(
     url: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert phrases.next_step(url, Grid(3, 3, 3)) == f"next: lossatlas export poster {told}"
+    assert format.next_step(url, Grid(3, 3, 3)) == f"next: lossatlas export poster {told}"
 
 
 def test_a_path_that_looks_like_an_option_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert phrases.place(str(tmp_path / "-x.zarr")) == "./-x.zarr"
+    assert format.place(str(tmp_path / "-x.zarr")) == "./-x.zarr"

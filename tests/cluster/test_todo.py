@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster import status
-from cluster.selection import Selection
-from cluster.todo import Tiles
-from pipeline.grid import Extent, Grid, Tile
-from pipeline.place import UnreachableError
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
+from cluster.monitor import status
+from cluster.scheduling.selection import Selection
+from cluster.scheduling.work_queue import Tiles
+from pipeline.geometry.grid import Extent, Grid, Tile
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store.store import Store
+from pipeline.url import UnreachableError
 
 
 @pytest.fixture

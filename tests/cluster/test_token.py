@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cli
-from cluster.commands import jobs as commands
-from cluster.dashboard import DashboardError, connect
-from cluster.jobs import NOTE, Jobs
+from cluster.cli import jobs as commands
+from cluster.cli import main
+from cluster.jobs.client import NOTE, Jobs
+from cluster.jobs.dashboard import DashboardError, connect
 from pipeline import machine_notes
-from pipeline.grid import Extent, Grid
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
+from pipeline.geometry.grid import Extent, Grid
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store.store import Store
 
 TOKEN = "t0ken" * 13
 JOB = {
@@ -97,7 +97,7 @@ def test_an_address_that_only_the_store_names_is_not_asked(
     monkeypatch.chdir(tmp_path)
     with serving() as server:
         store = store_of(tmp_path / "x.zarr", "tiny-1", server.address)
-        assert cli.run([command, store.url]) == 2
+        assert main.run([command, store.url]) == 2
         assert capsys.readouterr().err == (
             f"lossatlas: x.zarr says that its job ran at {server.address}, which nobody gave here, "
             "and was not asked: the cluster's token would go there; wanted the address from you. "
@@ -112,13 +112,13 @@ def test_an_address_from_the_flag_the_environment_or_our_own_submit_gets_the_tok
     with serving() as server, serving() as attacker:
         store = store_of(tmp_path / "x.zarr", "tiny-1", server.address)
         machine_notes.write(f"job of {store.url}", address=server.address)
-        assert cli.run(["logs", store.url]) == 0
+        assert main.run(["logs", store.url]) == 0
         # What a log holds does nothing to the terminal.
         assert capsys.readouterr().out == "first\n\\u001b]0;owned\\u0007\\u009b2Jlast\nend\n"
         store = store_of(tmp_path / "y.zarr", "tiny-1", attacker.address)
-        assert cli.run(["logs", store.url, "--address", server.address]) == 0
+        assert main.run(["logs", store.url, "--address", server.address]) == 0
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", server.address)
-        assert cli.run(["logs", store.url]) == 0
+        assert main.run(["logs", store.url]) == 0
         assert {token for _, token in server.asked} == {f"Bearer {TOKEN}"}
         assert attacker.asked == []
 
@@ -130,14 +130,14 @@ def test_the_end_of_the_usual_tunnel_is_known(
     with serving() as server:
         monkeypatch.setattr(commands, "_DEFAULT", server.address)
         store = store_of(tmp_path / "x.zarr", "tiny-1", server.address)
-        assert cli.run(["logs", store.url]) == 0
+        assert main.run(["logs", store.url]) == 0
 
 
 @pytest.mark.parametrize("id_", ["../version?x=", "tiny-1/../../x", "a b", "..", "x" * 300, ""])
 def test_an_id_is_no_path(id_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving() as server:
         store = store_of(tmp_path / "x.zarr", id_, server.address)
-        assert cli.run(["stop", store.url, "--address", server.address]) == 2
+        assert main.run(["stop", store.url, "--address", server.address]) == 2
         assert "is no job's id; wanted letters, digits, dots" in capsys.readouterr().err
         assert {path for path, _ in server.asked} == {"/api/version"}
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cluster.cli import run
+from cluster.cli.main import run
 from tests.cluster.landscape import lossatlas
 from tests.renders.said import said
 
@@ -120,12 +120,12 @@ def test_what_to_type_next_can_be_pasted(
 
     there = folder.rename(folder.with_name("a folder"))
     connect = str(there / "connect.yaml")
-    monkeypatch.setattr("pipeline.curve.prepare", lambda spec: spec)
-    monkeypatch.setattr("pipeline.curve.connect", interrupted)
+    monkeypatch.setattr("pipeline.training.curve.prepare", lambda spec: spec)
+    monkeypatch.setattr("pipeline.training.curve.connect", interrupted)
     assert run(["connect", connect]) == 130
     assert f"go on with: lossatlas connect '{connect}'\n" in capsys.readouterr().out
     outcome = SimpleNamespace(result="out", steps=1, losses=[0.5])
-    monkeypatch.setattr("pipeline.curve.connect", lambda *_: outcome)
+    monkeypatch.setattr("pipeline.training.curve.connect", lambda *_: outcome)
     assert run(["connect", connect]) == 0
     assert f"next: lossatlas curve '{connect}'\n" in capsys.readouterr().out
 

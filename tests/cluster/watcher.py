@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cluster.loop import Done
-from pipeline.grid import Tile
+from cluster.scheduling.event_loop import Done
+from pipeline.geometry.grid import Tile
 
 
 class Watcher:

@@ -144,7 +144,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/usercode.py",
+        "pipeline/problem/usercode.py",
         (
             "digest: sources without lengths",
             'sha.update(len(content).to_bytes(8, "little") + content)',
@@ -165,7 +165,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/data.py",
+        "pipeline/problem/data.py",
         (
             "digest: examples without shapes",
             'f"{array.dtype.str}{array.shape}"',

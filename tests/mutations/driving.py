@@ -70,7 +70,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/swap.py",
+        "pipeline/store/swap.py",
         (
             "lease: written whatever it says",
             "if self.read().content != seen.content:",
@@ -97,7 +97,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/remote.py",
+        "pipeline/store/keys.py",
         (
             "lease: a server does not compare what is there",
             'else {"IfMatch": tag}',
@@ -112,7 +112,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "cluster/run.py",
+        "cluster/driver/session.py",
         (
             "takeover: a replaced driver goes on",
             "return self._interrupts.requested or lease.lost",
@@ -151,7 +151,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "cluster/serial.py",
+        "cluster/workers/serial.py",
         (
             "disk: a store that fails is the tile's fault",
             "return Unwritable(worker, describe(error))",
@@ -160,7 +160,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "cluster/interrupts.py",
+        "cluster/workers/interrupts.py",
         ("interrupts: a second signal is ignored", "os._exit(EXIT_CODE)", "pass", PROMISES),
         (
             "interrupts: one key press counts twice",
@@ -176,7 +176,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "cluster/scheduler.py",
+        "cluster/scheduling/scheduler.py",
         (
             "scheduler: one strike too many",
             "if len(strikes) >= self.rules.strikes:\n            self.quarantined",
@@ -235,7 +235,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "cluster/processes.py",
+        "cluster/workers/processes.py",
         (
             "interrupts: Ray's agents live on",
             "            process.kill()",

@@ -15,7 +15,7 @@ STEPS = "tests/cluster/test_steps.py"
 
 FAULTS = (
     *of(
-        "pipeline/plane.py",
+        "pipeline/geometry/plane.py",
         (
             "plane: v's sign",
             "self.origin + x * self.u + y * self.v",
@@ -56,7 +56,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/grid.py",
+        "pipeline/geometry/grid.py",
         ("grid: columns first", 'indexing="ij"', 'indexing="xy"', GRID),
         (
             "grid: without its end points",
@@ -68,7 +68,7 @@ FAULTS = (
         ("grid: a tile beyond the edge", "min(x + self.tile, self.width)", "x + self.tile", GRID),
     ),
     *of(
-        "pipeline/placement.py",
+        "pipeline/evaluation/weights.py",
         (
             "placement: rounded twice",
             "torch.empty_like(self._flat, dtype=torch.float64)",
@@ -84,7 +84,7 @@ FAULTS = (
         ("placement: v's sign", "self._v, alpha=y, out", "self._v, alpha=-y, out", PLACEMENT),
     ),
     *of(
-        "pipeline/batch_norm.py",
+        "pipeline/evaluation/batch_norm.py",
         (
             "batch norm: the variance of a sample",
             "(means - mean).square().sum(0)) / len(means)",
@@ -129,7 +129,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/evaluate.py",
+        "pipeline/evaluation/evaluator.py",
         (
             "batch norm: each split has its own statistics",
             "place == first else self._apply(chunks, each)",
@@ -175,7 +175,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/losses.py",
+        "pipeline/problem/losses.py",
         (
             "evaluator: losses summed in float32",
             "return losses.mean(1)",
@@ -206,7 +206,7 @@ FAULTS = (
         ("precision: a worker that deviates goes on", "found.require()", "pass", PRECISION),
     ),
     *of(
-        "pipeline/crosscheck.py",
+        "pipeline/evaluation/crosscheck.py",
         (
             "crosscheck: chance is let through",
             '_refuse_chance(problem, known, found, halves.at(weights)["loss"])',

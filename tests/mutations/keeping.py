@@ -13,7 +13,7 @@ STORE = "tests/pipeline/test_store.py"
 
 FAULTS = (
     *of(
-        "pipeline/store.py",
+        "pipeline/store/store.py",
         (
             "commit: written first as well",
             "        if predictions is not None:\n",
@@ -75,7 +75,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/layout.py",
+        "pipeline/store/layout.py",
         (
             "verify: chunks without a checksum",
             'shuffle="shuffle"), Crc32cCodec()]',
@@ -118,7 +118,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/claim.py",
+        "pipeline/store/atomic.py",
         (
             "create: killed creators' remains stay",
             "if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:",
@@ -139,7 +139,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/evaluations.py",
+        "pipeline/refinement/records.py",
         (
             "commit: a step's written first as well",
             "        count = len(points.y)\n",
@@ -199,7 +199,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/growth.py",
+        "pipeline/store/growth.py",
         (
             "growth: the attributes before the metadata",
             "        group = zarr.consolidate_metadata(group.store)\n        group.attrs",
@@ -233,7 +233,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/grid.py",
+        "pipeline/geometry/grid.py",
         (
             "listing: half-written commits count",
             "    if not (name.isascii() and name.isdigit()):",

@@ -11,7 +11,7 @@ STEPS = "tests/cluster/test_steps.py"
 
 FAULTS = (
     *of(
-        "pipeline/audit.py",
+        "pipeline/refinement/audit.py",
         (
             "audit: the bound at one minus the confidence",
             "> 1 - confidence:",
@@ -33,7 +33,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/scale.py",
+        "pipeline/refinement/scale.py",
         (
             "audit: a result that is no number is passed over",
             "np.where(np.isnan(found) | ~np.isfinite(one) | ~np.isfinite(other), np.inf, found)",
@@ -42,7 +42,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/refined.py",
+        "pipeline/refinement/step.py",
         (
             "refined: a step counts without its composed tile",
             "if s.number != course.last or s.tile in tiles",
@@ -75,7 +75,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/course.py",
+        "pipeline/refinement/schedule.py",
         (
             "course: the copy last",
             "for name in (_COPY, _NOTE):",
@@ -90,7 +90,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "cluster/steps.py",
+        "cluster/scheduling/steps.py",
         (
             "steps: may begin always",
             "return all(int(self._through[parent].min()) >= settled for parent in parents)",

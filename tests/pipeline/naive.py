@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.plane import Plane
+from pipeline.geometry.plane import Plane
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 POINTS = np.array([[0.0, 0.0], [0.4, -0.2], [-1.0, 1.0]])

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.account import Account, at_most, percent, sentences
-from pipeline.audit import Certificate, quantiles
-from pipeline.course import Course, Pass
-from pipeline.grid import Grid
+from pipeline.geometry.grid import Grid
+from pipeline.refinement.audit import Certificate, quantiles
+from pipeline.refinement.schedule import Course, Pass
+from pipeline.refinement.summary import Account, at_most, percent, sentences
 from pipeline.spec import RefineSpec
 
 

@@ -14,15 +14,17 @@ import torch
 import yaml
 from torch import nn
 
-from pipeline import checkpoint, fit, plan, prepare, spec
+from pipeline import plan, prepare, spec
 from pipeline.errors import LossatlasError
-from pipeline.evaluate import Evaluator
+from pipeline.evaluation.evaluator import Evaluator
 from pipeline.fingerprint import digest_of_parts
-from pipeline.network import build
 from pipeline.prepare import PrepareError
+from pipeline.problem import checkpoint
+from pipeline.problem.network import build
 from pipeline.spec import RenderSpec, SpecError
-from pipeline.store import Store
+from pipeline.store.store import Store
 from pipeline.task import TileRenderer
+from pipeline.training import fit
 from tests.pipeline.test_fit import MOONS, fit_spec, quick
 
 NET = """

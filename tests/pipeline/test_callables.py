@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import callables, network, usercode
-from pipeline.network import NetworkError
-from pipeline.usercode import UserCodeError
+from pipeline.problem import callables, network, usercode
+from pipeline.problem.network import NetworkError
+from pipeline.problem.usercode import UserCodeError
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,11 @@ def test_where_a_callable_comes_from(call: Any, module: str | None) -> None:
         ("os:system", "os:system is Python's own, from os, and was not called; wanted a torch.nn."),
         ("builtins:eval", "is Python's own, from builtins"),
         ("antigravity:geohash", "is Python's own, from antigravity"),  # opens a browser
-        ("pipeline.usercode:importlib.import_module", "has no callable importlib.import_module"),
-        ("pipeline.remote:find_spec", "is Python's own, from importlib.util"),
+        (
+            "pipeline.problem.usercode:importlib.import_module",
+            "has no callable importlib.import_module",
+        ),
+        ("pipeline.store.keys:find_spec", "is Python's own, from importlib.util"),
         ("numpy:array", "numpy:array is a function written in C, which gives no network"),
         ("numpy:ndarray", "is the class numpy.ndarray, which gives no network, and was not called"),
     ],

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import checkpoint
-from pipeline.checkpoint import CheckpointError
-from pipeline.network import build
+from pipeline.problem import checkpoint
+from pipeline.problem.checkpoint import CheckpointError
+from pipeline.problem.network import build
 
 SHARED = Path(__file__).parents[3] / "shared/data/checkpoints"
 real = pytest.mark.skipif(not SHARED.exists(), reason=f"needs the real inputs in {SHARED}")

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.subject import plane_of
-from pipeline import compiled, evaluate, prepare, spec, task
-from pipeline.compiled import CompileError
-from pipeline.evaluate import Evaluator
-from pipeline.grid import Grid
-from pipeline.plane import Plane
-from pipeline.precision import PrecisionError
+from pipeline import prepare, spec, task
+from pipeline.evaluation import compiled, evaluator
+from pipeline.evaluation.compiled import CompileError
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.precision import PrecisionError
+from pipeline.geometry.grid import Grid
+from pipeline.geometry.plane import Plane
 from pipeline.prepare import Prepared, PrepareError, create_or_match
 from pipeline.spec import RenderSpec, SpecError
-from pipeline.store import Store
+from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 from tests.pipeline.naive import POINTS, Asking, Counting, reference, small_net, two_splits
 
@@ -53,7 +54,7 @@ def test_compiled_points_agree_with_the_float64_reference(
     at_once: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluate, "takes_moments_at_once", lambda device: at_once)
+    monkeypatch.setattr(evaluator, "takes_moments_at_once", lambda device: at_once)
     net, data = small_net(), two_splits()
     inputs, targets = data["train"]
     plane = plane_of(net, seed=1)
@@ -119,7 +120,7 @@ class Branching(nn.Module):
 def test_each_batch_norm_keeps_its_own_statistics(
     at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "takes_moments_at_once", lambda device: at_once)
+    monkeypatch.setattr(evaluator, "takes_moments_at_once", lambda device: at_once)
     torch.manual_seed(0)
     net, data = Branching(), two_splits()
     plane = plane_of(net, seed=1)
@@ -156,7 +157,7 @@ def test_a_forward_that_cannot_be_compiled_as_a_whole_is_refused(
     plane = plane_of(net, seed=1)
     data = {"train": (np.ones((9, 7), "f4"), np.arange(9))}
     made = Evaluator(net, data, compiled=True)
-    told = r"evaluate.compile: the network cannot be compiled .*Leave evaluate.compile out"
+    told = r"evaluate.compile: the network cannot be compiled .*Leave evaluator.compile out"
     with pytest.raises(CompileError, match=told):
         made.evaluate(plane, np.tile(POINTS, (3, 1)))
 

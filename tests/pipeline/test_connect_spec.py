@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import connect_spec, curve, fit
-from pipeline.connect_spec import ConnectSpec
 from pipeline.spec import SpecError, validate
+from pipeline.training import curve, fit, spec
+from pipeline.training.spec import ConnectSpec
 
 CONNECT: dict[str, Any] = {
     "network": {"factory": "net.py:build"},
@@ -28,7 +28,7 @@ def _write(folder: Path, content: dict[str, Any]) -> Path:
 
 
 def test_relative_paths_are_taken_from_the_specs_folder(tmp_path: Path) -> None:
-    read = connect_spec.read_connect(_write(tmp_path, CONNECT | {"loss": "loss.py:mine"}))
+    read = spec.read_connect(_write(tmp_path, CONNECT | {"loss": "loss.py:mine"}))
     assert read.name == "moons"
     assert read.network.factory == f"{tmp_path / 'net.py'}:build"
     assert read.loss == f"{tmp_path / 'loss.py'}:mine"
@@ -43,11 +43,11 @@ def test_relative_paths_are_taken_from_the_specs_folder(tmp_path: Path) -> None:
 
 def test_a_mode_has_no_ends_and_no_curve(tmp_path: Path) -> None:
     fit = {key: CONNECT[key] for key in ("network", "data", "train")}
-    read = connect_spec.read_fit(_write(tmp_path, fit))
+    read = spec.read_fit(_write(tmp_path, fit))
     assert read.frames is None
     assert read.out == str(tmp_path / "runs/moons")
     with pytest.raises(SpecError, match="start: unknown key"):
-        connect_spec.read_fit(_write(tmp_path, fit | {"start": "a"}))
+        spec.read_fit(_write(tmp_path, fit | {"start": "a"}))
 
 
 @pytest.mark.parametrize(
@@ -85,22 +85,22 @@ def test_what_is_wrong_is_named(tmp_path: Path, key: str, value: Any, expected: 
         target = target[parent]
     target[last] = value
     with pytest.raises(SpecError) as error:
-        connect_spec.read_connect(_write(tmp_path, content))
+        spec.read_connect(_write(tmp_path, content))
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_files_that_are_no_spec(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no such file"):
-        connect_spec.read_connect(tmp_path / "none.yaml")
+        spec.read_connect(tmp_path / "none.yaml")
     path = tmp_path / "list.yaml"
     path.write_text("- 1\n")
     with pytest.raises(SpecError, match="holds list; wanted keys such as network, start, end"):
-        connect_spec.read_connect(path)
+        spec.read_connect(path)
 
 
 def test_the_examples_can_be_trained() -> None:
     folder = Path(__file__).parents[2] / "examples" / "mode-connectivity"
-    prepared = curve.prepare(connect_spec.read_connect(folder / "connect.yaml"))
+    prepared = curve.prepare(spec.read_connect(folder / "connect.yaml"))
     assert prepared.start.size == prepared.end.size == 272_282
-    assert fit.prepare(connect_spec.read_fit(folder / "fit.yaml")).spec.train.augment == "crop-flip"
+    assert fit.prepare(spec.read_fit(folder / "fit.yaml")).spec.train.augment == "crop-flip"

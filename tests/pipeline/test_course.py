@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.account import Account
-from pipeline.audit import Certificate
-from pipeline.course import Course
-from pipeline.grid import Extent, Grid
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.scale import Range
+from pipeline.geometry.grid import Extent, Grid
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.refinement.audit import Certificate
+from pipeline.refinement.scale import Range
+from pipeline.refinement.schedule import Course
+from pipeline.refinement.summary import Account
 from pipeline.spec import RefineSpec, stored_refine
-from pipeline.store import Store
+from pipeline.store.store import Store
 
 GRID = Grid(width=70, height=66, tile=16)
 ASKED = RefineSpec(tolerance=0.01)

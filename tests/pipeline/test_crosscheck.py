@@ -15,10 +15,10 @@ import yaml
 from torch import nn
 
 from pipeline import prepare, spec
-from pipeline.crosscheck import CrosscheckError, Known, Problem, Splits, crosscheck
 from pipeline.errors import LossatlasError
-from pipeline.losses import cross_entropy
+from pipeline.evaluation.crosscheck import CrosscheckError, Known, Problem, Splits, crosscheck
 from pipeline.prepare import Prepared
+from pipeline.problem.losses import cross_entropy
 from tests.pipeline import odd
 
 Prepare = Callable[..., Prepared]

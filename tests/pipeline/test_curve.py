@@ -15,24 +15,16 @@ import torch
 import yaml
 from torch import nn
 
-from pipeline import (
-    checkpoint,
-    connect_spec,
-    curve,
-    curve_report,
-    descent,
-    fit,
-    network,
-    prepare,
-    spec,
-    training,
-)
-from pipeline.connect_spec import ConnectSpec
-from pipeline.curve import Curve, CurveError
+from pipeline import prepare, spec
 from pipeline.errors import LossatlasError
-from pipeline.evaluate import Evaluator
-from pipeline.folder import TrainingError
-from pipeline.losses import cross_entropy
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.problem import checkpoint, network
+from pipeline.problem.losses import cross_entropy
+from pipeline.training import curve, curve_report, fit, session, sgd
+from pipeline.training import spec as connect_spec
+from pipeline.training.curve import Curve, CurveError
+from pipeline.training.run_folder import TrainingError
+from pipeline.training.spec import ConnectSpec
 from tests.pipeline.test_fit import (
     IMAGES,
     MOONS,
@@ -143,9 +135,7 @@ def test_the_gradient_of_the_curves_loss_in_float64(kind: Any, bends: int) -> No
     t = np.random.default_rng(4).random()
     coefficients = curve.curve_coefficients(kind, np.array([t]), bends + 2)[0]
     theta = curve.point(kind, start, points, end, t).detach().requires_grad_(True)
-    at_theta = descent.penalised_loss(net, theta, constants, inputs, targets, cross_entropy, decay)[
-        0
-    ]
+    at_theta = sgd.penalised_loss(net, theta, constants, inputs, targets, cross_entropy, decay)[0]
     (gradient,) = torch.autograd.grad(at_theta, theta)
     chained = torch.tensor(coefficients[1:-1])[:, None] * gradient
     torch.testing.assert_close(found, chained, rtol=1e-10, atol=1e-12)
@@ -216,7 +206,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
     whole = curve.prepare(images(frames=kept, out=str(tmp_path / "whole")))
     curve.connect(whole)
     parts = curve.prepare(images(frames=kept, out=str(tmp_path / "parts")))
-    monkeypatch.setattr(training, "_PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(session, "_PROGRESS_SECONDS", 0)
     with pytest.raises(StopError):
         curve.connect(parts, on_progress=stop_at(at), checkpoint_seconds=0)
     assert not (parts.folder / "curve.safetensors").exists()

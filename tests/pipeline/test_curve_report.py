@@ -14,13 +14,16 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from pipeline import checkpoint, connect_spec, curve, curve_report, data, fit, network, spec
-from pipeline.curve import Curve
-from pipeline.curve_report import CurveReport, ReportError
+from pipeline import spec
 from pipeline.errors import LossatlasError
-from pipeline.evaluate import EvaluateError, Evaluator
-from pipeline.losses import mean_squared_error
+from pipeline.evaluation.evaluator import EvaluateError, Evaluator
+from pipeline.problem import checkpoint, data, network
+from pipeline.problem.losses import mean_squared_error
 from pipeline.spec import DataSpec, RenderSpec
+from pipeline.training import curve, curve_report, fit
+from pipeline.training import spec as connect_spec
+from pipeline.training.curve import Curve
+from pipeline.training.curve_report import CurveReport, ReportError
 from tests.pipeline.test_fit import IMAGES, StopError, fit_spec, quick, stop_at
 
 
@@ -114,7 +117,7 @@ def test_the_ensemble_follows_the_examples_through_chunks_and_batch_norm(
     nets = [network.build("cnn", {"classes": 4, "channels": 1, "width": 4}) for _ in range(2)]
     made = _curve(nets[0], scale=0.3)
     small = curve_report.along(made, nets[0], splits, points=3)
-    monkeypatch.setattr("pipeline.evaluate._LARGEST_CHUNK", {"cpu": 64})
+    monkeypatch.setattr("pipeline.evaluation.evaluator._LARGEST_CHUNK", {"cpu": 64})
     smaller = curve_report.along(made, nets[1], splits, points=3)
     for quantity, values in small.curve.values.items():
         np.testing.assert_array_equal(smaller.curve.values[quantity], values)

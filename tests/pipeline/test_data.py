@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import data, source
-from pipeline.data import DataError, Subsample, draw, load
-from pipeline.place import UnreachableError
+from pipeline.problem import data, source
+from pipeline.problem.data import DataError, Subsample, draw, load
 from pipeline.spec import DataSpec, NormaliseSpec
+from pipeline.url import UnreachableError
 
 EXAMPLE = Path(__file__).parents[2] / "examples/mode-connectivity/cifar10"
 

@@ -14,13 +14,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.subject import plane_of
-from pipeline import evaluate, network
-from pipeline.batch_norm import BatchNormError, population
-from pipeline.evaluate import EvaluateError, Evaluator, NoRoomError, _chunk_size, room_on
-from pipeline.lockstep import LockstepError
-from pipeline.losses import cross_entropy, mean_squared_error, misclassified, over_examples
-from pipeline.placement import PlacementError
-from pipeline.plane import Plane
+from pipeline.evaluation import evaluator as evaluate
+from pipeline.evaluation.barrier import LockstepError
+from pipeline.evaluation.batch_norm import BatchNormError, population
+from pipeline.evaluation.evaluator import (
+    EvaluateError,
+    Evaluator,
+    NoRoomError,
+    _chunk_size,
+    room_on,
+)
+from pipeline.evaluation.weights import PlacementError
+from pipeline.geometry.plane import Plane
+from pipeline.problem import network
+from pipeline.problem.losses import cross_entropy, mean_squared_error, misclassified, over_examples
 from tests.pipeline.naive import POINTS, Arrays, reference, small_images, small_net, two_splits
 
 

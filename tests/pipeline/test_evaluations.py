@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import evaluations
-from pipeline.evaluations import Evaluations, Points
-from pipeline.grid import Extent, Grid, Step, Tile
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store, StoreError
+from pipeline.geometry.grid import Extent, Grid, Step, Tile
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.refinement import records
+from pipeline.refinement.records import Evaluations, Points
+from pipeline.store.store import Store, StoreError
 from tests.deaths import Killed, dying
 
 GRID = Grid(width=10, height=7, tile=4, frames=2)
@@ -50,7 +50,7 @@ def test_records_read_back_exactly(store: Store) -> None:
     assert read.committed() == set(steps)
     for step, points in zip(steps, read.of(steps), strict=True):
         same(points, some_points(step))
-        assert read.facts(step) == evaluations.StepFacts(len(points.y), 2.5, 7)
+        assert read.facts(step) == records.StepFacts(len(points.y), 2.5, 7)
     assert read.counts(steps) == [len(some_points(step).y) for step in steps]
 
 
@@ -262,7 +262,7 @@ def test_what_was_read_is_kept_up_to_so_many_points(
     kept = Evaluations(store)
     for step in steps:
         kept.commit(step, some_points(step, share=1), 1.0, 0)
-    monkeypatch.setattr(evaluations, "_KEPT_POINTS", 2 * (16 + evaluations._RECORD_POINTS))
+    monkeypatch.setattr(records, "_KEPT_POINTS", 2 * (16 + records._RECORD_POINTS))
     first, second = kept.points(steps[0]), kept.points(steps[3])
     assert kept.points(steps[0]) is first
     kept.points(steps[6])
@@ -271,5 +271,5 @@ def test_what_was_read_is_kept_up_to_so_many_points(
 
 
 def test_the_tiles_of_a_part() -> None:
-    found = evaluations.tiles_in(GRID, 1, slice(3, 5), slice(4, 9))
+    found = records.tiles_in(GRID, 1, slice(3, 5), slice(4, 9))
     assert found == [Tile(1, row, column) for row in (0, 1) for column in (1, 2)]

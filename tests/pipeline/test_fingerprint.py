@@ -14,10 +14,10 @@ from torch import nn
 
 from pipeline import prepare, spec
 from pipeline.fingerprint import differences, digest_of_array, digest_of_parts
-from pipeline.grid import Grid
+from pipeline.geometry.grid import Grid
 from pipeline.prepare import Prepared, PrepareError
 from pipeline.spec import RenderSpec
-from pipeline.store import Store
+from pipeline.store.store import Store
 
 NETWORK = """
 from torch import nn

@@ -20,12 +20,14 @@ import torch
 import yaml
 from torch import nn
 
-from pipeline import checkpoint, connect_spec, descent, fit, network, training
-from pipeline.connect_spec import FitSpec, TrainSpec
 from pipeline.errors import LossatlasError
-from pipeline.folder import TrainingError, claimed
-from pipeline.losses import cross_entropy
-from pipeline.training import Progress
+from pipeline.problem import checkpoint, network
+from pipeline.problem.losses import cross_entropy
+from pipeline.training import fit, session, sgd
+from pipeline.training import spec as connect_spec
+from pipeline.training.run_folder import TrainingError, claimed
+from pipeline.training.session import Progress
+from pipeline.training.spec import FitSpec, TrainSpec
 
 # Everything that could make two trainings differ: dropout, running statistics, augmentation.
 NET = """
@@ -169,7 +171,7 @@ def test_the_learning_rate_is_the_authors() -> None:
         recipe = TrainSpec(epochs=epochs, lr=0.05)
         for epoch in range(1, epochs + 1):
             expected = reference(0.05, epoch, epochs)
-            assert descent.learning_rate(recipe, epoch) == pytest.approx(expected, rel=1e-12)
+            assert sgd.learning_rate(recipe, epoch) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -184,27 +186,27 @@ def test_the_descent_is_torchs_sgd(nesterov: bool) -> None:
         gradient = torch.randn(5)
         reference.grad = gradient.clone()
         optimiser.step()
-        descent.descend(found, momentum, gradient, 0.1, recipe)
+        sgd.descend(found, momentum, gradient, 0.1, recipe)
     torch.testing.assert_close(found, reference.detach())
 
 
 def test_batches_are_an_even_permutation_of_seed_and_epoch_alone() -> None:
-    pieces = descent.batches(33, 16, seed=1, epoch=2)
+    pieces = sgd.batches(33, 16, seed=1, epoch=2)
     assert [len(piece) for piece in pieces] == [11, 11, 11]
     np.testing.assert_array_equal(np.sort(np.concatenate(pieces)), np.arange(33))
-    np.testing.assert_array_equal(pieces[1], descent.batches(33, 16, seed=1, epoch=2)[1])
-    assert not np.array_equal(pieces[0], descent.batches(33, 16, seed=1, epoch=3)[0])
+    np.testing.assert_array_equal(pieces[1], sgd.batches(33, 16, seed=1, epoch=2)[1])
+    assert not np.array_equal(pieces[0], sgd.batches(33, 16, seed=1, epoch=3)[0])
 
 
 def test_random_numbers_of_different_purposes_are_not_the_same() -> None:
-    drawn = {descent.generator(0, 1, 2, p).random() for p in ("order", "curve", "augment")}
+    drawn = {sgd.generator(0, 1, 2, p).random() for p in ("order", "curve", "augment")}
     assert len(drawn) == 3
 
 
 def test_crops_and_mirrors_are_windows_of_the_padded_image() -> None:
     images = torch.arange(2 * 40 * 5 * 6, dtype=torch.float32).view(40, 2, 5, 6)
     fill = torch.tensor([-1.0, -2.0])
-    made = descent.crop_flip(images, fill, np.random.default_rng(0))
+    made = sgd.crop_flip(images, fill, np.random.default_rng(0))
     seen = set()
     for image, found in zip(images, made, strict=True):
         padded = fill.view(2, 1, 1).repeat(1, 13, 14)
@@ -257,7 +259,7 @@ def test_the_penalty_is_half_the_squared_norm_of_all_weights() -> None:
     net = nn.Linear(3, 2)
     theta = nn.utils.parameters_to_vector(net.parameters()).detach()
     x, y = torch.ones(4, 3), torch.zeros(4, dtype=torch.int64)
-    with_penalty, mean = descent.penalised_loss(net, theta, {}, x, y, cross_entropy, 0.2)
+    with_penalty, mean = sgd.penalised_loss(net, theta, {}, x, y, cross_entropy, 0.2)
     assert float(mean) == pytest.approx(cross_entropy(net(x), y).mean().item(), rel=1e-6)
     assert float(with_penalty - mean) == pytest.approx(0.1 * float(theta @ theta), rel=1e-6)
 
@@ -276,7 +278,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
         told.append(progress)
         stop_at(at)(progress)
 
-    monkeypatch.setattr(training, "_PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(session, "_PROGRESS_SECONDS", 0)
     with pytest.raises(StopError):
         fit.fit(parts, on_progress=each, checkpoint_seconds=0)
     torch.manual_seed(99)
@@ -380,7 +382,7 @@ def test_a_device_without_room_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     def no_room(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(training, "_step", no_room)
+    monkeypatch.setattr(session, "_step", no_room)
     with pytest.raises(TrainingError, match=r"no room for a step of \d+ examples .*train.batch"):
         fit.fit(prepared)
 
@@ -439,7 +441,7 @@ def test_changed_data_and_a_curves_folder_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", x=images["x"] * 0.5, y=images["y"])
     with pytest.raises(fit.FitError, match=r"have changed: data.train"):
         fit.prepare_again(prepared.folder)
-    with pytest.raises(TrainingError, match=r"holds no training.json"):
+    with pytest.raises(TrainingError, match=r"holds no session.json"):
         fit.prepare_again(tmp_path)
 
 

@@ -14,11 +14,11 @@ import torch
 import yaml
 from torch import nn
 
-from cluster import cli
+from cluster.cli import main
 from pipeline import footprint, memory
-from pipeline.evaluate import Evaluator, NoRoomError
+from pipeline.evaluation.barrier import LockstepError
+from pipeline.evaluation.evaluator import Evaluator, NoRoomError
 from pipeline.footprint import Footprint, FootprintError, _Took
-from pipeline.lockstep import LockstepError
 from pipeline.prepare import Prepared, prepare
 from pipeline.spec import read
 from pipeline.task import RenderInputs
@@ -140,10 +140,10 @@ def test_a_render_is_refused_before_anything_is_left(
 ) -> None:
     spec = lay_out(tmp_path)
     if command == ["plan"]:
-        assert cli.run(["plan", str(spec)]) == 0
+        assert main.run(["plan", str(spec)]) == 0
         assert "a worker and" in capsys.readouterr().out.partition("  memory  ")[2]
     monkeypatch.setattr(memory, "available", lambda: 1.0 * MIB)
-    assert cli.run([command[0], str(spec), *command[1:]]) == 2
+    assert main.run([command[0], str(spec), *command[1:]]) == 2
     err = capsys.readouterr().err
     assert err.startswith("lossatlas: ")
     assert err.count("\n") == 1
@@ -156,7 +156,7 @@ def test_workers_that_do_not_fit_leave_no_store(
 ) -> None:
     spec = lay_out(tmp_path)
     monkeypatch.setattr(memory, "available", lambda: 200.0 * MIB)
-    assert cli.run(["render", str(spec), "--workers", "3"]) == 2
+    assert main.run(["render", str(spec), "--workers", "3"]) == 2
     # How much each takes goes by what this process holds, and many tests hold much.
     assert re.match(r"lossatlas: 3 workers of \d+\.\d GB each take", capsys.readouterr().err)
     assert not list(tmp_path.glob("*.zarr"))
@@ -190,8 +190,8 @@ def test_wherever_memory_ends_the_command_says_so(
     def full(*_: object) -> None:
         raise failure
 
-    monkeypatch.setattr("pipeline.store.Store.open", full)
-    assert cli.run(["status", "x.zarr"]) == 2
+    monkeypatch.setattr("pipeline.store.store.Store.open", full)
+    assert main.run(["status", "x.zarr"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("lossatlas: there is not enough memory, or no more threads (")
     assert err.count("\n") == 1
@@ -207,7 +207,7 @@ def test_a_full_memory_while_it_is_prepared_is_one_line(
     )
     content["evaluate"] = {"loss": "full.py:full", "quantities": ["loss"]}
     spec.write_text(yaml.safe_dump(content))
-    assert cli.run(["plan", str(spec)]) == 2
+    assert main.run(["plan", str(spec)]) == 2
     err = capsys.readouterr().err
     assert "cpu has no room for the network and the data" in err
     assert err.count("\n") == 1

@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline import frames, network, plan, prepare
+from pipeline import plan, prepare
 from pipeline.errors import InputsChangedError, LossatlasError
-from pipeline.frames import Film, FramesError, Survey
+from pipeline.geometry import film_planes
+from pipeline.geometry.film_planes import Film, FramesError, Survey
+from pipeline.problem import network
 from pipeline.spec import RenderSpec
 from pipeline.task import TileRenderer
 
@@ -51,8 +53,8 @@ def _write(folder: Path, bends: list[list[float]] = BENDS) -> Path:
 
 
 def _survey(folder: Path, extent: object = "common", margin: float | None = 0.0) -> Survey:
-    return frames.survey(
-        frames.listing(str(folder)), (START, END), Theta(6), "bezier", extent, margin
+    return film_planes.survey(
+        film_planes.listing(str(folder)), (START, END), Theta(6), "bezier", extent, margin
     )
 
 
@@ -99,25 +101,27 @@ def test_an_extent_of_its_own_for_each_frame(tmp_path: Path) -> None:
 
 def test_frames_are_sorted_by_their_numbers(tmp_path: Path) -> None:
     folder = _write(tmp_path / "f", [[2.0, k, 0, 0, 0, 0] for k in range(12)])
-    assert [Path(p).stem for p in frames.listing(str(folder))] == [f"frame-{k}" for k in range(12)]
+    assert [Path(p).stem for p in film_planes.listing(str(folder))] == [
+        f"frame-{k}" for k in range(12)
+    ]
 
 
 def test_a_pattern_takes_some_of_a_folder(tmp_path: Path) -> None:
     folder = _write(tmp_path / "f", [[2.0, k, 0, 0, 0, 0] for k in range(3)])
     (folder / "mode-2.safetensors").write_bytes((folder / "frame-2.safetensors").read_bytes())
     with pytest.raises(FramesError, match=r"have the same number; .*/f/frame-\*$"):
-        frames.listing(str(folder))
-    found = frames.listing(str(folder / "frame-*"))
+        film_planes.listing(str(folder))
+    found = film_planes.listing(str(folder / "frame-*"))
     assert [Path(p).stem for p in found] == ["frame-0", "frame-1", "frame-2"]
     with pytest.raises(FramesError, match="no checkpoint in"):
-        frames.listing(str(folder / "none-*"))
+        film_planes.listing(str(folder / "none-*"))
 
 
 def test_a_place_that_nobody_knows(tmp_path: Path) -> None:
     with pytest.raises(FramesError, match=r"foo://x/\* cannot be read .*Check the path"):
-        frames.listing("foo://x/*")
+        film_planes.listing("foo://x/*")
     with pytest.raises(FramesError, match="is no folder"):
-        frames.listing(str(tmp_path / "gone"))
+        film_planes.listing(str(tmp_path / "gone"))
 
 
 def test_nothing_holds_the_weights_of_all_frames(tmp_path: Path) -> None:
@@ -127,8 +131,8 @@ def test_nothing_holds_the_weights_of_all_frames(tmp_path: Path) -> None:
 
     def kept(count: int) -> int:
         bends = [[0.5, k + 1.0, *[0.0] * (values - 2)] for k in range(count)]
-        paths = frames.listing(str(_write(tmp_path / str(count), bends)))
-        found = frames.survey(paths, (start, end), Theta(values), "bezier", "common", None)
+        paths = film_planes.listing(str(_write(tmp_path / str(count), bends)))
+        found = film_planes.survey(paths, (start, end), Theta(values), "bezier", "common", None)
         return len(pickle.dumps(found))
 
     a_frame = (kept(22) - kept(2)) / 20
@@ -137,27 +141,27 @@ def test_nothing_holds_the_weights_of_all_frames(tmp_path: Path) -> None:
 
 def test_what_makes_no_film_is_refused(tmp_path: Path) -> None:
     folder = _write(tmp_path / "f")
-    paths = frames.listing(str(folder))
+    paths = film_planes.listing(str(folder))
     with pytest.raises(FramesError, match="frame-0.safetensors comes after frame-1.safetensors"):
-        frames.listing((paths[1], paths[0]))
+        film_planes.listing((paths[1], paths[0]))
     with pytest.raises(FramesError, match="is no folder"):
-        frames.listing(str(tmp_path / "none"))
+        film_planes.listing(str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(FramesError, match="no checkpoint in"):
-        frames.listing(str(tmp_path / "empty"))
+        film_planes.listing(str(tmp_path / "empty"))
     with pytest.raises(FramesError, match="every frame lies on the line"):
         _survey(_write(tmp_path / "flat", [BENDS[0], BENDS[4]]))
     with pytest.raises(LossatlasError, match="identical"):
-        frames.survey(paths, (START, START), Theta(6), "bezier", "common", None)
+        film_planes.survey(paths, (START, START), Theta(6), "bezier", "common", None)
     with pytest.raises(LossatlasError, match="not the same network"):
-        frames.survey(paths, (START, END), Theta(7), "bezier", "common", None)
+        film_planes.survey(paths, (START, END), Theta(7), "bezier", "common", None)
     several = {f"net.theta_{k}": torch.ones(6) for k in (1, 2)}
     save_file(several, tmp_path / "bends.safetensors")
     paths_of_several = (str(tmp_path / "bends.safetensors"),)
     with pytest.raises(FramesError, match="bends.safetensors is of a curve with 2 bends, which"):
-        frames.survey(paths_of_several, (START, END), Theta(6), "bezier", "common", None)
+        film_planes.survey(paths_of_several, (START, END), Theta(6), "bezier", "common", None)
     with pytest.raises(FramesError, match="one set of weights"):
-        frames.survey(paths, None, Theta(6), "bezier", "common", None)
+        film_planes.survey(paths, None, Theta(6), "bezier", "common", None)
 
 
 @pytest.mark.parametrize("extent", ["common", "frame"])
@@ -229,9 +233,9 @@ def test_frames_of_connect_know_their_epochs(
 
 def test_the_real_film(shared_data: Path) -> None:
     folder = shared_data / "checkpoints/preresnet20"
-    paths = frames.listing(tuple(str(folder / f"bezier-{e}.pt") for e in (0, 1, 2, 14)))
+    paths = film_planes.listing(tuple(str(folder / f"bezier-{e}.pt") for e in (0, 1, 2, 14)))
     net = network.build("preresnet20", {"classes": 10})
-    found = frames.survey(paths, None, net, "bezier", "common", 0.2)
+    found = film_planes.survey(paths, None, net, "bezier", "common", 0.2)
     heights = [frame.anchors[1].y for frame in found.frames]
     assert heights[0] == pytest.approx(0, abs=1e-4)
     assert (np.diff(heights) > 0).all()

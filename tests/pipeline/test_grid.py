@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.grid import Extent, Grid
+from pipeline.geometry.grid import Extent, Grid
 
 grids = st.builds(
     Grid, st.integers(1, 40), st.integers(1, 40), st.integers(1, 50), st.integers(1, 3)

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.subject import plane_of
-from pipeline import network
-from pipeline.evaluate import Evaluator
-from pipeline.grouped import group_size, losses_and_errors
-from pipeline.losses import cross_entropy, mean_squared_error, misclassified
-from pipeline.plane import Plane
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.grouped import group_size, losses_and_errors
+from pipeline.geometry.plane import Plane
+from pipeline.problem import network
+from pipeline.problem.losses import cross_entropy, mean_squared_error, misclassified
 
 POINTS = np.random.default_rng(7).uniform(-1, 1, (70, 2))
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]

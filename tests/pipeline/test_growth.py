@@ -14,11 +14,12 @@ import xarray
 from safetensors.torch import save_file
 from zarr.storage import LocalStore
 
-from pipeline import growth, plan, prepare
-from pipeline.growth import GrowthError
+from pipeline import plan, prepare
 from pipeline.prepare import PrepareError
 from pipeline.spec import RenderSpec
-from pipeline.store import Store
+from pipeline.store import growth
+from pipeline.store.growth import GrowthError
+from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 
 MakeSpec = Callable[..., RenderSpec]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lattice import Lattice, coarsest_step, frame_stride, parents
+from pipeline.refinement.lattice import Lattice, coarsest_step, frame_stride, parents
 
 SIDES = st.integers(1, 90)
 STEPS = st.sampled_from([1, 2, 4, 8])

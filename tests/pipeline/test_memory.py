@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import checkpoint, data, memory
+from pipeline import memory
 from pipeline.memory import RoomError, available, require
+from pipeline.problem import checkpoint, data
 from pipeline.spec import DataSpec
 
 BIG = 80 * 2**20

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.grid import Extent, Grid
+from pipeline.geometry.grid import Extent, Grid
+from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.naming import NamingError, fault, require, shown
-from pipeline.plane import Anchor, FrameFacts
 from pipeline.spec import SpecError
-from pipeline.store import Store, StoreError
+from pipeline.store.store import Store, StoreError
 
 
 def create(path: Path) -> Store:

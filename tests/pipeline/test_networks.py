@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline import checkpoint, data, network
-from pipeline.network import NetworkError, build
-from pipeline.networks.resnet import BasicBlock
+from pipeline.problem import checkpoint, data, network
+from pipeline.problem.network import NetworkError, build
+from pipeline.problem.networks.resnet import BasicBlock
+from pipeline.problem.usercode import UserCodeError
 from pipeline.spec import DataSpec, NormaliseSpec
-from pipeline.usercode import UserCodeError
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 real = pytest.mark.skipif(not SHARED.exists(), reason=f"needs the real inputs in {SHARED}")
@@ -231,7 +231,9 @@ def test_torch_and_numpy_are_enough() -> None:
 import sys
 for name in {banned!r}:
     sys.modules[name] = None
-from pipeline import checkpoint, data, network
+from pipeline.problem import checkpoint
+from pipeline.problem import data
+from pipeline.problem import network
 print(network.build("preresnet20", {{}})(__import__("torch").zeros(1, 3, 32, 32)).shape)
 """
     done = subprocess.run(

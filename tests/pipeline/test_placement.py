@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.placement import Placement
-from pipeline.plane import Plane
+from pipeline.evaluation.weights import Placement
+from pipeline.geometry.plane import Plane
 
 
 def test_weights_are_those_of_the_plane_rounded_once() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import plane
-from pipeline.plane import PlaneError, Vector
+from pipeline.geometry import plane
+from pipeline.geometry.plane import PlaneError, Vector
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -167,7 +167,7 @@ def test_the_extent_is_the_bounding_box_and_a_margin() -> None:
 def test_a_plane_is_the_same_however_many_threads_there_are(of: str) -> None:
     """A BLAS sums in another order for every number: a cluster would refuse to go on."""
     code = f"""
-import hashlib, numpy, pipeline.plane as p
+import hashlib, numpy, pipeline.geometry.plane as p
 random = numpy.random.default_rng(0)
 points = [random.standard_normal(300_001).astype("f4").astype("f8") for _ in range(3)]
 shapes = {{"w": (3, 100_000), "b": (1,)}}

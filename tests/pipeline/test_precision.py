@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from pipeline import prepare, spec, task
-from pipeline.evaluate import Evaluator
-from pipeline.grid import Grid
-from pipeline.plane import Plane
-from pipeline.precision import PrecisionError, arithmetic, compare, spread
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.precision import PrecisionError, arithmetic, compare, spread
+from pipeline.geometry.grid import Grid
+from pipeline.geometry.plane import Plane
 from pipeline.prepare import Prepared, create_or_match
 from pipeline.spec import RenderSpec, SpecError
-from pipeline.store import Store
+from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 
 MakeSpec = Callable[..., RenderSpec]

@@ -14,14 +14,15 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from pipeline import network, plan, prepare, spec
+from pipeline import plan, prepare, spec
 from pipeline.errors import LossatlasError
-from pipeline.evaluate import EvaluateError, Evaluator
-from pipeline.grid import Grid
+from pipeline.evaluation.evaluator import EvaluateError, Evaluator
+from pipeline.geometry.grid import Grid
 from pipeline.plan import PlanError
 from pipeline.prepare import PrepareError
+from pipeline.problem import network
 from pipeline.spec import RenderSpec
-from pipeline.store import Store
+from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 
 MakeSpec = Callable[..., RenderSpec]

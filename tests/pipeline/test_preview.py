@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import preview
-from pipeline.course import Course
-from pipeline.grid import Step, Tile
-from pipeline.preview import Preview
-from pipeline.refined import Refined
-from pipeline.store import Store, StoreError
+from pipeline.geometry.grid import Step, Tile
+from pipeline.refinement import preview
+from pipeline.refinement.preview import Preview
+from pipeline.refinement.schedule import Course
+from pipeline.refinement.step import Refined
+from pipeline.store.store import Store, StoreError
 from tests.refining import forget_course, refined_in
 
 

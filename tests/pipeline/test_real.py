@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline import plan, prepare, spec
-from pipeline.store import Store
+from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 
 PREACTIVATION = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010]}

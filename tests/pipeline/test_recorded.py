@@ -19,13 +19,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from benchmarks.subject import plane_of
-from pipeline import evaluate
-from pipeline.evaluate import Evaluator
-from pipeline.losses import cross_entropy
-from pipeline.networks.resnet import ResNet
-from pipeline.networks.small import MLP
-from pipeline.plane import Plane
-from pipeline.recorded import Recorded, cuda_graph
+from pipeline.evaluation import evaluator as evaluate
+from pipeline.evaluation.cuda_graph import Recorded, cuda_graph
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.geometry.plane import Plane
+from pipeline.problem.losses import cross_entropy
+from pipeline.problem.networks.resnet import ResNet
+from pipeline.problem.networks.small import MLP
 from tests.pipeline.naive import Asking, Counting
 
 POINTS = 2 * np.random.default_rng(0).random((9, 2)) - 1

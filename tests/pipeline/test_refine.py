@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from benchmarks.refinement import passes
-from pipeline import refine
-from pipeline.lattice import Floats, Lattice, coarsest_step
+from pipeline.refinement import prediction
+from pipeline.refinement.lattice import Floats, Lattice, coarsest_step
 
 SIDE = 129
 Y, X = np.meshgrid(np.linspace(-1, 1, SIDE), np.linspace(-1, 1, SIDE), indexing="ij")
 TOLERANCE = 0.002
 
 
-def _refined(surface: Floats, base: Floats | None = None) -> tuple[np.ndarray, refine.Estimate]:
+def _refined(surface: Floats, base: Floats | None = None) -> tuple[np.ndarray, prediction.Estimate]:
     """One round over a surface (height, width): what was evaluated, and the estimate after it."""
     finite = surface[np.isfinite(surface)]
     unit = TOLERANCE * (finite.max() - finite.min())
@@ -24,12 +24,12 @@ def _refined(surface: Floats, base: Floats | None = None) -> tuple[np.ndarray, r
     known = np.zeros(surface.shape, dtype=bool)
     known[lattice.at(0)] = True
     for level, centres in passes(lattice):
-        found = refine.estimate(units, known, lattice, level, below)
-        known |= refine.wanted(found, known, lattice, level, 0, 1.0, centres)
-    return known, refine.estimate(units, known, lattice, None, below)
+        found = prediction.estimate(units, known, lattice, level, below)
+        known |= prediction.wanted(found, known, lattice, level, 0, 1.0, centres)
+    return known, prediction.estimate(units, known, lattice, None, below)
 
 
-def _errors(surface: Floats, known: np.ndarray, found: refine.Estimate) -> Floats:
+def _errors(surface: Floats, known: np.ndarray, found: prediction.Estimate) -> Floats:
     """How far the predicted points are off, in units of the tolerance."""
     finite = surface[np.isfinite(surface)]
     unit = TOLERANCE * (finite.max() - finite.min())
@@ -81,8 +81,8 @@ def test_a_constant_takes_the_first_two_levels() -> None:
     known = np.zeros((SIDE, SIDE), dtype=bool)
     known[lattice.at(0)] = True
     for level in range(1, lattice.levels):
-        found = refine.estimate(np.full((1, SIDE, SIDE), 7.0), known, lattice, level)
-        known |= refine.wanted(found, known, lattice, level, 0, 1.0)
+        found = prediction.estimate(np.full((1, SIDE, SIDE), 7.0), known, lattice, level)
+        known |= prediction.wanted(found, known, lattice, level, 0, 1.0)
     assert known.sum() == known[lattice.at(1)].size
     assert (found.expected[0][~known] == 0).all()
 
@@ -114,13 +114,13 @@ def test_strictness_and_a_base_add_points(strict: float) -> None:
     lattice = Lattice(SIDE, SIDE, 8)
     known = np.zeros((SIDE, SIDE), dtype=bool)
     known[lattice.at(1)] = True
-    found = refine.estimate(500 * SMOOTH[None], known, lattice)
+    found = prediction.estimate(500 * SMOOTH[None], known, lattice)
     last = lattice.levels - 1
-    few = refine.wanted(found, known, lattice, last, 0, strict)
-    more = refine.wanted(found, known, lattice, last, 0, 2 * strict)
+    few = prediction.wanted(found, known, lattice, last, 0, strict)
+    more = prediction.wanted(found, known, lattice, last, 0, 2 * strict)
     assert not (few & ~more).any()
     assert more.sum() > few.sum()
-    assert refine.wanted(found, known, lattice, last, last, strict).sum() == (~known).sum()
+    assert prediction.wanted(found, known, lattice, last, last, strict).sum() == (~known).sum()
 
 
 @pytest.mark.parametrize("side", [129, 150])
@@ -134,8 +134,8 @@ def test_a_part_is_estimated_as_in_the_whole(side: int) -> None:
     known = generator.random((side, side)) < 0.2
     known[whole.at(0)] = True
     last = whole.levels - 1
-    every = refine.estimate(values, known, whole, last)
-    asked = refine.wanted(every, known, whole, last, 0, 1.0)
+    every = prediction.estimate(values, known, whole, last)
+    asked = prediction.wanted(every, known, whole, last, 0, 1.0)
     assert 0.05 < asked.mean() < 0.95
     for _ in range(12):
         top, left = generator.integers(0, side - 8, 2)
@@ -147,8 +147,8 @@ def test_a_part_is_estimated_as_in_the_whole(side: int) -> None:
         )
         part = whole.around(rows, columns)
         there = part.part_rows, part.part_columns
-        found = refine.estimate(values[:, *there], known[there], part, last)
-        own = refine.wanted(found, known[there], part, last, 0, 1.0)
+        found = prediction.estimate(values[:, *there], known[there], part, last)
+        own = prediction.wanted(found, known[there], part, last, 0, 1.0)
         y, x = there[0].start, there[1].start
         inside = slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x)
         np.testing.assert_array_equal(found.values[:, *inside], every.values[:, rows, columns])

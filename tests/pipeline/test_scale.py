@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.scale import Range, Scale, scales
+from pipeline.refinement.scale import Range, Scale, scales
 from renders.map.tone import fit_tone
 
 LOSSES = np.random.default_rng(0).lognormal(0, 1, 5000).astype("f4")

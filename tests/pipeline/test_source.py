@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import data
-from pipeline.data import DataError, Subsample
+from pipeline.problem import data
+from pipeline.problem.data import DataError, Subsample
 from pipeline.spec import DataSpec, NormaliseSpec
 
 PIXELS = {"ant": 10, "bee": 20, "cat": 30, "images": 40}

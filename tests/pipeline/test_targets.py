@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import connect_spec, curve_report, fit
-from pipeline.curve import Curve
 from pipeline.errors import LossatlasError
-from pipeline.evaluate import EvaluateError, Evaluator
-from pipeline.losses import LossError, cross_entropy, fitted, mean_squared_error
+from pipeline.evaluation.evaluator import EvaluateError, Evaluator
+from pipeline.problem.losses import LossError, cross_entropy, fitted, mean_squared_error
+from pipeline.training import curve_report, fit
+from pipeline.training import spec as connect_spec
+from pipeline.training.curve import Curve
 from tests.pipeline.test_fit import MOONS, fit_spec, quick
 
 RANDOM = np.random.default_rng(0)

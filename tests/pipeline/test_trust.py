@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import curve, fit, machine_notes, prepare, trust, usercode
-from pipeline.connect_spec import FitSpec
-from pipeline.grid import Grid
+from pipeline import machine_notes, prepare
+from pipeline.geometry.grid import Grid
+from pipeline.problem import trust, usercode
+from pipeline.problem.trust import TrustError
+from pipeline.problem.usercode import UserCodeError
 from pipeline.spec import RenderSpec
-from pipeline.store import Store
-from pipeline.trust import TrustError
-from pipeline.usercode import UserCodeError
+from pipeline.store.store import Store
+from pipeline.training import curve, fit
+from pipeline.training.spec import FitSpec
 from tests.bowl import BOWL
 
 RUNS = "from pathlib import Path\nPath({!r}).touch()\n"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from pipeline import usercode
-from pipeline.usercode import UserCode, UserCodeError, attribute, load, read
+from pipeline.problem import usercode
+from pipeline.problem.usercode import UserCode, UserCodeError, attribute, load, read
 
 
 def write(folder: Path, **sources: str) -> Path:
@@ -89,7 +89,7 @@ def test_a_pickled_class_resolves_in_another_process(tmp_path: Path) -> None:
     parcel.write_bytes(pickle.dumps((code, pickle.dumps(load(code).Net()))))
     program = f"""
 import pickle
-from pipeline import usercode
+from pipeline.problem import usercode
 code, inner = pickle.load(open({str(parcel)!r}, "rb"))
 usercode.load(code)
 print(pickle.loads(inner).k)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import versions
-from pipeline.store import Store
+from pipeline.store.store import Store
 from pipeline.versions import VersionsError
 from tests.renders.films import commit_frame, film_store
 

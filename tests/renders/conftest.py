@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.grid import Extent, Grid
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
+from pipeline.geometry.grid import Extent, Grid
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store.store import Store
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.grid import Extent, Grid, Tile
-from pipeline.plane import Anchor, FrameFacts
-from pipeline.store import Store
+from pipeline.geometry.grid import Extent, Grid, Tile
+from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.store.store import Store
 
 SIZE = (320, 180)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.plane import Anchor
+from pipeline.geometry.plane import Anchor
 from renders.source.surface import Surface, labelled
 
 Values = npt.NDArray[np.float32]

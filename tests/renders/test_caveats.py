@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster import cli
-from pipeline.store import Store
+from cluster.cli import main
+from pipeline.store.store import Store
 from renders.film.frames import export_frames
 from renders.map.tone import fit_tone
 from renders.page.caveats import clipped, coarse
@@ -54,12 +54,12 @@ def test_posters_say_it(
 ) -> None:
     store, out = make_store(SIGNS[:9, :9]), tmp_path / "a.png"
     small = ("--width", "300")
-    assert cli.run(["export", "poster", store, str(out), *small]) == 0
+    assert main.run(["export", "poster", store, str(out), *small]) == 0
     told = description(out)
     assert "9 × 9 points: smooth between them by interpolation alone" in told
     assert "colours linear" in told
     assert capsys.readouterr().err == ""
-    assert cli.run(["export", "relief", store, str(out), *small, "--tone", "log"]) == 0
+    assert main.run(["export", "relief", store, str(out), *small, "--tone", "log"]) == 0
     below = int((SIGNS[:9, :9] <= 0).sum())
     assert f"{below} values of 0 or less drawn as the lowest" in description(out)
     (line,) = capsys.readouterr().err.splitlines()
@@ -76,8 +76,8 @@ def test_a_chunk_that_has_gone_missing_is_told(
     values[:8, :8] = np.nan  # a tile that diverged: its chunk is there
     store, out = make_store(values), tmp_path / "a.png"
     small = ("--width", "300")
-    assert cli.run(["export", "poster", store, str(out), *small]) == 0
-    assert cli.run(["status", store]) == 0
+    assert main.run(["export", "poster", store, str(out), *small]) == 0
+    assert main.run(["status", store]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "missing" not in captured.out
@@ -90,20 +90,21 @@ def test_a_chunk_that_has_gone_missing_is_told(
         "chunks of 2 finished tiles are missing (0/2/1, 0/2/3): drawn as not computed. Put them "
         f"back to pending with lossatlas verify {store}, then lossatlas resume {store}"
     )
-    assert cli.run(["export", "poster", store, str(out), *small]) == 0
+    assert main.run(["export", "poster", store, str(out), *small]) == 0
     assert told in capsys.readouterr().err
     assert "83 % computed" in description(out)
     facts = export_poster(store, out, width=300, split="test")
     assert facts.remarks == ()
     assert (
-        cli.run(["export", "map", store, str(tmp_path / "map"), "--width", "256", "--offline"]) == 0
+        main.run(["export", "map", store, str(tmp_path / "map"), "--width", "256", "--offline"])
+        == 0
     )
     assert told in capsys.readouterr().err
     # A frame that was drawn without them is drawn again when they are back.
     made = export_frames(store, tmp_path / "frames", size=(320, 240))
     assert (made.made, made.unfinished, made.remarks) == (1, 1, (told,))
 
-    assert cli.run(["status", store]) == 0
+    assert main.run(["status", store]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(
         line.startswith(
@@ -111,9 +112,9 @@ def test_a_chunk_that_has_gone_missing_is_told(
         )
         for line in lines
     )
-    assert cli.run(["status", store, "--json"]) == 0
+    assert main.run(["status", store, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["missing"] == ["0/2/1", "0/2/3"]
-    assert cli.run(["verify", store]) == 1
+    assert main.run(["verify", store]) == 1
     assert len(Store.open(store).pending()) == 2
 
 
@@ -128,10 +129,10 @@ def test_status_lists_once_and_pictures_only_where_a_tile_is_all_nan(
         return look(self, path, folders)
 
     monkeypatch.setattr(Store, "_tiles_in", counted)
-    assert cli.run(["export", "poster", url, str(tmp_path / "a.png"), "--width", "300"]) == 0
+    assert main.run(["export", "poster", url, str(tmp_path / "a.png"), "--width", "300"]) == 0
     assert {folder.partition("/")[0] for folder in listed} == {"done"}
     listed.clear()
-    assert cli.run(["status", url]) == 0
+    assert main.run(["status", url]) == 0
     assert listed == ["done/c/", "loss/c/0/0/", "loss/c/1/0/"]
 
 
@@ -140,6 +141,6 @@ def test_where_every_chunk_is_gone_that_is_what_is_said(
 ) -> None:
     url = make_store(landscape(8, 8))
     Path(url, "loss", "c", "0", "0", "0", "0").unlink()
-    assert cli.run(["export", "poster", url, str(tmp_path / "a.png")]) == 2
+    assert main.run(["export", "poster", url, str(tmp_path / "a.png")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "a chunk of finished tile 0/0/0 is missing; wanted one to draw" in line

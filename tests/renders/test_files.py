@@ -17,6 +17,7 @@ import pytest
 import pyvips
 import tifffile
 from PIL import Image, ImageCms
+from renders.page.sprite import Sprites, rectangle
 
 from renders.box import Box
 from renders.colour import rgb
@@ -25,7 +26,6 @@ from renders.files.deepzoom import deepest, level_size, write_tiles
 from renders.files.image import ImageError, write_png, write_tiff
 from renders.files.scratch import save
 from renders.page.poster import export_poster
-from renders.page.sprite import Sprites, rectangle
 from renders.picture import Picture, paint
 from renders.spread import over_threads
 from tests.renders.said import said

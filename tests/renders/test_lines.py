@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from pipeline.errors import LossatlasError
-from pipeline.store import Store
+from pipeline.store.store import Store
 from renders.map.tone import fit_tone
 from renders.page.interpolation import LineError, Quantity, line_page, line_print
 from renders.page.lines import line_colours

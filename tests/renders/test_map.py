@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from renders.map.line import Stroke
+from renders.page.sprite import Sprites
 
 from renders.box import Box
 from renders.colour import rgb, to_encoded, to_linear
@@ -16,10 +18,8 @@ from renders.map.contour import Contours, round_levels
 from renders.map.field import field_of
 from renders.map.holes import Hatch
 from renders.map.light import Light
-from renders.map.line import Stroke
 from renders.map.palette import quantise
 from renders.map.tone import How, Tone, fit_tone
-from renders.page.sprite import Sprites
 from renders.picture import Picture, paint
 from renders.source.surface import Surface
 from tests.renders.surfaces import landscape, surface_of

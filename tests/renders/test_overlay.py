@@ -6,19 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from renders.map.line import Stroke
+from renders.page.overlay import anchor_lettering, anchor_sprites, curve_strokes
 
-from pipeline.plane import Anchor
+from pipeline.geometry.plane import Anchor
 from renders.box import Box
 from renders.colour import rgb
 from renders.map.contour import Contours, round_levels
 from renders.map.field import field_of
-from renders.map.line import Stroke
 from renders.map.points import Points
 from renders.map.tone import fit_tone
 from renders.page.fallback import has_glyph
 from renders.page.figures import contour_figures
 from renders.page.inks import ground_at, inks_on
-from renders.page.overlay import anchor_lettering, anchor_sprites, curve_strokes
 from renders.page.text import TextError, Type, font_file, text_mask, text_width, turned
 from renders.page.theme import DARK, LIGHT, ThemeError, theme_named
 from renders.projection import Projection, nearest_values

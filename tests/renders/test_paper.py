@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from renders.page.scalebar import round_length
 
 from pipeline.errors import LossatlasError
 from renders.page.layout import KINDS, fitted_layout
 from renders.page.paper import PaperError, sheet_named
 from renders.page.poster import export_poster
-from renders.page.scalebar import round_length
 from renders.spread import over_threads
 from tests.renders.surfaces import landscape
 

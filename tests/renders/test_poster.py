@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import LossatlasError
-from pipeline.store import Store
+from pipeline.store.store import Store
 from renders.files import scratch
 from renders.map.tone import fit_tone
 from renders.page.layout import layout_for, map_aspect

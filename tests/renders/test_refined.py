@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import LossatlasError
-from pipeline.store import Store
+from pipeline.store.store import Store
 from renders.film.frames import export_frames
 from renders.film.reel import open_reel
 from renders.page.poster import export_poster

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster import cli
+from cluster.cli import main
 from renders.page import fallback, text
 from renders.page.text import Type, font_file, text_mask, text_width
 
@@ -84,8 +84,8 @@ def test_the_command_line_says_a_warning_in_one_line(
         return 0
 
     without_fonts(monkeypatch)
-    monkeypatch.setattr(cli.cli, "main", drawing)
-    assert cli.run(["status"]) == 0
+    monkeypatch.setattr(main.cli, "main", drawing)
+    assert main.run(["status"]) == 0
     said = capsys.readouterr().err
     assert said.startswith(f"lossatlas: no font on this machine has {EMOJI}: drawn as ?.")
     assert said.count("\n") == 1

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import LossatlasError
-from pipeline.store import Store
+from pipeline.store.store import Store
 from renders.files.deepzoom import deepest, level_size
 from renders.map.tone import fit_tone
 from renders.page.theme import LIGHT

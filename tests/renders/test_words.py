@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from renders.page.sprite import Sprite
 
-from pipeline.store import Store
+from pipeline.store.store import Store
 from renders.box import Box
 from renders.film import scene as scenes
 from renders.film.film import FilmFacts
@@ -25,7 +26,6 @@ from renders.page.layout import layout_for
 from renders.page.lettering import small_print_sprites, title_sprites
 from renders.page.poster import PosterFacts
 from renders.page.report import write_report
-from renders.page.sprite import Sprite
 from renders.page.theme import LIGHT
 from renders.page.words import Style, small_print, subtitle_of
 from renders.source.provenance import provenance

@@ -1,0 +1,79 @@
+"""`export map`: a store as a folder that any browser can zoom into."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from cluster.cli import shared
+from cluster.cli.pages import ADDRESS, PALETTE, PREVIEW, TONE, palette_from, spread_over, tell
+from cluster.cli.places import place_of
+from cluster.cli.stopping import one_place, stoppable
+from cluster.terminal import say, show_json
+
+
+@click.command("map")
+@shared.RUN
+@click.argument("folder", type=click.Path())
+@click.option("--width", type=int, help="Of the deepest level, pixels; default: by the grid.")
+@click.option("--quantity", "quantities", multiple=True, help="Default: loss and error.")
+@click.option("--split", "splits", multiple=True, help="Default: all.")
+@click.option("--frame", "frames", type=int, multiple=True, help="Default: all.")
+@click.option(
+    "--tone",
+    type=click.Choice(["linear", "log", "equalised"]),
+    help=TONE,
+)
+@click.option(
+    "--clip",
+    type=(float, float),
+    default=(0.0, 99.0),
+    show_default=True,
+    metavar="LOW HIGH",
+    help="Percentiles at which the colours end.",
+)
+@PALETTE
+@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
+@click.option("--contours/--no-contours", default=True, help="Lines of equal value.")
+@click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
+@click.option("--title", help="Instead of the run's name.")
+@click.option("--subtitle", help="Instead of what the store says; '' leaves it out.")
+@ADDRESS
+@click.option("--offline", is_flag=True, help="Never call npm for the page's library.")
+@click.option("--yes", is_flag=True, help="Go on even when the map is absurdly large.")
+@shared.JSON
+def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any) -> None:
+    """Write a web page that zooms to the last pixel and reads out the numbers.
+
+    Open FOLDER/index.html, or copy the folder to any static host. The page uses OpenSeadragon,
+    fetched once from npm and checked; without npm it is loaded from a CDN.
+
+    \b
+    Examples:
+      lossatlas export map runs/bowl.zarr bowl-map
+      lossatlas export map runs/bowl.zarr bowl-map --width 32768 --quantity loss
+    """
+    from cluster import format
+
+    if style["palette"] is not None:
+        style["palette"] = palette_from(style["palette"])
+    with stoppable(one_place(folder)):
+        from renders.web.webmap import export_map
+
+        with spread_over(address) as spread:
+            facts = dataclasses.asdict(export_map(place_of(run), folder, spread=spread, **style))
+    tell(facts["remarks"])
+    if as_json:
+        show_json(facts)
+        return
+    unfinished = "" if facts["share"] >= 1 else f", {format.percent(facts['share'])} rendered"
+    unfinished += PREVIEW if facts["preview"] else ""
+    say(
+        f"{format.place(folder)}/index.html: {facts['layers']} × {facts['width']:,} × "
+        f"{facts['height']:,} pixels, {facts['tiles']:,} tiles, {format.size(facts['bytes'])}"
+        f"{unfinished}, in {format.duration(facts['seconds'])}"
+    )
+    if facts["library"] == "cdn":
+        say(f"OpenSeadragon is loaded from a CDN: {facts['why_cdn']}")

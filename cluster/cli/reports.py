@@ -1,0 +1,234 @@
+"""The longer answers: what a plan says, and what a store is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from cluster import format
+from cluster.errors import ClusterError
+from cluster.monitor import report
+from cluster.scheduling.refinement import Lookout
+from pipeline import caption, versions
+from pipeline.errors import described
+from pipeline.geometry.grid import Extent
+from pipeline.problem.data import by_split
+from pipeline.refinement.schedule import Course
+from pipeline.refinement.summary import sentences, tolerated
+from pipeline.spec import RefineSpec
+from pipeline.store.notes import Amount, Count
+from pipeline.store.store import Store
+from renders.page.caveats import coarse
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+
+_OWN_LOSSES = 6
+"""How many anchors a table names, the furthest off first."""
+
+
+@dataclass(frozen=True)
+class _Check:
+    """What is told of a worker's check of its precision."""
+
+    within: Amount
+    tolerance: Amount
+    points: Count
+
+
+_CHECK = TypeAdapter(_Check)
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """A plan as lines of a table."""
+    frames = f"{plan.frames:,} frames of " if plan.frames > 1 else ""
+    rows = {
+        "grid": f"{frames}{plan.width:,} × {plan.height:,} points ({plan.points:,} in all)",
+        "coarse": coarse(plan.height, plan.width),
+        "tiles": f"{plan.tiles:,} of up to {plan.tile:,} × {plan.tile:,} points",
+        "network": f"{plan.parameters:,} parameters"
+        + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),
+        "buffers": plan.buffers or "",
+        "own losses": caption.shortened(plan.own_losses, _OWN_LOSSES),
+        "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "
+        f"{format.duration(plan.seconds_a_point)} on one worker",
+        "inputs": plan.inputs,
+        "targets": plan.targets,
+        "workers": f"{plan.workers:,} on {plan.device}",
+        "time": f"{'at most' if plan.refined else 'about'} {format.duration(plan.seconds)}",
+        "refine": "points and time are the most it can take; it evaluates only what it cannot "
+        "predict, as a rule a small share"
+        if plan.refined
+        else "",
+        "memory": f"{format.size(plan.worker_bytes)} a worker and "
+        f"{format.size(plan.driver_bytes)} the driver, {format.size(plan.memory_bytes)} together",
+        "disk": f"{'about' if plan.refined else 'at most'} {format.size(plan.disk_bytes)}",
+        "store": format.place(plan.store),
+    }
+    return _table(plan.name, rows)
+
+
+def info_facts(store: Store) -> dict[str, Any]:
+    """What a store holds, as JSON; `words` are what things are called now."""
+    held = store.attrs | {"words": store.words}
+    if len(versions.used(store)) > 1:
+        held["rendered_with"] = versions.used(store)
+    if not store.refined:
+        return held
+    account, course = Lookout(store).look(store.committed()).account, Course.read(store)
+    audits = [found.as_dict() for found in (course.certificates if course else ())]
+    return held | {"refinement": account.as_dict() | {"audits": audits}}
+
+
+def info_lines(store: Store) -> list[str]:
+    """What a store holds, as lines of a table.
+
+    Raises:
+        ClusterError: it does not say of itself all that is in the table.
+    """
+    try:
+        return _info_lines(store)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ClusterError(
+            f"{format.place(store.url)} does not say all of itself that info shows "
+            f"({described(error)}); wanted what a render writes. See what there is with --json"
+        ) from None
+
+
+def _info_lines(store: Store) -> list[str]:
+    attrs, grid = store.attrs, store.grid
+    spec: Mapping[str, Any] = attrs["spec"]
+    frames = f"{grid.frames:,} frames of " if grid.frames > 1 else ""
+    extent = store.extent()
+    evaluate = spec["evaluate"]
+    network = attrs["network"]
+    labels = {anchor.name: anchor.shown for anchor in store.anchors()}
+    rows = {
+        "store": format.place(store.url),
+        "network": f"{store.words['network']}, {network['parameters']:,} parameters",
+        "batch norm": caption.batch_norm(attrs),
+        "buffers": caption.buffers(attrs),
+        "own losses": caption.shortened(caption.own_losses(attrs, labels), _OWN_LOSSES),
+        "plane": _plane(attrs["plane"], spec["plane"]),
+        "extent": f"x {extent.x0:.6g} to {extent.x1:.6g}, y {extent.y0:.6g} to {extent.y1:.6g}"
+        + (" (first frame)" if grid.frames > 1 else ""),
+        "anchors": ", ".join(
+            f"{a.shown} ({_coordinate(a.x, extent)}, {_coordinate(a.y, extent)})"
+            for a in store.anchors()
+        ),
+        "grid": f"{frames}{grid.width:,} × {grid.height:,} points in "
+        f"{format.plural(grid.tile_count, 'tile')} of up to {grid.tile:,} × {grid.tile:,}",
+        "data": f"{spec['data']['source']}; "
+        + ", ".join(
+            f"{name} {facts['examples']:,}, {caption.selection(attrs, name)} "
+            f"({facts['digest'][:12]}…)"
+            for name, facts in attrs["data"].items()
+        ),
+        "inputs": by_split(attrs["data"], "inputs"),
+        "targets": by_split(attrs["data"], "targets"),
+        "quantities": f"{', '.join(store.quantities)} of {', '.join(store.splits)}; loss "
+        f"{evaluate['loss']}" + (f", {store.words['unit']}" if store.words["unit"] else ""),
+        "precision": _precision(store, evaluate),
+        "versions": ", ".join(f"{name} {number}" for name, number in attrs["versions"].items()),
+        "rendered with": _rendered_with(store),
+        "created": attrs["created"],
+        "fingerprint": attrs["fingerprint"],
+    }
+    if store.refined:
+        rows |= _refined(store)
+    spent = report.lines(report.read(store))
+    rows |= {("cost" if n == 0 else " " * n): line for n, line in enumerate(spent)}
+    code = {name: facts for name, facts in attrs.get("code", {}).items() if facts}
+    if code:
+        rows["user code"] = ", ".join(
+            f"{name}: {facts['entry']} ({facts['digest'][:12]}…)" for name, facts in code.items()
+        )
+    return _table(spec["name"], rows)
+
+
+def _refined(store: Store) -> dict[str, str]:
+    """What predictions are held to, how much was evaluated, and what the last audit found."""
+    account = Lookout(store).look(store.committed()).account
+    asked, found = account.asked, account.certificate
+    unit, rows = store.words["unit"], {}
+    if asked is not None:
+        scale = "linear" if account.without_log else asked.space
+        error = f" (error: {asked.error:g})" if "error" in store.quantities else ""
+        rows["refine"] = (
+            f"predicted within {tolerated(asked, unit)}{error}, compared on a {scale} scale; "
+            f"at most {100 * asked.beyond:g} % beyond, at {100 * asked.confidence:g} % confidence"
+        )
+    rows |= dict(account.rows())
+    course = Course.read(store)
+    for number, told in enumerate(sentences(course, unit)[:-1] if course else [], start=1):
+        rows[f"audit {number}"] = told
+    for quantity, splits in (found.quantiles if found else {}).items():
+        for split, errors in splits.items():
+            if errors:
+                rows[f"{split} {quantity}"] = _quantiles(quantity, errors, asked, unit)
+    return rows
+
+
+def _quantiles(
+    quantity: str, errors: Mapping[str, float], asked: RefineSpec | None, unit: str
+) -> str:
+    """How far the audited predictions of one quantity were off; `unit` is of the loss."""
+    if quantity == "error":
+        unit, times = "", 1.0
+    elif asked is not None and asked.nats is not None:
+        times = 1.0
+    else:
+        unit, times = "% of the colour range", 100.0
+    told = [
+        f"{'all' if share == '1' else f'{100 * float(share):g} %'} within {times * off:.2g}"
+        for share, off in errors.items()
+    ]
+    return f"audited: {', '.join(told)} {caption.short_unit(unit)}".rstrip()
+
+
+def _precision(store: Store, evaluate: Mapping[str, Any]) -> str:
+    """With what the workers' checks against float32 have found, the worst of them."""
+    name = f"{evaluate['precision']}{', compiled' if evaluate.get('compile') else ''}"
+    notes = (store.read_note_as(key, _CHECK) for key in store.notes("precision"))
+    found = [note for note in notes if note is not None]
+    if not found:
+        return name
+    worst = min(found, key=lambda note: note.within)
+    return (
+        f"{name}; checked on {format.plural(len(found), 'worker')}: {worst.within:.0%} of "
+        f"losses within {worst.tolerance:.0e} of float32's at {worst.points} points"
+    )
+
+
+def _rendered_with(store: Store) -> str:
+    """The versions that the numbers are of, where that is more than one of a kind."""
+    found = versions.used(store)
+    if len(found) < 2:
+        return ""
+    return "; ".join(
+        ", ".join(f"{name} {each[name]}" for name in versions.NAMES)
+        + (f" since {each['since']}" if "since" in each else "")
+        for each in found
+    )
+
+
+def _table(title: str, rows: Mapping[str, str]) -> list[str]:
+    told = {name: text for name, text in rows.items() if text}
+    width = max(len(name) for name in told)
+    return [title, *(f"  {name:<{width}}  {text}" for name, text in told.items())]
+
+
+def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    sources = (*asked["weights"], asked.get("frames"))
+    files = ", ".join(each.rstrip("/").rpartition("/")[2] for each in sources if each)
+    seed = f", seed {asked['seed']}" if "seed" in asked else ""
+    return f"{facts['kind']} of {files}{seed}; coordinates: {facts['units']}"
+
+
+def _coordinate(value: float, extent: Extent) -> str:
+    """Four digits; what projection's rounding left of a zero is a zero."""
+    size = max(extent.x1 - extent.x0, extent.y1 - extent.y0)
+    return "0" if abs(value) < 1e-9 * size else f"{value:.4g}"

@@ -1,0 +1,300 @@
+"""One driver's time on one store: lease, crew, loop, and what is told and noted of it."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cluster import format
+from cluster.errors import ClusterError
+from cluster.lease import Lease
+from cluster.monitor import report
+from cluster.monitor.metrics import Metrics
+from cluster.monitor.progress import ProgressView, Refining
+from cluster.monitor.report import Report
+from cluster.options import Choices
+from cluster.scheduling import event_loop, quarantine
+from cluster.scheduling.event_loop import Done
+from cluster.scheduling.refinement import account_lines, kept
+from cluster.scheduling.scheduler import Rules, Scheduler
+from cluster.scheduling.work_queue import Todo
+from cluster.workers import devices, local
+from cluster.workers.devices import Team
+from cluster.workers.interrupts import Interrupts
+from cluster.workers.serial import SerialCrew
+from cluster.workers.workers import RayCrew
+from pipeline import versions
+from pipeline.geometry.grid import Work
+from pipeline.store.store import Store
+
+_RELISTINGS = 3
+_TEAM_SECONDS = 10.0
+_REPORT_SECONDS = 60.0
+# Nodes of an autoscaling cluster may take many minutes to come, and large networks to be compiled.
+_SLOW_START = Rules(start_deadline=1800.0)
+
+
+class Run:
+    """One driver's time on one store."""
+
+    def __init__(
+        self, store: Store, todo: Todo, was_there: bool, choices: Choices, interrupts: Interrupts
+    ) -> None:
+        self._store = store
+        self._choices = choices
+        self._interrupts = interrupts
+        self._todo = todo
+        self._lookout = todo.lookout
+        self.complete = False
+        self._name: str = store.attrs.get("spec", {}).get("name", format.place(store.url))
+        self._view = ProgressView(
+            self._name,
+            todo.done,
+            todo.total,
+            todo.points,
+            choices.quiet,
+            choices.log == "json",
+            noun=todo.noun,
+        )
+        if was_there and not choices.quiet and not todo.complete:
+            self._view.warned(
+                f"going on with {format.place(store.url)}: {todo.done:,} of "
+                f"{format.plural(todo.total, todo.noun)} are done"
+            )
+        if todo.remark:
+            self._view.warned(todo.remark)
+        self._noted = set(quarantine.listed(store))
+        self._given_up: dict[Work, tuple[str, ...]] = {}
+        self._evaluated = 0
+        self._speed = 0.0
+        self._seconds = 0.0
+        self._stopped: str | None = None
+        self._watchers: list[Report | Metrics] = []
+        self._ray: Any = None
+        self._team_at = self._report_at = time.monotonic()
+
+    def drive(self, inputs: Any, workers: Team, ray: Any) -> None:
+        """Hold the lease, bring up the crew, render, and take everything down again."""
+        with contextlib.ExitStack() as stack:
+            lease = Lease(self._store, workers.workers, tell=self._view.warned)
+            stack.callback(lease.release)  # first: ^C may come while it is taken
+            lease.take()
+            stack.callback(self._sweep, lease)
+            versions.note(self._store)
+            self._report = Report(workers.device.gpus)
+            stack.callback(self._note_report)
+            self._count_evaluated()
+            self._ray = ray
+            self._device: devices.DeviceChoice = "cpu" if workers.device.name == "cpu" else "cuda"
+            self._watchers = [self._report, *([Metrics(self._name)] if ray else [])]
+            stack.enter_context(self._view)
+            crew = stack.enter_context(self._crew(inputs, workers, ray))
+            # Ray's own calls must not be cut in half; the loop looks at `requested` instead.
+            self._interrupts.raising = self._choices.executor == "serial"
+            if self._interrupts.requested:
+                return
+            self._scheduler = scheduler = Scheduler(
+                self._todo.begin(),
+                workers.workers,
+                _SLOW_START if ray or inputs.compiled else Rules(),
+                expected_seconds=self._todo.expected_seconds,
+            )
+            self._follow_todo()
+            try:
+                self._loop(scheduler, crew, lease)
+            finally:
+                if self._interrupts.requested:
+                    self._view.stopping()
+
+    def _loop(self, scheduler: Scheduler, crew: event_loop.Crew, lease: Lease) -> None:
+        def stop() -> bool:
+            return self._interrupts.requested or lease.lost
+
+        for _ in range(_RELISTINGS):
+            event_loop.run(scheduler, crew, self, stop)
+            if lease.lost:
+                raise ClusterError(
+                    f"another driver took over {self._store.url}; this one stops. Everything "
+                    "committed is kept"
+                )
+            self._stopped = scheduler.stopped
+            if not scheduler.finished:
+                return
+            # The store is the truth: what is not listed there is not done.
+            missing = [work for work in self._todo.missing() if work not in self._given_up]
+            if not missing:
+                self._conclude_todo()
+                return
+            noun = self._todo.noun
+            self.warned(f"{format.plural(len(missing), noun)} not in the store; once more")
+            scheduler.add(missing)
+        self._stopped = "tiles that were committed are not in the store's listing"
+
+    def _conclude_todo(self) -> None:
+        """Nothing can be rendered: that is the end, unless something waits for what failed."""
+        self.complete = True
+        waiting = self._todo.waiting(self._given_up)
+        if not waiting:
+            return
+        left = format.plural(waiting, self._todo.noun)
+        if self._given_up:
+            self.warned(f"{left} more, as far as is known, wait for what was given up")
+        else:
+            self._stopped = f"{left} are left, and the store does not say which can be rendered"
+
+    def conclude(self, place: str, say: Callable[[str], None]) -> int:
+        """Say how it ended; returns the exit code.
+
+        Raises:
+            ClusterError: the render stopped short.
+        """
+        if self._stopped is not None:
+            raise ClusterError(
+                f"{self._stopped}. Everything committed is kept; lossatlas resume {place} goes on"
+            )
+        rendered = (
+            f"{self._view.points:,} points in {format.duration(self._seconds)}, "
+            f"{format.rate(self._speed)}"
+        )
+        total, left = self._store.grid.tile_count, self._todo.elsewhere
+        if self._given_up:
+            say(f"{place}: {kept(self._store)} done ({rendered})")
+            say(f"{format.plural(len(self._given_up), self._todo.noun)} quarantined:")
+            for work, reasons in sorted(self._given_up.items()):
+                say(f"  {work}: {reasons[-1]}")
+            say(f"try them again: lossatlas resume {place}")
+            self._say_cost(say)
+            return 3
+        if not self._choices.quiet and left:
+            say(f"{place}: {total - left:,} of {total:,} tiles done ({rendered})")
+            say(f"the frames asked for are finished; the rest: lossatlas resume {place}")
+        elif not self._choices.quiet:
+            say(f"{place}: {format.plural(total, 'tile')} done ({rendered})")
+            self._say_account(say)
+            self._say_cost(say)
+            say(format.next_step(self._store.url, self._store.grid))
+        return 0
+
+    def _say_account(self, say: Callable[[str], None]) -> None:
+        """Where points were predicted: how many, and what the audit found."""
+        if self._lookout is None:
+            return
+        try:
+            account = self._lookout.look(self._store.committed()).account
+        except OSError:  # all is done; what there is to say of it, status says
+            return
+        if self._choices.log == "json":
+            self._view.refined(account.as_dict())
+            return
+        for line in account_lines(account):
+            say(line)
+
+    def _say_cost(self, say: Callable[[str], None]) -> None:
+        """The final report, where machines are shared; elsewhere `status` has it for who asks."""
+        if self._ray is None or self._choices.quiet:
+            return
+        if self._choices.log == "json":
+            self._view.reported(self._report.as_dict())
+            return
+        for number, line in enumerate(report.lines(self._report.sessions())):
+            say(f"{'cost:' if number == 0 else '     '} {line}")
+
+    # Observer
+
+    def rendered(self, work: Work, done: Done) -> None:
+        self._view.rendered(work, done)
+        for watcher in self._watchers:
+            watcher.rendered(work, done)
+        if work in self._noted:
+            with contextlib.suppress(OSError):  # status ignores the notes of committed tiles
+                quarantine.lift(self._store, work)
+        self._scheduler.add(self._todo.after(work, done))
+        self._scheduler.expect(self._todo.expected_seconds)
+        self._evaluated += done.points
+        self._follow_todo()
+
+    def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None:
+        self._given_up[work] = reasons
+        self._view.quarantined(work, reasons)
+        try:
+            quarantine.put(self._store, work, reasons)
+        except OSError as error:
+            self.warned(f"the quarantine of {self._todo.noun} {work} could not be noted: {error}")
+
+    def warned(self, text: str) -> None:
+        self._view.warned(text)
+
+    def ticked(self, scheduler: Scheduler) -> None:
+        self._view.ticked(scheduler)
+        for watcher in self._watchers:
+            watcher.ticked(scheduler)
+        self._follow_cluster(scheduler)
+        if time.monotonic() - self._report_at > _REPORT_SECONDS:
+            self._note_report()
+        self._speed, self._seconds = self._view.points_per_second(), self._view.seconds()
+
+    # Inside
+
+    def _count_evaluated(self) -> None:
+        """What earlier drivers evaluated, for the user to see."""
+        if self._lookout is not None:
+            with contextlib.suppress(OSError):
+                found = self._lookout.look(self._store.committed())
+                self._evaluated = found.account.evaluated
+
+    def _follow_todo(self) -> None:
+        """Tell the user what the work has turned out to be."""
+        self._view.total(self._todo.total)
+        if self._store.refined:
+            points = self._store.grid.points
+            self._view.refining(Refining(self._todo.phase, self._evaluated, points))
+
+    def _follow_cluster(self, scheduler: Scheduler) -> None:
+        """Where the user left the number open, have as many workers as the cluster has room for."""
+        now = time.monotonic()
+        if self._ray is None or self._choices.workers or now - self._team_at < _TEAM_SECONDS:
+            return
+        self._team_at = now
+        # A cluster that has lost its last GPU waits for others; it does not turn to its CPUs.
+        with contextlib.suppress(ClusterError):
+            found = devices.choose(None, self._device, self._ray)
+            scheduler.wanted = found.workers
+
+    def _note_report(self) -> None:
+        self._report_at = time.monotonic()
+        with contextlib.suppress(OSError):
+            self._report.write(self._store)
+
+    @contextlib.contextmanager
+    def _crew(self, inputs: Any, workers: Team, ray: Any) -> Any:
+        from pipeline.task import StepRenderer, TileRenderer
+
+        crew: event_loop.Crew
+        renderer = StepRenderer if self._store.refined else TileRenderer
+        with contextlib.ExitStack() as stack:
+            url = self._store.url
+            if self._choices.executor == "serial":
+                crew = SerialCrew(renderer, inputs, url, workers.device.name)
+            else:
+                if ray is None:
+                    ray = stack.enter_context(
+                        local.private(workers.workers, workers.gpus, _bytes(inputs))
+                    )
+                crew = RayCrew(ray, renderer, inputs, url, workers.device)
+            stack.callback(crew.close)
+            yield crew
+
+    def _sweep(self, lease: Lease) -> None:
+        """Leave nothing half-written by workers that were stopped in the middle."""
+        if not lease.lost:
+            with contextlib.suppress(OSError):
+                self._store.sweep()
+
+
+def _bytes(inputs: Any) -> int:
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(inputs, protocol=5, buffer_callback=buffers.append)
+    return len(head) + sum(buffer.raw().nbytes for buffer in buffers)

@@ -1,0 +1,80 @@
+"""How durations, rates, sizes and places are put for people."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+
+from pipeline.geometry.grid import Grid
+from pipeline.url import is_url
+
+
+def duration(seconds: float) -> str:
+    """`850 ms`, `12 s`, `3 min 20 s`, `5 h 10 min`, `2 d 4 h`; `unknown` where it is no number."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part} {smaller}"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
+
+
+def rate(points_per_second: float) -> str:
+    """`0.25 points/s`, `81 points/s`, `12,300 points/s`."""
+    digits = 0 if points_per_second >= 10 else 1 if points_per_second >= 1 else 2
+    return f"{points_per_second:,.{digits}f} points/s"
+
+
+def size(bytes_: float) -> str:
+    """`512 bytes`, `3.4 MB`, `1.2 GB` (powers of 1000)."""
+    if bytes_ < 1000:
+        return f"{bytes_:.0f} bytes"
+    for unit in ("kB", "MB", "GB"):
+        bytes_ /= 1000
+        if bytes_ < 999.5:
+            return f"{bytes_:.{0 if bytes_ >= 99.5 else 1}f} {unit}"
+    return f"{bytes_ / 1000:,.1f} TB"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def bar(fraction: float, width: int = 30) -> str:
+    """A bar of `width` characters; full only when everything is done."""
+    filled = math.floor(fraction * width)
+    return "█" * filled + "░" * (width - filled)
+
+
+def percent(fraction: float) -> str:
+    """Rounded down: 100 % means all of it."""
+    return f"{math.floor(fraction * 100)} %"
+
+
+def place(url: str) -> str:
+    """How a user in the current folder would type `url`, quoted for a shell."""
+    if is_url(url):
+        return shlex.quote(url)
+    relative = os.path.relpath(url)
+    if relative.startswith("-"):  # no option
+        relative = f"./{relative}"
+    return shlex.quote(url if relative.startswith("..") else relative)
+
+
+def next_step(url: str, grid: Grid) -> str:
+    """What to type when the render at `url` is finished."""
+    name = url.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
+    film = grid.frames > 1 and min(grid.width, grid.height) > 1
+    kind, ending = ("film", "mp4") if film else ("poster", "png")
+    return f"next: lossatlas export {kind} {place(url)} {file(f'{name}.{ending}')}"
+
+
+def file(name: str) -> str:
+    """A file's name in the current folder, quoted for a shell."""
+    return shlex.quote(f"./{name}" if name.startswith("-") else name)

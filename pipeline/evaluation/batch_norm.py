@@ -1,0 +1,213 @@
+"""Batch norm with the exact population statistics of a calibration set.
+
+The statistics of a batch norm depend on the weights before it, so at every grid point they are
+computed anew: the mean and the variance over the whole calibration set at those weights, the
+limit that `update_bn` of Garipov et al. 2018 (arXiv:1802.10026) averages towards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import threading
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipeline.errors import LossatlasError
+from pipeline.evaluation.barrier import Meet
+
+_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+
+# Of each thread: where its forward pass waits for the other parts of a calibration set. Not in
+# Statistics, which an operator of torch's cannot be handed.
+_WAITING = threading.local()
+
+
+class BatchNormError(LossatlasError):
+    """A batch norm of which the statistics asked for cannot be had."""
+
+
+class Statistics:
+    """Mean and variance of every batch norm, in the order in which a forward pass meets them."""
+
+    def __init__(self, device: torch.device) -> None:
+        # Mean, variance and None; or mean, 1/√(variance + eps) and eps, float32 (C,) each.
+        self._moments: list[tuple[Tensor, Tensor, float | None]] = []
+        self._here = threading.local()
+        self._turn = torch.zeros(1, device=device)
+
+    def clear(self) -> None:
+        """Forget the statistics of the last point."""
+        self._moments = []
+
+    @contextlib.contextmanager
+    def calibrate(self, meet: Meet) -> Iterator[None]:
+        """This thread's forward pass carries a part of the calibration set."""
+        self._here.normalise = self._part
+        _WAITING.meet = lambda *part: meet(part, self._combine)
+        try:
+            yield
+        finally:
+            del _WAITING.meet
+
+    def calibrate_at_once(self) -> None:
+        """This thread's next forward pass carries all of the calibration set.
+
+        Each batch norm is then one operator, moments included, which on a GPU is what counts: ours
+        are some twenty, four of them over all activations (decision 019). torch's moments are
+        as exact as float32 allows there; on a CPU they are slower than ours and less so.
+        """
+        self._here.normalise = self._whole
+
+    def apply(self) -> None:
+        """This thread's next forward pass uses the statistics that the calibration left."""
+        self._here.normalise = self._kept
+        self._here.step = 0
+
+    def normalise(self, x: Tensor, norm: PopulationNorm) -> Tensor:
+        """`x` (n, C, …), normalised at the batch norm it has come to."""
+        normalised: Tensor = self._here.normalise(x, norm)
+        return normalised
+
+    def _part(self, x: Tensor, norm: PopulationNorm) -> Tensor:
+        part = moments_of_examples(x)
+        if torch.compiler.is_compiling():
+            return norm.with_moments(x, *torch.ops.lossatlas.meet(*part, self._turn))
+        return norm.with_moments(x, *_WAITING.meet(*part))
+
+    def _combine(self, parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
+        mean, variance = population(parts)
+        self._moments.append((mean, variance, None))
+        return mean, variance
+
+    def _whole(self, x: Tensor, norm: PopulationNorm) -> Tensor:
+        normalised, mean, scale = torch.native_batch_norm(
+            x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps
+        )
+        self._moments.append((mean, scale, norm.eps))
+        return normalised
+
+    def _kept(self, x: Tensor, norm: PopulationNorm) -> Tensor:
+        mean, variance, eps = self._moments[self._here.step]
+        self._here.step += 1
+        # Here, not where the calibration was: without another split nobody asks.
+        return norm.with_moments(x, mean, variance if eps is None else variance.pow(-2) - eps)
+
+
+@functools.cache
+def register_meeting() -> None:
+    """Let compiled forward passes meet, by an operator of torch's: `lossatlas::meet`.
+
+    A compiler moves operators about, and leaves out those that nobody uses. Batch norms are told
+    apart by their order, so each takes its turn: a tensor that the operator says it changes.
+    """
+
+    def meet(means: Tensor, squares: Tensor, count: int, turn: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = _WAITING.meet(means, squares, count)
+        # Copies: what an operator gives out may be written over, and others have the same two.
+        return mean.clone(), variance.clone()
+
+    def shapes(means: Tensor, squares: Tensor, count: int, turn: Tensor) -> tuple[Tensor, Tensor]:
+        return means.new_empty(means.shape[1]), means.new_empty(means.shape[1])
+
+    schema = "(Tensor means, Tensor squares, int count, Tensor(a!) turn) -> (Tensor, Tensor)"
+    operator = torch.library.custom_op(
+        "lossatlas::meet", meet, mutates_args=("turn",), schema=schema
+    )
+    operator.register_fake(shapes)
+
+
+def moments_of_examples(x: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Per example and channel of `x` (n, C, …): mean and sum of squared deviations from it.
+
+    Returns:
+        Two float32 tensors (n, C), and how many values each is over. Per example, so that they
+        do not depend on which examples share a chunk.
+    """
+    inner = tuple(range(2, x.ndim))
+    if not inner:
+        return x.float(), torch.zeros_like(x, dtype=torch.float32), 1
+    mean = x.mean(inner, keepdim=True, dtype=torch.float32)
+    squares = (x - mean).square_().sum(inner)
+    return mean.flatten(1), squares, x[0, 0].numel()
+
+
+def population(parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """Population mean and variance, float32 (C,), over all parts' examples, in float64 sums."""
+    means = torch.cat([part[0] for part in parts]).double()
+    squares = torch.cat([part[1] for part in parts]).double()
+    count = parts[0][2]
+    mean = means.mean(0)
+    variance = (squares.sum(0) / count + (means - mean).square().sum(0)) / len(means)
+    return mean.float(), variance.float()
+
+
+_CLASSES: dict[type[_BatchNorm], type[PopulationNorm]] = {}
+
+
+class PopulationNorm(_BatchNorm):
+    """A batch norm of the network's own that takes its moments from `Statistics`.
+
+    Never constructed: `use_population_statistics` changes the class of the batch norms that are
+    there, so hooks, parametrizations, and names stay.
+    """
+
+    _statistics: Statistics
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._statistics.normalise(x, self)
+
+    def with_moments(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """`x` (n, C, …) normalised by mean and variance, float32 (C,)."""
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def _population_class(kind: type[_BatchNorm]) -> type[PopulationNorm]:
+    # Before `kind`: its forward is replaced, and everything else is inherited.
+    if kind not in _CLASSES:
+        _CLASSES[kind] = type(f"Population{kind.__name__}", (PopulationNorm, kind), {})
+    return _CLASSES[kind]
+
+
+def check_frozen(network: nn.Module) -> None:
+    """Raises BatchNormError where a batch norm has no running statistics to use."""
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise BatchNormError(
+                f"{_named(name)} keeps no running statistics (track_running_stats), which "
+                "evaluate.batch_norm: frozen wants. Use batch_norm: recompute"
+            )
+
+
+def use_population_statistics(network: nn.Module, statistics: Statistics) -> None:
+    """Let every batch norm of `network` take its moments from `statistics`; in place.
+
+    Their running statistics become NaN: nothing may read them.
+
+    Raises:
+        BatchNormError: one does something else in its forward as well.
+    """
+    for name, module in network.named_modules():
+        if not isinstance(module, _BatchNorm):
+            continue
+        if type(module).forward not in _FORWARDS or "forward" in vars(module):
+            raise BatchNormError(
+                f"{_named(name)} is a {type(module).__name__}, a batch norm with a "
+                "forward of its own; wanted torch's, whose statistics can be recomputed. Use "
+                "batch_norm: frozen, or keep the two apart"
+            )
+        module.__class__ = _population_class(type(module))
+        assert isinstance(module, PopulationNorm)
+        module._statistics = statistics
+        for running in (module.running_mean, module.running_var):
+            if running is not None:
+                running.fill_(math.nan)
+
+
+def _named(name: str) -> str:
+    return f"the network's {name}" if name else "the network"

@@ -1,0 +1,531 @@
+"""The evaluator: a block of grid points in, loss and error of every split out. torch alone.
+
+Examples go through the network in chunks that fit in the cache. The size of a chunk follows from
+the network alone, and sums over examples are taken in one fixed order in float64: what is computed
+at a point depends neither on the tile it is in nor on who computes it. One thing may move last bits
+on a GPU: where its memory holds no whole chunk, chunks are halved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.errors import LossatlasError, is_out_of_memory, one_line
+from pipeline.evaluation.barrier import Meet, lockstep
+from pipeline.evaluation.batch_norm import (
+    Statistics,
+    check_frozen,
+    register_meeting,
+    use_population_statistics,
+)
+from pipeline.evaluation.compiled import Compiled
+from pipeline.evaluation.cuda_graph import Record, Recorded, cuda_graph
+from pipeline.evaluation.grouped import group_size, losses_and_errors
+from pipeline.evaluation.precision import Precision, arithmetic, lowered
+from pipeline.evaluation.weights import Placement
+from pipeline.geometry.plane import Plane
+from pipeline.problem.losses import (
+    LossFunction,
+    cross_entropy,
+    fitted,
+    is_by_example,
+    mean_squared_error,
+    misclassified,
+    over_examples,
+)
+from pipeline.problem.norms import has_batch_norm, running_statistics
+
+T = TypeVar("T")
+
+# The largest activation of one chunk. On a CPU it stays in the cache: twice this costs a quarter of
+# the speed (docs/log.md). A GPU wants work, and calibrating sets that are one chunk (decision 019):
+# 8,192 images of a ResNet-20 there, in some two gigabytes; where that is too much it takes less.
+_CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 512 << 20}
+_LARGEST_CHUNK = {"cpu": 512, "cuda": 8192}
+
+
+class EvaluateError(LossatlasError):
+    """The network, the data and the loss do not fit together."""
+
+
+class NoRoomError(EvaluateError, MemoryError):
+    """The device's memory is full: another device, or another moment, may have room."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One split, on the evaluator's device: inputs (n, …) and targets (n, …)."""
+
+    name: str
+    inputs: Tensor
+    targets: Tensor
+
+    def chunks(self, size: int) -> list[Examples]:
+        """Pieces of at most `size` examples, as equal as can be: none is left with only a few."""
+        count = -(-len(self.inputs) // size)
+        pieces = zip(
+            torch.tensor_split(self.inputs, count),
+            torch.tensor_split(self.targets, count),
+            strict=True,
+        )
+        return [Examples(self.name, inputs, targets) for inputs, targets in pieces]
+
+
+class Evaluator:
+    """A network, its data and the loss, on one device.
+
+    Args:
+        network: any module whose forward takes the data's inputs; taken over, and changed.
+        splits: name → inputs (n, …) and targets (n, …).
+        quantities: among loss, error and loss_stderr.
+        loss: outputs, targets → one value an example (n,).
+        batch_norm: `recompute`: at every point each batch norm uses the exact population mean
+            and variance over the split `calibrate` at those weights. `frozen`: its running
+            statistics.
+        device: where to compute.
+        calibrate: by default the first of `splits`.
+        chunk: how many examples go through the network at once; by default what fits the cache.
+        precision, compiled: what the network computes in, and whether torch compiles it
+            (`pipeline.evaluation.compiled`). The caller finds out whether the results are good
+            enough (`pipeline.evaluation.precision.compare`).
+        record: whether a point may be recorded and replayed on a GPU, see
+            `pipeline.evaluation.cuda_graph`.
+
+    Raises:
+        EvaluateError: the network does not take the inputs, or the loss not its outputs.
+    """
+
+    _chunks: list[list[Examples]]
+    _threads: ThreadPoolExecutor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]],
+        quantities: Sequence[str] = ("loss", "error", "loss_stderr"),
+        loss: LossFunction = cross_entropy,
+        batch_norm: Literal["recompute", "frozen"] = "recompute",
+        device: str = "cpu",
+        chunk: int | None = None,
+        calibrate: str | None = None,
+        precision: Precision = "float32",
+        compiled: bool = False,
+        record: bool = True,
+    ) -> None:
+        _keep_freed_memory()
+        self._device = torch.device(device)
+        self._precision: Precision = precision
+        self._record = record
+        self._quantities = tuple(quantities)
+        self._loss = loss
+        self._splits = [
+            Examples(name, _inputs(inputs).to(self._device), torch.tensor(targets).to(self._device))
+            for name, (inputs, targets) in splits.items()
+        ]
+        self._calibrating = list(splits).index(calibrate) if calibrate is not None else 0
+        self._statistics = Statistics(self._device)
+        self._recompute = batch_norm == "recompute" and has_batch_norm(network)
+        network = network.eval().requires_grad_(False).to(self._device)
+        if self._recompute:
+            use_population_statistics(network, self._statistics)
+        elif batch_norm == "frozen":
+            check_frozen(network)
+        self._network: Callable[[Tensor], Tensor] = network
+        self._module = network
+        self._place = Placement(network, self._device)
+        self._has_modes = has_modes(network)
+        with arithmetic(precision):
+            self.example_bytes = self._check(network)
+        if compiled:
+            register_meeting()
+            self._network = Compiled(network)
+        self._cut(chunk or _chunk_size(self.example_bytes, self._device.type))
+
+    def evaluate(
+        self, plane: Plane, coordinates: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Every quantity at every point.
+
+        Args:
+            plane: over the network's P parameters.
+            coordinates: x and y, float64 (points, 2).
+
+        Returns:
+            quantity → float32 (splits, points). NaN and inf are results.
+
+        Raises:
+            CompileError: the network was to be compiled, and cannot be.
+            NoRoomError: not even one example at a time fits into the device's memory; or, on a
+                CPU, not all that wait for each other's batch norms, or their threads.
+        """
+        shape = len(self._quantities), len(self._splits), len(coordinates)
+        # On the device: asking it for a number would be waiting for it at every point.
+        values = torch.empty(shape, dtype=torch.float64, device=self._device)
+        self._place.load(plane)
+        group = self.group
+        with arithmetic(self._precision):
+            for begin in range(0, len(coordinates), group):
+                part = slice(begin, begin + group)
+                values[:, :, part] = self._measure_in_room(coordinates[part].tolist())
+        return dict(zip(self._quantities, values.float().cpu().numpy(), strict=True))
+
+    def at(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
+        """Every quantity at given weights (P,): quantity → float32 (splits,)."""
+        zero = np.zeros(1)
+        plane = Plane(np.asarray(weights, "float64"), zero, zero, "euclidean")
+        return {q: values[:, 0] for q, values in self.evaluate(plane, np.zeros((1, 2))).items()}
+
+    def use_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Evaluate with `buffers`, by the network's names, from now on; others stay.
+
+        Where batch norms recompute their statistics, the running ones have no part in it.
+        """
+        own = running_statistics(self._module) if self._recompute else ()
+        for name, buffer in self._module.named_buffers():
+            if name in buffers and name not in own:
+                buffer.copy_(buffers[name])
+
+    def rest(self) -> None:
+        """Give back what evaluating has taken and does not need between two evaluations."""
+        self._threads.shutdown()
+        self._threads = _pool(self._chunks[self._calibrating])
+        give_back_memory(self._device)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether batch norms take their statistics from the calibrating split, at every point."""
+        return self._recompute
+
+    @property
+    def weights(self) -> int:
+        """How many parameters the network has."""
+        return sum(parameter.numel() for parameter in self._module.parameters())
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether points are replayed from a recording by now."""
+        return self._here.is_replayed
+
+    def _cut(self, size: int) -> None:
+        """From now on, at most `size` examples go through the network at once."""
+        self.chunk = size
+        self.group = self._group_size(size)
+        self._chunks = [split.chunks(size) for split in self._splits]
+        self._threads = _pool(self._chunks[self._calibrating])
+        self._here = Recorded(self._at_weights_in_place, self._recorder())
+
+    def _recorder(self) -> Record | None:
+        # A loss of the user's may do more than compute, and chunks in lockstep have threads of
+        # their own, which a graph does not follow.
+        is_ours = self._loss in (cross_entropy, mean_squared_error)
+        in_lockstep = self._recompute and len(self._chunks[self._calibrating]) > 1
+        # What a change of mode makes anew is not where the recording reads it.
+        if not self._record or not is_ours or in_lockstep or self._has_modes:
+            return None
+        return recorder(self._device)
+
+    def _group_size(self, chunk: int) -> int:
+        # On CUDA, how a sum of many rows is taken may depend on how many there are.
+        if self._device.type != "cpu":
+            return 1
+        targets = [split.targets.shape for split in self._splits]
+        outputs = self.output_shapes.get(self._splits[0].name, torch.Size())
+        return group_size(self._loss, outputs, targets, chunk)
+
+    def _measure_in_room(self, points: list[list[float]]) -> Tensor:
+        """`_measure`, in smaller chunks where the device's memory does not hold one."""
+        while True:
+            try:
+                return self._measure(points)
+            except torch.OutOfMemoryError as error:
+                told = one_line(error, 300)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                calibrating = self._splits[self._calibrating]
+                raise NoRoomError(
+                    f"{self._device} has no memory or no threads for the "
+                    f"{len(calibrating.inputs):,} examples of {calibrating.name} "
+                    f"({one_line(error, 200)}); wanted both. Use fewer examples in data.splits, or "
+                    "fewer workers (--workers)"
+                ) from None
+            # Not in the handler: the error's traceback holds what fills the memory.
+            largest = max(len(chunk.inputs) for chunks in self._chunks for chunk in chunks)
+            if largest == 1:
+                raise NoRoomError(
+                    f"{self._device} has no room for one example at a time ({told}); wanted "
+                    "memory for the network, the data and one example's activations. Use a larger "
+                    "device, or fewer examples in data.splits"
+                )
+            self._threads.shutdown()
+            self._cut(largest // 2)
+            give_back_memory(self._device)
+
+    def _measure(self, points: list[list[float]]) -> Tensor:
+        """The quantities, float64 (quantities, splits, points), at a group of points x, y."""
+        with torch.inference_mode():
+            if self.group > 1 and len(points) > 1:
+                return self._together(points)
+            return torch.cat([self._alone(x, y) for x, y in points], dim=-1)
+
+    def _alone(self, x: float, y: float) -> Tensor:
+        """The quantities at one point, float64 (quantities, splits, 1)."""
+        self._move(x, y)
+        return self._here().clone()  # which the next replay overwrites
+
+    def _move(self, x: float, y: float) -> None:
+        """Put θ(x, y) into the network, and let it follow."""
+        # In this order: what a network fuses in eval() is made of the weights that are loaded.
+        if self._has_modes:
+            self._module.train()
+        self._place.move(x, y)
+        if self._has_modes:
+            self._module.eval()
+
+    def _at_weights_in_place(self) -> Tensor:
+        """The quantities, float64 (quantities, splits, 1)."""
+        joined = [_join(parts) for parts in self._pass(self._forward)]
+        return self._of_examples([(losses[None], errors[None]) for losses, errors in joined])
+
+    def _together(self, points: list[list[float]]) -> Tensor:
+        """The quantities at several points, all points' losses taken at once."""
+        found = []
+        for x, y in points:
+            self._move(x, y)
+            found.append([kept for (kept,) in self._pass(self._kept)])
+        return self._of_examples(
+            losses_and_errors(of_points, split.targets, "error" in self._quantities)
+            for of_points, split in zip(zip(*found, strict=True), self._splits, strict=True)
+        )
+
+    def _of_examples(self, measured: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """The quantities from each split's losses and errors, float64 (points, n) each."""
+        splits = list(measured)
+        rows = [[over_examples(q, *each) for each in splits] for q in self._quantities]
+        return torch.stack([torch.stack(row) for row in rows])
+
+    def _pass(self, each: Callable[[Examples], T]) -> list[list[T]]:
+        """`each` of every chunk, in a list for every split, at the weights in place."""
+        first = self._calibrating
+        calibrated = self._calibrate(self._chunks[first], each) if self._recompute else None
+        return [
+            calibrated if calibrated is not None and place == first else self._apply(chunks, each)
+            for place, chunks in enumerate(self._chunks)
+        ]
+
+    def _calibrate(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
+        def task(chunk: Examples, meet: Meet) -> T:
+            # Inference mode belongs to a thread, and a calibrating chunk has its own.
+            with self._statistics.calibrate(meet), torch.inference_mode():
+                return each(chunk)
+
+        self._statistics.clear()
+        if len(chunks) == 1 and takes_moments_at_once(self._device):
+            self._statistics.calibrate_at_once()
+            return [each(chunks[0])]
+        return lockstep([partial(task, chunk) for chunk in chunks], self._threads)
+
+    def _apply(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
+        found = []
+        for chunk in chunks:
+            self._statistics.apply()
+            found.append(each(chunk))
+        return found
+
+    def _forward(self, chunk: Examples) -> tuple[Tensor, Tensor]:
+        """Loss and error of each example, float64 (n,)."""
+        outputs = self._outputs(chunk.inputs)
+        losses = self._loss(outputs, chunk.targets).double()
+        if "error" not in self._quantities:
+            return losses, losses
+        return losses, misclassified(outputs, chunk.targets)
+
+    def _kept(self, chunk: Examples) -> Tensor:
+        # A network may give out its own weights, which move, or one buffer again and again.
+        return self._outputs(chunk.inputs).clone()
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        with lowered(self._precision, self._device):
+            outputs = self._network(inputs)
+        return outputs.float() if self._precision == "bf16" else outputs
+
+    def _check(self, network: nn.Module) -> int:
+        """Try two examples, so that a misfit is found before anything is computed or written.
+
+        From here on targets have the shape that the loss wants. Returns the bytes of the largest
+        activation of one example.
+        """
+        sizes = [0]
+        hooks = [
+            module.register_forward_hook(lambda _m, _i, output: sizes.append(_bytes(output)))
+            for module in network.modules()
+        ]
+        self.output_shapes: dict[str, torch.Size] = {}  # of two examples of each split
+        try:
+            with self._statistics.calibrate(lambda value, combine: combine([value])):
+                for place, split in enumerate(self._splits):
+                    sizes.append(split.inputs[0].nbytes)
+                    self._splits[place] = self._try(split)
+                    self._statistics.apply()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return max(sizes)
+
+    def _try(self, split: Examples) -> Examples:
+        """Put two examples of a split through network and loss; the split, its targets fitted."""
+        inputs, targets = split.inputs[:2], split.targets[:2]
+        is_ours = inspect.unwrap(self._loss) in (cross_entropy, mean_squared_error)
+        try:
+            with torch.inference_mode():
+                outputs = self._outputs(inputs)
+                if is_ours:
+                    self.output_shapes[split.name] = _shape_of(outputs, len(inputs), split.name)
+                    shape = self.output_shapes[split.name]
+                    split = replace(
+                        split, targets=fitted(split.targets, shape, self._loss, split.name)
+                    )
+                    targets = split.targets[:2]
+                losses = self._loss(outputs, targets)
+                apart = is_ours or is_by_example(self._loss, outputs, targets, losses)
+        except LossatlasError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise EvaluateError(
+                f"the network or the loss does not take the data of {split.name} "
+                f"(inputs {_shape(inputs)}, targets {_shape(targets)}): "
+                f"{one_line(error, 300)}. Check network, data and evaluate.loss"
+            ) from error
+        if losses.shape != (len(inputs),):
+            raise EvaluateError(
+                f"the loss gives {tuple(losses.shape)} for {len(inputs)} examples; wanted "
+                "one value an example"
+            )
+        if not apart:
+            raise EvaluateError(
+                f"evaluate.loss gives an example of {split.name} another value alone than beside "
+                f"others (outputs {_shape(outputs)}, targets {_shape(targets)}); wanted one value "
+                "an example, each by itself. Check that the loss does not broadcast (n, 1) "
+                "against (n,)"
+            )
+        return split
+
+
+def _shape_of(outputs: object, examples: int, split: str) -> torch.Size:
+    """The shape of some examples' outputs, which are one tensor."""
+    if isinstance(outputs, Tensor) and outputs.ndim and len(outputs) == examples:
+        return outputs.shape
+    found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    raise EvaluateError(
+        f"the network gives {found} for {examples} examples of data split {split}; wanted one "
+        "tensor with a row an example. Check forward, or use evaluate.loss: file.py:callable"
+    )
+
+
+def has_modes(network: nn.Module) -> bool:
+    """Whether a module of `network` does something of its own in `train()` or `eval()`.
+
+    What it keeps there may depend on the weights (attention biases that are gathered once for
+    evaluation), so both are called at every point.
+    """
+    return any(
+        "train" in vars(module)
+        or "eval" in vars(module)
+        or type(module).train is not nn.Module.train
+        or type(module).eval is not nn.Module.eval
+        for module in network.modules()
+    )
+
+
+def recorder(device: torch.device) -> Record | None:
+    """What a point can be recorded with on `device`."""
+    return cuda_graph(device) if device.type == "cuda" else None
+
+
+def takes_moments_at_once(device: torch.device) -> bool:
+    """Whether a calibration set that is one chunk leaves its moments to torch's batch norm."""
+    return device.type == "cuda"
+
+
+@contextlib.contextmanager
+def room_on(device: str) -> Iterator[None]:
+    """Say plainly where `device` cannot even hold what an evaluator begins with.
+
+    Raises:
+        NoRoomError: torch ran out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, LossatlasError) or not is_out_of_memory(error):
+            raise
+        raise NoRoomError(
+            f"{device} has no room for the network and the data ({one_line(error, 300)}); wanted "
+            "memory for both. Use a larger device, or fewer examples in data.splits"
+        ) from None
+
+
+def _pool(chunks: Sequence[Examples]) -> ThreadPoolExecutor:
+    """One for each chunk of a calibrating split, once they are wanted."""
+    return ThreadPoolExecutor(max_workers=len(chunks))
+
+
+def _keep_freed_memory() -> None:
+    # glibc hands freed memory back to the kernel, and fetches it again for the next layer, until
+    # it has seen a large block freed. A large network's activations are such blocks; a small one
+    # would pay a tenth of its time (docs/log.md). Nothing touches this one.
+    torch.empty(4 << 20, dtype=torch.uint8)
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Let others have what evaluators that are gone have held of `device`, or evaluations."""
+    # Recordings hold themselves in a cycle, and so do chunks that met in lockstep.
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    # Each thread's freed memory stays with it, and with recompute each chunk has a thread.
+    with contextlib.suppress(AttributeError, OSError):  # no glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _inputs(inputs: NDArray[np.generic]) -> Tensor:
+    # A copy: arrays that Ray shares are read-only.
+    tensor = torch.tensor(inputs)
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _chunk_size(bytes_an_example: int, device: str) -> int:
+    # Not by what is free or fast just now: two workers have to choose the same.
+    fitting = max(1, _CHUNK_BYTES[device] // max(1, bytes_an_example))
+    return min(_LARGEST_CHUNK[device], 1 << (fitting.bit_length() - 1))
+
+
+def _bytes(output: object) -> int:
+    if isinstance(output, Tensor) and output.ndim:
+        return output.nbytes // len(output)
+    return 0
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])

@@ -1,0 +1,82 @@
+"""Puts θ(x, y) = origin + x·u + y·v into a network: in float64, rounded once to float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import LossatlasError
+from pipeline.geometry.plane import Plane
+
+
+class PlacementError(LossatlasError):
+    """The plane belongs to another network."""
+
+
+class Placement:
+    """Puts θ(x, y) into a network whose parameters view one flat float32 buffer.
+
+    The network is stored channels-last, so the plane's vectors are brought into the buffer's
+    order once, and every point is one write of that buffer.
+
+    Args:
+        network: float32, on `device`; its parameters become views.
+        device: of the network.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        parameters = list(network.parameters())
+        self._device = device
+        self._order = torch.cat([_physical_order(p) for p in parameters] or [torch.empty(0).long()])
+        self._order += torch.repeat_interleave(
+            torch.tensor([0, *np.cumsum([p.numel() for p in parameters])[:-1]]),
+            torch.tensor([p.numel() for p in parameters]),
+        )
+        self._flat = torch.empty(len(self._order), device=device)
+        self._exact = torch.empty_like(self._flat, dtype=torch.float64)
+        self._plane: Plane | None = None
+        start = 0
+        for parameter in parameters:
+            part = self._flat[start : start + parameter.numel()]
+            start += parameter.numel()
+            parameter.data = _viewed(part, parameter.shape).copy_(parameter.data)
+
+    def load(self, plane: Plane) -> None:
+        """Move over `plane` from now on.
+
+        Raises:
+            PlacementError: it has another number of weights than the network.
+        """
+        if plane is self._plane:
+            return
+        if plane.origin.size != self._flat.numel():
+            raise PlacementError(
+                f"the plane has {plane.origin.size:,} values and the network "
+                f"{self._flat.numel():,} parameters; wanted as many"
+            )
+        self._plane = plane
+        self._origin, self._u, self._v = (
+            torch.tensor(vector)[self._order].to(self._device)
+            if vector.size == self._flat.numel()
+            else torch.zeros_like(self._flat, dtype=torch.float64)
+            for vector in (plane.origin, plane.u, plane.v)
+        )
+
+    def move(self, x: float, y: float) -> None:
+        """Put θ(x, y) into the network."""
+        torch.add(self._origin, self._u, alpha=x, out=self._exact)
+        torch.add(self._exact, self._v, alpha=y, out=self._flat)  # rounded as it is written
+
+
+def _viewed(part: Tensor, shape: torch.Size) -> Tensor:
+    """`part` (numel,) as a tensor of `shape`; images' filters channels-last."""
+    if len(shape) != 4:
+        return part.view(shape)
+    out, inner, height, width = shape
+    return part.view(out, height, width, inner).permute(0, 3, 1, 2)
+
+
+def _physical_order(parameter: Tensor) -> Tensor:
+    index = torch.arange(parameter.numel()).view(parameter.shape)
+    return (index.permute(0, 2, 3, 1) if index.ndim == 4 else index).reshape(-1)

@@ -1,0 +1,346 @@
+"""The planes of a render: one for a picture, one a frame for a film of a curve being found.
+
+The frames of a film share the two ends, so u is the same in all of them. v turns with the bend, and
+must not jump: its sign is carried from frame to frame. A frame whose bend lies on the line between
+the ends spans no plane; it takes the limit, the v of the nearest frame in time (the one before, or
+at the beginning the first that has one), on which its bend has y = 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import fsspec
+import numpy as np
+from torch import nn
+
+from pipeline import naming
+from pipeline.errors import InputsChangedError, LossatlasError, one_line
+from pipeline.fingerprint import digest_of_array
+from pipeline.geometry import plane
+from pipeline.geometry.grid import Extent
+from pipeline.geometry.plane import FrameFacts, Plane, Vector
+from pipeline.problem import checkpoint
+from pipeline.url import UnreachableError, is_url, reached
+
+_ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
+# A bend this close to the line, as a share of its distance from the start, spans a plane only by
+# the rounding of its weights (float16 has 5e-4).
+_ON_THE_LINE = 1e-3
+
+
+class FramesError(LossatlasError):
+    """The frames of a film are missing, out of order, or of different curves."""
+
+
+@dataclass(frozen=True)
+class Still:
+    """One plane, by value."""
+
+    plane: Plane
+
+    def of_frame(self, frame: int, net: nn.Module) -> Plane:
+        return self.plane
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Which frame's bend gives a frame its v, and with which sign."""
+
+    frame: int
+    sign: Literal[1, -1]
+
+
+@dataclass(frozen=True)
+class Film:
+    """One plane a frame through two ends and a bend that is read when it is asked for.
+
+    Attributes:
+        start, end: float64 (P,).
+        paths: the checkpoint of each frame's bend.
+        digests: of each frame's bend, as the survey found it.
+        bases: one a frame.
+    """
+
+    start: Vector
+    end: Vector
+    paths: tuple[str, ...]
+    digests: tuple[str, ...]
+    bases: tuple[Basis, ...]
+
+    def of_frame(self, frame: int, net: nn.Module) -> Plane:
+        """The plane of `frame`; `net` says in which order a checkpoint's tensors go.
+
+        Raises:
+            InputsChangedError: the frame's checkpoint was replaced after the survey.
+            LossatlasError: it cannot be read.
+        """
+        basis = self.bases[frame]
+        path = self.paths[basis.frame]
+        state = checkpoint.load(path)
+        try:
+            _, bend, _ = _points(state, path, net, self.start, self.end)
+        except LossatlasError as error:
+            raise _replaced(basis.frame, path, str(error)) from None
+        if digest_of_array(bend) != self.digests[basis.frame]:
+            raise _replaced(basis.frame, path, "its weights differ")
+        return _flipped(plane.through_points(self.start, self.end, bend), basis.sign)
+
+
+Planes = Still | Film
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over a film's frames finds: geometry, digests and names, no weights.
+
+    `epochs` is of the training that left the frames, None where not all of them know theirs.
+    """
+
+    film: Film
+    frames: tuple[FrameFacts, ...]
+    digests: tuple[str, ...]
+    names: tuple[str, ...]
+    epochs: tuple[float, ...] | None
+    dx: float
+    dy: float
+
+
+def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
+    """The checkpoints of a film, in order: as given, or a folder's by the numbers in their names.
+
+    Args:
+        frames: paths, or one folder, or one pattern such as `run/bezier-*.pt`.
+
+    Raises:
+        FramesError: no such folder, or no checkpoint in it, or numbers that do not rise.
+    """
+    if not isinstance(frames, str):
+        paths = tuple(frames)
+    else:
+        paths = tuple(sorted(_checkpoints(frames), key=_number_key))
+        if not paths:
+            raise FramesError(
+                f"plane.frames: no checkpoint in {frames}; wanted {', '.join(_ENDINGS)}"
+            )
+    if not paths:
+        raise FramesError("plane.frames is empty; wanted at least one checkpoint")
+    naming.require((Path(path).stem for path in paths), "plane.frames")
+    for first, second in itertools.pairwise(paths):
+        before, after = _number(first), _number(second)
+        if before is None or after is None or after > before:
+            continue
+        if isinstance(frames, str):
+            raise FramesError(
+                f"plane.frames: {Path(first).name} and {Path(second).name} have the same number; "
+                "wanted one checkpoint a frame. Name them by a pattern, such as "
+                f"{frames.rstrip('/')}/{_stem(first)}*"
+            )
+        raise FramesError(
+            f"plane.frames is out of order: {Path(second).name} comes after "
+            f"{Path(first).name}; wanted rising numbers. Sort the list"
+        )
+    return paths
+
+
+def survey(
+    paths: Sequence[str],
+    ends: tuple[Vector, Vector] | None,
+    net: nn.Module,
+    kind: Literal["bezier", "chain"],
+    extent: Literal["common", "frame"] | tuple[float, float, float, float],
+    margin: float | None,
+) -> Survey:
+    """Look at every frame once, holding the weights of one at a time.
+
+    Args:
+        paths: from `listing`.
+        ends: start and end, float64 (P,), or None where every frame is a curve checkpoint.
+        net: the network of the weights.
+        kind: of the curve.
+        extent: one for all, one a frame, or given.
+        margin: of the anchors' bounding box.
+
+    Raises:
+        FramesError: the frames have different ends, or no bend leaves the line.
+    """
+    given = ends is not None
+    bases: list[Basis] = []
+    seen: list[tuple[tuple[plane.Anchor, ...], np.ndarray]] = []
+    digests, of_bends = [], []
+    previous: Plane | None = None
+    for index, path in enumerate(paths):
+        start, bend, end = _points(checkpoint.load(path), path, net, *(ends or (None, None)))
+        if not given and ends is not None and not _same(ends, (start, end)):
+            raise FramesError(
+                f"{Path(path).name} has other ends than {Path(paths[0]).name}; wanted the states "
+                "of one curve, whose ends stay where they are"
+            )
+        ends = ends or (start, end)
+        digests.append(digest_of_array(start, bend, end))
+        of_bends.append(digest_of_array(bend))
+        spanned = _spanned(start, end, bend)
+        if spanned is None:
+            bases.append(Basis(bases[-1].frame if bases and previous else -1, 1))
+        else:
+            sign: Literal[1, -1] = 1
+            if previous is not None and plane.dot(previous.v, spanned.v) < 0:
+                sign = -1
+            previous = _flipped(spanned, sign)
+            bases.append(Basis(index, sign))
+        if spanned is None and previous is not None:
+            bases[-1] = Basis(bases[-2].frame, bases[-2].sign)
+        on = previous or plane.along_line(start, end)
+        points = (start, bend, end)
+        anchors = plane.anchored(on, dict(zip(("start", "bend", "end"), points, strict=True)))
+        seen.append((anchors, plane.project_curve(on, kind, points)))
+    first = next((b for b in bases if b.frame >= 0), None)
+    if first is None or ends is None:
+        raise FramesError(
+            "the bend of every frame lies on the line between the ends; wanted at least one that "
+            "spans a plane. Use kind: interpolation for a line"
+        )
+    settled = tuple(b if b.frame >= 0 else first for b in bases)
+    dx = plane.norm(ends[1] - ends[0])
+    dy = max(abs(anchors[1].y) for anchors, _ in seen)
+    extents = _extents([anchors for anchors, _ in seen], settled, extent, margin, (dx, dy))
+    frames = tuple(FrameFacts(e, *s) for e, s in zip(extents, seen, strict=True))
+    names = tuple(Path(path).stem for path in paths)
+    film = Film(*ends, tuple(paths), tuple(of_bends), settled)
+    return Survey(film, frames, tuple(digests), names, _epochs(paths), dx, dy)
+
+
+def _extents(
+    anchors: Sequence[tuple[plane.Anchor, ...]],
+    bases: Sequence[Basis],
+    extent: Literal["common", "frame"] | tuple[float, float, float, float],
+    margin: float | None,
+    unit: tuple[float, float],
+) -> list[Extent]:
+    match extent:
+        case "common":
+            together = [anchor for of_frame in anchors for anchor in of_frame]
+            return [plane.extent_around(together, margin, unit)] * len(anchors)
+        case "frame":
+            # A frame without a plane of its own takes the extent of the one it borrows.
+            own = [anchors[basis.frame] for basis in bases]
+            return [
+                plane.extent_around(of_frame, margin, (unit[0], abs(of_frame[1].y)))
+                for of_frame in own
+            ]
+        case _:
+            return [Extent(*extent)] * len(anchors)
+
+
+def _points(
+    state: checkpoint.State, path: str, net: nn.Module, start: Vector | None, end: Vector | None
+) -> tuple[Vector, Vector, Vector]:
+    """Start, bend and end of one frame, float64 (P,); the ends as given, or from its checkpoint."""
+    where = Path(path).name
+    if checkpoint.is_curve(state, net):
+        points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
+        if len(points) != 3:
+            raise FramesError(_several(where, len(points) - 2))
+        own = (points[0], points[2])
+        ends = own if start is None or end is None else (start, end)
+        return ends[0], points[1], ends[1]
+    if bends := checkpoint.bends_alone(state, net):
+        raise FramesError(_several(where, bends))
+    if start is None or end is None:
+        raise FramesError(
+            f"{where} is one set of weights; wanted a curve checkpoint, or start and end in "
+            "plane.weights"
+        )
+    checkpoint.match(state, net, where)
+    return start, checkpoint.weights(state, net).astype("f8"), end
+
+
+def _replaced(frame: int, path: str, what: str) -> InputsChangedError:
+    return InputsChangedError(
+        f"frame {frame} ({path}) was replaced after the render began ({what}); wanted the "
+        "checkpoint as it was. Put the old file back, or render to a new store"
+    )
+
+
+def _several(where: str, bends: int) -> str:
+    return (
+        f"{where} is of a curve with {bends} bends, which lies in no plane; wanted one bend. Use "
+        "frames that lossatlas connect has left with curve.bends: 1"
+    )
+
+
+def _spanned(start: Vector, end: Vector, bend: Vector) -> Plane | None:
+    plane.along_line(start, end)  # identical ends are an error, a bend on the line is not
+    try:
+        spanned = plane.through_points(start, end, bend)
+    except plane.PlaneError:
+        return None
+    height = spanned.project(bend)[1]
+    return spanned if height > _ON_THE_LINE * plane.norm(bend - start) else None
+
+
+def _flipped(spanned: Plane, sign: int) -> Plane:
+    return spanned if sign > 0 else Plane(spanned.origin, spanned.u, -spanned.v, spanned.units)
+
+
+def _same(ends: tuple[Vector, Vector], found: tuple[Vector, Vector]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(ends, found, strict=True))
+
+
+def _checkpoints(folder: str) -> list[str]:
+    pattern = "*" in Path(folder).name
+    try:
+        with reached(folder):
+            files, root = fsspec.core.url_to_fs(folder)
+            if not pattern and not files.isdir(root):
+                raise FramesError(
+                    f"plane.frames: {folder} is no folder; wanted one with checkpoints"
+                )
+            paths = files.glob(root) if pattern else files.ls(root, detail=False)
+    except UnreachableError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        raise FramesError(
+            f"plane.frames: {folder} cannot be read ({one_line(error)}); wanted a folder of "
+            "checkpoints, or a pattern of them. Check the path and its permissions"
+        ) from None
+    found = [str(path) for path in paths if str(path).endswith(_ENDINGS)]
+    return [files.unstrip_protocol(path) for path in found] if is_url(folder) else found
+
+
+def _epochs(paths: Sequence[str]) -> tuple[float, ...] | None:
+    """The epochs of frames that `connect` left, from the headers of their files."""
+    epochs = []
+    for path in paths:
+        if not path.lower().endswith(".safetensors"):
+            return None
+        with reached(path), fsspec.open(path, "rb") as file:
+            content = file.read(int.from_bytes(file.read(8), "little"))
+        try:
+            epochs.append(float(json.loads(json.loads(content)["__metadata__"]["facts"])["epoch"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+    return tuple(epochs) if all(map(math.isfinite, epochs)) else None
+
+
+def _number(path: str) -> int | None:
+    """The last number in a file's name: its epoch, or its place."""
+    numbers = re.findall(r"\d+", Path(path).stem)
+    return int(numbers[-1]) if numbers else None
+
+
+def _stem(path: str) -> str:
+    """What comes before the number in a file's name."""
+    return re.split(r"\d+$", Path(path).stem)[0]
+
+
+def _number_key(path: str) -> tuple[int, str]:
+    number = _number(path)
+    return (-1 if number is None else number, path)

@@ -1,0 +1,291 @@
+"""Data: a fixed, seeded subsample of each split, ready for a forward pass."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pipeline.problem import usercode
+from pipeline.problem.source import DataError, Split, first_few, opener
+from pipeline.problem.usercode import UserCode
+
+if TYPE_CHECKING:
+    from pipeline.spec import DataSpec, NormaliseSpec
+
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Subsample:
+    """The examples of one split that are used.
+
+    Attributes:
+        name: the split.
+        inputs: (n, …) float32 images CHW, normalised, or vectors; or int64 token ids.
+        targets: int64 classes (n,), or whole numbers of another shape; or float32 (n, …).
+        indices: int64 (n,), rows of the source in the order drawn.
+        digest: sha256 (hex) over indices, inputs before normalisation, and targets.
+        select: how they were chosen: head, stratified, or seeded where the targets have no classes.
+        bytes_of_targets: what became of targets that are bytes, in words; empty for others.
+        classes: how many classes a source with named classes has, and the first of their names.
+        inputs_told: how the layout of arrays was taken and what was scaled, in words; empty where
+            nothing was changed, and for image files.
+    """
+
+    name: str
+    inputs: np.ndarray
+    targets: np.ndarray
+    indices: np.ndarray
+    digest: str
+    select: Literal["head", "stratified", "seeded"]
+    bytes_of_targets: str = ""
+    classes: str = ""
+    inputs_told: str = ""
+
+
+def load(
+    spec: DataSpec, code: UserCode | None = None, loss: str = "cross_entropy"
+) -> tuple[Subsample, ...]:
+    """Select and decode the examples of every split, in the order of `spec.splits`.
+
+    Images are uint8 (scaled to [0, 1]) or floats, channels first or last; other unsigned bytes
+    are taken for pixels too; other whole numbers are token ids. Only selected images are decoded.
+    Targets stay as they are, with one exception: bytes in the shape of inputs that are bytes too,
+    for `mse`, are images to be reproduced, and are treated as the inputs are.
+
+    Args:
+        spec: where the examples are, and how many are wanted.
+        code: the source behind `file.py:callable`; the path itself is then never opened.
+        loss: its name in the spec.
+
+    Raises:
+        DataError: no such source or split, a malformed file or image, a missing column, fewer
+            examples than asked for, values that are not finite, images of different sizes, or
+            a normalisation for another number of channels.
+        UserCodeError: the user's file cannot be read or imported.
+    """
+    open_split = opener(spec, code)
+    return tuple(_subsample(open_split(name), name, spec, loss) for name in spec.splits)
+
+
+def by_split(facts: Mapping[str, Mapping[str, Any]], key: str) -> str:
+    """What the facts of the splits say under `key`, in one line; empty where none says any."""
+    found = {split: of_split[key] for split, of_split in facts.items() if key in of_split}
+    if len(found) == len(facts) and len(set(found.values())) == 1:
+        return str(next(iter(found.values())))
+    return "; ".join(f"{split}: {text}" for split, text in found.items())
+
+
+def ordered(subsamples: Sequence[Subsample], first: str) -> tuple[Subsample, ...]:
+    """The split `first` before the others by name: YAML's mappings have no order to keep."""
+    return tuple(sorted(subsamples, key=lambda each: (each.name != first, each.name)))
+
+
+def source_code(spec: DataSpec) -> UserCode | None:
+    """The user code behind `file.py:callable`; None for any other source.
+
+    Raises:
+        UserCodeError: the file is missing, is not Python, or imports what cannot travel.
+    """
+    file, _, _ = spec.source.rpartition(":")
+    return usercode.read(file) if file.endswith(".py") else None
+
+
+def draw(labels: np.ndarray, count: int, seed: int, split: str) -> np.ndarray:
+    """A seeded draw of `count` rows whose first n rows are the draw of n.
+
+    With one whole number an example it is class-proportional: among the first n, every class of
+    fraction p has more than np − 1 and fewer than np + 1. Each class is taken in an order of its
+    own; its k-th element (from 0) has the window of steps in which that bound allows it, and the
+    element whose window closes first is next (ties: the window's middle, then a seeded order of
+    the classes). Any other targets give a seeded permutation.
+
+    Args:
+        labels: (N,) classes, or other targets (N, …).
+        count: how many rows, at most N.
+        seed: of the draw, together with the name of the split.
+        split: name of the split.
+
+    Returns:
+        Distinct rows, int64 (count,).
+
+    Source: that the windows can all be kept, Tijdeman 1980, Discrete Math. 32:323; that earliest
+        deadline first then keeps them, Horn 1974, Naval Res. Logist. Q. 21:177.
+    """
+    name = int.from_bytes(hashlib.sha256(split.encode()).digest()[:8], "little")
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, name])))
+    total = len(labels)
+    if not has_classes(labels):
+        return generator.permutation(total)[:count].astype(np.int64)
+    _, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    order = np.argsort(class_of, kind="stable")
+    parts = np.split(order, np.cumsum(counts)[:-1])
+    members = [generator.permutation(part) for part in parts]
+    sizes = counts.tolist()
+    ties = generator.permutation(len(sizes)).tolist()
+    waiting = [(1, c) for c in range(len(sizes))]  # (first step of its window, class)
+    ready: list[tuple[int, float, int, int]] = []  # (last step of its window, middle, tie, class)
+    taken = [0] * len(sizes)
+    rows = np.empty(count, dtype=np.int64)
+    for step in range(1, count + 1):
+        while waiting and waiting[0][0] <= step:
+            _, c = heapq.heappop(waiting)
+            last, middle = -(-(taken[c] + 1) * total // sizes[c]), (taken[c] + 0.5) / sizes[c]
+            heapq.heappush(ready, (last, middle, ties[c], c))
+        *_, c = heapq.heappop(ready)
+        rows[step - 1] = members[c][taken[c]]
+        taken[c] += 1
+        if taken[c] < sizes[c]:
+            heapq.heappush(waiting, (taken[c] * total // sizes[c] + 1, c))
+    return rows
+
+
+def has_classes(targets: np.ndarray) -> bool:
+    """Whether targets (N, …) are one whole number an example, so that a draw can go by class."""
+    return targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
+
+
+def positions(targets: np.ndarray) -> int:
+    """Axes of targets (n, …) with more than one position an example: 1 for a sequence."""
+    return sum(length > 1 for length in targets.shape[1:])
+
+
+def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
+    count = spec.splits[name]
+    what = f"the targets of {split.where}"
+    given = split.targets()
+    targets = _numbers(given, what)
+    total = len(targets)
+    if not total:
+        raise DataError(f"{split.where} holds no examples; wanted {count:,}. Check data.source")
+    if count > total:
+        raise DataError(
+            f"data.splits.{name} asks for {count:,} examples and {split.where} has {total:,}; "
+            f"wanted at most as many. Lower data.splits.{name}"
+        )
+    select: Literal["head", "stratified", "seeded"]
+    if spec.select == "head":
+        select = "head"
+        rows = np.arange(count, dtype=np.int64)
+    else:
+        select = "stratified" if has_classes(targets) else "seeded"
+        rows = draw(targets, count, spec.seed, name)
+    targets = targets[rows]
+    _check_finite(targets, rows, what)
+    raw = split.inputs(rows)
+    inputs = _prepared(raw, rows, spec, f"the inputs of {split.where}")
+    of_targets = ""
+    if given.dtype == np.uint8 and loss != "cross_entropy":
+        of_targets = f"bytes from {targets.min()} to {targets.max()}, not scaled"
+        if loss == "mse" and raw.dtype == np.uint8 and raw.ndim > 1 and raw.shape == targets.shape:
+            targets = _prepared(given[rows], rows, spec, what)
+            of_targets = "bytes, treated as the inputs are: scaled to [0, 1]"
+            of_targets += ", normalised" if spec.normalise else ""
+    return Subsample(
+        name=name,
+        inputs=inputs,
+        targets=targets,
+        indices=rows,
+        digest=_digest(rows, raw, targets),
+        select=select,
+        bytes_of_targets=of_targets,
+        classes=f"{len(split.classes)} classes: {first_few(split.classes)}"
+        if split.classes
+        else "",
+        inputs_told="" if split.decoded else _layout(raw),
+    )
+
+
+def _prepared(raw: np.ndarray, rows: np.ndarray, spec: DataSpec, what: str) -> np.ndarray:
+    """Inputs as a network takes them: channels first, scaled, normalised."""
+    inputs = _numbers(_channels_first(raw), what, scale=True)
+    _check_finite(inputs, rows, what)
+    if spec.normalise is not None:
+        inputs = _normalised(inputs, spec.normalise, what)
+    return np.ascontiguousarray(inputs)
+
+
+def _numbers(values: np.ndarray, what: str, scale: bool = False) -> np.ndarray:
+    """Whole numbers as int64, floats as float32; to `scale` turns bytes into [0, 1]."""
+    if scale and values.dtype == np.uint8:
+        return values.astype(np.float32) / np.float32(255)
+    if values.ndim and (values.dtype == np.bool_ or np.issubdtype(values.dtype, np.integer)):
+        return values.astype(np.int64)
+    if values.ndim and np.issubdtype(values.dtype, np.floating):
+        return values.astype(np.float32)
+    raise DataError(f"{what} are {values.dtype} {values.shape}; wanted numbers, one row an example")
+
+
+def _check_finite(values: np.ndarray, rows: np.ndarray, what: str) -> None:
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        row = rows[np.argmin(finite)]
+        raise DataError(f"{what} hold NaN or inf in row {row}; wanted finite numbers. Mend the row")
+
+
+def _channels_first(raw: np.ndarray) -> np.ndarray:
+    """(n, height, width[, channels]) → (n, channels, height, width); the rest as it is."""
+    if raw.ndim == 3 and raw.dtype == np.uint8:
+        return raw[:, None]
+    return raw.transpose(0, 3, 1, 2) if _is_channels_last(raw) else raw
+
+
+def _is_channels_last(raw: np.ndarray) -> bool:
+    """Whether (n, …) is taken for images with channels last. 1, 3 or 4 are channels."""
+    if raw.ndim != 4:
+        return False
+    first, last = raw.shape[1] in _CHANNELS, raw.shape[3] in _CHANNELS
+    return (last and not first) or (raw.dtype == np.uint8 and last >= first)
+
+
+def _layout(raw: np.ndarray) -> str:
+    """How inputs (n, …) are taken, in words; empty where they stay as they are."""
+    is_bytes, told = raw.dtype == np.uint8, []
+    if raw.ndim == 3 and is_bytes:
+        told.append("grey images")
+    elif _is_channels_last(raw):
+        told.append("channels last, moved first")
+    elif raw.ndim == 4 and is_bytes:
+        told.append("channels first")
+    if raw.ndim == 4 and raw.shape[1] in _CHANNELS and raw.shape[3] in _CHANNELS:
+        other = "first" if _is_channels_last(raw) else "last"
+        told = told or ["channels first"]
+        told[0] += f" (channels {other} would fit too)"
+    if is_bytes:
+        told.append("scaled to [0, 1]")
+    shape = ", ".join(map(str, ("n", *raw.shape[1:])))
+    return f"{'bytes' if is_bytes else raw.dtype} ({shape}): {', '.join(told)}" if told else ""
+
+
+def _normalised(inputs: np.ndarray, normalise: NormaliseSpec, what: str) -> np.ndarray:
+    """(x − mean) / std by channel: the second axis."""
+    channels, given = inputs.shape[1] if inputs.ndim > 1 else 1, len(normalise.mean)
+    if inputs.dtype == np.int64:
+        raise DataError(
+            f"data.normalise is given and {what} are whole numbers; wanted images "
+            "or vectors. Leave data.normalise out"
+        )
+    if given != channels and not (given == 1 and inputs.ndim == 2):
+        raise DataError(
+            f"data.normalise has {given} channels and {what} have {channels}; "
+            "wanted as many. Mend data.normalise"
+        )
+    shape = (given,) + (1,) * (inputs.ndim - 2)
+    mean = np.array(normalise.mean, dtype=np.float32).reshape(shape)
+    std = np.array(normalise.std, dtype=np.float32).reshape(shape)
+    normalised: np.ndarray = (inputs - mean) / std
+    return normalised
+
+
+def _digest(rows: np.ndarray, raw: np.ndarray, targets: np.ndarray) -> str:
+    sha256 = hashlib.sha256()
+    for array in (rows, raw, targets):
+        array = np.ascontiguousarray(array)
+        sha256.update(f"{array.dtype.str}{array.shape}".encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()

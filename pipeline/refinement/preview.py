@@ -1,0 +1,148 @@
+"""A render whose refinement is under way, read as what can be predicted of it by now.
+
+Composing comes last, so that the arrays of such a store are empty until its end. The records of its
+steps say more: from the first pass on they predict the whole picture, better with each pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry.grid import Step
+from pipeline.refinement.schedule import Course
+from pipeline.refinement.step import Refined, Seen
+from pipeline.store.layout import UNFINISHED
+from pipeline.store.store import Store, StoreError
+
+# Predicted at once, so that memory does not grow with the grid; larger, less is read twice.
+_BLOCK = 1024
+# Whoever shows frames looks at each several times: layer by layer, and for the colours of all.
+_KEPT_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One frame: values and errors float32 (fields, height, width), level int16 (height, width)."""
+
+    values: NDArray[np.float32]
+    errors: NDArray[np.float32]
+    level: NDArray[np.int16]
+    finished: NDArray[np.bool_]
+
+
+class Preview(Store):
+    """A store as its committed steps show it; for reading, by one listing when it is made.
+
+    Points that cannot be predicted yet count as unfinished.
+    """
+
+    def __init__(self, store: Store, course: Course, committed: set[Step]) -> None:
+        super().__init__(store.group, store.url)
+        self._refined = Refined(store, committed)
+        self._course = course
+        self._steps = committed
+        self._shares: dict[int, float] = {}
+        a_frame = self.height * self.width * (8 * len(self._refined.fields) + 3)
+        self._frame = functools.lru_cache(max(2, _KEPT_BYTES // a_frame))(self._predicted)
+
+    @classmethod
+    def of(cls, store: Store) -> Store:
+        """A preview of `store`, or `store` itself: where it is not refined, is composed as a
+        whole, or has nothing to show yet, which is before its first pass is through."""
+        if not store.refined or not store.pending():
+            return store
+        # The course first: what it speaks of is committed already.
+        course = Course.read(store)
+        if course is None or not course.ranges:
+            return store
+        return cls(store, course, Refined(store).evaluations.committed())
+
+    def finished(self, frame: int) -> NDArray[np.bool_]:
+        return self._frame(frame).finished
+
+    def finished_frames(self) -> dict[int, NDArray[np.bool_]]:
+        masks = ((frame, self.finished(frame)) for frame in range(self.frames))
+        return {frame: mask for frame, mask in masks if mask.any()}
+
+    def read(self, quantity: str, split: str, frame: int = 0) -> NDArray[np.float32]:
+        found = self._frame(frame).values[self._field(quantity, split, frame)]
+        return cast("NDArray[np.float32]", found)
+
+    def evaluated_share(self, frame: int) -> float:
+        """Which part of a frame is evaluated, in [0, 1]."""
+        if frame not in self._shares:
+            self._frame(frame)
+        return self._shares[frame]
+
+    def level(self, frame: int = 0) -> NDArray[np.int16]:
+        return self._frame(frame).level
+
+    def predicted_error(self, quantity: str, split: str, frame: int = 0) -> NDArray[np.float32]:
+        found = self._frame(frame).errors[self._field(quantity, split, frame)]
+        return cast("NDArray[np.float32]", found)
+
+    # Inside
+
+    def _field(self, quantity: str, split: str, frame: int) -> int:
+        self._split_index(quantity, split, frame)
+        return self._refined.fields.index((quantity, split))
+
+    def _predicted(self, frame: int) -> _Frame:
+        shape = self.height, self.width
+        fields = len(self._refined.fields)
+        values, errors = (np.empty((fields, *shape), "f4") for _ in range(2))
+        level = np.empty(shape, "i2")
+        # Whoever predicts across frames looks at whole ones anyway.
+        block = _BLOCK if self._course.stride == 1 else max(shape)
+        for y, x in itertools.product(range(0, shape[0], block), range(0, shape[1], block)):
+            rows = slice(y, min(y + block, shape[0]))
+            columns = slice(x, min(x + block, shape[1]))
+            seen = self._seen(frame, rows, columns)
+            values[:, rows, columns] = seen.values
+            errors[:, rows, columns] = seen.error
+            level[rows, columns] = seen.level
+        evaluated = level >= 0
+        self._shares[frame] = float(evaluated.mean())
+        # NaN and inf are results where they were evaluated, and no prediction where they were not.
+        finished = evaluated | np.isfinite(values).all(axis=0)
+        values[:, ~finished] = np.nan
+        level[~finished] = UNFINISHED
+        if not self._are_settled(self._ancestors(frame)):
+            errors[:, ~evaluated] = np.inf
+        errors[np.isnan(errors)] = np.inf
+        return _Frame(values, errors, level, finished)
+
+    def _ancestors(self, frame: int) -> set[int]:
+        """The frames that a frame is predicted from, and those that they are."""
+        parents = set(self._course.parents(frame, self.frames))
+        return parents.union(*(self._ancestors(parent) for parent in parents))
+
+    def _are_settled(self, frames: set[int]) -> bool:
+        """Whether nothing is left to do in them; else nobody knows what they are worth."""
+        steps = (
+            Step(number, *tile)
+            for tile in self.grid.tiles()
+            if tile.frame in frames
+            for number in range(self._course.last)
+        )
+        return not frames or all(step in self._steps for step in steps)
+
+    def _seen(self, frame: int, rows: slice, columns: slice) -> Seen:
+        """A part of a frame, by what the last pass that was decided on goes by.
+
+        Raises:
+            StoreError: a record of a step is missing or damaged.
+        """
+        course = self._course
+        try:
+            # Predictions far outside of what is known may be beyond all numbers.
+            with np.errstate(over="ignore", invalid="ignore"):
+                return self._refined.seen(course, course.last, frame, rows, columns)
+        except StoreError as error:
+            raise StoreError(f"{self.url}: {error}. Run lossatlas verify, then resume") from None

@@ -1,0 +1,282 @@
+"""The course of a refinement: its passes, what they compare by, and what their audits found.
+
+It is a note in the store that only the driver writes and that only grows: whoever renders a step,
+now or after a mishap, finds what was decided when the step's pass began. Steps mean nothing without
+it, so that it has a copy, written first, and both a digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from pipeline.geometry.grid import Grid
+from pipeline.refinement.audit import Certificate
+from pipeline.refinement.lattice import Lattice, coarsest_step, frame_stride, parents
+from pipeline.refinement.scale import Range, Scale, Space, scales
+from pipeline.spec import RefineSpec, stored_refine
+from pipeline.store.store import Store
+
+_NOTE, _COPY = "refine.json", "refine/copy.json"
+# Steps look at what lies within five of the coarsest lattice's steps around their tile. From here
+# on a wider one would save less than a thousandth of the points, and grow what every step reads.
+_WIDEST = 64
+# An audit that finds errors far beyond what was expected has found what the lattice does not see.
+UNSEEN = 4.0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over all tiles.
+
+    Attributes:
+        kind: `lattice` evaluates the coarsest lattice, `refine` what cannot be predicted, `audit`
+            the sample, and `compose` writes what is left as predicted.
+        asked: which of the course's `asked` it works for.
+        level: refine: the last level whose points may be evaluated.
+        base: refine: the last level all of whose points are.
+        strict: refine: by how much less than usual predictions are trusted.
+        centres: refine: of the last level, only the centres of cells.
+        part, parts: refine, where everything is: which of how many equal parts of a tile's points.
+        logs: on a log scale, what takes the place of logarithms that there are not. `exact`:
+            nothing, and a quantity whose lattice has values of 0 or less is on a linear scale.
+            `left`: all are on a linear scale, since such values were found later on. `clamped`:
+            see `pipeline.refinement.scale`; of passes that earlier versions decided on.
+    """
+
+    kind: Literal["lattice", "refine", "audit", "compose"]
+    asked: int = 0
+    level: int = 0
+    base: int = 0
+    strict: float = 1.0
+    centres: bool = False
+    part: int = 0
+    parts: int = 1
+    logs: Literal["clamped", "exact", "left"] = "exact"
+
+
+@dataclass(frozen=True)
+class Course:
+    """Everything decided so far; immutable.
+
+    Attributes:
+        step: of the coarsest lattice.
+        stride: of the frames that are predicted from nothing but themselves; 1 where all are.
+        asked: what was asked for, the last one counts; None is a full evaluation.
+        ranges: of quantities and splits, known after the first pass.
+        passes: in order; a pass's number is its place.
+        certificates: one an audit that is finished, in order.
+    """
+
+    step: int
+    stride: int
+    asked: tuple[RefineSpec | None, ...]
+    ranges: tuple[Range, ...]
+    passes: tuple[Pass, ...]
+    certificates: tuple[Certificate, ...]
+
+    @classmethod
+    def begin(cls, grid: Grid, asked: RefineSpec, same_extent: bool = True) -> Course:
+        """A course of which nothing is done.
+
+        Args:
+            grid: of the render.
+            asked: how it is to be refined.
+            same_extent: whether all frames show the same part of the plane's coordinates, so that
+                one may be predicted from its neighbours.
+        """
+        step = min(_WIDEST, coarsest_step(grid.height, grid.width))
+        stride = frame_stride(grid.frames) if same_extent else 1
+        begun = cls(step, stride, (asked,), (), (Pass("lattice"),), ())
+        return begun._with_round(1.0, 0)
+
+    @classmethod
+    def read(cls, store: Store) -> Course | None:
+        """The course of a store; None where it is not refined, not begun, or lost."""
+        return cls._of(store.read_note(_NOTE)) or cls._of(store.read_note(_COPY))
+
+    @classmethod
+    def _of(cls, note: Mapping[str, Any] | None) -> Course | None:
+        """What a note says, if it is whole."""
+        if not note or note.get("digest") != _digest(note):
+            return None
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+            found = cls(
+                step=note["step"],
+                stride=note["stride"],
+                asked=tuple(a and stored_refine(a) for a in note["asked"]),
+                ranges=tuple(map(Range.from_dict, note["ranges"])),
+                passes=tuple(Pass(**{"logs": "clamped", **each}) for each in note["passes"]),
+                certificates=tuple(map(Certificate.from_dict, note["certificates"])),
+            )
+            if found.passes and all(0 <= p.asked < len(found.asked) for p in found.passes):
+                return found
+        return None
+
+    def write(self, store: Store) -> None:
+        plain: dict[str, Any] = {
+            "step": self.step,
+            "stride": self.stride,
+            "asked": [each and each.model_dump(mode="json") for each in self.asked],
+            "ranges": [each.as_dict() for each in self.ranges],
+            "passes": [asdict(each) for each in self.passes],
+            "certificates": [each.as_dict() for each in self.certificates],
+        }
+        plain["digest"] = _digest(plain)
+        for name in (_COPY, _NOTE):
+            store.write_note(name, plain)
+
+    @property
+    def last(self) -> int:
+        """The number of the last pass."""
+        return len(self.passes) - 1
+
+    def lattice(self, grid: Grid) -> Lattice:
+        return Lattice(grid.height, grid.width, self.step)
+
+    def scales(self, number: int) -> tuple[Scale, ...]:
+        """What pass `number` compares by, one a quantity and split."""
+        asked = self.asked[self.passes[number].asked]
+        asked = asked or next(each for each in reversed(self.asked) if each)
+        logs = self.passes[number].logs
+        ranges = [replace(each, space=_space(each, asked, logs)) for each in self.ranges]
+        return scales(ranges, asked.share, asked.nats, asked.error)
+
+    @property
+    def without_log(self) -> tuple[tuple[str, str], ...]:
+        """The quantities and splits that a log scale was asked for and is not used for, now."""
+        asked = self.asked[-1]
+        if asked is None or asked.space != "log" or not self.ranges:
+            return ()
+        return tuple(
+            (each.range.quantity, each.range.split)
+            for each in self.scales(self.last)
+            if each.range.space == "linear" and each.range.quantity != "error"
+        )
+
+    @property
+    def is_void(self) -> bool:
+        """Whether what predictions were certified by says nothing of them.
+
+        Earlier versions clamped a loss that is zero or negative before they compared it.
+        """
+        last = self.asked[-1]
+        return (
+            last is not None
+            and last.space == "log"
+            and self.passes[-1].kind == "compose"
+            and self.passes[-1].logs == "clamped"
+            and not self.certificates[-1].of_values
+            and any(each.low <= 0 for each in self.ranges if each.quantity != "error")
+        )
+
+    def parents(self, frame: int, frames: int) -> dict[int, float]:
+        """The frames that `frame` is predicted from, and how much of each; none for a key frame."""
+        return parents(frames, self.stride).get(frame, {})
+
+    def settled(self, number: int) -> int:
+        """The pass before which a frame's parents have to be done, for a step of pass `number`.
+
+        A round of refining begins, in a frame, when its parents have finished theirs.
+        """
+        while self.passes[number].kind in ("lattice", "refine"):
+            number += 1
+        return number
+
+    def with_ranges(self, ranges: Sequence[Range]) -> Course:
+        return replace(self, ranges=tuple(ranges))
+
+    def audited(self, certificate: Certificate, worst: int, leave_log: bool = False) -> Course:
+        """What follows an audit: composing where it passed, and another round where not.
+
+        Args:
+            certificate: of the last pass.
+            leave_log: that values of 0 or less were found, which a log scale has no place for:
+                begin again on a linear one, whatever the audit says.
+            worst: how many audited points were off by more than four tolerances. Where few are,
+                predictions are trusted less; where many are, something lies between the points of
+                the lattice, and a finer one is evaluated as a whole.
+        """
+        then = replace(self, certificates=(*self.certificates, certificate))
+        now = self.passes[-1]
+        if leave_log and now.logs != "left":
+            return then._with_round(1.0, 0, "left")
+        if certificate.passed:
+            return then._with(Pass("compose", now.asked, logs=now.logs))
+        before = next(each for each in reversed(self.passes) if each.kind == "refine")
+        share = worst / max(1, certificate.audited)
+        if share > certificate.allowed:
+            return then._with_round(before.strict, before.base + 1)
+        return then._with_round(2 * before.strict, before.base)
+
+    def satisfies(self, asked: RefineSpec | None) -> bool:
+        """Whether what is asked for already now is at least as strict."""
+        last = self.asked[-1]
+        if last is None or asked is None:
+            return last is None
+        return not self.is_void and (
+            last.space == asked.space
+            and (last.share is None) == (asked.share is None)
+            and (last.share or 0.0) <= (asked.share or 0.0)
+            and (last.nats or 0.0) <= (asked.nats or 0.0)
+            and last.error <= asked.error
+            and last.beyond <= asked.beyond
+            and last.confidence >= asked.confidence
+            and last.audit >= asked.audit
+        )
+
+    def asking(self, asked: RefineSpec | None, parts: int = 1) -> Course:
+        """What follows where something tighter is asked for, or None: everything.
+
+        Args:
+            asked: what.
+            parts: in how many steps a tile's points are evaluated, where all of them are.
+        """
+        then = replace(self, asked=(*self.asked, asked))
+        if asked is not None:
+            return then._with_round(1.0, 0)
+        last, number = self.step.bit_length() - 1, len(then.asked) - 1
+        whole = Pass("refine", number, last, base=last, parts=parts, logs=self._logs)
+        of_parts = [replace(whole, part=part) for part in range(parts)]
+        return then._with(*of_parts, Pass("compose", number, logs=self._logs))
+
+    @property
+    def _logs(self) -> Literal["exact", "left"]:
+        """Of the next round: a scale that was left is not come back to."""
+        return "left" if self.passes[-1].logs == "left" else "exact"
+
+    def _with(self, *passes: Pass) -> Course:
+        return replace(self, passes=(*self.passes, *passes))
+
+    def _with_round(
+        self, strict: float, base: int, logs: Literal["exact", "left"] | None = None
+    ) -> Course:
+        """Level by level, centres first, once more for what the last level showed, and an audit."""
+        logs = logs or self._logs
+        asked, last = len(self.asked) - 1, self.step.bit_length() - 1
+        base = min(base, last)
+        made = [
+            Pass("refine", asked, level, base, strict, centres, logs=logs)
+            for level in range(max(1, base), last + 1)
+            for centres in (True, False)
+        ]
+        again = [Pass("refine", asked, last, base, strict, logs=logs)] if last else []
+        return self._with(*made, *again, Pass("audit", asked, logs=logs))
+
+
+def _space(of: Range, asked: RefineSpec, logs: Literal["clamped", "exact", "left"]) -> Space:
+    """What a quantity is predicted and compared in, in passes of such logarithms."""
+    if of.quantity == "error" or asked.space == "linear" or logs == "left":
+        return "linear"
+    if logs == "clamped":
+        return "clamped"
+    return "log" if of.low > 0 else "linear"
+
+
+def _digest(note: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in note.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

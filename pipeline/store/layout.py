@@ -1,0 +1,192 @@
+"""Which arrays a store has, with their chunks, codecs and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+
+from pipeline.geometry.grid import Extent, Grid
+from pipeline.geometry.plane import FrameFacts
+
+_PACKED = [BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()]
+_LONG_NAMES = {
+    "loss": "mean loss per example",
+    "loss_stderr": "standard error of the mean loss over the subsample",
+    "error": "fraction of examples misclassified",
+}
+
+
+def create_arrays(
+    group: zarr.Group, grid: Grid, splits: Sequence[str], quantities: Sequence[str], unit: str
+) -> None:
+    """The quantities, a chunk a tile and split; and a chunk of one value a tile for its facts.
+
+    `unit` is of the loss, empty where it has none.
+    """
+    for quantity in quantities:
+        group.create_array(
+            quantity,
+            shape=(len(splits), grid.frames, grid.height, grid.width),
+            chunks=(1, 1, grid.tile, grid.tile),
+            dtype="float32",
+            fill_value=float("nan"),
+            serializer=BytesCodec(),
+            compressors=_PACKED,
+            dimension_names=("split", "frame", "y", "x"),
+            attributes={"long_name": _LONG_NAMES[quantity], **_units(quantity, unit)},
+        )
+    tiles = (grid.frames, grid.tile_rows, grid.tile_columns)
+    facts: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("done", "uint8", {"long_name": "1 where the tile is committed"}),
+        ("seconds", "float32", {"long_name": "time the tile took", "units": "s"}),
+        ("worker", "uint32", {"long_name": "id of the worker that made the tile"}),
+    )
+    for name, dtype, about in facts:
+        group.create_array(
+            name,
+            shape=tiles,
+            chunks=(1, 1, 1),
+            dtype=dtype,
+            fill_value=0,
+            compressors=[Crc32cCodec()],
+            dimension_names=("frame", "tile_y", "tile_x"),
+            attributes=about,
+        )
+
+
+def _units(quantity: str, unit: str) -> dict[str, str]:
+    """The attribute `units` of a quantity; none where nobody knows it."""
+    if quantity == "error":
+        return {"units": "1"}
+    # What the nats are per is in the store's own `unit`.
+    own = "nat" if unit.startswith("nats") else unit
+    return {"units": own} if own else {}
+
+
+PREDICTED, UNFINISHED = -1, -2
+"""The levels of points that no pass has evaluated."""
+PASSES = 256
+"""How many passes a refined render may have; more than any takes that ends."""
+
+
+def create_refined_arrays(
+    group: zarr.Group, grid: Grid, splits: Sequence[str], quantities: Sequence[str]
+) -> None:
+    """What a render that is refined has besides: which points are predicted, and its records."""
+    tile, fields = grid.tile, len(splits) * len(quantities)
+    group.create_array(
+        "level",
+        shape=(grid.frames, grid.height, grid.width),
+        chunks=(1, tile, tile),
+        dtype="int16",
+        fill_value=UNFINISHED,
+        serializer=BytesCodec(),
+        compressors=_PACKED,
+        dimension_names=("frame", "y", "x"),
+        attributes={
+            "long_name": "pass of the refinement that evaluated the point",
+            "flag_values": [UNFINISHED, PREDICTED],
+            "flag_meanings": "unfinished predicted",
+        },
+    )
+    group.create_array(
+        "predicted_error",
+        shape=(len(quantities), len(splits), grid.frames, grid.height, grid.width),
+        chunks=(len(quantities), len(splits), 1, tile, tile),
+        dtype="float32",
+        fill_value=float("nan"),
+        serializer=BytesCodec(),
+        compressors=_PACKED,
+        dimension_names=("quantity", "split", "frame", "y", "x"),
+        attributes={
+            "long_name": "error to expect where a quantity is predicted, in its unit; 0 elsewhere"
+        },
+    )
+    group.create_array(
+        "quantity",
+        data=np.array(quantities, dtype=np.dtypes.StringDType()),
+        dimension_names=("quantity",),
+        attributes={"long_name": "quantity that the predicted error is of"},
+    )
+    records: tuple[tuple[str, str, tuple[int, ...], tuple[int, ...], float], ...] = (
+        ("points", "uint8", (PASSES, grid.frames, grid.height, grid.width), (1, 1, tile, tile), 0),
+        (
+            "values",
+            "float32",
+            (PASSES, grid.frames, fields, grid.height, grid.width),
+            (1, 1, fields, tile, tile),
+            float("nan"),
+        ),
+        (
+            "steps",
+            "float64",
+            (3, PASSES, grid.frames, grid.tile_rows, grid.tile_columns),
+            (3, 1, 1, 1, 1),
+            float("nan"),
+        ),
+    )
+    for name, dtype, shape, chunks, fill in records:
+        group.create_array(
+            f"evaluated/{name}",
+            shape=shape,
+            chunks=chunks,
+            dtype=dtype,
+            fill_value=fill,
+            serializer=BytesCodec(),
+            compressors=_PACKED,
+        )
+
+
+def create_coordinates(
+    group: zarr.Group,
+    grid: Grid,
+    splits: Sequence[str],
+    frames: Sequence[FrameFacts],
+    calibrate: str | None = None,
+) -> None:
+    """Axes, names and geometry: what labels the quantities.
+
+    `calibrate` is the split that calibrates batch norm; None where none does.
+    """
+    extents = np.array(
+        [(f.extent.x0, f.extent.x1, f.extent.y0, f.extent.y1) for f in frames], float
+    )
+    common = bool((extents == extents[0]).all())
+    extent, unit = (frames[0].extent, "1") if common else (Extent(0, 1, 0, 1), "extent")
+    about = "plane coordinate" if common else "fraction of the frame's extent"
+    x, y = grid.axes(extent)
+    arrays: list[tuple[str, NDArray[Any], tuple[str, ...], dict[str, Any]]] = [
+        ("x", x, ("x",), {"long_name": f"{about} along u", "units": unit, "axis": "X"}),
+        ("y", y, ("y",), {"long_name": f"{about} along v", "units": unit, "axis": "Y"}),
+        ("frame", np.arange(grid.frames), ("frame",), {"long_name": "frame"}),
+        (
+            "split",
+            np.array(splits, dtype=np.dtypes.StringDType()),
+            ("split",),
+            {"long_name": "data split"} | ({"calibrates": calibrate} if calibrate else {}),
+        ),
+        ("extent", extents, ("frame", "bound"), {"long_name": "x0, x1, y0, y1 of the frame"}),
+        (
+            "anchor",
+            np.array([[(a.x, a.y, a.off_plane) for a in f.anchors] for f in frames], float),
+            ("frame", "anchor_index", "component"),
+            {"long_name": "x, y and distance off the plane of each anchor"},
+        ),
+    ]
+    if frames[0].curve is not None:
+        curves = np.array([cast("NDArray[np.float64]", f.curve) for f in frames])
+        arrays.append(
+            (
+                "curve",
+                curves,
+                ("frame", "curve_point", "component"),
+                {"long_name": "x, y and distance off the plane along the curve"},
+            )
+        )
+    for name, data, dimensions, attributes in arrays:
+        group.create_array(name, data=data, dimension_names=dimensions, attributes=attributes)

@@ -1,0 +1,226 @@
+"""What a training works on, by value: network, data, loss, and the user's code behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.fingerprint import digest_of_parts
+from pipeline.problem import data, network, trust, usercode
+from pipeline.problem.data import Subsample
+from pipeline.problem.losses import LossFunction, available_quantities, fitted, loss_function
+from pipeline.problem.trust import Codes, Named
+from pipeline.problem.usercode import UserCode
+from pipeline.spec import NormaliseSpec
+from pipeline.training.run_folder import TrainingError, described
+from pipeline.training.sgd import generator, private_random_numbers, seed_torch
+from pipeline.training.spec import ConnectSpec, FitSpec, TrainSpec
+
+# Raised when the same spec would train to other weights than before.
+NUMERICS = 3  # since cross-entropy is taken of several rows at once
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training or a report needs, by value, so that it can be sent to a worker.
+
+    Attributes:
+        factory, kwargs, network_code: what `network.build` takes.
+        loss, loss_code: the name in the spec, and the user's code behind it.
+        splits: name → inputs (n, …) and targets (n, …), the one that trains first.
+        trains: its name.
+        normalise: of the data; None for none.
+    """
+
+    factory: str
+    kwargs: Mapping[str, Any]
+    network_code: UserCode | None
+    loss: str
+    loss_code: UserCode | None
+    splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
+    trains: str
+    normalise: NormaliseSpec | None
+
+    @property
+    def training(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        """Inputs (n, …) and targets (n, …) of the split that trains."""
+        return self.splits[self.trains]
+
+    def network(self) -> nn.Module:
+        """The network with the factory's weights, on the CPU, in eval mode."""
+        return network.build(self.factory, self.kwargs, self.network_code)
+
+    def fresh_network(self, seed: int, which: int = 0) -> nn.Module:
+        """A network that was never trained, its weights drawn by `seed`; which of several."""
+        self.network()  # Whatever is wrong with the factory is said here, in one line.
+        make = network.maker(self.factory, self.network_code)
+        with private_random_numbers(torch.device("cpu")):
+            draw = generator(seed, 0, which, "weights")
+            seed_torch(int(draw.integers(2**63)), torch.device("cpu"))
+            made: nn.Module = make(**self.kwargs)
+        return made.float().eval()
+
+    def loss_function(self) -> LossFunction:
+        custom = None
+        if self.loss_code is not None:
+            custom = usercode.attribute(self.loss_code, self.loss.rpartition(":")[2])
+        return loss_function(self.loss, custom)
+
+
+def read_codes(spec: ConnectSpec | FitSpec) -> Codes:
+    """The user's code that `spec` names.
+
+    Raises:
+        UserCodeError: a file cannot be read, or imports what cannot travel.
+    """
+    return Codes(
+        network=network.source(spec.network.factory),
+        loss=read_loss(spec.loss),
+        data=data.source_code(spec.data),
+    )
+
+
+def read_loss(loss: str) -> UserCode | None:
+    """The user's code behind a loss `path/file.py:callable`; None for a built-in one."""
+    return usercode.read(loss.rpartition(":")[0]) if ".py:" in loss else None
+
+
+def load_material(
+    spec: ConnectSpec | FitSpec, codes: Codes
+) -> tuple[Material, nn.Module, dict[str, Any]]:
+    """Load and check what `spec` names, but for weights.
+
+    Returns:
+        The material, a network, and the parts of a fingerprint: what decides the numbers. Only
+        the split that trains does; the others are for reports.
+
+    Raises:
+        LossatlasError: one line on whatever is missing or does not fit.
+    """
+    net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
+    trains = training_split(spec)
+    subsamples = data.ordered(data.load(spec.data, codes.data, spec.loss), trains)
+    material = Material(
+        factory=spec.network.factory,
+        kwargs=spec.network.kwargs,
+        network_code=codes.network,
+        loss=spec.loss,
+        loss_code=codes.loss,
+        splits={s.name: (s.inputs, s.targets) for s in subsamples},
+        trains=trains,
+        normalise=spec.data.normalise,
+    )
+    first = subsamples[0]
+    material = _checked(material, spec.train, first)
+    normalise = spec.data.normalise
+    parts = {
+        "numerics": NUMERICS,
+        # A path is a name on one machine; the code it leads to counts by its digest.
+        "network.factory": spec.network.factory.rpartition("/")[2],
+        "network.kwargs": spec.network.model_dump(mode="json")["kwargs"],
+        "network.code": codes.network.digest if codes.network else None,
+        "loss": spec.loss.rpartition("/")[2],
+        "loss.code": codes.loss.digest if codes.loss else None,
+        f"data.{first.name}": first.digest,
+        "data.normalise": normalise.model_dump(mode="json") if normalise else None,
+        **{f"train.{key}": value for key, value in spec.train.model_dump(mode="json").items()},
+        "frames": spec.frames.model_dump(mode="json") if spec.frames else None,
+    }
+    return material, net, parts
+
+
+def training_split(spec: ConnectSpec | FitSpec) -> str:
+    """The split that trains: `train` where there is one, else the first.
+
+    A training that has begun goes on with the split that it began with.
+    """
+    try:
+        parts = described(Path(spec.out)).get("parts", {})
+    except TrainingError:  # none has begun, or its folder is refused where it is claimed
+        parts = {}
+    begun = (name for name in spec.data.splits if name != "normalise" and f"data.{name}" in parts)
+    return next(begun, spec.data.leading)
+
+
+def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What training.json says: enough to go on, and to report, without the spec's file."""
+    return {
+        "kind": "connect" if isinstance(spec, ConnectSpec) else "fit",
+        "name": spec.name,
+        "spec": spec.model_dump(mode="json"),
+        "fingerprint": digest_of_parts(parts),
+        "parts": dict(parts),
+        "code": {
+            name: None if code is None else dataclasses.asdict(code)
+            for name, code in vars(codes).items()
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def named(spec: ConnectSpec | FitSpec, codes: Codes) -> Named:
+    """The code that a training runs."""
+    return trust.named(spec.network, spec.data, spec.loss, codes)
+
+
+def recorded_codes(
+    spec: ConnectSpec | FitSpec,
+    facts: Mapping[str, Any],
+    given: str | None,
+    tell: Callable[[str], None] | None,
+) -> Codes:
+    """The user's code that training.json holds, if it may run here.
+
+    Args:
+        spec: in it; `out` is where it is.
+        facts: what training.json says.
+        given, tell: as for `trust.require`.
+
+    Raises:
+        TrustError: no spec on this machine named it.
+        UserCodeError: it is not what its digest and the fingerprint say.
+    """
+    codes = trust.recorded(facts, spec.network, spec.data, spec.loss, spec.out)
+    trust.require(spec.out, named(spec, codes), given, tell)
+    return codes
+
+
+def _checked(material: Material, recipe: TrainSpec, first: Subsample) -> Material:
+    """`material` with its targets fitted; whatever would stop the training later is said now."""
+    if recipe.batch > len(first.targets):
+        raise TrainingError(
+            f"train.batch is {recipe.batch:,} and data.splits.{first.name} has "
+            f"{len(first.targets):,} examples; wanted a batch no larger. Lower train.batch"
+        )
+    if recipe.augment == "crop-flip" and first.inputs.ndim != 4:
+        raise TrainingError(
+            f"train.augment is crop-flip and the inputs of data.splits.{first.name} are "
+            f"{first.inputs.shape[1:]} each; wanted images. Leave train.augment out"
+        )
+    # The lowest and the highest class of each split tell whether the network has them all.
+    extremes = {}
+    for name, (inputs, targets) in material.splits.items():
+        rows = targets.reshape(len(targets), -1)
+        chosen = [int(rows.min(1).argmin()), int(rows.max(1).argmax())]
+        extremes[name] = (inputs[chosen], targets[chosen])
+    quantities = available_quantities(material.loss, ("loss", "error"))
+    loss = material.loss_function()
+    shapes = Evaluator(material.network(), extremes, quantities, loss).output_shapes
+    splits = {
+        name: (inputs, fitted(torch.tensor(targets), shapes[name], loss, name).numpy())
+        for name, (inputs, targets) in material.splits.items()
+        if name in shapes
+    }
+    return dataclasses.replace(material, splits={**material.splits, **splits})

@@ -1,0 +1,365 @@
+"""Training that may be killed at any moment and then goes on bit for bit. torch alone.
+
+A training is a folder, and one process at a time works in it:
+
+    training.json           what it is: spec, the user's code, fingerprint; written first
+    state.safetensors       the newest checkpoint: what is trained, momentum, buffers, progress
+    frames/frame-0000.*     kept states: .safetensors, then .json with epoch, step, train_loss
+    <result>.safetensors    the trained weights; written last
+
+Files are whole or not there (`folder.py`). All random numbers (batches, t, augmentation, dropout)
+derive from the seed, the epoch and the step (`descent.py`), so a frame that is written again after
+a kill is the same file. Bit for bit means: on the same kind of device, with as many threads.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import is_out_of_memory, one_line
+from pipeline.evaluation.precision import arithmetic
+from pipeline.training.problem import Material
+from pipeline.training.run_folder import TrainingError, write, write_tensors
+from pipeline.training.sgd import (
+    batches,
+    channels_last,
+    crop_flip,
+    descend,
+    generator,
+    learning_rate,
+    private_random_numbers,
+    seed_torch,
+)
+from pipeline.training.spec import ConnectSpec, FitSpec, FramesSpec, TrainSpec
+
+CHECKPOINT_SECONDS = 10.0
+_PROGRESS_SECONDS = 0.2
+
+# What is trained, buffers, inputs, targets, random numbers → what is minimised, mean loss.
+Objective = Callable[
+    [Tensor, dict[str, Tensor], Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]
+]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: epochs done, with the fraction of the one that runs.
+        epochs, step, steps: in all; `step` are done.
+        loss: mean loss (nats) over the batches of the running epoch, without the penalty.
+        lr: learning rate of the last step.
+        seconds: since this process took over.
+    """
+
+    epoch: float
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training.
+
+    Attributes:
+        folder: of the training.
+        result: the file of the trained weights.
+        resumed_at: the step at which this process took over; `steps` if nothing was left to do.
+        steps: in all.
+        losses: mean loss of each epoch (nats), without the penalty.
+        seconds: that this process took.
+    """
+
+    folder: Path
+    result: Path
+    resumed_at: int
+    steps: int
+    losses: tuple[float, ...]
+    seconds: float
+
+
+@dataclass
+class State:
+    """What changes in a training.
+
+    Attributes:
+        step: steps done.
+        trained, momentum: one shape, any.
+        buffers: the network's, where training changes them.
+        loss_sum: float64, over the examples of the running epoch.
+        losses: mean loss of each epoch done (nats).
+    """
+
+    step: int
+    trained: Tensor
+    momentum: Tensor
+    buffers: dict[str, Tensor]
+    loss_sum: Tensor
+    losses: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what, and how. All tensors are on one device.
+
+    Attributes:
+        objective: to be minimised.
+        initial: where the search begins.
+        buffers: those of the network that training changes, by name.
+        inputs, targets: (n, …) of the training split.
+        recipe: of the descent.
+        frames: which states are kept; None for none.
+        fill: the value of black (channels,) after normalisation, for `augment: crop-flip`.
+        named: state → the tensors of a frame.
+    """
+
+    objective: Objective
+    initial: Tensor
+    buffers: Mapping[str, Tensor]
+    inputs: Tensor
+    targets: Tensor
+    recipe: TrainSpec
+    frames: FramesSpec | None
+    fill: Tensor | None
+    named: Callable[[State], dict[str, Tensor]]
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return -(-len(self.inputs) // self.recipe.batch)
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.epochs * self.steps_an_epoch
+
+
+def job(
+    material: Material,
+    objective: Objective,
+    initial: Tensor,
+    buffers: Mapping[str, Tensor],
+    spec: ConnectSpec | FitSpec,
+    named: Callable[[State], dict[str, Tensor]],
+) -> Job:
+    """The job of training on the split that trains, on the device of `initial`; see `Job`."""
+    inputs, targets = (torch.tensor(a).to(initial.device) for a in material.training)
+    fill = None
+    if spec.train.augment == "crop-flip":
+        black = torch.zeros(inputs.shape[1])
+        if material.normalise is not None:
+            mean, std = (torch.tensor(v) for v in (material.normalise.mean, material.normalise.std))
+            black = (black - mean) / std
+        fill = black.to(initial.device)
+    return Job(objective, initial, buffers, inputs, targets, spec.train, spec.frames, fill, named)
+
+
+def train(
+    job: Job,
+    folder: Path,
+    on_progress: Callable[[Progress], None] | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> tuple[State, int]:
+    """Train `job` in `folder`, from its newest checkpoint if there is one.
+
+    Args:
+        job: the same at every call for one folder.
+        folder: held by `claimed`.
+        on_progress: called between two steps, about five times a second; may raise to stop.
+        checkpoint_seconds: how much work a kill may cost.
+
+    Returns:
+        The last state, and the step at which this call took over.
+
+    Raises:
+        TrainingError: the loss or the weights are no longer finite, the device has no room for a
+            step, or a file cannot be read or written.
+    """
+    keeper = _Keeper(job, folder, on_progress, checkpoint_seconds)
+    state = _load(job, folder / "state.safetensors") or _begin(job)
+    began = state.step
+    size, seed = job.steps_an_epoch, job.recipe.seed
+    with _room(job), arithmetic("float32"), private_random_numbers(job.initial.device):
+        if state.step == 0:
+            keeper.keep_frame(state, seen=0)
+        for epoch in range(state.step // size, job.recipe.epochs):
+            pieces = batches(len(job.inputs), job.recipe.batch, seed, epoch)
+            for within in range(state.step % size, size):
+                _step(job, state, epoch, within, torch.from_numpy(pieces[within]))
+                keeper.after(state, seen=sum(len(piece) for piece in pieces[: within + 1]))
+    return state, began
+
+
+@contextmanager
+def _room(job: Job) -> Iterator[None]:
+    """Say plainly where the device has no room for a step."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{job.initial.device} has no room for a step of {job.recipe.batch} examples "
+            f"({one_line(error, 300)}); wanted memory for it. Lower train.batch and change out, or "
+            "use a larger device"
+        ) from None
+
+
+class _Keeper:
+    """Keeps frames and checkpoints, and tells of progress."""
+
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        on_progress: Callable[[Progress], None] | None,
+        checkpoint_seconds: float,
+    ) -> None:
+        self._job, self._folder, self._on_progress = job, folder, on_progress
+        self._checkpoint_seconds = checkpoint_seconds
+        self._began = self._saved = time.monotonic()
+        self._told = -float("inf")
+
+    def after(self, state: State, seen: int) -> None:
+        """A step is done; `seen` examples of the epoch have been met."""
+        now = time.monotonic()
+        ended = state.step % self._job.steps_an_epoch == 0
+        last = state.step == self._job.steps
+        save = last or now - self._saved >= self._checkpoint_seconds
+        tell = ended or now - self._told >= _PROGRESS_SECONDS
+        frame = self._is_frame(state.step)
+        if not (ended or save or tell or frame):
+            return  # Nobody asks for a number: an accelerator is not waited for.
+        mean = float(state.loss_sum) / seen
+        self._check(state, mean)
+        if frame:
+            self.keep_frame(state, seen)
+        if ended:
+            state.losses.append(mean)
+            state.loss_sum = torch.zeros_like(state.loss_sum)
+        if save:
+            _save(state, self._folder / "state.safetensors")
+            self._saved = now
+        if tell and self._on_progress is not None:
+            self._told = now
+            self._on_progress(self._progress(state, mean, now - self._began))
+
+    def keep_frame(self, state: State, seen: int) -> None:
+        frames = self._job.frames
+        if frames is None:
+            return
+        number = -(-state.step // self._frame_steps(frames))
+        stem = self._folder / "frames" / f"frame-{number:04d}"
+        facts = {
+            "frame": number,
+            "epoch": state.step / self._job.steps_an_epoch,
+            "step": state.step,
+            "train_loss": float(state.loss_sum) / seen if seen else None,
+        }
+        write_tensors(stem.with_suffix(".safetensors"), self._job.named(state), facts)
+        # The facts come last: a frame is there when they are.
+        write(stem.with_suffix(".json"), (json.dumps(facts) + "\n").encode())
+
+    def _is_frame(self, step: int) -> bool:
+        frames = self._job.frames
+        if frames is None:
+            return False
+        return step % self._frame_steps(frames) == 0 or step == self._job.steps
+
+    def _frame_steps(self, frames: FramesSpec) -> int:
+        return frames.every * (self._job.steps_an_epoch if frames.unit == "epoch" else 1)
+
+    def _progress(self, state: State, mean: float, seconds: float) -> Progress:
+        job = self._job
+        epoch = state.step / job.steps_an_epoch
+        lr = learning_rate(job.recipe, -(-state.step // job.steps_an_epoch))
+        return Progress(epoch, job.recipe.epochs, state.step, job.steps, mean, lr, seconds)
+
+    def _check(self, state: State, mean: float) -> None:
+        if np.isfinite(mean) and bool(torch.isfinite(state.trained).all()):
+            return
+        found = "the weights hold NaN or inf" if np.isfinite(mean) else f"the loss is {mean}"
+        raise TrainingError(
+            f"the training diverged: {found} after step {state.step} of {self._job.steps} (epoch "
+            f"{state.step / self._job.steps_an_epoch:.2f}); wanted finite numbers. Lower train.lr "
+            f"({self._job.recipe.lr:g}) and change out"
+        )
+
+
+def _step(job: Job, state: State, epoch: int, within: int, rows: Tensor) -> None:
+    recipe, device = job.recipe, job.initial.device
+    rows = rows.to(device)
+    inputs, targets = job.inputs[rows], job.targets[rows]
+    if recipe.augment == "crop-flip" and job.fill is not None:
+        inputs = crop_flip(inputs, job.fill, generator(recipe.seed, epoch, within, "augment"))
+    seed_torch(int(generator(recipe.seed, epoch, within, "torch").integers(2**63)), device)
+    trained = state.trained.requires_grad_(True)
+    minimised, mean = job.objective(
+        trained,
+        state.buffers,
+        channels_last(inputs),
+        targets,
+        generator(recipe.seed, epoch, within, "curve"),
+    )
+    (gradient,) = torch.autograd.grad(minimised, trained)
+    state.trained = trained.detach()
+    lr = learning_rate(recipe, epoch + 1)
+    descend(state.trained, state.momentum, gradient, lr, recipe)
+    state.loss_sum = state.loss_sum + mean.double() * len(rows)
+    state.step += 1
+
+
+def _begin(job: Job) -> State:
+    return State(
+        step=0,
+        trained=job.initial.clone(),
+        momentum=torch.zeros_like(job.initial),
+        buffers={name: buffer.clone() for name, buffer in job.buffers.items()},
+        loss_sum=torch.zeros((), dtype=torch.float64, device=job.initial.device),
+    )
+
+
+def _save(state: State, path: Path) -> None:
+    tensors = {"trained": state.trained, "momentum": state.momentum, "loss_sum": state.loss_sum}
+    tensors |= {f"buffers.{name}": buffer for name, buffer in state.buffers.items()}
+    write_tensors(path, tensors, {"step": state.step, "losses": state.losses})
+
+
+def _load(job: Job, path: Path) -> State | None:
+    import safetensors
+
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            tensors = {name: file.get_tensor(name).to(job.initial.device) for name in file.keys()}  # noqa: SIM118
+        return State(
+            step=operator.index(facts["step"]),
+            trained=tensors["trained"].view_as(job.initial),
+            momentum=tensors["momentum"].view_as(job.initial),
+            buffers={name: tensors[f"buffers.{name}"] for name in job.buffers},
+            loss_sum=tensors["loss_sum"],
+            losses=[float(loss) for loss in facts["losses"]],
+        )
+    except (
+        safetensors.SafetensorError,
+        *(OSError, ValueError, KeyError, TypeError, RuntimeError),  # RuntimeError: another shape
+    ) as error:
+        raise TrainingError(
+            f"{path} is not a whole checkpoint ({one_line(error)}); wanted one. Delete it to train "
+            "from the beginning"
+        ) from None

@@ -1,0 +1,155 @@
+"""One step of a descent, and the random numbers it takes: pure functions of seed, epoch and step.
+
+No generator has a state to keep, so a training that was killed goes on with the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pipeline.problem.losses import LossFunction
+from pipeline.training.spec import TrainSpec
+
+_PADDING_PX = 4
+_PURPOSES = ("order", "curve", "augment", "torch", "weights")
+
+
+def learning_rate(recipe: TrainSpec, epoch: int) -> float:
+    """The learning rate of `epoch`, from 1.
+
+    lr until half of the epochs; from there linearly to lr/100 at nine tenths; then constant.
+
+    Source: `learning_rate_schedule` in the code of Garipov et al. 2018, arXiv:1802.10026.
+    """
+    done = epoch / recipe.epochs
+    if done <= 0.5:
+        return recipe.lr
+    return recipe.lr * (1 - (min(done, 0.9) - 0.5) / 0.4 * 0.99)
+
+
+def generator(
+    seed: int,
+    epoch: int,
+    step: int,
+    purpose: Literal["order", "curve", "augment", "torch", "weights"],
+) -> np.random.Generator:
+    """Random numbers for one purpose in one step, from nothing but the arguments."""
+    entropy = [seed, epoch, step, _PURPOSES.index(purpose)]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+
+
+def batches(count: int, size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """A permutation of `count` examples, cut into ⌈count/size⌉ pieces as equal as can be.
+
+    So no batch is left with only a few examples, whose batch statistics would be noise.
+    """
+    order = generator(seed, epoch, 0, "order").permutation(count)
+    return np.array_split(order, -(-count // size))
+
+
+def crop_flip(inputs: Tensor, fill: Tensor, random: np.random.Generator) -> Tensor:
+    """Pad images by 4 pixels, cut them back at a random place, mirror every second one.
+
+    Args:
+        inputs: (n, channels, height, width).
+        fill: what the padding holds, (channels,).
+        random: gives each image its own place and side.
+
+    Source: the training transform of Garipov et al. 2018 for CIFAR.
+    """
+    count, channels, height, width = inputs.shape
+    shape = (count, channels, height + 2 * _PADDING_PX, width + 2 * _PADDING_PX)
+    padded = fill.view(-1, 1, 1).expand(shape).clone()
+    padded[:, :, _PADDING_PX:-_PADDING_PX, _PADDING_PX:-_PADDING_PX] = inputs
+    top, left = random.integers(0, 2 * _PADDING_PX + 1, (2, count, 1))
+    rows, columns = top + np.arange(height), left + np.arange(width)
+    mirrored = random.random((count, 1)) < 0.5
+    columns = np.where(mirrored, columns[:, ::-1], columns)
+    device = inputs.device
+    return padded[
+        torch.arange(count, device=device)[:, None, None, None],
+        torch.arange(channels, device=device)[:, None, None],
+        torch.from_numpy(rows).to(device)[:, None, :, None],
+        torch.from_numpy(columns).to(device)[:, None, None, :],
+    ]
+
+
+def views(theta: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """θ (P,) as name → tensor of the parameter's shape; differentiable.
+
+    Images' filters come channels-last, which is the faster order for their convolutions.
+    """
+    parts = torch.split(theta, [shape.numel() for shape in shapes.values()])
+    return {
+        name: channels_last(part.view(shape))
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
+
+
+def penalised_loss(
+    network: nn.Module,
+    theta: Tensor,
+    buffers: Mapping[str, Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    loss: LossFunction,
+    weight_decay: float,
+) -> tuple[Tensor, Tensor]:
+    """Mean loss of a batch at θ plus weight_decay · ½‖θ‖², and the mean loss alone.
+
+    ‖θ‖² is over all parameters, biases and norm scales included, as in the code of Garipov et
+    al. 2018 (`l2_regularizer`; for a single network it is SGD's `weight_decay`).
+
+    Args:
+        network: in the mode (train or eval) that is wanted; its own weights play no part.
+        theta: (P,), in `named_parameters()` order.
+        buffers: by name; a batch norm in train mode updates its own in place.
+        inputs, targets: (n, …).
+        loss: outputs, targets → one value an example (n,).
+        weight_decay: at least 0.
+    """
+    shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+    outputs = functional_call(network, {**views(theta, shapes), **buffers}, (inputs,))
+    mean = loss(outputs, targets).mean()
+    return mean + 0.5 * weight_decay * theta.square().sum(), mean.detach()
+
+
+def descend(
+    trained: Tensor, momentum: Tensor, gradient: Tensor, lr: float, recipe: TrainSpec
+) -> None:
+    """One step of SGD with momentum, in place; the same as `torch.optim.SGD`."""
+    momentum.mul_(recipe.momentum).add_(gradient)
+    step = gradient.add(momentum, alpha=recipe.momentum) if recipe.nesterov else momentum
+    trained.sub_(step, alpha=lr)
+
+
+@contextmanager
+def private_random_numbers(device: torch.device) -> Iterator[None]:
+    """Seeding inside leaves torch's generators outside as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed torch's generators of the CPU and of `device`."""
+    # Not torch.manual_seed: that would seed every accelerator.
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """Images in the order of memory that convolutions are fastest in; anything else as it is."""
+    if tensor.ndim != 4:
+        return tensor
+    return tensor.contiguous(memory_format=torch.channels_last)
