@@ -57,7 +57,8 @@ def write_report(
     """Draw a curve's report as .png, .pdf or .svg; returns the file's size in bytes.
 
     Args:
-        report: what `CurveReport.as_dict` gives: `t` and, of `curve` and `line`, length, loss and error of each split; besides, the network's name.
+        report: what `CurveReport.as_dict` gives: `t` and, of `curve` and `line`, length, loss and
+            error of each split; besides, the network's name.
         path: the file, in an existing folder.
         examples: split → how many.
         theme: light or dark.

@@ -374,7 +374,8 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_looking_needs_neither_torch_nor_ray(rendered: Path, arguments: str) -> None:
     code = (
-        "import sys; from cluster import cli, packages; packages.pin(); "
+        "import sys; from cluster.cli import main; from cluster.workers import packages; "
+        "packages.pin(); "
         f"code = main.run({arguments.split()!r}); "
         "assert code == 0, code; assert not {'torch', 'ray'} & set(sys.modules)"
     )

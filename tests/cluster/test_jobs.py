@@ -446,7 +446,8 @@ def test_a_head_that_goes_away_ends_following_with_one_line(
         follower = subprocess.Popen(
             [
                 *(python, "-c"),
-                "import sys; from cluster import cli, joblog; joblog._PATIENCE_SECONDS = 3; "
+                "import sys; from cluster.cli import main; from cluster.jobs import log; "
+                "log._PATIENCE_SECONDS = 3; "
                 "sys.exit(main.run(sys.argv[1:]))",
                 *("logs", str(store), "-f"),
             ],

@@ -102,7 +102,7 @@ def test_what_a_killed_driver_left_is_swept(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(local, "_LONGEST_TEMP", 1_000)
     code = (
-        "import os, signal; from cluster import local\n"
+        "import os, signal; from cluster.workers import local\n"
         "with local._private_folder() as folder:\n"
         "    print(folder, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )

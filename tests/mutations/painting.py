@@ -7,6 +7,7 @@ from tests.mutations.fault import of
 FILES = "tests/renders/test_files.py"
 FRAMES = "tests/renders/test_frames.py"
 GOLDEN = "tests/renders/test_golden.py"
+PRINTED = "tests/renders/test_printed.py"
 MAP = "tests/renders/test_map.py"
 TONE = "tests/renders/test_tone.py"
 
@@ -46,12 +47,18 @@ FAULTS = (
             ),
         ),
         *of(
-            "renders/map/line.py",
+            "renders/page/printed.py",
             (
-                "seams: strokes without a halo",
-                "return math.ceil(self.width_px / 2 + 2)",
-                "return 0",
-                MAP,
+                "seams: a page drawn no further than its box",
+                "return max((self._rim(artist) for artist, _ in self._pieces), default=2)",
+                "return 1",
+                PRINTED,
+            ),
+            (
+                "seams: pieces looked for without their rims",
+                "return box.grown(self._rim(artist))",
+                "return box.grown(-2)",
+                PRINTED,
             ),
         ),
         *of(

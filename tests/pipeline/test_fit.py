@@ -135,7 +135,7 @@ def kill_while_training(module: str, spec_file: Path, folder: Path) -> None:
         "import os, time, torch\n"
         "torch.set_num_threads(1)\n"
         "os.fsync = lambda _: None\n"
-        f"from pipeline import connect_spec, {module}\n"
+        f"from pipeline.training import spec as connect_spec, {module}\n"
         f"prepared = {module}.prepare(connect_spec.read_{kind}({str(spec_file)!r}))\n"
         f"{module}.{kind}(prepared, on_progress=lambda _: time.sleep(0.02), checkpoint_seconds=0)\n"
     )
