@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 
 NAMES = ("pipeline", "renders", "cluster")
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def test_a_forward_that_cannot_be_compiled_as_a_whole_is_refused(
     plane = plane_of(net, seed=1)
     data = {"train": (np.ones((9, 7), "f4"), np.arange(9))}
     made = Evaluator(net, data, compiled=True)
-    told = r"evaluate.compile: the network cannot be compiled .*Leave evaluator.compile out"
+    told = r"evaluate.compile: the network cannot be compiled .*Leave evaluate.compile out"
     with pytest.raises(CompileError, match=told):
         made.evaluate(plane, np.tile(POINTS, (3, 1)))
 

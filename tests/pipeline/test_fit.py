@@ -441,7 +441,7 @@ def test_changed_data_and_a_curves_folder_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", x=images["x"] * 0.5, y=images["y"])
     with pytest.raises(fit.FitError, match=r"have changed: data.train"):
         fit.prepare_again(prepared.folder)
-    with pytest.raises(TrainingError, match=r"holds no session.json"):
+    with pytest.raises(TrainingError, match=r"holds no training.json"):
         fit.prepare_again(tmp_path)
 
 
