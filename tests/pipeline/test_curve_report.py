@@ -278,7 +278,8 @@ def test_the_authors_curve_agrees_with_the_grids_evaluator(
     start, bend, end = (p.astype("f8") for p in checkpoint.curve_points(state, net, "curve"))
     for name, own in net.named_buffers():
         own.copy_(checkpoint.buffers(state, net)[name])
-    splits = {s.name: (s.inputs, s.targets) for s in data.load(DataSpec(**read.data.model_dump()))}
+    loaded = data.ordered(data.load(DataSpec(**read.data.model_dump())), read.calibrating)
+    splits = {s.name: (s.inputs, s.targets) for s in loaded}
     evaluator = Evaluator(net, splits)
     middle = {"curve": (start + 2 * bend + end) / 4, "line": (start + end) / 2}
     for way, thetas in (
