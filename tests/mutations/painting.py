@@ -8,7 +8,9 @@ FILES = "tests/renders/test_files.py"
 FRAMES = "tests/renders/test_frames.py"
 GOLDEN = "tests/renders/test_golden.py"
 MAP = "tests/renders/test_map.py"
+PRINTED = "tests/renders/test_printed.py"
 TONE = "tests/renders/test_tone.py"
+VECTOR = "tests/renders/test_vector.py"
 
 FAULTS = (
     *(
@@ -46,12 +48,39 @@ FAULTS = (
             ),
         ),
         *of(
-            "renders/map/line.py",
+            "renders/page/printed.py",
             (
-                "seams: strokes without a halo",
-                "return math.ceil(self.width_px / 2 + 2)",
+                "seams: sheets are drawn no wider than the box",
+                "return max((self._rim(artist) for artist, _ in self._pieces), default=2)",
                 "return 0",
-                MAP,
+                PRINTED,
+            ),
+            (
+                "seams: lines are passed over beside their boxes",
+                "return box.grown(self._rim(artist))",
+                "return box",
+                PRINTED,
+            ),
+        ),
+        *of(
+            "renders/page/sheet.py",
+            (
+                "sheets: the user's own style",
+                "matplotlib.rc_context(plain | _style(theme))",
+                "matplotlib.rc_context(_style(theme))",
+                PRINTED,
+            ),
+            (
+                "files: type that journals refuse",
+                '"pdf.fonttype": 42',
+                '"pdf.fonttype": 3',
+                VECTOR,
+            ),
+            (
+                "files: paper on a transparent page",
+                "figure.patch.set_alpha(0)",
+                "figure.patch.set_alpha(1)",
+                VECTOR,
             ),
         ),
         *of(
