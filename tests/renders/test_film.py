@@ -52,7 +52,6 @@ def test_a_film_is_tagged_and_its_colours_are_those_painted(tmp_path: Path) -> N
     assert np.abs(blocks[0] - blocks[1]).max() < 4
 
 
-@pytest.mark.xfail(reason="boxes lack ticks and dashes, see FAULTY in test_printed.py", strict=True)
 @pytest.mark.parametrize("blends", [False, True])
 def test_bands_of_a_frame_are_cut_out_of_the_whole(tmp_path: Path, blends: bool) -> None:
     """Dashes go on from band to band, too."""

@@ -201,7 +201,6 @@ def test_only_lines_have_an_axis_of_alpha(make_store: MakeStore, tmp_path: Path)
         export_poster(make_store(landscape(6, 6)), tmp_path / "a.png", axis="alpha")
 
 
-@pytest.mark.xfail(reason="boxes lack ticks and dashes, see FAULTY in test_printed.py", strict=True)
 def test_boxes_of_a_page_of_lines_are_cut_out_of_the_whole(make_store: MakeStore) -> None:
     sheet, _ = sheet_of(make_store(a_line(33), kind="interpolation"))
     layer = Printed(sheet)

@@ -157,7 +157,6 @@ def test_anchors_outside_the_extent_are_left_out() -> None:
     assert inked(anchored(surface)) == []
 
 
-@pytest.mark.xfail(reason="Agg puts markers on whole pixels, half a pixel off", strict=True)
 @pytest.mark.parametrize("x", [100.0, 100.3, 100.5, 100.9])
 def test_a_ring_is_round_about_its_anchor(x: float) -> None:
     """At fractions of a pixel too, or rings would jump in films."""
@@ -284,21 +283,7 @@ def test_ink_is_light_on_dark_and_dark_on_light() -> None:
     assert ground_at([np.nan], tone, LIGHT).tolist() == rgb(LIGHT.hatch_ground).tolist()
 
 
-@pytest.mark.parametrize(
-    "line_px",
-    [
-        2,
-        *(
-            pytest.param(
-                width,
-                marks=pytest.mark.xfail(
-                    reason="its middle lies at half a pixel, rounded to the wrong side", strict=True
-                ),
-            )
-            for width in (1, 3)
-        ),
-    ],
-)
+@pytest.mark.parametrize("line_px", [1, 2, 3])
 def test_a_frame_lies_just_outside_its_map(line_px: int) -> None:
     """It covers none of the map, and no paper is seen between them."""
     for width in (430, 431, 433):

@@ -57,9 +57,6 @@ def test_a_poster_of_every_kind(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["poster.png", "run.zarr"]
 
 
-@pytest.mark.xfail(
-    reason="ticks are left out of boxes, see tests/renders/test_printed.py", strict=True
-)
 def test_a_poster_is_the_same_bytes_whatever_the_tiling(
     make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,9 +72,6 @@ def test_a_poster_is_the_same_bytes_whatever_the_tiling(
     assert all(np.array_equal(seen[0], other) for other in seen[1:])
 
 
-@pytest.mark.xfail(
-    reason="ticks are left out of boxes, see tests/renders/test_printed.py", strict=True
-)
 def test_painting_a_box_is_cutting_it_out(make_store: MakeStore) -> None:
     store = Store.open(make_store(landscape(15, 20)))
     surface = read_surface(store, "loss", "train", 0)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import LossatlasError
+from pipeline.plane import Anchor
 from renders.box import Box
 from renders.map.tone import Tone, fit_tone
 from renders.page.poster import PosterError, export_poster
@@ -20,7 +21,7 @@ from renders.page.words import Style
 from renders.picture import paint
 from renders.relief.bake import Sun, irradiance
 from renders.relief.camera import Camera, CameraError, camera_from, framed
-from renders.relief.drape import draped, hidden, seen_share
+from renders.relief.drape import anchor_spots, draped, hidden, seen_share
 from renders.relief.relief import Relief, best_camera, checked, relief_layout, relief_page
 from renders.relief.terrain import PLINTH, Ground, Terrain, build_terrain, ground_of
 from renders.source.provenance import Provenance
@@ -200,7 +201,6 @@ def test_what_is_no_number_and_what_is_not_computed_have_their_own_colours() -> 
     assert np.isfinite(first.levels).all()
 
 
-@pytest.mark.xfail(reason="a landscape without anchors has no camera", strict=True)
 def test_the_camera_goes_where_the_curve_is_in_sight() -> None:
     x, y = np.meshgrid(np.linspace(-2, 2, 40), np.linspace(-1.5, 1.5, 30))
     # A ridge before the curve, seen from the lowest y.
@@ -245,3 +245,19 @@ def test_a_line_and_two_sizes_are_refused(make_store: Callable[..., str], tmp_pa
     with pytest.raises(PosterError, match="size 320x200 is given together with paper"):
         export_poster(url, tmp_path / "a.png", relief=Relief(), size=(320, 200), paper="A4")
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_camera_that_sees_every_anchor_is_taken_where_there_is_one() -> None:
+    """The bend lies behind a ridge that hides it from all low places."""
+    x, y = np.meshgrid(np.linspace(-2, 2, 60), np.linspace(-1.5, 1.5, 60))
+    values = 0.1 + 30 * np.exp(-(((np.hypot(x, y) - 0.5) / 0.15) ** 2))
+    anchors = tuple(Anchor(n, a, b, 0.0) for n, a, b in (("start", -1.8, -1.2), ("bend", 0, 0)))
+    surface = replace(surface_of(values), curve=None, anchors=anchors)
+    tone = _tone(values)
+    camera = best_camera(surface, tone, STYLE, Relief())
+    ground = ground_of(surface, tone)
+    shot = framed([camera], ground.hull, Box(0, 0, 600, 400)).shot(camera)
+    assert (seen_share(ground, shot, anchor_spots(ground, surface)) >= 0.5).all()
+    low = Camera(camera.azimuth, math.radians(40))
+    shot = framed([low], ground.hull, Box(0, 0, 600, 400)).shot(low)
+    assert seen_share(ground, shot, anchor_spots(ground, surface))[1] < 0.5

@@ -109,7 +109,6 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.xfail(reason="boxes lack ticks and dashes, see FAULTY in test_printed.py", strict=True)
 def test_boxes_of_a_report_are_cut_out_of_the_whole() -> None:
     layer = Printed(_page(_report()))
     whole = drawn(layer, layer.covers)

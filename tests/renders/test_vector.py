@@ -304,7 +304,6 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(reason="what is embedded for a file stays on the sheet", strict=True)
 def test_a_page_can_be_written_twice(tmp_path: Path) -> None:
     """As another kind, and as a picture afterwards."""
     page = page_of()

@@ -112,10 +112,7 @@ def test_own_losses_and_buffers_stand_in_the_small_print(make_store: MakeStore) 
     assert "buffers of a.pt everywhere: sn.u, sn.v" in phrases
 
 
-_HINTED = pytest.mark.xfail(reason="small letters are hinted, hence wider", strict=True)
-
-
-@pytest.mark.parametrize("layout", [pytest.param("gallery", marks=_HINTED), "paper"])
+@pytest.mark.parametrize("layout", ["gallery", "paper"])
 @pytest.mark.parametrize("quantity", ["loss", "loss_stderr"])
 def test_long_words_stay_clear_of_each_other(
     make_store: MakeStore, layout: str, quantity: str
