@@ -55,7 +55,7 @@ def scene_picture(
         elif names is not None:
             names(sheet)
         _draw_caption(sheet, scene, moment)
-    layers = (*painted, ramp(scene.tone, stage.legend), furniture(scene), Printed(sheet))
+    layers = (*painted, ramp(scene.tone, stage.legend), furniture(scene), Printed(sheet).kept())
     return Picture(stage.width, stage.height, rgb(theme.paper), layers)
 
 

@@ -50,11 +50,16 @@ def draw_axes(
 
 
 def framed(sheet: Sheet, at: Box, line_px: int) -> Axes:
-    """Axes with a hairline around `at`, outside it, and no ticks yet."""
+    """Axes with a hairline of whole pixels around `at`, outside it, and no ticks yet."""
     axes = sheet.axes(at)
     for spine in axes.spines.values():
-        spine.set_linewidth(sheet.points(line_px))
-        spine.set_position(("outward", sheet.points(line_px / 2)))
+        spine.set_visible(False)
+        spine.set_position(("outward", sheet.points(line_px)))  # ticks begin outside the hairline
+    outer, hair = at.grown(line_px), sheet.theme.hairline
+    sheet.rectangle(Box(outer.x, outer.y, outer.width, line_px), hair)
+    sheet.rectangle(Box(outer.x, at.bottom, outer.width, line_px), hair)
+    sheet.rectangle(Box(outer.x, at.y, line_px, at.height), hair)
+    sheet.rectangle(Box(at.right, at.y, line_px, at.height), hair)
     axes.xaxis.set_major_locator(NullLocator())
     axes.yaxis.set_major_locator(NullLocator())
     return axes

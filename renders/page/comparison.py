@@ -20,9 +20,9 @@ from renders.page.layout import map_aspect
 from renders.page.legend import draw_scale, ramp
 from renders.page.lettering import fitted_lines, fitted_type
 from renders.page.page import Page
+from renders.page.paper import VECTOR
 from renders.page.poster import (
     BACKGROUNDS,
-    VECTOR,
     PosterFacts,
     checked_dpi,
     checked_path,
@@ -126,7 +126,7 @@ def export_comparison(
         palette=palette or style.theme.palette,
         nan=style.theme.nan,
         inf=style.theme.inf,
-        stride=max(sample_stride(store) for store in stores) * len(stores),
+        stride=max(sample_stride(store) for store in stores),
     )
     page = comparison_page(
         surfaces, fitted, facts, style, width or 3000, dpi, background == "transparent",

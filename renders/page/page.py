@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.errors import LossatlasError
+from renders.box import Box
 from renders.colour import rgb
 from renders.files.whole import whole_file
-from renders.page.printed import Printed
+from renders.page.paper import VECTOR
+from renders.page.printed import Printed, over
 from renders.page.sheet import Sheet, house
 from renders.picture import Layer, Picture, paint
 from renders.spread import Spread
@@ -34,8 +40,10 @@ class Page:
     @property
     def picture(self) -> Picture:
         """All of it as a picture that can be painted box by box."""
-        size = self.sheet.width, self.sheet.height
-        return Picture(*size, rgb(self.sheet.theme.paper), (*self.painted, Printed(self.sheet)))
+        size, drawn = (self.sheet.width, self.sheet.height), Printed(self.sheet)
+        # Line plots have dashes, which would begin anew at every box.
+        top: Layer = drawn if self.painted else drawn.kept()
+        return Picture(*size, rgb(self.sheet.theme.paper), (*self.painted, top))
 
     def write(
         self, path: Path, kind: str, text: Mapping[str, str], spread: Spread | None = None
@@ -59,36 +67,46 @@ class Page:
             LossatlasError: the file cannot be written.
         """
         sheet = self.sheet
-        if kind not in ("pdf", "svg") and not sheet.transparent:
+        if kind not in VECTOR and not sheet.transparent:
             from renders.files.image import write_png, write_tiff
 
             write = write_tiff if kind == "tiff" else write_png
             return write(self.picture, path, dpi=sheet.dpi, text=text, spread=spread)
-        with house(sheet.theme):
-            self._embed(spread)
-            if kind in ("pdf", "svg"):
-                content = sheet.vector(kind, text)
-                with whole_file(path, PageError) as partial:
-                    partial.write_bytes(content)
-            else:
-                _write_alpha(sheet, path, text)
+        content = self._vector(kind, text) if kind in VECTOR else self._alpha(text)
+        with whole_file(path, PageError) as partial:
+            partial.write_bytes(content)
         return path.stat().st_size
 
-    def _embed(self, spread: Spread | None) -> None:
-        """Lay what is painted into the sheet."""
+    def _pixels(self) -> Iterator[tuple[Box, npt.NDArray[np.uint8]]]:
+        """Each painted layer in pixels, uint8 (height, width, 3), and where it lies."""
         size = self.sheet.width, self.sheet.height
         for layer in self.painted:
-            part = Picture(*size, rgb(self.sheet.theme.paper), (layer,))
-            box = layer.covers
-            self.sheet.image(box, paint(part, box))
+            ground = Picture(*size, rgb(self.sheet.theme.paper), (layer,))
+            yield layer.covers, paint(ground, layer.covers)
 
+    def _vector(self, kind: str, text: Mapping[str, str]) -> bytes:
+        with house(self.sheet.theme):
+            images = [self.sheet.image(box, pixels) for box, pixels in self._pixels()]
+            try:
+                return self.sheet.vector(kind, text)
+            finally:
+                for image in images:
+                    image.remove()
 
-def _write_alpha(sheet: Sheet, path: Path, text: Mapping[str, str]) -> None:
-    from PIL import Image, PngImagePlugin
+    def _alpha(self, text: Mapping[str, str]) -> bytes:
+        """A PNG without paper."""
+        from PIL import Image, PngImagePlugin
 
-    said = PngImagePlugin.PngInfo()
-    for key, words in text.items():
-        said.add_itxt(key, words)
-    with whole_file(path, PageError) as partial:
-        image = Image.fromarray(sheet.pixels(), "RGBA")
-        image.save(partial, "PNG", dpi=(sheet.dpi, sheet.dpi), pnginfo=said)
+        sheet, drawn = self.sheet, Printed(self.sheet)
+        whole = np.zeros((sheet.height, sheet.width, 4), dtype=np.uint8)
+        whole[..., :3] = 255
+        for box, pixels in self._pixels():
+            part = whole[box.y : box.bottom, box.x : box.right]
+            part[..., :3], part[..., 3] = pixels, 255
+        ink = drawn.ink(drawn.covers) if self.painted else drawn.whole()
+        said, out = PngImagePlugin.PngInfo(), io.BytesIO()
+        for key, words in text.items():
+            said.add_itxt(key, words)
+        image = Image.fromarray(whole if ink is None else over(whole, ink), "RGBA")
+        image.save(out, "PNG", dpi=(sheet.dpi, sheet.dpi), pnginfo=said)
+        return out.getvalue()

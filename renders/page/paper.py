@@ -12,6 +12,8 @@ from pipeline.errors import LossatlasError
 Orientation = Literal["auto", "portrait", "landscape"]
 ORIENTATIONS: tuple[Orientation, ...] = ("auto", "portrait", "landscape")
 MM_PER_INCH = 25.4
+VECTOR = ("pdf", "svg")
+"""Files whose lines and type are vectors."""
 _MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "in": MM_PER_INCH, '"': MM_PER_INCH}
 _NAMED = {
     "letter": (215.9, 279.4),

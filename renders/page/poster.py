@@ -16,7 +16,7 @@ from renders.files.whole import checked_place
 from renders.map.tone import How, fit_tone
 from renders.page.caveats import remarks
 from renders.page.layout import PROFILE_ASPECT, layout_for, line_aspect, map_aspect
-from renders.page.paper import sheet_named
+from renders.page.paper import VECTOR, sheet_named
 from renders.page.theme import grounded
 from renders.page.words import Style, small_print, title_of
 from renders.source.provenance import provenance
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 ABSURD_PIXELS = 1_500_000_000
 ABSURD_IN_MEMORY = 250_000_000
 """Pixels of a page that is drawn in memory: vector files and transparent ones."""
-VECTOR = ("pdf", "svg")
-"""Files whose lines and type are vectors."""
 _FORMATS = {".png": "png", ".pdf": "pdf", ".svg": "svg", ".tif": "tiff", ".tiff": "tiff"}
+LONGEST_PDF = 200
+"""Inches; ISO 32000-1, annex C."""
 BACKGROUNDS = ("theme", "white", "transparent")
 AXES = ("x", "alpha")
 
@@ -167,8 +167,13 @@ def export_poster(
         width, size, paper, orientation, dpi, layout_for(layout, 1000, aspect).height / 1000
     )
     page = layout_for(layout, wide, aspect, high)
-    in_memory = kind in VECTOR or background == "transparent"
+    in_memory = line or kind in VECTOR or background == "transparent"
     refuse_absurd(page.width, page.height, yes, in_memory)
+    if kind == "pdf" and max(page.width, page.height) / dpi > LONGEST_PDF:
+        raise PosterError(
+            f"the page would be {page.width / dpi:,.0f} × {page.height / dpi:,.0f} inches: wanted "
+            f"at most {LONGEST_PDF} a side in a pdf; ask for a smaller paper, or a .tif"
+        )
     tones = []
     for name in shown:
         first = name == shown[0]

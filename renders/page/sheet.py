@@ -23,7 +23,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, Rectangle
 from matplotlib.patheffects import AbstractPathEffect, Normal, Stroke
 from matplotlib.transforms import Affine2D, Bbox, BboxBase, Transform, TransformedBbox
 
@@ -34,6 +34,7 @@ from renders.page.text import Type, Weight, font_file, runs
 from renders.page.theme import Theme
 
 FAMILY = "Source Sans Pro"
+_ALONE = "file:"
 _WEIGHTS: dict[Weight, tuple[int, str]] = {
     "ExtraLight": (200, "normal"),
     "Light": (300, "normal"),
@@ -86,7 +87,8 @@ def _style(theme: Theme) -> dict[str, Any]:
         "lines.solid_capstyle": "round",
         "lines.solid_joinstyle": "round",
         "lines.dash_capstyle": "round",
-        "path.simplify": False,  # else a box of the page would differ from the whole
+        "path.simplify": False,  # or a line would depend on where its canvas ends
+        "text.hinting": "no_hinting",  # or small type is wider than it is measured
         "pdf.fonttype": 42,  # TrueType: journals refuse matplotlib's default
         "svg.fonttype": "path",
         "svg.hashsalt": "lossatlas",  # the same names in every file
@@ -94,13 +96,33 @@ def _style(theme: Theme) -> dict[str, Any]:
 
 
 def _family_of(font: Path) -> str:
-    """The family of a font file, which matplotlib then knows."""
+    """The family of one of the typeface's own files, which matplotlib then knows."""
     known = font_manager.fontManager.ttflist
     found = next((entry.name for entry in known if entry.fname == str(font)), None)
     if found is None:
         font_manager.fontManager.addfont(str(font))
         found = known[-1].name
     return found
+
+
+def _family_alone(font: Path) -> str:
+    """A family that holds one file, of another typeface, whatever weight and slant are asked for.
+
+    matplotlib looks for families. It would take a slanted file of that one, which may lack letters.
+    """
+    name = f"{_ALONE}{font}"
+    known = font_manager.fontManager.ttflist
+    if all(entry.name != name for entry in known):
+        known.append(font_manager.FontEntry(fname=str(font), name=name))
+    return name
+
+
+def know_fonts(figure: Figure) -> None:
+    """Make other typefaces of a figure's texts known here: it may come from another process."""
+    for text in figure.texts:
+        for family in text.get_fontfamily():
+            if family.startswith(_ALONE):
+                _family_alone(Path(family.removeprefix(_ALONE)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +197,7 @@ class Sheet:
         """A size and weight of type as matplotlib takes it, with fonts that have `words`."""
         weight, slant = _WEIGHTS[kind.weight]
         own = font_file(kind.weight)
-        others = [_family_of(font) for font, _ in runs(words, kind.weight) if font != own]
+        others = [_family_alone(font) for font, _ in runs(words, kind.weight) if font != own]
         family = [FAMILY, *dict.fromkeys(others)]
         size = self.points(kind.size)
         return {"family": family, "weight": weight, "style": slant, "size": size}
@@ -213,9 +235,9 @@ class Sheet:
             line.set_clip_box(self.bounds(clip))
 
     def disc(self, x: float, y: float, radius: float, colour: str, opacity: float = 1.0) -> None:
-        """A filled circle about (x, y)."""
-        size = 2 * self.points(radius)
-        self.mark(x, y, marker="o", ms=size, mew=0, mfc=colour, alpha=opacity)
+        """A filled circle about (x, y), at fractions of a pixel too, where markers jump."""
+        look: dict[str, Any] = {"fc": colour, "ec": "none", "alpha": opacity, "zorder": 2}
+        self.figure.add_artist(Circle((x, y), radius, transform=self.place, **look))
 
     def rectangle(self, box: Box, colour: str, opacity: float = 1.0) -> None:
         """A filled rectangle of whole pixels."""
@@ -265,19 +287,12 @@ class Sheet:
         self.figure.text(x, baseline, said, path_effects=effects, **options)
         self.figure.text(x, baseline, said, alpha=opacity, **options)
 
-    def image(self, box: Box, pixels: npt.NDArray[np.uint8]) -> None:
+    def image(self, box: Box, pixels: npt.NDArray[np.uint8]) -> Axes:
         """Pixels, one for one, beneath everything else: uint8 (height, width, 3)."""
         axes = self.axes(box, frameon=False, zorder=-1)
         axes.set_axis_off()
         axes.imshow(pixels, interpolation="none", aspect="auto")
-
-    def pixels(self) -> npt.NDArray[np.uint8]:
-        """The page as an image, uint8 (height, width, 4)."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        canvas: Any = FigureCanvasAgg(self.figure)
-        canvas.draw()
-        return np.asarray(canvas.buffer_rgba())
+        return axes
 
     def vector(self, kind: str, text: Mapping[str, str]) -> bytes:
         """The page as a PDF or SVG file; the same bytes for the same page.
@@ -302,6 +317,7 @@ class Sheet:
             said = {names[k]: v for k, v in text.items() if k in names} | {"Date": None}
             canvas = FigureCanvasSVG(self.figure)
             canvas.print_svg(out, metadata=said)
+        self.figure.set_dpi(self.dpi)  # the PDF's canvas leaves its own behind
         return out.getvalue()
 
 

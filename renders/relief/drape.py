@@ -131,6 +131,8 @@ def seen_share(ground: Ground, shot: Shot, spots: FloatArray) -> FloatArray:
     Args:
         spots: world points on the surface, float64 (n, 3); 0 for those that are NaN.
     """
+    if not len(spots):
+        return np.empty(0)
     lifts = np.linspace(0.6, 2.4, 7)[:, None] * BALL
     there = np.isfinite(spots[:, 0])
     poles = np.where(there[:, None], spots, 0.0)[:, None] + np.concatenate(

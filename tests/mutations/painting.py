@@ -7,9 +7,10 @@ from tests.mutations.fault import of
 FILES = "tests/renders/test_files.py"
 FRAMES = "tests/renders/test_frames.py"
 GOLDEN = "tests/renders/test_golden.py"
-PRINTED = "tests/renders/test_printed.py"
 MAP = "tests/renders/test_map.py"
+PRINTED = "tests/renders/test_printed.py"
 TONE = "tests/renders/test_tone.py"
+VECTOR = "tests/renders/test_vector.py"
 
 FAULTS = (
     *(
@@ -49,16 +50,37 @@ FAULTS = (
         *of(
             "renders/page/printed.py",
             (
-                "seams: a page drawn no further than its box",
+                "seams: sheets are drawn no wider than the box",
                 "return max((self._rim(artist) for artist, _ in self._pieces), default=2)",
-                "return 1",
+                "return 0",
                 PRINTED,
             ),
             (
-                "seams: pieces looked for without their rims",
+                "seams: lines are passed over beside their boxes",
                 "return box.grown(self._rim(artist))",
-                "return box.grown(-2)",
+                "return box",
                 PRINTED,
+            ),
+        ),
+        *of(
+            "renders/page/sheet.py",
+            (
+                "sheets: the user's own style",
+                "matplotlib.rc_context(plain | _style(theme))",
+                "matplotlib.rc_context(_style(theme))",
+                PRINTED,
+            ),
+            (
+                "files: type that journals refuse",
+                '"pdf.fonttype": 42',
+                '"pdf.fonttype": 3',
+                VECTOR,
+            ),
+            (
+                "files: paper on a transparent page",
+                "figure.patch.set_alpha(0)",
+                "figure.patch.set_alpha(1)",
+                VECTOR,
             ),
         ),
         *of(

@@ -17,7 +17,6 @@ import pytest
 import pyvips
 import tifffile
 from PIL import Image, ImageCms
-from renders.page.sprite import Sprites, rectangle
 
 from renders.box import Box
 from renders.colour import rgb
@@ -29,6 +28,7 @@ from renders.page.poster import export_poster
 from renders.picture import Picture, paint
 from renders.spread import over_threads
 from tests.renders.said import said
+from tests.renders.sheets import Blocks
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]
@@ -38,11 +38,11 @@ SIZES = [(1500, 1100), (513, 512), (40, 30), (1025, 3), (1, 1)]
 
 def picture(width: int, height: int) -> Picture:
     """Noise-like, so that a misplaced box cannot go unseen."""
-    boxes = [
-        rectangle(Box(37 * k % width, 53 * k % height, 40, 9), rgb(f"#{k * 997 % 0xFFFFFF:06x}"))
+    blocks = [
+        (Box(37 * k % width, 53 * k % height, 40, 9), (k, 31 * k % 256, 97 * k % 256))
         for k in range(200)
     ]
-    return Picture(width, height, rgb("#f7f4ee"), (Sprites(tuple(boxes)),))
+    return Picture(width, height, rgb("#f7f4ee"), (Blocks(tuple(blocks)),))
 
 
 def names(folder: Path) -> list[str]:
@@ -194,7 +194,7 @@ def test_a_disk_that_fills_while_libvips_writes_is_one_line(
         out[:] = np.random.default_rng(box.y).integers(0, 256, out.shape)
 
     class Noise:
-        halo_px, covers = 0, Box(0, 0, 4000, 4000)
+        covers = Box(0, 0, 4000, 4000)
         draw = staticmethod(noise)
 
     disk = small_disk(4096)

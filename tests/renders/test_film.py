@@ -21,7 +21,9 @@ from renders.film.encode import coding_for, encoding
 from renders.film.film import FilmError, _painted, export_film
 from renders.film.frames import export_frames
 from renders.film.moment import moments
+from renders.film.picture import scene_picture
 from renders.film.reel import open_reel
+from renders.picture import paint
 from tests.renders.films import SIZE, film_store
 
 
@@ -48,6 +50,16 @@ def test_a_film_is_tagged_and_its_colours_are_those_painted(tmp_path: Path) -> N
     # Chroma is halved in size, so only the averages of blocks can agree; 601 for 709 is off by 10.
     blocks = [p[:160, :320].reshape(8, 20, 16, 20, 3).mean((1, 3)) for p in (shown, painted)]
     assert np.abs(blocks[0] - blocks[1]).max() < 4
+
+
+@pytest.mark.parametrize("blends", [False, True])
+def test_bands_of_a_frame_are_cut_out_of_the_whole(tmp_path: Path, blends: bool) -> None:
+    """Dashes go on from band to band, too."""
+    reel = open_reel(film_store(tmp_path), (960, 540), least=1.0, blends=blends)
+    for moment in moments(reel.surfaces(), int(blends), reel.tone):
+        picture = scene_picture(reel.scene, moment)
+        parts = [paint(picture, box) for box in picture.box.tiles(960, 128)]
+        np.testing.assert_array_equal(np.concatenate(parts), paint(picture, picture.box))
 
 
 def test_the_index_is_in_front(tmp_path: Path) -> None:

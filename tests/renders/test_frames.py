@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.errors import LossatlasError
 from pipeline.store.store import Store
 from renders.film.frames import MANIFEST, export_frames
-from renders.film.scene import Labels, labels_for
+from renders.film.labels import Labels, labels_for
 from tests.renders.films import SIZE, commit_frame, film_store
 from tests.renders.said import said
 

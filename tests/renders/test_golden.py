@@ -14,13 +14,14 @@ from PIL import Image
 
 from renders.box import Box
 from renders.map.tone import fit_tone
-from renders.page.poster import poster_picture
+from renders.page.landscape import landscape_page
 from renders.page.theme import theme_named
 from renders.page.words import Style
 from renders.picture import Picture, paint
 from renders.source.provenance import Provenance
 from renders.source.surface import Surface
 from renders.web.levels import Look, level_picture
+from tests.renders.sheets import inked
 from tests.renders.surfaces import landscape, surface_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -41,7 +42,9 @@ def bare(surface: Surface, theme: str = "light", light: bool = True) -> Picture:
         scale_bar=False,
     )  # fmt: skip
     tone = fit_tone([surface.values[surface.finished]])
-    return poster_picture(surface, tone, Provenance(), style, 128)
+    page = landscape_page(surface, tone, Provenance(), style, 128)
+    assert not inked(page.sheet)
+    return page.picture
 
 
 def zoomed() -> tuple[Picture, Box]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +20,14 @@ from renders.map.tone import fit_tone
 from renders.page.interpolation import LineError, Quantity, line_page, line_print
 from renders.page.lines import line_colours
 from renders.page.poster import export_poster
+from renders.page.printed import Printed
 from renders.page.sheet import Sheet, house
 from renders.page.theme import DARK, LIGHT, Theme
 from renders.page.words import Style
 from renders.source.provenance import provenance
 from renders.source.surface import read_surface
+from tests.renders.sheets import drawn as drawn_over
+from tests.renders.sheets import stitched
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]
@@ -42,7 +43,7 @@ def sheet_of(url: str, style: Style | None = None, width: int = 800) -> tuple[Sh
         quantities.append(Quantity(lines, tone))
     facts = provenance(store, 0)
     with house(style.theme):
-        sheet = line_page(quantities, facts, style, width, None, 100.0)
+        sheet = line_page(quantities, facts, style, width, None, 100.0).sheet
     return sheet, line_print(quantities, facts, style)[0]
 
 
@@ -181,7 +182,8 @@ def test_a_dollar_is_a_dollar_and_other_scripts_are_drawn(
         ({"background": "whit"}, "nearest is 'white'"),
         ({"axis": "beta"}, "wanted x, alpha"),
         ({"background": "transparent", "format_": "tiff"}, "choose --background white"),
-        ({"width": 40_000}, "gigapixels"),
+        ({"width": 60_000}, "gigapixels"),
+        ({"width": 20_000, "format_": "pdf"}, "wanted at most 0.25"),
     ],
 )
 def test_refusals(
@@ -194,22 +196,13 @@ def test_refusals(
     assert [p.name for p in tmp_path.iterdir()] == ["run.zarr"]
 
 
-@pytest.mark.parametrize("options", [{"axis": "alpha"}, {"background": "transparent"}])
-def test_what_only_lines_can_have(
-    make_store: MakeStore, tmp_path: Path, options: dict[str, Any]
-) -> None:
-    with pytest.raises(LossatlasError, match="wanted a line"):
-        export_poster(make_store(landscape(6, 6)), tmp_path / "a.png", **options)
+def test_only_lines_have_an_axis_of_alpha(make_store: MakeStore, tmp_path: Path) -> None:
+    with pytest.raises(LossatlasError, match="wanted a line, .* leave --axis out"):
+        export_poster(make_store(landscape(6, 6)), tmp_path / "a.png", axis="alpha")
 
 
-def test_maps_as_pixels_do_not_wait_for_figures(make_store: MakeStore, tmp_path: Path) -> None:
-    url = make_store(landscape(6, 6))
-    code = (
-        "import sys; from renders.page.poster import export_poster; "
-        f"export_poster({url!r}, {str(tmp_path / 'a.png')!r}, width=200, curve=False); "
-        "print('matplotlib.figure' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()
-    )
-    assert done.stdout.strip() == "False"
+def test_boxes_of_a_page_of_lines_are_cut_out_of_the_whole(make_store: MakeStore) -> None:
+    sheet, _ = sheet_of(make_store(a_line(33), kind="interpolation"))
+    layer = Printed(sheet)
+    whole = drawn_over(layer, layer.covers)
+    np.testing.assert_array_equal(stitched(layer, layer.covers, 256, 100), whole)

@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-from renders.map.line import Stroke
-from renders.page.sprite import Sprites
 
 from renders.box import Box
 from renders.colour import rgb, to_encoded, to_linear
@@ -151,16 +149,6 @@ def test_an_isoline_lies_where_the_value_is_the_level() -> None:
     assert share.sum() == pytest.approx(3.0, abs=0.05)
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.5])
-def test_a_stroke_is_as_wide_as_it_is_asked_to_be(slope: float) -> None:
-    points = np.array([[-50.0, 60 - 50 * slope], [250.0, 60 + 250 * slope]])
-    stroke = Stroke(points, 8.0, rgb("#ffffff"), 1.0, Box(0, 0, 200, 200))
-    out = np.zeros((200, 200, 3), dtype=np.float32)
-    stroke.draw(out, Box(0, 0, 200, 200))
-    ink = out[:, 40:160, 0].sum(axis=0) / 255
-    np.testing.assert_allclose(ink, 8.0 * math.hypot(1, slope), rtol=0.02)
-
-
 @pytest.mark.parametrize("tile", [(64, 64), (17, 5), (1000, 3), (1, 1000)])
 def test_any_tiling_gives_the_same_bytes(tile: tuple[int, int]) -> None:
     values = landscape(20, 26)
@@ -174,11 +162,8 @@ def test_any_tiling_gives_the_same_bytes(tile: tuple[int, int]) -> None:
 
 
 def page(m: Map) -> Picture:
-    wave = np.linspace(-20, 190, 60)
-    points = np.stack([wave, 60 + 40 * np.sin(wave / 25)], axis=1)
     placed = replace(m, at=Box(13, 9, m.at.width, m.at.height))
-    stroke = Stroke(points, 7.3, rgb("#ffffff"), 0.9, placed.at)
-    return Picture(181, 143, rgb("#f7f4ee"), (placed, stroke, Sprites(())))
+    return Picture(181, 143, rgb("#f7f4ee"), (placed,))
 
 
 def stitched(picture: Picture, tile: tuple[int, int], painter) -> npt.NDArray[np.uint8]:  # type: ignore[no-untyped-def]
@@ -197,7 +182,7 @@ def test_the_seam_test_fails_when_a_tile_looks_at_itself() -> None:
         moved = replace(m, at=m.at.shifted(-box.x, -box.y))
         return paint(replace(p, layers=(moved,)), Box(0, 0, box.width, box.height))
 
-    whole = paint(replace(picture, layers=picture.layers[:1]), picture.box)
+    whole = paint(picture, picture.box)
     assert not np.array_equal(whole, stitched(picture, (64, 64), locally_dithered))
 
 

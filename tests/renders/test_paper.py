@@ -1,22 +1,17 @@
-"""Sheets, pages fitted onto them, the scale bar and PDF: exact sizes, nothing cut off."""
+"""Paper, and pages fitted onto it: exact sizes, nothing cut off."""
 
 from __future__ import annotations
 
-import re
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
-from renders.page.scalebar import round_length
 
 from pipeline.errors import LossatlasError
 from renders.page.layout import KINDS, fitted_layout
 from renders.page.paper import PaperError, sheet_named
 from renders.page.poster import export_poster
-from renders.spread import over_threads
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]
@@ -77,10 +72,6 @@ def test_every_layout_stays_on_its_sheet(kind: str, size: tuple[int, int], aspec
     assert page.map.height / page.map.width == pytest.approx(aspect, abs=1.5 / page.map.width)
 
 
-def test_lengths_of_scale_bars() -> None:
-    assert [round_length(v) for v in (1, 1.99, 2, 4.9, 7, 0.03)] == [1, 1, 2, 2, 5, 0.02]
-
-
 def test_a_poster_on_paper(make_store: MakeStore, tmp_path: Path) -> None:
     url = make_store(landscape(15, 20))
     facts = export_poster(url, tmp_path / "a.png", paper="A5", orientation="portrait", dpi=60)
@@ -88,38 +79,6 @@ def test_a_poster_on_paper(make_store: MakeStore, tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.png") as image:
         assert image.size == (350, 496)
         assert image.info["dpi"] == pytest.approx((60, 60), abs=0.02)
-
-
-def test_a_pdf_holds_the_very_pixels_at_their_physical_size(
-    make_store: MakeStore, tmp_path: Path
-) -> None:
-    url = make_store(landscape(15, 20))
-    options = {"paper": "10x14cm", "dpi": 72.0, "spread": over_threads(2)}
-    facts = export_poster(url, tmp_path / "a.png", **options)  # type: ignore[arg-type]
-    export_poster(url, tmp_path / "a.pdf", **options)  # type: ignore[arg-type]
-    raw = (tmp_path / "a.pdf").read_bytes()
-    box = re.search(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", raw)
-    assert box is not None
-    assert [float(v) for v in box.groups()] == pytest.approx([facts.width, facts.height])
-    start = raw.index(b"stream\n", raw.index(b"/Subtype /Image")) + 7
-    rows = np.frombuffer(zlib.decompressobj().decompress(raw[start:]), np.uint8)
-    steps = rows.reshape(facts.height, facts.width, 3).astype(np.int64)
-    assert b"/Predictor 2" in raw
-    with Image.open(tmp_path / "a.png") as image:
-        assert np.array_equal(np.cumsum(steps, axis=1) % 256, np.asarray(image))
-    # Every object is where the table says.
-    table = raw[raw.index(b"xref\n") :].split(b"\n")
-    for k, line in enumerate(table[3:10]):
-        assert raw[int(line[:10]) :].startswith(f"{k + 1} 0 obj".encode())
-    assert b"/ICCBased" in raw
-
-
-def test_a_huge_pdf_stretches_its_unit(make_store: MakeStore, tmp_path: Path) -> None:
-    export_poster(make_store(landscape(8, 8)), tmp_path / "a.pdf", width=300, dpi=1)
-    raw = (tmp_path / "a.pdf").read_bytes()
-    unit = re.search(rb"/UserUnit ([\d.]+)", raw)
-    assert unit is not None
-    assert float(unit[1]) == pytest.approx(300 * 72 / 14_400)
 
 
 REFUSALS: list[tuple[dict[str, object], str]] = [

@@ -16,9 +16,10 @@ from pipeline.errors import LossatlasError
 from pipeline.store.store import Store
 from renders.files import scratch
 from renders.map.tone import fit_tone
+from renders.page.landscape import landscape_page
 from renders.page.layout import layout_for, map_aspect
 from renders.page.lettering import fitted_type
-from renders.page.poster import export_poster, poster_picture
+from renders.page.poster import export_poster
 from renders.page.text import Type, text_width
 from renders.page.theme import LIGHT
 from renders.page.words import Style, small_print
@@ -75,7 +76,7 @@ def test_painting_a_box_is_cutting_it_out(make_store: MakeStore) -> None:
     store = Store.open(make_store(landscape(15, 20)))
     surface = read_surface(store, "loss", "train", 0)
     tone = fit_tone(finished_values(store, "loss", ("train",)))
-    picture = poster_picture(surface, tone, provenance(store, 0), Style(LIGHT), 640)
+    picture = landscape_page(surface, tone, provenance(store, 0), Style(LIGHT), 640).picture
     whole = paint(picture, picture.box)
     for box in picture.box.tiles(129, 73):
         part = whole[box.y : box.bottom, box.x : box.right]
@@ -181,7 +182,18 @@ def test_an_empty_store_is_refused(make_store: MakeStore, tmp_path: Path) -> Non
 
 
 def test_starting_an_export_loads_nothing_heavy() -> None:
-    heavy = ["torch", "ray", "datashader", "numba", "xarray", "scipy", "pandas", "zarr", "pyvips"]
+    heavy = [
+        "torch",
+        "ray",
+        "datashader",
+        "numba",
+        "xarray",
+        "scipy",
+        "pandas",
+        "zarr",
+        "pyvips",
+        "matplotlib",
+    ]
     code = f"import sys, renders.page.poster; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import LossatlasError
+from pipeline.geometry.plane import Anchor
 from renders.box import Box
 from renders.map.tone import Tone, fit_tone
 from renders.page.poster import PosterError, export_poster
@@ -20,8 +21,8 @@ from renders.page.words import Style
 from renders.picture import paint
 from renders.relief.bake import Sun, irradiance
 from renders.relief.camera import Camera, CameraError, camera_from, framed
-from renders.relief.drape import draped, hidden, seen_share
-from renders.relief.relief import Relief, best_camera, checked, relief_layout, relief_picture
+from renders.relief.drape import anchor_spots, draped, hidden, seen_share
+from renders.relief.relief import Relief, best_camera, checked, relief_layout, relief_page
 from renders.relief.terrain import PLINTH, Ground, Terrain, build_terrain, ground_of
 from renders.source.provenance import Provenance
 from tests.renders.surfaces import landscape, surface_of
@@ -170,7 +171,8 @@ def test_a_curve_is_seen_before_a_fence_and_not_behind_it() -> None:
 
 def test_a_view_is_the_same_however_it_is_cut() -> None:
     surface = surface_of(landscape(24, 36))
-    picture = relief_picture(surface, _tone(surface.values), FACTS, STYLE, Relief(Camera()), 200)
+    page = relief_page(surface, _tone(surface.values), FACTS, STYLE, Relief(Camera()), 200)
+    picture = page.picture
     whole = paint(picture, picture.box)
     pieces = np.zeros_like(whole)
     for box in picture.box.tiles(67, 41):
@@ -243,3 +245,19 @@ def test_a_line_and_two_sizes_are_refused(make_store: Callable[..., str], tmp_pa
     with pytest.raises(PosterError, match="size 320x200 is given together with paper"):
         export_poster(url, tmp_path / "a.png", relief=Relief(), size=(320, 200), paper="A4")
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_camera_that_sees_every_anchor_is_taken_where_there_is_one() -> None:
+    """The bend lies behind a ridge that hides it from all low places."""
+    x, y = np.meshgrid(np.linspace(-2, 2, 60), np.linspace(-1.5, 1.5, 60))
+    values = 0.1 + 30 * np.exp(-(((np.hypot(x, y) - 0.5) / 0.15) ** 2))
+    anchors = tuple(Anchor(n, a, b, 0.0) for n, a, b in (("start", -1.8, -1.2), ("bend", 0, 0)))
+    surface = replace(surface_of(values), curve=None, anchors=anchors)
+    tone = _tone(values)
+    camera = best_camera(surface, tone, STYLE, Relief())
+    ground = ground_of(surface, tone)
+    shot = framed([camera], ground.hull, Box(0, 0, 600, 400)).shot(camera)
+    assert (seen_share(ground, shot, anchor_spots(ground, surface)) >= 0.5).all()
+    low = Camera(camera.azimuth, math.radians(40))
+    shot = framed([low], ground.hull, Box(0, 0, 600, 400)).shot(low)
+    assert seen_share(ground, shot, anchor_spots(ground, surface))[1] < 0.5

@@ -10,9 +10,11 @@ import pytest
 
 from pipeline.errors import LossatlasError
 from renders.page.lines import Panel
+from renders.page.printed import Printed
 from renders.page.report import panels, report_page, write_report
 from renders.page.sheet import house
 from renders.page.theme import LIGHT
+from tests.renders.sheets import drawn, stitched
 
 T = np.linspace(0, 1, 11)
 
@@ -105,3 +107,9 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LossatlasError, match="ask for a higher picture"):
         write_report(_report(), tmp_path / "a.png", size=(975, 400), **words)
     assert not list(tmp_path.iterdir())
+
+
+def test_boxes_of_a_report_are_cut_out_of_the_whole() -> None:
+    layer = Printed(_page(_report()))
+    whole = drawn(layer, layer.covers)
+    np.testing.assert_array_equal(stitched(layer, layer.covers, 1024, 256), whole)

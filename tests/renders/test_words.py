@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from renders.page.sprite import Sprite
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from pipeline.store.store import Store
 from renders.box import Box
-from renders.film import scene as scenes
+from renders.film import picture
 from renders.film.film import FilmFacts
 from renders.film.frames import FramesFacts, export_frames
 from renders.film.moment import readings
@@ -23,9 +24,10 @@ from renders.film.reel import open_reel
 from renders.film.scene import Scene
 from renders.map.tone import Tone, fit_tone
 from renders.page.layout import layout_for
-from renders.page.lettering import small_print_sprites, title_sprites
+from renders.page.lettering import draw_words
 from renders.page.poster import PosterFacts
 from renders.page.report import write_report
+from renders.page.sheet import Sheet, house
 from renders.page.theme import LIGHT
 from renders.page.words import Style, small_print, subtitle_of
 from renders.source.provenance import provenance
@@ -33,6 +35,7 @@ from renders.source.surface import Surface, read_surface
 from renders.web import webmap
 from tests.renders.films import SIZE, film_store
 from tests.renders.said import said
+from tests.renders.sheets import inked, words_on
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]
@@ -74,7 +77,7 @@ def test_an_own_network_without_batch_norm_under_mse(make_store: MakeStore) -> N
     assert "my_data.py, 40 train examples (seeded sample)" in phrases
     assert not any("batch norm" in phrase or "nats" in phrase for phrase in phrases)
     assert facts.measures["loss"] == "mean squared error"
-    assert subtitle_of(facts, Style(LIGHT), surface) == (
+    assert subtitle_of(facts, Style(LIGHT), [surface.quantity], surface.split) == (
         "Train loss of MyNet (my_model.py) in the plane through three sets of weights"
     )
 
@@ -128,27 +131,21 @@ def test_long_words_stay_clear_of_each_other(
     data = surface.data.rename(quantity).assign_coords(split="validation-corrupted")
     surface = replace(surface, data=data)
     page, style = layout_for(layout, 1000, 0.75), Style(LIGHT, layout)
-    sprites = [
-        *title_sprites(facts, style, page, surface),
-        *small_print_sprites(surface, tone, facts, style, page, True),
-    ]
-    boxes = [box for box in map(inked, sprites) if not box.empty]
+    with house(LIGHT):
+        sheet = Sheet.blank(page.width, page.height, 150.0, LIGHT)
+        draw_words(sheet, surface, tone, facts, style, page, True)
+    found = inked(sheet)
     whole = Box(0, 0, page.width, page.height)
-    for box in boxes:
-        assert box.meet(whole) == box
-        assert box.meet(page.map).empty
+    for artist, box in found:
+        assert box.meet(whole) == box, artist
+        assert box.meet(page.map).empty, artist
     # A swatch lies on its own rim, and is no word.
-    words = [box for box in boxes if box.width > 12]
-    for a, b in itertools.combinations(words, 2):
-        assert a.meet(b).empty, (a, b)
-
-
-def inked(sprite: Sprite) -> Box:
-    rows, columns = np.nonzero(sprite.alpha)
-    if not len(rows):
-        return Box(0, 0, 0, 0)
-    x, y = int(columns.min()), int(rows.min())
-    return Box(sprite.x + x, sprite.y + y, int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
+    words = [(artist, box) for artist, box in found if isinstance(artist, Text)]
+    assert len(words) >= 8
+    swatches = [(artist, box) for artist, box in found if isinstance(artist, Rectangle)]
+    assert len(swatches) == 4
+    for (one, a), (other, b) in itertools.combinations([*words, *swatches[1::2]], 2):
+        assert a.meet(b).empty, (one, other)
 
 
 def test_a_label_confuses_nothing_that_looks_anchors_up(tmp_path: Path) -> None:
@@ -189,30 +186,23 @@ def test_a_report_says_its_network_and_its_unit(tmp_path: Path) -> None:
     assert "batch norm" not in told["Description"]
 
 
-def lettered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> str:
-    """All that is lettered on what no frame of a film changes."""
-    words: list[str] = []
-    draw = scenes.text_sprite
-
-    def noted(text: str, *how: Any) -> Sprite:
-        words.append(text)
-        return draw(text, *how)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(scenes, "text_sprite", noted)
-        assert scene.furniture
-    return " ".join(words)
+def lettered(scene: Scene) -> str:
+    """All titles of a film."""
+    with house(scene.style.theme):
+        sheet = Sheet.blank(scene.stage.width, scene.stage.height, 72.0, scene.style.theme)
+        picture._draw_words(sheet, scene)
+    return " ".join(words_on(sheet))
 
 
-def test_a_film_tells_own_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_film_tells_own_losses(tmp_path: Path) -> None:
     import zarr
 
     url = film_store(tmp_path)
     group = zarr.open_group(url, mode="r+")
-    quiet = lettered(open_reel(url, SIZE).scene, monkeypatch)
+    quiet = lettered(open_reel(url, SIZE).scene)
     group.attrs["network"] = {"own_losses": [OWN[0] | {"anchor": "end"}]}
     scene = open_reel(url, SIZE).scene
-    told = lettered(scene, monkeypatch)
+    told = lettered(scene)
     assert "with its own statistics" in told
     assert "with its own statistics" not in quiet
     assert scene.facts.own_losses == "end: 3.49 here, 1.08 with its own statistics"
