@@ -23,6 +23,8 @@ def texts(context: click.Context) -> str:
     command, title = context.command, context.command_path
     parts = [f"## {title}", "", "```text", command.get_help(context).rstrip(), "```", ""]
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            parts.append(texts(click.Context(inner, parent=context, info_name=name)))
+        for name in command.list_commands(context):
+            inner = command.commands[name]
+            if not inner.hidden:
+                parts.append(texts(click.Context(inner, parent=context, info_name=name)))
     return "\n".join(parts)

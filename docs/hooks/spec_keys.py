@@ -89,7 +89,7 @@ def in_words(key: Schema) -> str:
     if "enum" in key or "const" in key:
         return ", ".join(f"`{value}`" for value in key.get("enum", [key.get("const")]))
     if "$ref" in key or "oneOf" in key:
-        return "mapping, see below"
+        return "mapping"
     if key["type"] == "array":
         count = f"{key['maxItems']} " if "maxItems" in key else ""
         items = in_words(key.get("items") or key["prefixItems"][0])
