@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Warnings are errors. The variable silences an advertisement for the generator's successor.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test test-all check install constraints clean
+.PHONY: demo test test-all check docs install constraints clean
 
 demo: $(INSTALLED)
 	$(BIN)/lossatlas render examples/mode-connectivity/spec.yaml
@@ -24,6 +26,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MKDOCS)
+
+docs: $(INSTALLED)
+	$(MKDOCS)
 
 install: $(INSTALLED)
 

@@ -1,4 +1,4 @@
-"""The figure of docs/refinement.md: a refined surface, where it was evaluated, and how sure it is.
+"""The figure of explanation/refinement.md: a refined surface, where it was evaluated, how surely.
 
 python -m benchmarks.refinement_picture RUN.zarr docs/pictures/refinement.png
 """

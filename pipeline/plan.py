@@ -26,7 +26,7 @@ from pipeline.url import is_url
 _TILE_SECONDS = 10.0
 _TILES_A_WORKER = 8
 _LARGEST_TILE = 512
-# More would make a listing of the commits a matter of minutes (docs/scale.md).
+# More would make a listing of the commits a matter of minutes (docs/explanation/scale.md).
 _MOST_TILES = 1_000_000
 _FACTS_A_TILE = 3  # done, seconds and worker have a chunk each
 _BLOCK_BYTES = 4096  # of a file system: what the smallest file takes

@@ -1,4 +1,4 @@
-"""Each promise of docs/faults.md names tests that are there, and one at least that is not slow."""
+"""Each promise of explanation/faults.md names tests that exist, one of them at least not slow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROWS = [
     tuple(cell.strip() for cell in line.strip("|").split(" | "))
-    for line in (ROOT / "docs" / "faults.md").read_text().splitlines()
+    for line in (ROOT / "docs" / "explanation" / "faults.md").read_text().splitlines()
     if line.startswith("| ") and not line.startswith("| what dies or fails")
 ]
 

@@ -2,7 +2,7 @@
 # A render on Slurm: Ray on every node of the allocation, the driver on the first.
 #   sbatch examples/cluster/slurm.sh spec.yaml
 # Submit the same line again to go on, after a time limit as after a node failure. Explained in
-# docs/cluster.md; made for Ray 2.60.0 (see constraints.txt).
+# docs/how-to/cluster.md; made for Ray 2.60.0 (see constraints.txt).
 #SBATCH --job-name=lossatlas
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1

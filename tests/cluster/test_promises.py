@@ -1,4 +1,4 @@
-"""The promises of docs/faults.md, each in a form that takes a moment: no Ray, no second machine.
+"""The promises of explanation/faults.md, each in a quick form: no Ray, no second machine.
 
 Writers die at single writes, drivers are interrupted by real signals, disks fail by an exception,
 and clusters are simulated. The slow tests beside this file do the same with processes that are
