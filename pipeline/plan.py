@@ -142,7 +142,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
     Raises:
         PlanError: more than any machine has, or than the store's disk has free.
     """
-    arrays = len(prepared.inputs.quantities) * len(prepared.inputs.splits)
+    arrays = len(prepared.inputs.quantities) * len(prepared.inputs.problem.splits)
     block = 1 if is_url(prepared.spec.store) else _BLOCK_BYTES
     worker = prepared.footprint.worker(device) + _COPIES_OF_A_TILE * 4 * arrays * grid.tile**2
     driver = prepared.footprint.driver(device) + _BYTES_A_TILE * grid.tile_count
@@ -154,7 +154,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         tile=grid.tile,
         tiles=grid.tile_count,
         points=grid.points,
-        examples=sum(len(inputs) for inputs, _ in prepared.inputs.splits.values()),
+        examples=sum(len(inputs) for inputs, _ in prepared.inputs.problem.splits.values()),
         parameters=prepared.facts["network"]["parameters"],
         batch_norm=prepared.facts["network"]["batch_norm"],
         buffers=prepared.facts["network"]["buffers"],

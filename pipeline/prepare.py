@@ -18,8 +18,10 @@ from torch import nn
 
 from pipeline import caption
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.crosscheck import Known, crosscheck
+from pipeline.evaluation.crosscheck import crosscheck
 from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.own_buffers import compare_buffers
+from pipeline.evaluation.plain_torch import Known, PlainTorch
 from pipeline.evaluation.precision import DEFAULT_TOLERANCE
 from pipeline.fingerprint import differences, digest_of_array, digest_of_parts
 from pipeline.footprint import Footprint, resident
@@ -27,16 +29,17 @@ from pipeline.geometry import film_planes, plane
 from pipeline.geometry.film_planes import Planes, Still
 from pipeline.geometry.grid import Extent, Grid
 from pipeline.geometry.plane import FrameFacts, Plane, Vector
-from pipeline.problem import checkpoint, data, network, trust, usercode
+from pipeline.problem import checkpoint, data, network, trust
 from pipeline.problem.data import Subsample
 from pipeline.problem.losses import available_quantities
 from pipeline.problem.norms import has_batch_norm
+from pipeline.problem.problem import problem_of
 from pipeline.problem.trust import Codes
 from pipeline.problem.usercode import UserCode
 from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, stored
 from pipeline.store import growth
 from pipeline.store.store import Store, StoreError
-from pipeline.task import RenderInputs, build_network, evaluator, problem_of
+from pipeline.task import RenderInputs, evaluator
 
 # Raised when the same spec would give other numbers than before.
 NUMERICS = 5  # since cross-entropy is taken of several rows at once
@@ -96,7 +99,7 @@ class Prepared:
 
     def first_plane(self) -> Plane:
         """The plane of frame 0."""
-        return self.inputs.planes.of_frame(0, build_network(self.inputs))
+        return self.inputs.planes.of_frame(0, self.inputs.problem.network())
 
 
 def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
@@ -110,20 +113,16 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         LossatlasError: one line on whatever is missing or does not fit.
     """
     begun = resident()
-    codes = codes or _read_codes(spec)
+    loss = spec.evaluate.loss
+    codes = codes or trust.read_codes(spec.network, spec.data, loss)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = _geometry(spec, net)
-    loaded = data.load(spec.data, codes.data, spec.evaluate.loss)
+    loaded = data.load(spec.data, codes.data, loss)
     subsamples = data.ordered(loaded, spec.calibrating)
     inputs = RenderInputs(
-        factory=spec.network.factory,
-        kwargs=spec.network.kwargs,
-        network_code=codes.network,
+        problem=problem_of(spec.network, loss, codes, subsamples),
         buffers=geometry.buffers,
-        splits={s.name: (s.inputs, s.targets) for s in subsamples},
-        loss=spec.evaluate.loss,
-        loss_code=codes.loss,
-        quantities=available_quantities(spec.evaluate.loss, spec.evaluate.quantities),
+        quantities=available_quantities(loss, spec.evaluate.quantities),
         batch_norm=spec.evaluate.batch_norm,
         calibrate=spec.calibrating,
         planes=geometry.planes,
@@ -134,7 +133,14 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     parts = _parts(spec, inputs, codes, geometry, subsamples)
     measuring = evaluator(inputs.uncompiled())
     footprint = Footprint(inputs, measuring, begun)
-    found = crosscheck(problem_of(inputs), measuring, geometry.known, footprint.require_driver)
+    plain = PlainTorch(
+        inputs.problem,
+        {name: torch.tensor(buffer) for name, buffer in inputs.buffers.items()},
+        inputs.batch_norm,
+        inputs.calibrate,
+    )
+    crosscheck(plain, geometry.known, measuring.example_bytes)
+    found = compare_buffers(plain, measuring, geometry.known, footprint.require_driver)
     measuring.rest()
     footprint.prepared()
     if spec.evaluate.batch_norm == "recompute" and has_batch_norm(net):
@@ -252,7 +258,7 @@ def create_or_match(
     """
     url = prepared.spec.store
     if not Store.exists(url):
-        quantities, splits = prepared.inputs.quantities, tuple(prepared.inputs.splits)
+        quantities, splits = prepared.inputs.quantities, tuple(prepared.inputs.problem.splits)
         refined = prepared.spec.evaluate.refine is not None
         grid, frames = make_grid(), prepared.frames
         facts = prepared.facts
@@ -307,15 +313,6 @@ def _with_frames(spec: RenderSpec, names: Sequence[str] | None) -> RenderSpec:
     if len(own) != len(names):
         return spec
     return spec.model_copy(update={"plane": asked.model_copy(update={"frames": own})})
-
-
-def _read_codes(spec: RenderSpec) -> Codes:
-    loss = spec.evaluate.loss
-    return Codes(
-        network=network.source(spec.network.factory),
-        loss=usercode.read(loss.rpartition(":")[0]) if ".py:" in loss else None,
-        data=data.source_code(spec.data),
-    )
 
 
 @dataclass(frozen=True)
@@ -504,7 +501,7 @@ def _parts(
         **{f"data.{s.name}": s.digest for s in subsamples},
         "data.splits": sorted(s.name for s in subsamples),
         "data.normalise": normalise.model_dump(mode="json") if normalise else None,
-        "evaluate.loss": inputs.loss.rpartition("/")[2],
+        "evaluate.loss": inputs.problem.loss.rpartition("/")[2],
         "evaluate.loss.code": codes.loss.digest if codes.loss else None,
         "evaluate.quantities": list(inputs.quantities),
         "evaluate.batch_norm": inputs.batch_norm,

@@ -6,23 +6,19 @@ import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from pipeline.errors import one_line
-from pipeline.evaluation.crosscheck import Problem
 from pipeline.evaluation.evaluator import EvaluateError, Evaluator, room_on
 from pipeline.evaluation.precision import DEFAULT_TOLERANCE, Fidelity, Precision, compare, spread
 from pipeline.geometry.film_planes import Planes
 from pipeline.geometry.grid import Step, Tile
 from pipeline.geometry.plane import Plane
-from pipeline.problem import network, usercode
-from pipeline.problem.losses import LossFunction, loss_function
-from pipeline.problem.usercode import UserCode
+from pipeline.problem.problem import Problem, Splits
 from pipeline.refinement.records import Points
 from pipeline.refinement.schedule import Course
 from pipeline.refinement.step import Refined
@@ -34,26 +30,20 @@ _CHECKED_POINTS = 16
 
 @dataclass(frozen=True)
 class RenderInputs:
-    """Everything that evaluating needs, by value: shared once with all workers.
+    """Everything that a worker of a render needs, by value: shared once with all workers.
 
     Attributes:
-        factory, kwargs, network_code: what `network.build` takes.
+        problem: network, loss and data; the calibrating split comes first.
         buffers: the network's buffers, by name.
-        splits: name → inputs (n, …) and targets (n, …).
-        loss, loss_code: the name in the spec, and the user's code behind it.
+        quantities, batch_norm: as for the evaluator.
         calibrate: the split whose statistics batch norms use, where they are recomputed.
         planes: of every frame.
         precision, compiled: how the network computes.
         tolerance: how far that may move a loss, relative to float32's.
     """
 
-    factory: str
-    kwargs: Mapping[str, Any]
-    network_code: UserCode | None
+    problem: Problem
     buffers: Mapping[str, NDArray[np.generic]]
-    splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
-    loss: str
-    loss_code: UserCode | None
     quantities: tuple[str, ...]
     batch_norm: Literal["recompute", "frozen"]
     calibrate: str
@@ -74,6 +64,10 @@ class RenderInputs:
         """For measuring a point or two, which compiling would take longer than."""
         return replace(self, compiled=False)
 
+    def with_splits(self, splits: Splits) -> RenderInputs:
+        """The same render on other data."""
+        return replace(self, problem=self.problem.with_splits(splits))
+
 
 @dataclass(frozen=True)
 class TileFacts:
@@ -86,48 +80,28 @@ class TileFacts:
     worker: int
 
 
-def build_network(inputs: RenderInputs) -> nn.Module:
-    """The render's network, with initial weights."""
-    return network.build(inputs.factory, inputs.kwargs, inputs.network_code)
-
-
 def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
     """The evaluator of a render's network and data on `device`: `cpu`, `cuda` or `cuda:1`.
 
     Raises:
         LossatlasError: network, data and loss do not fit together, or not into the memory.
     """
-    net = build_network(inputs)
-    for name, buffer in net.named_buffers():
+    network = inputs.problem.network()
+    for name, buffer in network.named_buffers():
         if name in inputs.buffers:
             buffer.copy_(torch.tensor(inputs.buffers[name]))
-    loss = loss_function(inputs.loss, _custom_loss(inputs))
     with room_on(device):
         return Evaluator(
-            net,
-            inputs.splits,
+            network,
+            inputs.problem.splits,
             inputs.quantities,
-            loss,
+            inputs.problem.loss_function(),
             inputs.batch_norm,
             device,
             calibrate=inputs.calibrate,
             precision=inputs.precision,
             compiled=inputs.compiled,
         )
-
-
-def problem_of(inputs: RenderInputs) -> Problem:
-    """What is evaluated, for plain torch to evaluate as well."""
-    return Problem(
-        build=functools.partial(
-            network.build, inputs.factory, inputs.kwargs, inputs.network_code, in_eval=False
-        ),
-        buffers={name: torch.tensor(buffer) for name, buffer in inputs.buffers.items()},
-        splits=inputs.splits,
-        calibrate=inputs.calibrate,
-        loss=loss_function(inputs.loss, _custom_loss(inputs)),
-        batch_norm=inputs.batch_norm,
-    )
 
 
 class TileRenderer:
@@ -160,10 +134,10 @@ class TileRenderer:
         self._worker = worker
         self._store = Store.open(store_url, writable=True)
         # A store keeps the order of splits that it was made with, whatever a spec's mapping has.
-        splits = {name: inputs.splits[name] for name in self._store.splits}
-        inputs = replace(inputs, splits=splits)
+        splits = {name: inputs.problem.splits[name] for name in self._store.splits}
+        inputs = inputs.with_splits(splits)
         self._planes = inputs.planes
-        self._network = build_network(inputs)
+        self._network = inputs.problem.network()
         # One frame at a time: a film's planes together may not fit.
         self._plane = functools.lru_cache(maxsize=1)(self._load_plane)
         self._evaluator = evaluator(inputs, device)
@@ -289,9 +263,3 @@ class StepRenderer(TileRenderer):
         if self._course is None or self._course.last < step.number:
             raise StoreError(f"what was decided for pass {step.number} is missing or damaged")
         return self._course
-
-
-def _custom_loss(inputs: RenderInputs) -> LossFunction | None:
-    if inputs.loss_code is None:
-        return None
-    return usercode.attribute(inputs.loss_code, inputs.loss.rpartition(":")[2])

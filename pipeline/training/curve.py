@@ -39,9 +39,8 @@ from pipeline.problem.losses import LossFunction
 from pipeline.problem.norms import running_statistics
 from pipeline.problem.trust import Codes, Named
 from pipeline.spec import validate
-from pipeline.training import problem as materials
-from pipeline.training import session, sgd
-from pipeline.training.problem import Material
+from pipeline.training import inputs, session, sgd
+from pipeline.training.inputs import TrainingInputs
 from pipeline.training.run_folder import claimed, described, write_tensors
 from pipeline.training.session import Job, Objective, Outcome, Progress, State
 from pipeline.training.spec import ConnectSpec
@@ -97,7 +96,7 @@ class Prepared:
 
     Attributes:
         spec: what was asked for, with absolute paths.
-        material: network, data and loss.
+        inputs: network, data and loss.
         start, end: float32 (P,).
         buffers: the start's, by name.
         facts: what session.json will say; `parts` decide whether a training is the same.
@@ -105,7 +104,7 @@ class Prepared:
     """
 
     spec: ConnectSpec
-    material: Material
+    inputs: TrainingInputs
     start: Weights
     end: Weights
     buffers: Mapping[str, NDArray[np.generic]]
@@ -118,7 +117,7 @@ class Prepared:
 
     def network(self) -> nn.Module:
         """The network with the start's buffers, on the CPU, in eval mode."""
-        net = self.material.network()
+        net = self.inputs.problem.network()
         for name, buffer in net.named_buffers():
             if name in self.buffers:
                 buffer.copy_(torch.tensor(self.buffers[name]))
@@ -192,7 +191,7 @@ def initial_bends(prepared: Prepared) -> Weights:
         on_line: Weights = ((1 - share) * ends[0] + share * ends[1]).astype(np.float32)
         return on_line
     seed = prepared.spec.train.seed
-    fresh = (prepared.material.fresh_network(seed, which) for which in range(asked.bends))
+    fresh = (prepared.inputs.fresh_network(seed, which) for which in range(asked.bends))
     flat = [nn.utils.parameters_to_vector(net.parameters()).detach() for net in fresh]
     bends: Weights = torch.stack(flat).numpy()
     return bends
@@ -209,8 +208,8 @@ def prepare(spec: ConnectSpec, codes: Codes | None = None) -> Prepared:
         CurveError: the ends are identical.
         LossatlasError: one line on whatever is missing or does not fit.
     """
-    codes = codes or materials.read_codes(spec)
-    material, net, parts = materials.load_material(spec, codes)
+    codes = codes or inputs.read_codes(spec)
+    loaded, net, parts = inputs.load_inputs(spec, codes)
     ends = []
     for where, path in (("start", spec.start), ("end", spec.end)):
         state = checkpoint.load(path)
@@ -228,8 +227,8 @@ def prepare(spec: ConnectSpec, codes: Codes | None = None) -> Prepared:
         "end": digest_of_array(end),
         **{f"curve.{key}": value for key, value in spec.curve.model_dump(mode="json").items()},
     }
-    facts, named = materials.facts(spec, codes, parts), materials.named(spec, codes)
-    return Prepared(spec, material, start, end, buffers, facts, named)
+    facts, named = inputs.facts(spec, codes, parts), inputs.named(spec, codes)
+    return Prepared(spec, loaded, start, end, buffers, facts, named)
 
 
 def prepare_again(
@@ -251,7 +250,7 @@ def prepare_again(
     if facts.get("kind") != "connect":
         raise CurveError(f"{folder} holds the training of a mode; wanted that of a curve")
     spec = validate(ConnectSpec, facts["spec"], str(folder)).model_copy(update={"out": str(folder)})
-    prepared = prepare(spec, materials.recorded_codes(spec, facts, given, tell))
+    prepared = prepare(spec, inputs.recorded_codes(spec, facts, given, tell))
     changed = differences(facts["parts"], prepared.facts["parts"])
     if changed:
         raise CurveError(
@@ -372,7 +371,7 @@ def _job(prepared: Prepared, device: torch.device) -> Job:
         start,
         end,
         dict(net.named_buffers()),
-        prepared.material.loss_function(),
+        prepared.inputs.problem.loss_function(),
         spec.train.weight_decay,
     )
 
@@ -384,7 +383,7 @@ def _job(prepared: Prepared, device: torch.device) -> Job:
         return checkpoint.named(state.trained[0].cpu().numpy(), net) | buffers
 
     initial = torch.tensor(initial_bends(prepared)).to(device)
-    return session.job(prepared.material, trained, initial, {}, spec, frame)
+    return session.job(prepared.inputs, trained, initial, {}, spec, frame)
 
 
 def _bends(network: nn.Module, bends: Tensor) -> dict[str, Tensor]:

@@ -20,21 +20,20 @@ from torch import Tensor, nn
 
 from pipeline import caption
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.crosscheck import Known, Problem, crosscheck
+from pipeline.evaluation.crosscheck import crosscheck
 from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.plain_torch import Known, PlainTorch
 from pipeline.geometry.plane import Vector
 from pipeline.prepare import load_weights
-from pipeline.problem import checkpoint, data, network
+from pipeline.problem import checkpoint, data, network, trust
 from pipeline.problem.losses import LossFunction, classes_last, cross_entropy, misclassified
 from pipeline.problem.norms import has_batch_norm
+from pipeline.problem.problem import Problem, Splits, problem_of
 from pipeline.spec import RenderSpec
 from pipeline.training import curve
-from pipeline.training import problem as materials
 from pipeline.training.curve import Curve
-from pipeline.training.problem import Material
 from pipeline.training.spec import ConnectSpec
 
-Splits = Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
 OnProgress = Callable[[int, int], None]
 
 DEFAULT_POINTS = 61
@@ -204,9 +203,10 @@ def of_run(
         )
         for index, each in enumerate(found.points)
     ]
-    report = _checked(found, known, prepared.material, points, device, on_progress)
+    problem = prepared.inputs.problem
+    report = _checked(found, known, problem, points, device, on_progress)
     words = spec or prepared.spec
-    measures = _measures(prepared.material, words.unit)
+    measures = _measures(problem, words.unit)
     return replace(report, network=_label(words, net), measures=measures)
 
 
@@ -232,38 +232,27 @@ def of_render(
             "plane.frames is the curves of a film; wanted one. Give a spec with start, bend and "
             "end as plane.weights, or what lossatlas connect was given, with --frame"
         )
-    code = network.source(spec.network.factory)
-    net = network.build(spec.network.factory, spec.network.kwargs, code)
+    loss = spec.evaluate.loss
+    codes = trust.read_codes(spec.network, spec.data, loss)
+    net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     loaded = load_weights(spec, net)
     flat = tuple(checkpoint.weights(state, net) for _, state in loaded)
-    subsamples = data.load(spec.data, None, spec.evaluate.loss)
-    subsamples = data.ordered(subsamples, spec.calibrating)
-    splits = {s.name: (s.inputs, s.targets) for s in subsamples}
-    custom = materials.read_loss(spec.evaluate.loss)
-    material = Material(
-        spec.network.factory,
-        spec.network.kwargs,
-        code,
-        spec.evaluate.loss,
-        custom,
-        splits,
-        spec.calibrating,
-        None,
-    )
+    subsamples = data.ordered(data.load(spec.data, codes.data, loss), spec.calibrating)
+    problem = problem_of(spec.network, loss, codes, subsamples)
     known = [
         Known(name, file, state)
         for name, (file, state) in zip(("start", "bend", "end"), loaded, strict=True)
     ]
     found = Curve(spec.plane.curve, flat)
-    report = _checked(found, known, material, points, device, on_progress)
-    measures = _measures(material, spec.evaluate.unit)
+    report = _checked(found, known, problem, points, device, on_progress)
+    measures = _measures(problem, spec.evaluate.unit)
     return replace(report, network=_label(spec, net), measures=measures)
 
 
 def _checked(
     found: Curve,
     known: Sequence[Known],
-    material: Material,
+    problem: Problem,
     points: int,
     device: str,
     on_progress: OnProgress | None,
@@ -272,17 +261,15 @@ def _checked(
 
     The buffers are those of the first of them.
     """
-    net, loss = material.network(), material.loss_function()
+    net = problem.network()
     buffers = checkpoint.buffers(known[0].state, net)
-    calibrate = next(iter(material.splits))
-    made = material.factory, material.kwargs, material.network_code
-    build = functools.partial(network.build, *made, in_eval=False)
-    problem = Problem(build, buffers, material.splits, calibrate, loss, "recompute")
-    crosscheck(problem, problem.evaluator(), known)
+    plain = PlainTorch(problem, buffers, "recompute", next(iter(problem.splits)))
+    crosscheck(plain, known, plain.evaluator().example_bytes)
     for name, buffer in net.named_buffers():
         if name in buffers:
             buffer.copy_(buffers[name])
-    return along(found, net, material.splits, points, loss, device, on_progress)
+    loss = problem.loss_function()
+    return along(found, net, problem.splits, points, loss, device, on_progress)
 
 
 def _label(spec: RenderSpec | ConnectSpec, net: nn.Module) -> str:
@@ -290,9 +277,10 @@ def _label(spec: RenderSpec | ConnectSpec, net: nn.Module) -> str:
     return caption.network_label(asked.factory, asked.label, type(net).__name__)
 
 
-def _measures(material: Material, unit: str | None) -> dict[str, str]:
-    positions = data.positions(material.training[1])
-    return caption.measures(material.loss, caption.loss_unit(material.loss, unit, positions))
+def _measures(problem: Problem, unit: str | None) -> dict[str, str]:
+    _, targets = next(iter(problem.splits.values()))
+    unit = caption.loss_unit(problem.loss, unit, data.positions(targets))
+    return caption.measures(problem.loss, unit)
 
 
 def along(

@@ -22,9 +22,8 @@ from pipeline.problem import trust
 from pipeline.problem.losses import LossFunction
 from pipeline.problem.trust import Codes, Named
 from pipeline.spec import validate
-from pipeline.training import problem as materials
-from pipeline.training import session, sgd
-from pipeline.training.problem import Material
+from pipeline.training import inputs, session, sgd
+from pipeline.training.inputs import TrainingInputs
 from pipeline.training.run_folder import claimed, described, write_tensors
 from pipeline.training.session import Job, Objective, Outcome, Progress, State
 from pipeline.training.spec import FitSpec
@@ -39,7 +38,7 @@ class Prepared:
     """A mode's training that is ready to start; by value, so that a worker can do it."""
 
     spec: FitSpec
-    material: Material
+    inputs: TrainingInputs
     facts: Mapping[str, Any]
     code: Named
 
@@ -58,10 +57,9 @@ def prepare(spec: FitSpec, codes: Codes | None = None) -> Prepared:
     Raises:
         LossatlasError: one line on whatever is missing or does not fit.
     """
-    codes = codes or materials.read_codes(spec)
-    material, _, parts = materials.load_material(spec, codes)
-    named = materials.named(spec, codes)
-    return Prepared(spec, material, materials.facts(spec, codes, parts), named)
+    codes = codes or inputs.read_codes(spec)
+    loaded, _, parts = inputs.load_inputs(spec, codes)
+    return Prepared(spec, loaded, inputs.facts(spec, codes, parts), inputs.named(spec, codes))
 
 
 def prepare_again(
@@ -83,7 +81,7 @@ def prepare_again(
     if facts.get("kind") != "fit":
         raise FitError(f"{folder} holds the training of a curve; wanted that of a mode")
     spec = validate(FitSpec, facts["spec"], str(folder)).model_copy(update={"out": str(folder)})
-    prepared = prepare(spec, materials.recorded_codes(spec, facts, given, tell))
+    prepared = prepare(spec, inputs.recorded_codes(spec, facts, given, tell))
     changed = differences(facts["parts"], prepared.facts["parts"])
     if changed:
         raise FitError(
@@ -150,8 +148,8 @@ def objective(network: nn.Module, loss: LossFunction, weight_decay: float) -> Ob
 
 
 def _job(prepared: Prepared, device: torch.device) -> Job:
-    spec, material = prepared.spec, prepared.material
-    net = material.fresh_network(spec.train.seed).requires_grad_(False).to(device)
+    spec, problem = prepared.spec, prepared.inputs.problem
+    net = prepared.inputs.fresh_network(spec.train.seed).requires_grad_(False).to(device)
     shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
     persistent = net.state_dict()
 
@@ -160,8 +158,8 @@ def _job(prepared: Prepared, device: torch.device) -> Job:
         return sgd.views(state.trained, shapes) | kept
 
     return session.job(
-        material,
-        objective(net, material.loss_function(), spec.train.weight_decay),
+        prepared.inputs,
+        objective(net, problem.loss_function(), spec.train.weight_decay),
         nn.utils.parameters_to_vector(net.parameters()).detach().clone(),
         dict(net.named_buffers()),
         spec,

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from pipeline.errors import is_out_of_memory, one_line
 from pipeline.evaluation.precision import arithmetic
-from pipeline.training.problem import Material
+from pipeline.training.inputs import TrainingInputs
 from pipeline.training.run_folder import TrainingError, write, write_tensors
 from pipeline.training.sgd import (
     batches,
@@ -148,7 +148,7 @@ class Job:
 
 
 def job(
-    material: Material,
+    inputs: TrainingInputs,
     objective: Objective,
     initial: Tensor,
     buffers: Mapping[str, Tensor],
@@ -156,15 +156,14 @@ def job(
     named: Callable[[State], dict[str, Tensor]],
 ) -> Job:
     """The job of training on the split that trains, on the device of `initial`; see `Job`."""
-    inputs, targets = (torch.tensor(a).to(initial.device) for a in material.training)
+    x, y = (torch.tensor(a).to(initial.device) for a in inputs.training)
     fill = None
     if spec.train.augment == "crop-flip":
-        black = torch.zeros(inputs.shape[1])
-        if material.normalise is not None:
-            mean, std = (torch.tensor(v) for v in (material.normalise.mean, material.normalise.std))
-            black = (black - mean) / std
+        black, normalise = torch.zeros(x.shape[1]), inputs.normalise
+        if normalise is not None:
+            black = (black - torch.tensor(normalise.mean)) / torch.tensor(normalise.std)
         fill = black.to(initial.device)
-    return Job(objective, initial, buffers, inputs, targets, spec.train, spec.frames, fill, named)
+    return Job(objective, initial, buffers, x, y, spec.train, spec.frames, fill, named)
 
 
 def train(

@@ -119,8 +119,8 @@ def test_the_split_that_is_named_calibrates(make: MakeSpec, calibrate: str) -> N
     """Held to torch's own batch norm, in training mode over that split."""
     read = make("train test val", {"calibrate": calibrate})
     inputs = prepare.prepare(read).inputs
-    assert (inputs.calibrate, next(iter(inputs.splits))) == (calibrate, calibrate)
-    splits = {split: inputs.splits[split] for split in sorted(SPREAD)}
+    assert (inputs.calibrate, next(iter(inputs.problem.splits))) == (calibrate, calibrate)
+    splits = {split: inputs.problem.splits[split] for split in sorted(SPREAD)}
     state = checkpoint.load(read.plane.weights[0])
     net = build(read.network.factory, {})
     net.load_state_dict(state)
@@ -221,9 +221,9 @@ def test_train_trains_and_old_trainings_go_on(tmp_path: Path) -> None:
     splits = {"test": 32, "train": 64}
     read = fit_spec(tmp_path, MOONS | {"data": {"source": "moons", "splits": splits}})
     prepared = fit.prepare(read)
-    assert prepared.material.trains == "train"
-    assert list(prepared.material.splits) == ["train", "test"]
-    inputs, _ = prepared.material.training
+    assert prepared.inputs.trains == "train"
+    assert list(prepared.inputs.problem.splits) == ["train", "test"]
+    inputs, _ = prepared.inputs.training
     assert len(inputs) == 64
     # One that was begun when the first split trained.
     only = read.data.model_copy(update={"splits": {"test": 32}})
@@ -232,9 +232,9 @@ def test_train_trains_and_old_trainings_go_on(tmp_path: Path) -> None:
     with quick():
         fit.fit(fit.prepare(begun))
         again = fit.prepare(begun.model_copy(update={"data": read.data}))
-        assert again.material.trains == "test"
+        assert again.inputs.trains == "test"
         assert fit.fit(again).resumed_at == 1
-    assert fit.prepare_again(read.out).material.trains == "test"
+    assert fit.prepare_again(read.out).inputs.trains == "test"
     with pytest.raises(LossatlasError, match="belongs to another training: train"):
         fit.fit(fit.prepare(read))
 

@@ -192,7 +192,9 @@ def test_training_lowers_the_highest_loss_along_the_curve(
     trained = curve.load(outcome.result, prepared.network())
     np.testing.assert_array_equal(trained.points[0], prepared.start)
     np.testing.assert_array_equal(trained.points[-1], prepared.end)
-    found = curve_report.along(trained, prepared.network(), prepared.material.splits, points=15)
+    found = curve_report.along(
+        trained, prepared.network(), prepared.inputs.problem.splits, points=15
+    )
     for split, margin in (("train", 0.6), ("test", 0.8)):
         highest = found.summary(found.curve, "loss", split)["max"]
         assert highest < margin * found.summary(found.line, "loss", split)["max"]
@@ -348,7 +350,7 @@ def test_another_network_cannot_read_a_frame(images: Callable[..., ConnectSpec])
 
 def test_what_is_prepared_can_be_sent(images: Callable[..., ConnectSpec]) -> None:
     prepared = pickle.loads(pickle.dumps(curve.prepare(images(train={"epochs": 1}))))
-    splits = (array for pair in prepared.material.splits.values() for array in pair)
+    splits = (array for pair in prepared.inputs.problem.splits.values() for array in pair)
     for array in (prepared.start, prepared.end, *prepared.buffers.values(), *splits):
         array.flags.writeable = False  # as what Ray shares is
     assert curve.connect(prepared).result.exists()
@@ -468,7 +470,7 @@ def test_the_curve_found_is_about_as_low_as_the_authors(shared_data: Path, tmp_p
     path.write_text(yaml.safe_dump(content))
     prepared = curve.prepare(connect_spec.read_connect(path))
     outcome = curve.connect(prepared)
-    evaluator = Evaluator(prepared.network(), prepared.material.splits, ("loss",))
+    evaluator = Evaluator(prepared.network(), prepared.inputs.problem.splits, ("loss",))
     highest = {}
     for name, file in (("found", outcome.result), ("authors", folder / "bezier-14.pt")):
         points = curve.load(file, prepared.network())

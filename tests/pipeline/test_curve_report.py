@@ -240,7 +240,7 @@ def test_of_a_run_and_of_its_frames(connected: Callable[..., curve.Prepared]) ->
     outcome = curve.connect(prepared)
     found = curve_report.of_run(prepared.folder, points=3)
     middle = curve.load(outcome.result, prepared.network()).weights(0.5)
-    evaluator = Evaluator(prepared.network(), prepared.material.splits)
+    evaluator = Evaluator(prepared.network(), prepared.inputs.problem.splits)
     assert found.curve.values["loss"][0, 1] == evaluator.at(middle)["loss"][0]
     last = curve_report.of_run(prepared.folder, points=3, frame=6)
     np.testing.assert_array_equal(last.curve.values["loss"], found.curve.values["loss"])

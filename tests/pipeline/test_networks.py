@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.problem import checkpoint, data, network
+from pipeline.problem import checkpoint, data, network, usercode
 from pipeline.problem.network import NetworkError, build
 from pipeline.problem.networks.resnet import BasicBlock
 from pipeline.problem.usercode import UserCodeError
@@ -165,8 +165,8 @@ def test_initial_weights_are_fixed_and_the_global_generator_is_left_alone() -> N
 def test_installed_callable() -> None:
     net = build("torch.nn:Linear", {"in_features": 2, "out_features": 3})
     assert isinstance(net, torch.nn.Linear)
-    assert network.source("torch.nn:Linear") is None
-    assert network.source("resnet20") is None
+    assert usercode.source_of("torch.nn:Linear") is None
+    assert usercode.source_of("resnet20") is None
 
 
 def test_user_network_is_built_from_its_source_alone(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_user_network_is_built_from_its_source_alone(tmp_path: Path) -> None:
         "import torch\n\ndef build(units):\n    return torch.nn.Linear(2, units).double()\n"
     )
     factory = f"{file}:build"
-    code = network.source(factory)
+    code = usercode.source_of(factory)
     assert code is not None
     file.unlink()
     net = build(factory, {"units": 4}, code)

@@ -190,7 +190,7 @@ def test_inputs_survive_pickling(bowl: MakeSpec) -> None:
     prepared = prepare.prepare(bowl())
     sent = pickle.loads(pickle.dumps(prepared.inputs))
     np.testing.assert_array_equal(sent.planes.plane.u, prepared.first_plane().u)
-    assert copy.copy(sent).network_code == prepared.inputs.network_code
+    assert copy.copy(sent).problem.network_code == prepared.inputs.problem.network_code
 
 
 CNN = {"width": 4, "batch_norm": True, "classes": 3}

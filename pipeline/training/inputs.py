@@ -1,4 +1,4 @@
-"""What a training works on, by value: network, data, loss, and the user's code behind them."""
+"""What a training works on: a problem, and which split trains."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torch import nn
 
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.fingerprint import digest_of_parts
-from pipeline.problem import data, network, trust, usercode
+from pipeline.problem import data, network, trust
 from pipeline.problem.data import Subsample
-from pipeline.problem.losses import LossFunction, available_quantities, fitted, loss_function
+from pipeline.problem.losses import available_quantities, fitted
+from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes, Named
-from pipeline.problem.usercode import UserCode
 from pipeline.spec import NormaliseSpec
 from pipeline.training.run_folder import TrainingError, described
-from pipeline.training.sgd import generator, private_random_numbers, seed_torch
+from pipeline.training.sgd import generator
 from pipeline.training.spec import ConnectSpec, FitSpec, TrainSpec
 
 # Raised when the same spec would train to other weights than before.
@@ -32,77 +32,42 @@ NUMERICS = 3  # since cross-entropy is taken of several rows at once
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a training or a report needs, by value, so that it can be sent to a worker.
+class TrainingInputs:
+    """What a training needs besides its starting weights, by value, so that a worker can have it.
 
     Attributes:
-        factory, kwargs, network_code: what `network.build` takes.
-        loss, loss_code: the name in the spec, and the user's code behind it.
-        splits: name → inputs (n, …) and targets (n, …), the one that trains first.
-        trains: its name.
+        problem: network, loss and data; the split that trains comes first.
+        trains: the name of that split.
         normalise: of the data; None for none.
     """
 
-    factory: str
-    kwargs: Mapping[str, Any]
-    network_code: UserCode | None
-    loss: str
-    loss_code: UserCode | None
-    splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
+    problem: Problem
     trains: str
     normalise: NormaliseSpec | None
 
     @property
     def training(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         """Inputs (n, …) and targets (n, …) of the split that trains."""
-        return self.splits[self.trains]
-
-    def network(self) -> nn.Module:
-        """The network with the factory's weights, on the CPU, in eval mode."""
-        return network.build(self.factory, self.kwargs, self.network_code)
+        return self.problem.splits[self.trains]
 
     def fresh_network(self, seed: int, which: int = 0) -> nn.Module:
         """A network that was never trained, its weights drawn by `seed`; which of several."""
-        self.network()  # Whatever is wrong with the factory is said here, in one line.
-        make = network.maker(self.factory, self.network_code)
-        with private_random_numbers(torch.device("cpu")):
-            draw = generator(seed, 0, which, "weights")
-            seed_torch(int(draw.integers(2**63)), torch.device("cpu"))
-            made: nn.Module = make(**self.kwargs)
-        return made.float().eval()
-
-    def loss_function(self) -> LossFunction:
-        custom = None
-        if self.loss_code is not None:
-            custom = usercode.attribute(self.loss_code, self.loss.rpartition(":")[2])
-        return loss_function(self.loss, custom)
+        draw = generator(seed, 0, which, "weights")
+        return self.problem.network(int(draw.integers(2**63)))
 
 
 def read_codes(spec: ConnectSpec | FitSpec) -> Codes:
-    """The user's code that `spec` names.
-
-    Raises:
-        UserCodeError: a file cannot be read, or imports what cannot travel.
-    """
-    return Codes(
-        network=network.source(spec.network.factory),
-        loss=read_loss(spec.loss),
-        data=data.source_code(spec.data),
-    )
+    """The user's code that `spec` names; see `trust.read_codes`."""
+    return trust.read_codes(spec.network, spec.data, spec.loss)
 
 
-def read_loss(loss: str) -> UserCode | None:
-    """The user's code behind a loss `path/file.py:callable`; None for a built-in one."""
-    return usercode.read(loss.rpartition(":")[0]) if ".py:" in loss else None
-
-
-def load_material(
+def load_inputs(
     spec: ConnectSpec | FitSpec, codes: Codes
-) -> tuple[Material, nn.Module, dict[str, Any]]:
+) -> tuple[TrainingInputs, nn.Module, dict[str, Any]]:
     """Load and check what `spec` names, but for weights.
 
     Returns:
-        The material, a network, and the parts of a fingerprint: what decides the numbers. Only
+        The inputs, a network, and the parts of a fingerprint: what decides the numbers. Only
         the split that trains does; the others are for reports.
 
     Raises:
@@ -111,18 +76,9 @@ def load_material(
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     trains = training_split(spec)
     subsamples = data.ordered(data.load(spec.data, codes.data, spec.loss), trains)
-    material = Material(
-        factory=spec.network.factory,
-        kwargs=spec.network.kwargs,
-        network_code=codes.network,
-        loss=spec.loss,
-        loss_code=codes.loss,
-        splits={s.name: (s.inputs, s.targets) for s in subsamples},
-        trains=trains,
-        normalise=spec.data.normalise,
-    )
+    problem = problem_of(spec.network, spec.loss, codes, subsamples)
     first = subsamples[0]
-    material = _checked(material, spec.train, first)
+    inputs = TrainingInputs(_checked(problem, spec.train, first), trains, spec.data.normalise)
     normalise = spec.data.normalise
     parts = {
         "numerics": NUMERICS,
@@ -137,7 +93,7 @@ def load_material(
         **{f"train.{key}": value for key, value in spec.train.model_dump(mode="json").items()},
         "frames": spec.frames.model_dump(mode="json") if spec.frames else None,
     }
-    return material, net, parts
+    return inputs, net, parts
 
 
 def training_split(spec: ConnectSpec | FitSpec) -> str:
@@ -197,8 +153,8 @@ def recorded_codes(
     return codes
 
 
-def _checked(material: Material, recipe: TrainSpec, first: Subsample) -> Material:
-    """`material` with its targets fitted; whatever would stop the training later is said now."""
+def _checked(problem: Problem, recipe: TrainSpec, first: Subsample) -> Problem:
+    """`problem` with its targets fitted; whatever would stop the training later is said now."""
     if recipe.batch > len(first.targets):
         raise TrainingError(
             f"train.batch is {recipe.batch:,} and data.splits.{first.name} has "
@@ -211,16 +167,16 @@ def _checked(material: Material, recipe: TrainSpec, first: Subsample) -> Materia
         )
     # The lowest and the highest class of each split tell whether the network has them all.
     extremes = {}
-    for name, (inputs, targets) in material.splits.items():
+    for name, (inputs, targets) in problem.splits.items():
         rows = targets.reshape(len(targets), -1)
         chosen = [int(rows.min(1).argmin()), int(rows.max(1).argmax())]
         extremes[name] = (inputs[chosen], targets[chosen])
-    quantities = available_quantities(material.loss, ("loss", "error"))
-    loss = material.loss_function()
-    shapes = Evaluator(material.network(), extremes, quantities, loss).output_shapes
+    quantities = available_quantities(problem.loss, ("loss", "error"))
+    loss = problem.loss_function()
+    shapes = Evaluator(problem.network(), extremes, quantities, loss).output_shapes
     splits = {
         name: (inputs, fitted(torch.tensor(targets), shapes[name], loss, name).numpy())
-        for name, (inputs, targets) in material.splits.items()
+        for name, (inputs, targets) in problem.splits.items()
         if name in shapes
     }
-    return dataclasses.replace(material, splits={**material.splits, **splits})
+    return problem.with_splits({**problem.splits, **splits})
