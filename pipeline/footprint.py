@@ -231,7 +231,7 @@ def answer() -> None:
     before = resident()
     made = evaluator(inputs.uncompiled())
     built = resident()
-    plane = inputs.planes.of_frame(0, inputs.problem.network())
+    plane = inputs.planes.of_frame(0, made.layout)
     made.evaluate(plane, np.zeros((_POINTS, 2)))
     with told:
         json.dump([peak() - before, peak() - built, fresh], told)

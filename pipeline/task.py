@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from pipeline.errors import one_line
 from pipeline.evaluation.evaluator import EvaluateError, Evaluator, room_on
@@ -80,13 +81,20 @@ class TileFacts:
     worker: int
 
 
-def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
-    """The evaluator of a render's network and data on `device`: `cpu`, `cuda` or `cuda:1`.
+def evaluator(
+    inputs: RenderInputs, device: str = "cpu", network: nn.Module | None = None
+) -> Evaluator:
+    """The evaluator of a render's problem.
+
+    Args:
+        inputs: of the render.
+        device: `cpu`, `cuda` or `cuda:1`.
+        network: the problem's, where it is built already; taken over, and changed.
 
     Raises:
         LossatlasError: network, data and loss do not fit together, or not into the memory.
     """
-    network = inputs.problem.network()
+    network = network or inputs.problem.network()
     for name, buffer in network.named_buffers():
         if name in inputs.buffers:
             buffer.copy_(torch.tensor(inputs.buffers[name]))
@@ -137,7 +145,6 @@ class TileRenderer:
         splits = {name: inputs.problem.splits[name] for name in self._store.splits}
         inputs = inputs.with_splits(splits)
         self._planes = inputs.planes
-        self._network = inputs.problem.network()
         # One frame at a time: a film's planes together may not fit.
         self._plane = functools.lru_cache(maxsize=1)(self._load_plane)
         self._evaluator = evaluator(inputs, device)
@@ -199,7 +206,7 @@ class TileRenderer:
         return compare(exact, low, inputs.precision, inputs.tolerance, inputs.compiled)
 
     def _load_plane(self, frame: int) -> Plane:
-        return self._planes.of_frame(frame, self._network)
+        return self._planes.of_frame(frame, self._evaluator.layout)
 
 
 class StepRenderer(TileRenderer):

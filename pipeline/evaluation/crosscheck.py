@@ -21,14 +21,15 @@ from pipeline import memory
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.plain_torch import (
     CrosscheckError,
-    Known,
     PlainLosses,
     PlainTorch,
     shape_of,
     tensors_of,
 )
 from pipeline.evaluation.precision import arithmetic
-from pipeline.problem import checkpoint
+from pipeline.problem import state_dict
+from pipeline.problem.checkpoint import Known
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import fitted
 
 # The examples of each split that both ways evaluate: the first of the subsample, which are a
@@ -69,12 +70,11 @@ def crosscheck(plain: PlainTorch, checkpoints: Sequence[Known], example_bytes: i
 
 
 def _compare(plain: PlainTorch, checkpoints: Sequence[Known]) -> None:
-    network = plain.problem.network(in_eval=False)
     calibrating = plain.problem.splits[plain.calibrate][0]
     # In two chunks at least: plain torch takes all in one.
     halves = plain.evaluator(chunk=-(-len(calibrating) // 2))
     for number, known in enumerate(checkpoints):
-        weights = checkpoint.weights(known.state, network)
+        weights = state_dict.weights(known.state, halves.layout)
         found = halves.at(weights)["loss"].astype("f8")
         if number == 0:
             _refuse_chance(plain, known, found, halves.at(weights)["loss"])
@@ -176,7 +176,7 @@ def _refuse_constant(plain: PlainTorch, known: Known, found: PlainLosses) -> Non
     """Raises CrosscheckError where even plain torch does not see the weights of a checkpoint."""
     initial = plain.problem.network(in_eval=False)
     before = nn.utils.parameters_to_vector(initial.parameters()).detach().numpy()
-    if np.array_equal(before, checkpoint.weights(known.state, initial)):
+    if np.array_equal(before, state_dict.weights(known.state, Layout.of(initial))):
         return
     if _same(plain.evaluate(None).tensors(), found.tensors()):
         raise CrosscheckError(

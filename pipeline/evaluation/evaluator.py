@@ -37,6 +37,7 @@ from pipeline.evaluation.grouped import group_size, losses_and_errors
 from pipeline.evaluation.precision import Precision, arithmetic, lowered
 from pipeline.evaluation.weights import Placement
 from pipeline.geometry.plane import Plane
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import (
     LossFunction,
     cross_entropy,
@@ -137,6 +138,7 @@ class Evaluator:
         ]
         self._calibrating = list(splits).index(calibrate) if calibrate is not None else 0
         self._statistics = Statistics(self._device)
+        self.layout = Layout.of(network)
         self._recompute = batch_norm == "recompute" and has_batch_norm(network)
         network = network.eval().requires_grad_(False).to(self._device)
         if self._recompute:
@@ -212,7 +214,7 @@ class Evaluator:
     @property
     def weights(self) -> int:
         """How many parameters the network has."""
-        return sum(parameter.numel() for parameter in self._module.parameters())
+        return self.layout.size
 
     @property
     def is_replayed(self) -> bool:

@@ -16,8 +16,10 @@ import torch
 from torch import nn
 
 from pipeline.evaluation.evaluator import Evaluator
-from pipeline.evaluation.plain_torch import Known, PlainTorch
-from pipeline.problem import checkpoint
+from pipeline.evaluation.plain_torch import PlainTorch
+from pipeline.problem import state_dict
+from pipeline.problem.checkpoint import Known
+from pipeline.problem.layout import Layout
 from pipeline.problem.norms import running_statistics, step_counts
 
 # A smaller share of the loss is rounding.
@@ -100,14 +102,15 @@ def _own_losses(
     before_all: Callable[[], None],
 ) -> Iterator[OwnLoss]:
     """Where a checkpoint's buffers differ from the render's: its loss with either."""
+    layout = Layout.of(network)
     for known in checkpoints:
-        if checkpoint.missing_statistic(known.state, network) in matter:
+        if state_dict.missing_statistic(known.state, layout) in matter:
             continue  # a bend without statistics has no loss of its own
-        buffers = checkpoint.buffers(known.state, network)
+        buffers = state_dict.buffers(known.state, network)
         if all(torch.equal(buffers[name], plain.buffers[name]) for name in matter):
             continue
         before_all()
-        weights = checkpoint.weights(known.state, network)
+        weights = state_dict.weights(known.state, layout)
         found = evaluator.at(weights)["loss"].astype("f8")
         evaluator.use_buffers(buffers)
         own = evaluator.at(weights)["loss"].astype("f8")
@@ -122,7 +125,7 @@ def _in_words(
 ) -> str | None:
     """Which buffers of the first checkpoint are used where they do not belong."""
     statistics = running_statistics(network)
-    others = [checkpoint.buffers(known.state, network) for known in checkpoints[1:]]
+    others = [state_dict.buffers(known.state, network) for known in checkpoints[1:]]
     if not others:  # a plane around one checkpoint: what its training changed belongs to it
         others = [dict(network.named_buffers())]
     names = [

@@ -18,31 +18,14 @@ from torch.utils._pytree import tree_leaves
 
 from pipeline.errors import LossatlasError, is_out_of_memory, one_line
 from pipeline.evaluation.evaluator import Evaluator, NoRoomError
-from pipeline.problem import checkpoint
+from pipeline.problem import state_dict
+from pipeline.problem.checkpoint import Known, State
 from pipeline.problem.losses import fitted
 from pipeline.problem.problem import Problem
 
 
 class CrosscheckError(LossatlasError):
     """The network cannot be evaluated as it is: its numbers would be wrong."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """One checkpoint of a plane.
-
-    Attributes:
-        anchor: its name on the plane.
-        file: where it is from, without folders.
-        state: parameters and buffers by the names that `checkpoint.load` gives.
-    """
-
-    anchor: str
-    file: str
-    state: checkpoint.State
-
-    def __str__(self) -> str:
-        return f"{self.anchor} ({self.file})"
 
 
 @dataclass(frozen=True)
@@ -83,9 +66,7 @@ class PlainTorch:
         first = {name: (x[:examples], y[:examples]) for name, (x, y) in self.problem.splits.items()}
         return replace(self, problem=self.problem.with_splits(first))
 
-    def evaluator(
-        self, state: checkpoint.State | None = None, chunk: int | None = None
-    ) -> Evaluator:
+    def evaluator(self, state: State | None = None, chunk: int | None = None) -> Evaluator:
         """The evaluator to compare with, of the loss alone.
 
         Args:
@@ -102,7 +83,7 @@ class PlainTorch:
             calibrate=self.calibrate,
         )
 
-    def network(self, state: checkpoint.State | None, seed: int = 0) -> nn.Module:
+    def network(self, state: State | None, seed: int = 0) -> nn.Module:
         """A fresh network in eval mode with the weights of `state`, or initial ones.
 
         Its buffers are those of the render.
@@ -133,10 +114,10 @@ class PlainTorch:
                 "Check the network and the data"
             ) from error
 
-    def _loaded(self, state: checkpoint.State | None, seed: int = 0) -> nn.Module:
+    def _loaded(self, state: State | None, seed: int = 0) -> nn.Module:
         network = self.problem.network(seed, in_eval=False)
         if state is not None:
-            network.load_state_dict(checkpoint.state_for(state, network))
+            network.load_state_dict(state_dict.state_for(state, network))
         own = dict(network.named_buffers())
         for name, buffer in self.buffers.items():
             own[name].copy_(buffer)

@@ -34,7 +34,8 @@ from torch import Tensor, nn
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import differences, digest_of_array
 from pipeline.geometry.plane import Vector, curve_coefficients
-from pipeline.problem import checkpoint, trust
+from pipeline.problem import checkpoint, state_dict, trust
+from pipeline.problem.layout import Layout, persistent_buffers
 from pipeline.problem.losses import LossFunction
 from pipeline.problem.norms import running_statistics
 from pipeline.problem.trust import Codes, Named
@@ -210,18 +211,18 @@ def prepare(spec: ConnectSpec, codes: Codes | None = None) -> Prepared:
     """
     codes = codes or inputs.read_codes(spec)
     loaded, net, parts = inputs.load_inputs(spec, codes)
-    ends = []
+    layout, ends = Layout.of(net), []
     for where, path in (("start", spec.start), ("end", spec.end)):
         state = checkpoint.load(path)
-        checkpoint.match(state, net, f"{where} ({Path(path).name})")
+        state_dict.match(state, layout, f"{where} ({Path(path).name})")
         ends.append(state)
-    start, end = (checkpoint.weights(state, net) for state in ends)
+    start, end = (state_dict.weights(state, layout) for state in ends)
     if np.array_equal(start, end):
         raise CurveError(
             f"start ({Path(spec.start).name}) and end ({Path(spec.end).name}) have identical "
             "weights; wanted two modes. Check start and end"
         )
-    buffers = {name: b.numpy() for name, b in checkpoint.buffers(ends[0], net).items()}
+    buffers = {name: b.numpy() for name, b in state_dict.buffers(ends[0], net).items()}
     parts |= {
         "start": digest_of_array(start),
         "end": digest_of_array(end),
@@ -285,12 +286,13 @@ def connect(
         trust.note(prepared.code)
         result = folder / "curve.safetensors"
         net, kind = prepared.network(), prepared.spec.curve.kind
+        layout = Layout.of(net)
         last = prepared.spec.curve.bends + 1
         constants = _constants(kind, last + 1) | _other_buffers(net)
-        ends = _named(net, 0, prepared.start) | _named(net, last, prepared.end)
+        ends = _named(layout, 0, prepared.start) | _named(layout, last, prepared.end)
         write_tensors(folder / "ends.safetensors", ends | constants)
         state, resumed_at = session.train(job, folder, on_progress, checkpoint_seconds)
-        write_tensors(result, ends | constants | _bends(net, state.trained))
+        write_tensors(result, ends | constants | _bends(layout, state.trained))
     seconds = time.monotonic() - began
     return Outcome(folder, result, resumed_at, job.steps, tuple(state.losses), seconds)
 
@@ -326,7 +328,7 @@ def frames(folder: str | Path) -> list[Frame]:
     return sorted(found, key=lambda frame: frame.number)
 
 
-def load_frame(frame: Frame, network: nn.Module) -> Curve:
+def load_frame(frame: Frame, layout: Layout) -> Curve:
     """The curve of one frame: its bends, and the ends from ends.safetensors one folder up.
 
     Raises:
@@ -334,32 +336,32 @@ def load_frame(frame: Frame, network: nn.Module) -> Curve:
     """
     ends = checkpoint.load(str(frame.path.parent.parent / "ends.safetensors"))
     bends = checkpoint.load(str(frame.path))
-    if not checkpoint.bends_alone(bends, network):  # a single one is a state of the network
-        checkpoint.match(bends, network, str(frame.path))
-        bends = _named(network, 1, checkpoint.weights(bends, network))
-    return _curve(ends | bends, network, str(frame.path))
+    if not state_dict.bends_alone(bends, layout):  # a single one is a state of the network
+        state_dict.match(bends, layout, str(frame.path))
+        bends = _named(layout, 1, state_dict.weights(bends, layout))
+    return _curve(ends | bends, layout, str(frame.path))
 
 
-def load(path: str | Path, network: nn.Module, kind: Kind | None = None) -> Curve:
+def load(path: str | Path, layout: Layout, kind: Kind | None = None) -> Curve:
     """A curve checkpoint, ours or the authors'.
 
     Args:
         path: of the file.
-        network: that it is of.
+        layout: of the network that it is of.
         kind: of the curve; by default what the file's constants say.
 
     Raises:
         CheckpointError: no curve checkpoint, or one of another network.
     """
-    curve = _curve(checkpoint.load(str(path)), network, str(path))
+    curve = _curve(checkpoint.load(str(path)), layout, str(path))
     return curve if kind is None else replace(curve, kind=kind)
 
 
-def _curve(state: Mapping[str, Tensor], network: nn.Module, where: str) -> Curve:
+def _curve(state: Mapping[str, Tensor], layout: Layout, where: str) -> Curve:
     # Only the Bézier curve has binomials among its constants.
-    is_bezier = f"{_CONSTANTS}binom" in checkpoint.constants(state)
+    is_bezier = f"{_CONSTANTS}binom" in state_dict.constants(state)
     kind: Kind = "bezier" if is_bezier else "chain"
-    return Curve(kind, tuple(checkpoint.curve_points(state, network, where)))
+    return Curve(kind, tuple(state_dict.curve_points(state, layout, where)))
 
 
 def _job(prepared: Prepared, device: torch.device) -> Job:
@@ -375,26 +377,26 @@ def _job(prepared: Prepared, device: torch.device) -> Job:
         spec.train.weight_decay,
     )
 
-    buffers = {name: b for name, b in net.named_buffers() if name in net.state_dict()}
+    layout, buffers = Layout.of(net), persistent_buffers(net)
 
     def frame(state: State) -> dict[str, Tensor]:
         if len(state.trained) > 1:
-            return _bends(net, state.trained)
-        return checkpoint.named(state.trained[0].cpu().numpy(), net) | buffers
+            return _bends(layout, state.trained)
+        return state_dict.named(state.trained[0].cpu().numpy(), layout) | buffers
 
     initial = torch.tensor(initial_bends(prepared)).to(device)
     return session.job(prepared.inputs, trained, initial, {}, spec, frame)
 
 
-def _bends(network: nn.Module, bends: Tensor) -> dict[str, Tensor]:
+def _bends(layout: Layout, bends: Tensor) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
     for index, bend in enumerate(bends.cpu().numpy()):
-        named |= _named(network, index + 1, bend)
+        named |= _named(layout, index + 1, bend)
     return named
 
 
-def _named(network: nn.Module, index: int, flat: Weights) -> dict[str, Tensor]:
-    return {f"{_NET}{name}_{index}": t for name, t in checkpoint.named(flat, network).items()}
+def _named(layout: Layout, index: int, flat: Weights) -> dict[str, Tensor]:
+    return {f"{_NET}{name}_{index}": t for name, t in state_dict.named(flat, layout).items()}
 
 
 def _constants(kind: Kind, points: int) -> dict[str, Tensor]:
@@ -414,9 +416,8 @@ def _constants(kind: Kind, points: int) -> dict[str, Tensor]:
 def _other_buffers(network: nn.Module) -> dict[str, Tensor]:
     """Buffers that are no statistics of a batch norm, by the names of a curve checkpoint."""
     statistics = running_statistics(network)
-    saved = network.state_dict()
     return {
         f"{_NET}{name}": buffer
-        for name, buffer in network.named_buffers()
-        if name in saved and name not in statistics
+        for name, buffer in persistent_buffers(network).items()
+        if name not in statistics
     }

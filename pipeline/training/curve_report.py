@@ -22,10 +22,12 @@ from pipeline import caption
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.crosscheck import crosscheck
 from pipeline.evaluation.evaluator import Evaluator
-from pipeline.evaluation.plain_torch import Known, PlainTorch
+from pipeline.evaluation.plain_torch import PlainTorch
 from pipeline.geometry.plane import Vector
-from pipeline.prepare import load_weights
-from pipeline.problem import checkpoint, data, network, trust
+from pipeline.geometry.planes import Checkpoints
+from pipeline.problem import data, network, state_dict, trust
+from pipeline.problem.checkpoint import Known
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import LossFunction, classes_last, cross_entropy, misclassified
 from pipeline.problem.norms import has_batch_norm
 from pipeline.problem.problem import Problem, Splits, problem_of
@@ -180,6 +182,7 @@ def of_run(
     """
     prepared = curve.prepare_again(folder, given, tell)
     net = prepared.network()
+    layout = Layout.of(net)
     if frame is None:
         path = prepared.folder / "curve.safetensors"
         if not path.exists():
@@ -187,19 +190,21 @@ def of_run(
                 f"{folder} holds no curve.safetensors: its training has not ended; wanted a whole "
                 "one. Run lossatlas connect again, or name a frame"
             )
-        found = curve.load(path, net)
+        found = curve.load(path, layout)
     else:
         kept = {each.number: each for each in curve.frames(folder)}
         if frame not in kept:
             raise ReportError(
                 f"{folder} has no frame {frame}; wanted one of {min(kept)} to {max(kept)}"
             )
-        found = curve.load_frame(kept[frame], net)
+        found = curve.load_frame(kept[frame], layout)
     ends = {0: "start", len(found.points) - 1: "end"}
-    buffers = checkpoint.buffers(net.state_dict(), net)
+    buffers = state_dict.buffers(net.state_dict(), net)
     known = [
         Known(
-            ends.get(index, "bend"), Path(folder).name, {**checkpoint.named(each, net), **buffers}
+            ends.get(index, "bend"),
+            Path(folder).name,
+            {**state_dict.named(each, layout), **buffers},
         )
         for index, each in enumerate(found.points)
     ]
@@ -235,8 +240,9 @@ def of_render(
     loss = spec.evaluate.loss
     codes = trust.read_codes(spec.network, spec.data, loss)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
-    loaded = load_weights(spec, net)
-    flat = tuple(checkpoint.weights(state, net) for _, state in loaded)
+    checkpoints = Checkpoints(spec, net)
+    loaded = checkpoints.of_plane()
+    flat = tuple(state_dict.weights(state, checkpoints.layout) for _, state in loaded)
     subsamples = data.ordered(data.load(spec.data, codes.data, loss), spec.calibrating)
     problem = problem_of(spec.network, loss, codes, subsamples)
     known = [
@@ -262,7 +268,7 @@ def _checked(
     The buffers are those of the first of them.
     """
     net = problem.network()
-    buffers = checkpoint.buffers(known[0].state, net)
+    buffers = state_dict.buffers(known[0].state, net)
     plain = PlainTorch(problem, buffers, "recompute", next(iter(problem.splits)))
     crosscheck(plain, known, plain.evaluator().example_bytes)
     for name, buffer in net.named_buffers():

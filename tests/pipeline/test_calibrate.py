@@ -14,12 +14,14 @@ import torch
 import yaml
 from torch import nn
 
-from pipeline import plan, prepare, spec
+from pipeline import opening, plan, prepare, spec
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.fingerprint import digest_of_parts
+from pipeline.geometry.planes import PlanesError
 from pipeline.prepare import PrepareError
-from pipeline.problem import checkpoint
+from pipeline.problem import checkpoint, state_dict
+from pipeline.problem.layout import Layout
 from pipeline.problem.network import build
 from pipeline.spec import RenderSpec, SpecError
 from pipeline.store.store import Store
@@ -72,7 +74,7 @@ def make(tmp_path: Path) -> MakeSpec:
 
 def rendered(read: RenderSpec, most: int = 9) -> Store:
     prepared = prepare.prepare(read)
-    store, _ = prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1e-3, 1))
+    store, _ = opening.create(prepared, plan.resolve_grid(prepared, 1e-3, 1))
     renderer = TileRenderer(prepared.inputs, store.url)
     for tile in store.pending()[:most]:
         renderer(tile)
@@ -124,7 +126,7 @@ def test_the_split_that_is_named_calibrates(make: MakeSpec, calibrate: str) -> N
     state = checkpoint.load(read.plane.weights[0])
     net = build(read.network.factory, {})
     net.load_state_dict(state)
-    flat = checkpoint.weights(state, net)
+    flat = state_dict.weights(state, Layout.of(net))
     recomputing = build(read.network.factory, {})
     found = Evaluator(recomputing, splits, ("loss",), calibrate=calibrate).at(flat)["loss"]
     norm = next(module for module in net.modules() if isinstance(module, nn.BatchNorm1d))
@@ -213,7 +215,7 @@ def test_without_statistics_of_its_own(make: MakeSpec) -> None:
     told = (
         r"plane\.weights\[0\] \(a\.safetensors\) holds no statistics .*1\.running_mean.* recompute"
     )
-    with pytest.raises(PrepareError, match=told):
+    with pytest.raises(PlanesError, match=told):
         prepare.prepare(again.model_copy(update={"evaluate": frozen}))
 
 

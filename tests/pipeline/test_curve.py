@@ -18,7 +18,8 @@ from torch import nn
 from pipeline import prepare, spec
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
-from pipeline.problem import checkpoint, network
+from pipeline.problem import checkpoint, network, state_dict
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import cross_entropy
 from pipeline.training import curve, curve_report, fit, session, sgd
 from pipeline.training import spec as connect_spec
@@ -189,7 +190,7 @@ def test_training_lowers_the_highest_loss_along_the_curve(
 ) -> None:
     prepared = curve.prepare(moons(curve=asked, train={"epochs": 60, "lr": 0.1}))
     outcome = curve.connect(prepared)
-    trained = curve.load(outcome.result, prepared.network())
+    trained = curve.load(outcome.result, Layout.of(prepared.network()))
     np.testing.assert_array_equal(trained.points[0], prepared.start)
     np.testing.assert_array_equal(trained.points[-1], prepared.end)
     found = curve_report.along(
@@ -251,9 +252,9 @@ def test_frames_hold_the_bends_and_the_ends_are_shared(moons: Callable[..., Conn
     assert [frame.train_loss for frame in kept[1:]] == [outcome.losses[i] for i in (1, 3, 4)]
     size = kept[1].path.stat().st_size
     assert size < 1.2 * 2 * 4 * prepared.start.size + 2000
-    first, last = (curve.load_frame(frame, net) for frame in (kept[0], kept[-1]))
+    first, last = (curve.load_frame(frame, Layout.of(net)) for frame in (kept[0], kept[-1]))
     np.testing.assert_array_equal(first.points[1], curve.initial_bends(prepared)[0])
-    whole = curve.load(outcome.result, net)
+    whole = curve.load(outcome.result, Layout.of(net))
     assert first.kind == last.kind == whole.kind == "chain"
     for found, expected in zip(last.points, whole.points, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -272,15 +273,15 @@ def test_what_is_written_are_checkpoints(images: Callable[..., ConnectSpec]) -> 
     prepared = curve.prepare(images(train={"epochs": 1}))
     outcome = curve.connect(prepared)
     state = checkpoint.load(str(outcome.result))
-    assert checkpoint.is_curve(state, prepared.network())
+    assert state_dict.is_curve(state, Layout.of(prepared.network()))
     assert not [name for name in state if "running" in name]
-    start, bend, end = checkpoint.curve_points(state, prepared.network(), "curve")
+    start, bend, end = state_dict.curve_points(state, Layout.of(prepared.network()), "curve")
     np.testing.assert_array_equal(start, prepared.start)
     np.testing.assert_array_equal(end, prepared.end)
     assert not np.array_equal(bend, (start + end) / 2)
     frame = checkpoint.load(str(curve.frames(prepared.folder)[-1].path))
-    checkpoint.match(frame, prepared.network(), "frame")
-    np.testing.assert_array_equal(checkpoint.weights(frame, prepared.network()), bend)
+    state_dict.match(frame, Layout.of(prepared.network()), "frame")
+    np.testing.assert_array_equal(state_dict.weights(frame, Layout.of(prepared.network())), bend)
 
 
 _HOLDER = """
@@ -310,13 +311,13 @@ def test_curves_of_networks_that_name_a_module_as_a_curve_does(
     ends = {end: str(tmp_path / f"{end}.safetensors") for end in ("start", "end")}
     made = moons(network=factory, curve={"bends": bends}, train={"epochs": 1}, **ends)
     prepared = curve.prepare(made)
-    whole = curve.load(curve.connect(prepared).result, prepared.network())
+    whole = curve.load(curve.connect(prepared).result, Layout.of(prepared.network()))
     frames = curve.frames(prepared.folder)
-    for found in (whole, curve.load_frame(frames[-1], prepared.network())):
+    for found in (whole, curve.load_frame(frames[-1], Layout.of(prepared.network()))):
         np.testing.assert_array_equal(found.points[0], prepared.start)
         np.testing.assert_array_equal(found.points[-1], prepared.end)
         np.testing.assert_array_equal(found.points[1], whole.points[1])
-    first = curve.load_frame(frames[0], prepared.network())
+    first = curve.load_frame(frames[0], Layout.of(prepared.network()))
     np.testing.assert_array_equal(first.points[1:-1], curve.initial_bends(prepared))
 
 
@@ -345,7 +346,7 @@ def test_another_network_cannot_read_a_frame(images: Callable[..., ConnectSpec])
     curve.connect(prepared)
     other = network.build("mlp", {"inputs": 2})
     with pytest.raises(LossatlasError, match="not the same network"):
-        curve.load_frame(curve.frames(prepared.folder)[0], other)
+        curve.load_frame(curve.frames(prepared.folder)[0], Layout.of(other))
 
 
 def test_what_is_prepared_can_be_sent(images: Callable[..., ConnectSpec]) -> None:
@@ -392,7 +393,7 @@ def test_a_diverged_curve_stops(moons: Callable[..., ConnectSpec]) -> None:
     with pytest.raises(TrainingError, match="the training diverged"):
         curve.connect(prepared)
     for frame in curve.frames(prepared.folder):
-        curve.load_frame(frame, prepared.network())
+        curve.load_frame(frame, Layout.of(prepared.network()))
 
 
 def test_folders_without_frames(
@@ -408,7 +409,7 @@ def test_folders_without_frames(
         curve.frames(prepared.folder)
     kept[1].path.write_bytes(kept[1].path.read_bytes()[:100])
     with pytest.raises(LossatlasError, match="not a whole safetensors file"):
-        curve.load_frame(kept[1], prepared.network())
+        curve.load_frame(kept[1], Layout.of(prepared.network()))
     with pytest.raises(CurveError, match="the training of a mode"):
         curve.prepare_again(modes / "images0")
     with pytest.raises(fit.FitError, match="the training of a curve"):
@@ -431,11 +432,11 @@ def test_the_authors_curve_is_read(shared_data: Path) -> None:
     if not folder.is_dir():
         pytest.skip(f"needs {folder}")
     net = network.build("preresnet20", {})
-    found = curve.load(folder / "bezier-14.pt", net)
+    found = curve.load(folder / "bezier-14.pt", Layout.of(net))
     assert found.kind == "bezier"
-    mode = checkpoint.weights(checkpoint.load(str(folder / "mode1-14.pt")), net)
+    mode = state_dict.weights(checkpoint.load(str(folder / "mode1-14.pt")), Layout.of(net))
     np.testing.assert_array_equal(found.weights(0.0), mode)
-    line = curve.load(folder / "bezier-0.pt", net)
+    line = curve.load(folder / "bezier-0.pt", Layout.of(net))
     np.testing.assert_allclose(line.points[1], (line.points[0] + line.points[2]) / 2, atol=1e-6)
 
 
@@ -473,7 +474,7 @@ def test_the_curve_found_is_about_as_low_as_the_authors(shared_data: Path, tmp_p
     evaluator = Evaluator(prepared.network(), prepared.inputs.problem.splits, ("loss",))
     highest = {}
     for name, file in (("found", outcome.result), ("authors", folder / "bezier-14.pt")):
-        points = curve.load(file, prepared.network())
+        points = curve.load(file, Layout.of(prepared.network()))
         losses = [evaluator.at(points.weights(t))["loss"][0] for t in np.linspace(0, 1, 9)]
         highest[name] = float(max(losses))
     print(highest, highest["found"] / highest["authors"], outcome.seconds)

@@ -17,7 +17,8 @@ from torch import nn
 from pipeline import spec
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import EvaluateError, Evaluator
-from pipeline.problem import checkpoint, data, network
+from pipeline.problem import checkpoint, data, network, state_dict
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import mean_squared_error
 from pipeline.spec import DataSpec, RenderSpec
 from pipeline.training import curve, curve_report, fit
@@ -239,7 +240,7 @@ def test_of_a_run_and_of_its_frames(connected: Callable[..., curve.Prepared]) ->
     )
     outcome = curve.connect(prepared)
     found = curve_report.of_run(prepared.folder, points=3)
-    middle = curve.load(outcome.result, prepared.network()).weights(0.5)
+    middle = curve.load(outcome.result, Layout.of(prepared.network())).weights(0.5)
     evaluator = Evaluator(prepared.network(), prepared.inputs.problem.splits)
     assert found.curve.values["loss"][0, 1] == evaluator.at(middle)["loss"][0]
     last = curve_report.of_run(prepared.folder, points=3, frame=6)
@@ -275,9 +276,11 @@ def test_the_authors_curve_agrees_with_the_grids_evaluator(
     found = curve_report.of_render(read, points=3)
     net = network.build("preresnet20", {})
     state = checkpoint.load(str(file))
-    start, bend, end = (p.astype("f8") for p in checkpoint.curve_points(state, net, "curve"))
+    start, bend, end = (
+        p.astype("f8") for p in state_dict.curve_points(state, Layout.of(net), "curve")
+    )
     for name, own in net.named_buffers():
-        own.copy_(checkpoint.buffers(state, net)[name])
+        own.copy_(state_dict.buffers(state, net)[name])
     splits = {s.name: (s.inputs, s.targets) for s in data.load(DataSpec(**read.data.model_dump()))}
     evaluator = Evaluator(net, splits)
     middle = {"curve": (start + 2 * bend + end) / 4, "line": (start + end) / 2}

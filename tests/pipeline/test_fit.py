@@ -21,7 +21,8 @@ import yaml
 from torch import nn
 
 from pipeline.errors import LossatlasError
-from pipeline.problem import checkpoint, network
+from pipeline.problem import checkpoint, network, state_dict
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import cross_entropy
 from pipeline.training import fit, session, sgd
 from pipeline.training import spec as connect_spec
@@ -240,8 +241,8 @@ def test_a_mode_is_found_and_another_seed_finds_another(tmp_path: Path) -> None:
         assert (told[-1].step, told[-1].epoch) == (outcome.steps, 40)
         net = network.build(spec.network.factory, spec.network.kwargs)
         state = checkpoint.load(str(outcome.result))
-        checkpoint.match(state, net, "mode")
-        results.append(checkpoint.weights(state, net))
+        state_dict.match(state, Layout.of(net), "mode")
+        results.append(state_dict.weights(state, Layout.of(net)))
     assert np.linalg.norm(results[0] - results[1]) > 1
 
 

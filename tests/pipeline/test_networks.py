@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.problem import checkpoint, data, network, usercode
+from pipeline.problem import checkpoint, data, network, state_dict, usercode
+from pipeline.problem.layout import Layout
 from pipeline.problem.network import NetworkError, build
 from pipeline.problem.networks.resnet import BasicBlock
 from pipeline.problem.usercode import UserCodeError
@@ -23,9 +24,9 @@ real = pytest.mark.skipif(not SHARED.exists(), reason=f"needs the real inputs in
 def trained(factory: str, file: str) -> torch.nn.Module:
     net = build(factory, {})
     state = checkpoint.load(str(SHARED / "checkpoints" / file))
-    checkpoint.match(state, net, file)
-    weights = checkpoint.named(checkpoint.weights(state, net), net)
-    net.load_state_dict(weights | checkpoint.buffers(state, net))
+    state_dict.match(state, Layout.of(net), file)
+    weights = state_dict.named(state_dict.weights(state, Layout.of(net)), Layout.of(net))
+    net.load_state_dict(weights | state_dict.buffers(state, net))
     return net
 
 

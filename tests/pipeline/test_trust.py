@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import machine_notes, prepare
+from pipeline import machine_notes, opening, prepare
 from pipeline.geometry.grid import Grid
 from pipeline.problem import trust, usercode
 from pipeline.problem.trust import TrustError
@@ -33,7 +33,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def store(bowl: Callable[..., RenderSpec]) -> Store:
     prepared = prepare.prepare(bowl())
-    return prepare.create_or_match(prepared, lambda: Grid(7, 5, 3))[0]
+    return opening.create(prepared, Grid(7, 5, 3))[0]
 
 
 def another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_spec_that_matches_a_store_answers_for_its_code(
     bowl: Callable[..., RenderSpec], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     another_machine(monkeypatch, tmp_path)
-    prepare.create_or_match(prepare.prepare(bowl()), lambda: Grid(7, 5, 3))
+    opening.create(prepare.prepare(bowl()), Grid(7, 5, 3))
     prepare.prepare_resume(store)
 
 
