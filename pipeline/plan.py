@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.evaluator import Evaluator, give_back_memory
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.room import give_back_memory
 from pipeline.geometry.grid import Grid
 from pipeline.prepare import Prepared
 from pipeline.problem.data import by_split

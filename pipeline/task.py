@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.errors import one_line
-from pipeline.evaluation.evaluator import EvaluateError, Evaluator, room_on
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.examples import EvaluateError
 from pipeline.evaluation.precision import DEFAULT_TOLERANCE, Fidelity, Precision, compare, spread
+from pipeline.evaluation.room import room_on
 from pipeline.geometry.film_planes import Planes
 from pipeline.geometry.grid import Step, Tile
 from pipeline.geometry.plane import Plane

@@ -17,7 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from pipeline.errors import LossatlasError, is_out_of_memory, one_line
-from pipeline.evaluation.evaluator import Evaluator, NoRoomError
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.room import NoRoomError
 from pipeline.problem import state_dict
 from pipeline.problem.checkpoint import Known, State
 from pipeline.problem.losses import fitted

@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.batch_norm import check_recomputable
+from pipeline.evaluation.examples import Examples, tried
+from pipeline.evaluation.precision import arithmetic
 from pipeline.fingerprint import digest_of_parts
 from pipeline.problem import data, network, trust
 from pipeline.problem.data import Subsample
-from pipeline.problem.losses import available_quantities, fitted
+from pipeline.problem.losses import fitted
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes, Named
 from pipeline.spec import NormaliseSpec
@@ -76,9 +78,11 @@ def load_inputs(
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     trains = training_split(spec)
     subsamples = data.ordered(data.load(spec.data, codes.data, spec.loss), trains)
-    problem = problem_of(spec.network, spec.loss, codes, subsamples)
     first = subsamples[0]
-    inputs = TrainingInputs(_checked(problem, spec.train, first), trains, spec.data.normalise)
+    _require_trainable(spec.train, first)
+    problem = problem_of(spec.network, spec.loss, codes, subsamples)
+    problem = _with_fitted_targets(problem, net)
+    inputs = TrainingInputs(problem, trains, spec.data.normalise)
     normalise = spec.data.normalise
     parts = {
         "numerics": NUMERICS,
@@ -153,8 +157,8 @@ def recorded_codes(
     return codes
 
 
-def _checked(problem: Problem, recipe: TrainSpec, first: Subsample) -> Problem:
-    """`problem` with its targets fitted; whatever would stop the training later is said now."""
+def _require_trainable(recipe: TrainSpec, first: Subsample) -> None:
+    """Raises TrainingError where the recipe does not fit the split that trains."""
     if recipe.batch > len(first.targets):
         raise TrainingError(
             f"train.batch is {recipe.batch:,} and data.splits.{first.name} has "
@@ -165,18 +169,28 @@ def _checked(problem: Problem, recipe: TrainSpec, first: Subsample) -> Problem:
             f"train.augment is crop-flip and the inputs of data.splits.{first.name} are "
             f"{first.inputs.shape[1:]} each; wanted images. Leave train.augment out"
         )
-    # The lowest and the highest class of each split tell whether the network has them all.
-    extremes = {}
+
+
+def _with_fitted_targets(problem: Problem, net: nn.Module) -> Problem:
+    """`problem` with targets in the shape that the loss wants.
+
+    Args:
+        problem: as it was loaded.
+        net: its network.
+
+    Raises:
+        LossatlasError: network, data and loss do not fit together.
+    """
+    check_recomputable(net)
+    loss, splits = problem.loss_function(), {}
     for name, (inputs, targets) in problem.splits.items():
+        # The lowest and the highest class of each split tell whether the network has them all.
         rows = targets.reshape(len(targets), -1)
         chosen = [int(rows.min(1).argmin()), int(rows.max(1).argmax())]
-        extremes[name] = (inputs[chosen], targets[chosen])
-    quantities = available_quantities(problem.loss, ("loss", "error"))
-    loss = problem.loss_function()
-    shapes = Evaluator(problem.network(), extremes, quantities, loss).output_shapes
-    splits = {
-        name: (inputs, fitted(torch.tensor(targets), shapes[name], loss, name).numpy())
-        for name, (inputs, targets) in problem.splits.items()
-        if name in shapes
-    }
-    return problem.with_splits({**problem.splits, **splits})
+        extremes = Examples.of(name, inputs[chosen], targets[chosen], torch.device("cpu"))
+        with arithmetic("float32"):
+            outputs = tried(extremes, net, loss).output_shape
+        if outputs is not None:
+            targets = fitted(torch.tensor(targets), outputs, loss, name).numpy()
+        splits[name] = inputs, targets
+    return problem.with_splits(splits)

@@ -149,19 +149,6 @@ FAULTS = (
             (EVALUATE, CROSSCHECK),
         ),
         (
-            "evaluator: chunks larger than allowed",
-            "count = -(-len(self.inputs) // size)",
-            "count = max(1, len(self.inputs) // size)",
-            EVALUATE,
-        ),
-        (
-            "evaluator: the last chunk is left out",
-            "return [Examples(self.name, inputs, targets) for inputs, targets in pieces]",
-            "made = [Examples(self.name, inputs, targets) for inputs, targets in pieces]\n"
-            "        return made[:-1] or made",
-            EVALUATE,
-        ),
-        (
             "evaluator: modes do not follow the weights",
             "        if self._has_modes:\n            self._module.train()\n",
             "",
@@ -198,6 +185,22 @@ FAULTS = (
             "evaluator: a NaN may be right",
             " | largest.isnan()).double()",
             ").double()",
+            EVALUATE,
+        ),
+    ),
+    *of(
+        "pipeline/evaluation/examples.py",
+        (
+            "evaluator: chunks larger than allowed",
+            "count = -(-len(self.inputs) // size)",
+            "count = max(1, len(self.inputs) // size)",
+            EVALUATE,
+        ),
+        (
+            "evaluator: the last chunk is left out",
+            "return [replace(self, inputs=inputs, targets=targets) for inputs, targets in pieces]",
+            "made = [replace(self, inputs=inputs, targets=targets) for inputs, targets in pieces]\n"
+            "        return made[:-1] or made",
             EVALUATE,
         ),
     ),

@@ -16,7 +16,8 @@ from torch import nn
 
 from pipeline import spec
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.evaluator import EvaluateError, Evaluator
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.examples import EvaluateError
 from pipeline.problem import checkpoint, data, network, state_dict
 from pipeline.problem.layout import Layout
 from pipeline.problem.losses import mean_squared_error

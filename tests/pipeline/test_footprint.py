@@ -16,7 +16,8 @@ from torch import nn
 from cluster.cli import main
 from pipeline import footprint, memory
 from pipeline.evaluation.barrier import LockstepError
-from pipeline.evaluation.evaluator import Evaluator, NoRoomError
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.room import NoRoomError
 from pipeline.footprint import Footprint, FootprintError, _Took
 from pipeline.prepare import Prepared, prepare
 from pipeline.spec import read

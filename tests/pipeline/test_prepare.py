@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 
 from pipeline import opening, plan, prepare, spec
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.evaluator import EvaluateError, Evaluator
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.examples import EvaluateError
 from pipeline.geometry.grid import Grid
 from pipeline.geometry.planes import PlanesError
 from pipeline.plan import PlanError
