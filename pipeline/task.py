@@ -114,15 +114,15 @@ def evaluator(
         )
 
 
-class TileRenderer:
-    """A worker's inside: holds network, data and planes on one device, and renders tiles.
+class FrameEvaluator:
+    """Evaluates points of any frame of a render on one device.
 
     Args:
         inputs: shared by all workers.
-        store_url: where tiles are committed.
+        store: of the render.
         device: `cpu`, `cuda` or `cuda:1`.
-        worker: an id, noted with every tile.
-        threads: torch's threads; one, so that the numbers do not depend on the machine's cores.
+        worker: an id, for the note of what the precision check found.
+        threads: torch's threads; None leaves them as they are.
 
     Raises:
         CompileError: the network is to be compiled, and cannot be here.
@@ -132,50 +132,23 @@ class TileRenderer:
     """
 
     def __init__(
-        self,
-        inputs: RenderInputs,
-        store_url: str,
-        device: str = "cpu",
-        worker: int = 0,
-        threads: int | None = 1,
+        self, inputs: RenderInputs, store: Store, device: str, worker: int, threads: int | None
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        self._worker = worker
-        self._store = Store.open(store_url, writable=True)
+        self._store = store
         # A store keeps the order of splits that it was made with, whatever a spec's mapping has.
-        splits = {name: inputs.problem.splits[name] for name in self._store.splits}
-        inputs = inputs.with_splits(splits)
+        inputs = inputs.with_splits({name: inputs.problem.splits[name] for name in store.splits})
         self._planes = inputs.planes
         # One frame at a time: a film's planes together may not fit.
         self._plane = functools.lru_cache(maxsize=1)(self._load_plane)
         self._evaluator = evaluator(inputs, device)
         if not inputs.is_reference:
             found = self._fidelity(inputs, device)
-            self._store.write_note(f"precision/{worker}.json", {"device": device} | found.as_dict())
+            store.write_note(f"precision/{worker}.json", {"device": device} | found.as_dict())
             found.require()
 
-    def __call__(self, tile: Tile) -> TileFacts:
-        """Evaluate `tile`, write its chunks and commit it.
-
-        Raises:
-            OSError: the store cannot be written.
-        """
-        began = time.perf_counter()
-        grid = self._store.grid
-        values = self._evaluate(tile.frame, grid.coordinates(tile, self._store.extent(tile.frame)))
-        evaluated = time.perf_counter()
-        shape = (len(self._store.splits), *grid.shape(tile))
-        self._store.commit(
-            tile,
-            {quantity: array.reshape(shape) for quantity, array in values.items()},
-            seconds=evaluated - began,
-            worker=self._worker,
-        )
-        ended = time.perf_counter()
-        return TileFacts(tile, grid.size(tile), ended - began, ended - evaluated, self._worker)
-
-    def _evaluate(
+    def __call__(
         self, frame: int, coordinates: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float32]]:
         """Every quantity at points (n, 2) of a frame: float32 (splits, n) each."""
@@ -211,16 +184,78 @@ class TileRenderer:
         return self._planes.of_frame(frame, self._evaluator.layout)
 
 
-class StepRenderer(TileRenderer):
-    """The same for a render that is refined: it renders steps, which are passes over tiles."""
+class TileRenderer:
+    """Renders tiles in a worker: evaluates their points, writes them and commits them.
 
-    _course: Course | None = None
+    Args:
+        inputs: shared by all workers.
+        store_url: where tiles are committed.
+        device: `cpu`, `cuda` or `cuda:1`.
+        worker: an id, noted with every tile.
+        threads: torch's threads; one, so that the numbers do not depend on the machine's cores.
 
-    @functools.cached_property
-    def _refined(self) -> Refined:
-        return Refined(self._store)
+    Raises:
+        LossatlasError: as `FrameEvaluator`.
+    """
 
-    def __call__(self, step: Step) -> TileFacts:  # type: ignore[override]
+    def __init__(
+        self,
+        inputs: RenderInputs,
+        store_url: str,
+        device: str = "cpu",
+        worker: int = 0,
+        threads: int | None = 1,
+    ) -> None:
+        self._worker = worker
+        self._store = Store.open(store_url, writable=True)
+        self._evaluate = FrameEvaluator(inputs, self._store, device, worker, threads)
+
+    def __call__(self, tile: Tile) -> TileFacts:
+        """Evaluate `tile`, write its chunks and commit it.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        began = time.perf_counter()
+        grid = self._store.grid
+        values = self._evaluate(tile.frame, grid.coordinates(tile, self._store.extent(tile.frame)))
+        evaluated = time.perf_counter()
+        shape = (len(self._store.splits), *grid.shape(tile))
+        self._store.commit(
+            tile,
+            {quantity: array.reshape(shape) for quantity, array in values.items()},
+            seconds=evaluated - began,
+            worker=self._worker,
+        )
+        ended = time.perf_counter()
+        return TileFacts(tile, grid.size(tile), ended - began, ended - evaluated, self._worker)
+
+
+class StepRenderer:
+    """Renders the steps of a refined render in a worker; a step is one pass over one tile.
+
+    Args:
+        inputs, store_url, device, worker, threads: as for `TileRenderer`.
+
+    Raises:
+        LossatlasError: as `FrameEvaluator`.
+    """
+
+    def __init__(
+        self,
+        inputs: RenderInputs,
+        store_url: str,
+        device: str = "cpu",
+        worker: int = 0,
+        threads: int | None = 1,
+    ) -> None:
+        self._worker = worker
+        self._store = Store.open(store_url, writable=True)
+        self._evaluate = FrameEvaluator(inputs, self._store, device, worker, threads)
+        self._refined = Refined(self._store)
+        self._course: Course | None = None
+
+    def __call__(self, step: Step) -> TileFacts:
         """Evaluate what a step wants, and commit it; or compose its tile.
 
         Raises:
