@@ -78,11 +78,11 @@ def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
       lossatlas connect connect.yaml --address 10.0.0.5:6379
     """
     from cluster import format
-    from pipeline.training import curve as curves
+    from pipeline.training import connect as connecting
     from pipeline.training.spec import read_connect
 
-    prepared = curves.prepare(read_connect(spec))
-    train = _trainer(curves.connect, prepared, device, address)
+    prepared = connecting.prepare(read_connect(spec))
+    train = _trainer(connecting.connect, prepared, device, address)
     return _train(train, "connect", spec, quiet, then=f"next: lossatlas curve {format.place(spec)}")
 
 

@@ -18,19 +18,21 @@ from torch import nn
 from pipeline.evaluation.batch_norm import check_recomputable
 from pipeline.evaluation.examples import Examples, tried
 from pipeline.evaluation.precision import arithmetic
-from pipeline.fingerprint import digest_of_parts
+from pipeline.fingerprint import differences, digest_of_parts
 from pipeline.problem import data, network, trust
 from pipeline.problem.data import Subsample
 from pipeline.problem.losses import fitted
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes, Named
-from pipeline.spec import NormaliseSpec
+from pipeline.spec import NormaliseSpec, validate
 from pipeline.training.run_folder import TrainingError, described
 from pipeline.training.sgd import generator
-from pipeline.training.spec import ConnectSpec, FitSpec, TrainSpec
+from pipeline.training.spec import ConnectSpec, FitSpec, Spec, TrainSpec
 
 # Raised when the same spec would train to other weights than before.
 NUMERICS = 3  # since cross-entropy is taken of several rows at once
+# What training.json calls them.
+_KINDS = {FitSpec: "fit", ConnectSpec: "connect"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def training_split(spec: ConnectSpec | FitSpec) -> str:
 def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -> dict[str, Any]:
     """What training.json says: enough to go on, and to report, without the spec's file."""
     return {
-        "kind": "connect" if isinstance(spec, ConnectSpec) else "fit",
+        "kind": _KINDS[type(spec)],
         "name": spec.name,
         "spec": spec.model_dump(mode="json"),
         "fingerprint": digest_of_parts(parts),
@@ -135,26 +137,48 @@ def named(spec: ConnectSpec | FitSpec, codes: Codes) -> Named:
     return trust.named(spec.network, spec.data, spec.loss, codes)
 
 
-def recorded_codes(
-    spec: ConnectSpec | FitSpec,
-    facts: Mapping[str, Any],
-    given: str | None,
-    tell: Callable[[str], None] | None,
-) -> Codes:
-    """The user's code that training.json holds, if it may run here.
+def kept(
+    folder: str | Path, model: type[Spec], given: str | None, tell: Callable[[str], None] | None
+) -> tuple[Spec, Codes]:
+    """The spec and the user's code that the folder of a training holds, if it may run here.
 
     Args:
-        spec: in it; `out` is where it is.
-        facts: what training.json says.
+        folder: of the training.
+        model: the kind of spec that is wanted.
         given, tell: as for `trust.require`.
 
     Raises:
-        TrustError: no spec on this machine named it.
-        UserCodeError: it is not what its digest and the fingerprint say.
+        TrainingError: it is a training of the other kind.
+        TrustError: it names code that no spec on this machine named.
+        UserCodeError: the code is not what its digest and the fingerprint say.
     """
+    folder = Path(folder).absolute()
+    facts = described(folder)
+    if facts.get("kind") != _KINDS[model]:
+        found, wanted = ("curve", "mode") if model is FitSpec else ("mode", "curve")
+        raise TrainingError(f"{folder} holds the training of a {found}; wanted that of a {wanted}")
+    spec = validate(model, facts["spec"], str(folder)).model_copy(update={"out": str(folder)})
     codes = trust.recorded(facts, spec.network, spec.data, spec.loss, spec.out)
     trust.require(spec.out, named(spec, codes), given, tell)
-    return codes
+    return spec, codes
+
+
+def require_unchanged(folder: Path, facts: Mapping[str, Any]) -> None:
+    """See that a training goes on with what it began with.
+
+    Args:
+        folder: of the training.
+        facts: of what its spec leads to now.
+
+    Raises:
+        TrainingError: a checkpoint or the data is no longer what it was.
+    """
+    changed = differences(described(folder)["parts"], facts["parts"])
+    if changed:
+        raise TrainingError(
+            f"the inputs of {folder} have changed: {'; '.join(changed)}. Put the old files back, "
+            "or train in a new folder"
+        )
 
 
 def _require_trainable(recipe: TrainSpec, first: Subsample) -> None:

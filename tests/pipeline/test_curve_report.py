@@ -22,10 +22,11 @@ from pipeline.problem import checkpoint, data, network, state_dict
 from pipeline.problem.layout import Layout
 from pipeline.problem.losses import mean_squared_error
 from pipeline.spec import DataSpec, RenderSpec
-from pipeline.training import curve, curve_report, fit
+from pipeline.training import connect, curve, curve_report, fit
 from pipeline.training import spec as connect_spec
 from pipeline.training.curve import Curve
-from pipeline.training.curve_report import CurveReport, ReportError
+from pipeline.training.curve_profile import CurveReport
+from pipeline.training.curve_report import ReportError
 from tests.pipeline.test_fit import IMAGES, StopError, fit_spec, quick, stop_at
 
 
@@ -213,8 +214,8 @@ def test_what_cannot_be_reported_on() -> None:
 
 
 @pytest.fixture
-def connected(tmp_path: Path) -> Callable[..., curve.Prepared]:
-    def make(**changes: Any) -> curve.Prepared:
+def connected(tmp_path: Path) -> Callable[..., connect.Prepared]:
+    def make(**changes: Any) -> connect.Prepared:
         for seed in (0, 1):
             fit.fit(fit.prepare(fit_spec(tmp_path, IMAGES, train={"seed": seed}, out=f"m{seed}")))
         content = IMAGES | {
@@ -224,22 +225,22 @@ def connected(tmp_path: Path) -> Callable[..., curve.Prepared]:
         }
         path = tmp_path / "connect.yaml"
         path.write_text(yaml.safe_dump(content | changes))
-        return curve.prepare(connect_spec.read_connect(path))
+        return connect.prepare(connect_spec.read_connect(path))
 
     return make
 
 
-def test_of_a_run_and_of_its_frames(connected: Callable[..., curve.Prepared]) -> None:
+def test_of_a_run_and_of_its_frames(connected: Callable[..., connect.Prepared]) -> None:
     prepared = connected()
     with pytest.raises(StopError):
-        curve.connect(prepared, on_progress=stop_at(4), checkpoint_seconds=0)
+        connect.connect(prepared, on_progress=stop_at(4), checkpoint_seconds=0)
     with pytest.raises(ReportError, match="its training has not ended"):
         curve_report.of_run(prepared.folder)
     beginning = curve_report.of_run(prepared.folder, points=3, frame=0)
     np.testing.assert_allclose(
         beginning.curve.values["loss"], beginning.line.values["loss"], rtol=1e-5
     )
-    outcome = curve.connect(prepared)
+    outcome = connect.connect(prepared)
     found = curve_report.of_run(prepared.folder, points=3)
     middle = curve.load(outcome.result, Layout.of(prepared.network())).weights(0.5)
     evaluator = Evaluator(prepared.network(), prepared.inputs.problem.splits)

@@ -17,7 +17,8 @@ from pipeline.problem.trust import TrustError
 from pipeline.problem.usercode import UserCodeError
 from pipeline.spec import RenderSpec
 from pipeline.store.store import Store
-from pipeline.training import curve, fit
+from pipeline.training import connect, fit
+from pipeline.training.run_folder import TrainingError
 from pipeline.training.spec import FitSpec
 from tests.bowl import BOWL
 
@@ -191,8 +192,8 @@ def test_the_folder_of_a_training_is_held_to_the_same(
     with pytest.raises(UserCodeError, match="so it was changed after it was kept"):
         fit.prepare_again(prepared.folder, prepared.code.digest)
     assert not ran.exists()
-    with pytest.raises(curve.CurveError, match="holds the training of a mode"):
-        curve.prepare_again(prepared.folder)
+    with pytest.raises(TrainingError, match="holds the training of a mode"):
+        connect.prepare_again(prepared.folder)
 
 
 def test_notes_are_for_this_user_alone(tmp_path: Path) -> None:
