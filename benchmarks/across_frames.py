@@ -22,20 +22,18 @@ from pipeline.geometry.grid import Grid
 from pipeline.prepare import prepare
 from pipeline.refinement.lattice import Lattice, frame_stride, parents
 from pipeline.refinement.scale import Range
-from pipeline.task import build_network
 
 
 def evaluated(spec: specs.RenderSpec, every: int) -> NDArray[np.float32]:
     """The loss of the first split at every n-th point: (frames, height, width)."""
     prepared = prepare(spec)
-    net = build_network(prepared.inputs)
     height, width = spec.grid.height, spec.grid.width
     rows, columns = (np.unique([*range(0, n, every), n - 1]) for n in (height, width))
     y, x = (each.ravel() for each in np.meshgrid(rows, columns, indexing="ij"))
     grid = Grid(width, height, 1)
     found = []
     for frame, facts in enumerate(prepared.frames):
-        plane = prepared.inputs.planes.of_frame(frame, net)
+        plane = prepared.inputs.planes.of_frame(frame, prepared.evaluator.layout)
         loss = prepared.evaluator.evaluate(plane, grid.at(facts.extent, y, x))["loss"][0]
         found.append(loss.reshape(len(rows), len(columns)))
         print(f"frame {frame} of {len(prepared.frames)}", flush=True)

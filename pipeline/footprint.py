@@ -17,7 +17,7 @@ import pickle
 import resource
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -76,13 +76,14 @@ class Footprint:
 
     def __init__(self, inputs: RenderInputs, evaluator: Evaluator, begun: int) -> None:
         self._inputs = inputs
+        self._splits = inputs.problem.splits
         self._begun = begun
         self._chunk = evaluator.chunk
         self._largest = evaluator.example_bytes
         self._weights = evaluator.weights
         self._waits = evaluator.recomputes
         self.split = inputs.calibrate
-        self._examples = len(inputs.splits[self.split][0])
+        self._examples = len(self._splits[self.split][0])
         self._held = 0
 
     def prepared(self) -> None:
@@ -182,7 +183,7 @@ class Footprint:
         ahead = self._examples / examples - 1
         points = took.points + ahead * max(0.0, took.points - self._begins)
         # What the others add is their data: their chunks pass one by one.
-        data = {name: _bytes(x) for name, (x, _) in self._inputs.splits.items()}
+        data = {name: _bytes(x) for name, (x, _) in self._splits.items()}
         rest = sum(data.values()) - data[self.split] * examples / self._examples
         built = took.all_ - took.points + rest
         return _Took(built + points, points, took.fresh)
@@ -193,8 +194,8 @@ class Footprint:
         return _FIRST_BYTES + _WEIGHT_BYTES / 2 * self._weights
 
     def _estimate(self, waiting: int) -> _Took:
-        data = [_bytes(x) for x, _ in self._inputs.splits.values()]
-        passing = min(self._chunk, max(len(x) for x, _ in self._inputs.splits.values()))
+        data = [_bytes(x) for x, _ in self._splits.values()]
+        passing = min(self._chunk, max(len(x) for x, _ in self._splits.values()))
         acts = self._waiting(waiting) + _PASSING * passing * self._largest
         points = self._begins + acts
         built = sum(data) + _WEIGHT_BYTES / 2 * self._weights
@@ -222,7 +223,7 @@ def answer() -> None:
     os.dup2(2, 1)  # what the user's code prints is no answer
     import torch
 
-    from pipeline.task import build_network, evaluator
+    from pipeline.task import evaluator
 
     torch.set_num_threads(1)
     fresh = resident()
@@ -230,7 +231,7 @@ def answer() -> None:
     before = resident()
     made = evaluator(inputs.uncompiled())
     built = resident()
-    plane = inputs.planes.of_frame(0, build_network(inputs))
+    plane = inputs.planes.of_frame(0, made.layout)
     made.evaluate(plane, np.zeros((_POINTS, 2)))
     with told:
         json.dump([peak() - before, peak() - built, fresh], told)
@@ -266,9 +267,10 @@ def _send(to: IO[bytes], *values: Any) -> None:
 
 def _of_first(inputs: RenderInputs, examples: int) -> RenderInputs:
     """The same with so many examples of the calibrating split, and two of each other."""
-    most = {name: examples if name == inputs.calibrate else 2 for name in inputs.splits}
-    splits = {name: (x[: most[name]], y[: most[name]]) for name, (x, y) in inputs.splits.items()}
-    return replace(inputs, splits=splits)
+    splits = inputs.problem.splits
+    most = {name: examples if name == inputs.calibrate else 2 for name in splits}
+    first = {name: (x[: most[name]], y[: most[name]]) for name, (x, y) in splits.items()}
+    return inputs.with_splits(first)
 
 
 def _bytes(inputs: Any) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.evaluator import Evaluator, give_back_memory
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.room import give_back_memory
 from pipeline.geometry.grid import Grid
 from pipeline.prepare import Prepared
 from pipeline.problem.data import by_split
@@ -142,7 +143,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
     Raises:
         PlanError: more than any machine has, or than the store's disk has free.
     """
-    arrays = len(prepared.inputs.quantities) * len(prepared.inputs.splits)
+    arrays = len(prepared.inputs.quantities) * len(prepared.inputs.problem.splits)
     block = 1 if is_url(prepared.spec.store) else _BLOCK_BYTES
     worker = prepared.footprint.worker(device) + _COPIES_OF_A_TILE * 4 * arrays * grid.tile**2
     driver = prepared.footprint.driver(device) + _BYTES_A_TILE * grid.tile_count
@@ -154,7 +155,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         tile=grid.tile,
         tiles=grid.tile_count,
         points=grid.points,
-        examples=sum(len(inputs) for inputs, _ in prepared.inputs.splits.values()),
+        examples=sum(len(inputs) for inputs, _ in prepared.inputs.problem.splits.values()),
         parameters=prepared.facts["network"]["parameters"],
         batch_norm=prepared.facts["network"]["batch_norm"],
         buffers=prepared.facts["network"]["buffers"],

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.errors import one_line
-from pipeline.evaluation.crosscheck import Problem
-from pipeline.evaluation.evaluator import EvaluateError, Evaluator, room_on
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.examples import EvaluateError
 from pipeline.evaluation.precision import DEFAULT_TOLERANCE, Fidelity, Precision, compare, spread
+from pipeline.evaluation.room import room_on
 from pipeline.geometry.film_planes import Planes
 from pipeline.geometry.grid import Step, Tile
 from pipeline.geometry.plane import Plane
-from pipeline.problem import network, usercode
-from pipeline.problem.losses import LossFunction, loss_function
-from pipeline.problem.usercode import UserCode
+from pipeline.problem.problem import Problem, Splits
 from pipeline.refinement.records import Points
 from pipeline.refinement.schedule import Course
 from pipeline.refinement.step import Refined
@@ -34,26 +33,20 @@ _CHECKED_POINTS = 16
 
 @dataclass(frozen=True)
 class RenderInputs:
-    """Everything that evaluating needs, by value: shared once with all workers.
+    """Everything that a worker of a render needs, by value: shared once with all workers.
 
     Attributes:
-        factory, kwargs, network_code: what `network.build` takes.
+        problem: network, loss and data; the calibrating split comes first.
         buffers: the network's buffers, by name.
-        splits: name → inputs (n, …) and targets (n, …).
-        loss, loss_code: the name in the spec, and the user's code behind it.
+        quantities, batch_norm: as for the evaluator.
         calibrate: the split whose statistics batch norms use, where they are recomputed.
         planes: of every frame.
         precision, compiled: how the network computes.
         tolerance: how far that may move a loss, relative to float32's.
     """
 
-    factory: str
-    kwargs: Mapping[str, Any]
-    network_code: UserCode | None
+    problem: Problem
     buffers: Mapping[str, NDArray[np.generic]]
-    splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
-    loss: str
-    loss_code: UserCode | None
     quantities: tuple[str, ...]
     batch_norm: Literal["recompute", "frozen"]
     calibrate: str
@@ -74,6 +67,10 @@ class RenderInputs:
         """For measuring a point or two, which compiling would take longer than."""
         return replace(self, compiled=False)
 
+    def with_splits(self, splits: Splits) -> RenderInputs:
+        """The same render on other data."""
+        return replace(self, problem=self.problem.with_splits(splits))
+
 
 @dataclass(frozen=True)
 class TileFacts:
@@ -86,28 +83,29 @@ class TileFacts:
     worker: int
 
 
-def build_network(inputs: RenderInputs) -> nn.Module:
-    """The render's network, with initial weights."""
-    return network.build(inputs.factory, inputs.kwargs, inputs.network_code)
+def evaluator(
+    inputs: RenderInputs, device: str = "cpu", network: nn.Module | None = None
+) -> Evaluator:
+    """The evaluator of a render's problem.
 
-
-def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
-    """The evaluator of a render's network and data on `device`: `cpu`, `cuda` or `cuda:1`.
+    Args:
+        inputs: of the render.
+        device: `cpu`, `cuda` or `cuda:1`.
+        network: the problem's, where it is built already; taken over, and changed.
 
     Raises:
         LossatlasError: network, data and loss do not fit together, or not into the memory.
     """
-    net = build_network(inputs)
-    for name, buffer in net.named_buffers():
+    network = network or inputs.problem.network()
+    for name, buffer in network.named_buffers():
         if name in inputs.buffers:
             buffer.copy_(torch.tensor(inputs.buffers[name]))
-    loss = loss_function(inputs.loss, _custom_loss(inputs))
     with room_on(device):
         return Evaluator(
-            net,
-            inputs.splits,
+            network,
+            inputs.problem.splits,
             inputs.quantities,
-            loss,
+            inputs.problem.loss_function(),
             inputs.batch_norm,
             device,
             calibrate=inputs.calibrate,
@@ -116,29 +114,15 @@ def evaluator(inputs: RenderInputs, device: str = "cpu") -> Evaluator:
         )
 
 
-def problem_of(inputs: RenderInputs) -> Problem:
-    """What is evaluated, for plain torch to evaluate as well."""
-    return Problem(
-        build=functools.partial(
-            network.build, inputs.factory, inputs.kwargs, inputs.network_code, in_eval=False
-        ),
-        buffers={name: torch.tensor(buffer) for name, buffer in inputs.buffers.items()},
-        splits=inputs.splits,
-        calibrate=inputs.calibrate,
-        loss=loss_function(inputs.loss, _custom_loss(inputs)),
-        batch_norm=inputs.batch_norm,
-    )
-
-
-class TileRenderer:
-    """A worker's inside: holds network, data and planes on one device, and renders tiles.
+class FrameEvaluator:
+    """Evaluates points of any frame of a render on one device.
 
     Args:
         inputs: shared by all workers.
-        store_url: where tiles are committed.
+        store: of the render.
         device: `cpu`, `cuda` or `cuda:1`.
-        worker: an id, noted with every tile.
-        threads: torch's threads; one, so that the numbers do not depend on the machine's cores.
+        worker: an id, for the note of what the precision check found.
+        threads: torch's threads; None leaves them as they are.
 
     Raises:
         CompileError: the network is to be compiled, and cannot be here.
@@ -148,51 +132,23 @@ class TileRenderer:
     """
 
     def __init__(
-        self,
-        inputs: RenderInputs,
-        store_url: str,
-        device: str = "cpu",
-        worker: int = 0,
-        threads: int | None = 1,
+        self, inputs: RenderInputs, store: Store, device: str, worker: int, threads: int | None
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        self._worker = worker
-        self._store = Store.open(store_url, writable=True)
+        self._store = store
         # A store keeps the order of splits that it was made with, whatever a spec's mapping has.
-        splits = {name: inputs.splits[name] for name in self._store.splits}
-        inputs = replace(inputs, splits=splits)
+        inputs = inputs.with_splits({name: inputs.problem.splits[name] for name in store.splits})
         self._planes = inputs.planes
-        self._network = build_network(inputs)
         # One frame at a time: a film's planes together may not fit.
         self._plane = functools.lru_cache(maxsize=1)(self._load_plane)
         self._evaluator = evaluator(inputs, device)
         if not inputs.is_reference:
             found = self._fidelity(inputs, device)
-            self._store.write_note(f"precision/{worker}.json", {"device": device} | found.as_dict())
+            store.write_note(f"precision/{worker}.json", {"device": device} | found.as_dict())
             found.require()
 
-    def __call__(self, tile: Tile) -> TileFacts:
-        """Evaluate `tile`, write its chunks and commit it.
-
-        Raises:
-            OSError: the store cannot be written.
-        """
-        began = time.perf_counter()
-        grid = self._store.grid
-        values = self._evaluate(tile.frame, grid.coordinates(tile, self._store.extent(tile.frame)))
-        evaluated = time.perf_counter()
-        shape = (len(self._store.splits), *grid.shape(tile))
-        self._store.commit(
-            tile,
-            {quantity: array.reshape(shape) for quantity, array in values.items()},
-            seconds=evaluated - began,
-            worker=self._worker,
-        )
-        ended = time.perf_counter()
-        return TileFacts(tile, grid.size(tile), ended - began, ended - evaluated, self._worker)
-
-    def _evaluate(
+    def __call__(
         self, frame: int, coordinates: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float32]]:
         """Every quantity at points (n, 2) of a frame: float32 (splits, n) each."""
@@ -225,19 +181,81 @@ class TileRenderer:
         return compare(exact, low, inputs.precision, inputs.tolerance, inputs.compiled)
 
     def _load_plane(self, frame: int) -> Plane:
-        return self._planes.of_frame(frame, self._network)
+        return self._planes.of_frame(frame, self._evaluator.layout)
 
 
-class StepRenderer(TileRenderer):
-    """The same for a render that is refined: it renders steps, which are passes over tiles."""
+class TileRenderer:
+    """Renders tiles in a worker: evaluates their points, writes them and commits them.
 
-    _course: Course | None = None
+    Args:
+        inputs: shared by all workers.
+        store_url: where tiles are committed.
+        device: `cpu`, `cuda` or `cuda:1`.
+        worker: an id, noted with every tile.
+        threads: torch's threads; one, so that the numbers do not depend on the machine's cores.
 
-    @functools.cached_property
-    def _refined(self) -> Refined:
-        return Refined(self._store)
+    Raises:
+        LossatlasError: as `FrameEvaluator`.
+    """
 
-    def __call__(self, step: Step) -> TileFacts:  # type: ignore[override]
+    def __init__(
+        self,
+        inputs: RenderInputs,
+        store_url: str,
+        device: str = "cpu",
+        worker: int = 0,
+        threads: int | None = 1,
+    ) -> None:
+        self._worker = worker
+        self._store = Store.open(store_url, writable=True)
+        self._evaluate = FrameEvaluator(inputs, self._store, device, worker, threads)
+
+    def __call__(self, tile: Tile) -> TileFacts:
+        """Evaluate `tile`, write its chunks and commit it.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        began = time.perf_counter()
+        grid = self._store.grid
+        values = self._evaluate(tile.frame, grid.coordinates(tile, self._store.extent(tile.frame)))
+        evaluated = time.perf_counter()
+        shape = (len(self._store.splits), *grid.shape(tile))
+        self._store.commit(
+            tile,
+            {quantity: array.reshape(shape) for quantity, array in values.items()},
+            seconds=evaluated - began,
+            worker=self._worker,
+        )
+        ended = time.perf_counter()
+        return TileFacts(tile, grid.size(tile), ended - began, ended - evaluated, self._worker)
+
+
+class StepRenderer:
+    """Renders the steps of a refined render in a worker; a step is one pass over one tile.
+
+    Args:
+        inputs, store_url, device, worker, threads: as for `TileRenderer`.
+
+    Raises:
+        LossatlasError: as `FrameEvaluator`.
+    """
+
+    def __init__(
+        self,
+        inputs: RenderInputs,
+        store_url: str,
+        device: str = "cpu",
+        worker: int = 0,
+        threads: int | None = 1,
+    ) -> None:
+        self._worker = worker
+        self._store = Store.open(store_url, writable=True)
+        self._evaluate = FrameEvaluator(inputs, self._store, device, worker, threads)
+        self._refined = Refined(self._store)
+        self._course: Course | None = None
+
+    def __call__(self, step: Step) -> TileFacts:
         """Evaluate what a step wants, and commit it; or compose its tile.
 
         Raises:
@@ -289,9 +307,3 @@ class StepRenderer(TileRenderer):
         if self._course is None or self._course.last < step.number:
             raise StoreError(f"what was decided for pass {step.number} is missing or damaged")
         return self._course
-
-
-def _custom_loss(inputs: RenderInputs) -> LossFunction | None:
-    if inputs.loss_code is None:
-        return None
-    return usercode.attribute(inputs.loss_code, inputs.loss.rpartition(":")[2])

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from cluster.scheduling.event_loop import Done
 from cluster.scheduling.steps import Steps
-from pipeline import prepare
+from pipeline import opening, prepare
 from pipeline.geometry.grid import Grid
 from pipeline.spec import read
 from pipeline.store.store import Store
@@ -54,9 +54,8 @@ def refined_in(
     prepared = prepare.prepare(read(spec_in(folder, grid, frames, **refine)))
     asked = prepared.spec.grid
     assert asked.tile != "auto"
-    store, _ = prepare.create_or_match(
-        prepared, lambda: Grid(asked.width, asked.height, asked.tile, len(prepared.frames))
-    )
+    tiles = Grid(asked.width, asked.height, asked.tile, len(prepared.frames))
+    store, _ = opening.create(prepared, tiles)
     todo = Steps(store, prepared.spec.evaluate.refine, going_on=False)
     renderer = StepRenderer(prepared.inputs, store.url)
     waiting, done = deque(todo.begin()), 0

@@ -19,7 +19,6 @@ from pipeline.prepare import prepare
 from pipeline.refinement.schedule import Course
 from pipeline.refinement.summary import Account
 from pipeline.store.store import Store
-from pipeline.task import build_network
 
 SIDE = 65
 SURFACES = '''
@@ -257,7 +256,7 @@ def test_a_film_is_predicted_across_its_frames(tmp_path: Path) -> None:
     points = Grid(SIDE, SIDE, SIDE).coordinates(Tile(0, 0, 0), prepared.frames[0].extent)
     width = course.ranges[0].high - course.ranges[0].low
     for frame in (3, 8):
-        plane = prepared.inputs.planes.of_frame(frame, build_network(prepared.inputs))
+        plane = prepared.inputs.planes.of_frame(frame, prepared.evaluator.layout)
         truth = prepared.evaluator.evaluate(plane, points)["loss"].reshape(SIDE, SIDE)
         found = store.read("loss", "train", frame)
         evaluated = np.asarray(store.group["level"][frame]) >= 0  # type: ignore[index]

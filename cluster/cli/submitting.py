@@ -51,7 +51,7 @@ def submit(
     from cluster import options as choices
     from cluster.lease import held
     from cluster.scheduling import steps, work_queue
-    from pipeline import prepare
+    from pipeline import opening, prepare
     from pipeline.store.store import Store
 
     asked = spec_at(spec, store)
@@ -62,7 +62,10 @@ def submit(
     if Store.exists(asked.store):
         _refuse_if_driven(jobs, Store.open(asked.store))
     prepared = prepare.prepare(asked)
-    made, _ = prepare.create_or_match(prepared, lambda: _grid(prepared, how["workers"] or 1), held)
+    if Store.exists(asked.store):
+        made = opening.match(prepared, held)
+    else:
+        made, _ = opening.create(prepared, _grid(prepared, how["workers"] or 1), held)
     selection.check(made.frames)
     if made.refined:
         steps.check(selection)

@@ -78,11 +78,11 @@ def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
       lossatlas connect connect.yaml --address 10.0.0.5:6379
     """
     from cluster import format
-    from pipeline.training import curve as curves
+    from pipeline.training import connect as connecting
     from pipeline.training.spec import read_connect
 
-    prepared = curves.prepare(read_connect(spec))
-    train = _trainer(curves.connect, prepared, device, address)
+    prepared = connecting.prepare(read_connect(spec))
+    train = _trainer(connecting.connect, prepared, device, address)
     return _train(train, "connect", spec, quiet, then=f"next: lossatlas curve {format.place(spec)}")
 
 
@@ -132,8 +132,7 @@ def curve(
     from pipeline.errors import LossatlasError
     from pipeline.problem import trust as trusting
     from pipeline.spec import read
-    from pipeline.training import curve_report
-    from pipeline.training import problem as materials
+    from pipeline.training import curve_report, inputs
     from pipeline.training.spec import read_connect
 
     if picture is not None:
@@ -154,7 +153,7 @@ def curve(
     else:
         search = read_connect(spec)
         with contextlib.suppress(LossatlasError):  # the spec's own file may be gone
-            trusting.note(materials.named(search, materials.read_codes(search)))
+            trusting.note(inputs.named(search, inputs.read_codes(search)))
         sizes = search.data.splits
         report = curve_report.of_run(
             search.out, points, chosen, progress, frame, search, trust, warn

@@ -7,9 +7,8 @@ any moment and another one takes over.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from cluster import format
 from cluster.driver.session import Run
@@ -24,26 +23,12 @@ from cluster.workers.devices import Team
 from cluster.workers.interrupts import EXIT_CODE, Interrupts
 from pipeline import versions
 from pipeline.errors import InputsChangedError
-from pipeline.geometry.grid import Grid
 from pipeline.refinement.step import Refined
 from pipeline.spec import RefineSpec, RenderSpec
 from pipeline.store.store import Store
 
-
-@dataclass(frozen=True)
-class _Job:
-    """One render to drive: its inputs, and how to get at its store once the team is known.
-
-    `refine` is what its spec says now; `going_on` leaves it at what was decided; `remarks` are
-    told before it begins.
-    """
-
-    inputs: Any
-    store_of: Callable[[Team], tuple[Store, bool]]
-    refine: RefineSpec | None
-    going_on: bool
-    remarks: tuple[str, ...]
-    footprint: Any
+if TYPE_CHECKING:
+    from pipeline.prepare import Prepared
 
 
 def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> int:
@@ -60,26 +45,13 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
     say = teller(say, spec.name, choices.log == "json")
     with Interrupts() as interrupts:
         try:
-            from pipeline import plan, prepare
+            from pipeline import prepare
 
             local.settle(choices.address)
             prepared = prepare.prepare(spec)
             if spec.evaluate.refine and not Store.exists(spec.store):
                 steps.check(choices.selection)  # before there is anything
-
-            def store_of(workers: Team) -> tuple[Store, bool]:
-                def make_grid() -> Grid:
-                    device, count = workers.device.name, workers.workers
-                    seconds = plan.measure(prepared, _here(device))
-                    grid = plan.resolve_grid(prepared, seconds, count)
-                    plan.plan(prepared, grid, seconds, count, device)  # refuses what cannot be
-                    return grid
-
-                return prepare.create_or_match(prepared, make_grid, held)
-
-            refine, remarks = spec.evaluate.refine, prepared.remarks
-            job = _Job(prepared.inputs, store_of, refine, False, remarks, prepared.footprint)
-            return _drive(job, choices, interrupts, say)
+            return _drive(prepared, None, choices, interrupts, say)
         except KeyboardInterrupt:
             written = Store.exists(spec.store)
             say(
@@ -114,45 +86,44 @@ def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | 
 
             local.settle(choices.address)
             prepared = prepare.prepare_resume(store, trust, say)
-            refine = prepared.spec.evaluate.refine
-            job = _Job(
-                prepared.inputs,
-                lambda _: (store, True),
-                refine,
-                True,
-                prepared.remarks,
-                prepared.footprint,
-            )
-            return _drive(job, choices, interrupts, say)
+            return _drive(prepared, store, choices, interrupts, say)
         except KeyboardInterrupt:
             say(f"stopped; go on with: lossatlas resume {format.place(url)}")
             return EXIT_CODE
 
 
-def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[str], None]) -> int:
+def _drive(
+    prepared: Prepared,
+    resumed: Store | None,
+    choices: Choices,
+    interrupts: Interrupts,
+    say: Callable[[str], None],
+) -> int:
+    """Render what is left; returns the exit code.
+
+    Args:
+        prepared: the render.
+        resumed: its store, which goes on as it was decided; None to make or open the spec's.
+        choices, interrupts, say: as for `render`.
+    """
     from pipeline.evaluation.compiled import CompileError
     from pipeline.evaluation.precision import PrecisionError
     from pipeline.footprint import FootprintError
 
-    with contextlib.ExitStack() as stack:
-        ray = stack.enter_context(local.joined(choices.address)) if choices.address else None
-        workers = devices.choose(choices.workers, choices.device, ray)
-        if choices.executor == "serial":
-            workers = Team(1, workers.device, workers.gpus)
-        store, was_there = job.store_of(workers)
-        place = format.place(store.url)
-        todo = _todo(store, job, choices)
+    with _machines(choices) as (workers, ray):
+        store, was_there = (resumed, True) if resumed else _store_of(prepared, workers)
+        todo = _todo(store, prepared.spec.evaluate.refine, resumed is not None, choices)
         if todo.complete:
             return _nothing_to_do(store, choices, say)
         versions.require(store, choices.other_versions)
         run = Run(store, todo, was_there, choices, interrupts)
-        for remark in job.remarks:
+        for remark in prepared.remarks:
             run.warned(remark)
         try:
             if ray is None:  # what machines of a cluster have is not known here
-                device, is_serial = workers.device.name, choices.executor == "serial"
-                job.footprint.require(workers.workers, device, is_serial)
-            run.drive(job.inputs, workers, ray)
+                is_serial = choices.executor == "serial"
+                prepared.footprint.require(workers.workers, workers.device.name, is_serial)
+            run.drive(prepared.inputs, workers, ray)
         except KeyboardInterrupt:
             interrupts.requested = True
         except (CompileError, FootprintError, InputsChangedError, PrecisionError):
@@ -160,10 +131,35 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
                 # Or the same spec, without what was refused, would find its place taken.
                 _remove_empty(store)
             raise
+    place = format.place(store.url)
     if interrupts.requested and not run.complete:
         say(f"stopped; {kept(store)} are done and kept. Go on with: lossatlas resume {place}")
         return EXIT_CODE
     return run.conclude(place, say)
+
+
+@contextlib.contextmanager
+def _machines(choices: Choices) -> Iterator[tuple[Team, Any]]:
+    """The workers to have, and the Ray that was joined for them, or None for a private one."""
+    with contextlib.ExitStack() as stack:
+        ray = stack.enter_context(local.joined(choices.address)) if choices.address else None
+        workers = devices.choose(choices.workers, choices.device, ray)
+        if choices.executor == "serial":
+            workers = Team(1, workers.device, workers.gpus)
+        yield workers, ray
+
+
+def _store_of(prepared: Prepared, workers: Team) -> tuple[Store, bool]:
+    """The store that the spec names, and whether it was there before."""
+    from pipeline import opening, plan
+
+    if Store.exists(prepared.spec.store):
+        return opening.match(prepared, held), True
+    device, count = workers.device.name, workers.workers
+    seconds = plan.measure(prepared, _here(device))
+    grid = plan.resolve_grid(prepared, seconds, count)
+    plan.plan(prepared, grid, seconds, count, device)  # refuses what cannot be
+    return opening.create(prepared, grid, held)
 
 
 def _remove_empty(store: Store) -> None:
@@ -181,12 +177,20 @@ def _here(device: str) -> str:
     return device if device == "cpu" or torch.cuda.is_available() else "cpu"
 
 
-def _todo(store: Store, job: _Job, choices: Choices) -> Todo:
+def _todo(store: Store, refine: RefineSpec | None, going_on: bool, choices: Choices) -> Todo:
+    """What there is to do.
+
+    Args:
+        store: of the render.
+        refine: what its spec says now.
+        going_on: leave a refinement at what was decided.
+        choices: how to run it.
+    """
     choices.selection.check(store.frames)
     if not store.refined:
-        return Tiles(store, choices.selection, NOT_REFINED if job.refine else "")
+        return Tiles(store, choices.selection, NOT_REFINED if refine else "")
     steps.check(choices.selection)
-    return steps.Steps(store, job.refine, job.going_on)
+    return steps.Steps(store, refine, going_on)
 
 
 def _nothing_to_do(store: Store, choices: Choices, say: Callable[[str], None]) -> int:

@@ -24,7 +24,7 @@ _LOOK_SECONDS = 0.5
 _STOP_SECONDS = 60.0
 
 Train = Callable[..., Any]
-"""`pipeline.training.curve.connect` or `pipeline.training.fit.fit`."""
+"""`pipeline.training.connect.connect` or `pipeline.training.fit.fit`."""
 
 
 class Trainer:
@@ -70,7 +70,7 @@ def train_on(
 
     Args:
         address: host:port of its head.
-        train: `pipeline.training.curve.connect` or `pipeline.training.fit.fit`.
+        train: `pipeline.training.connect.connect` or `pipeline.training.fit.fit`.
         prepared: what to train, as `prepare` of the same module gives it.
         device: what to compute on; auto takes a GPU where there is one.
         on_progress: called about twice a second.

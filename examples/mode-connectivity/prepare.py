@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow.parquet
 import torch
 
-from pipeline.problem import checkpoint, network
+from pipeline.problem import checkpoint, network, state_dict
+from pipeline.problem.layout import Layout
 
 ROWS = 512
 EPOCHS = (0, 1, 2, 4, 8, 14)
@@ -29,18 +30,19 @@ def main(source: Path) -> None:
     for split in ("train", "test"):
         write_rows(source / f"cifar10/{split}.parquet", HERE / f"cifar10/{split}.parquet")
     net = network.build("preresnet20", {"classes": 10})
+    layout = Layout.of(net)
     weights = source / "checkpoints/preresnet20"
     for mode in ("mode1", "mode2"):
         state = checkpoint.load(str(weights / f"{mode}-14.pt"))
-        checkpoint.match(state, net, mode)
-        write_weights(checkpoint.weights(state, net), state, net, mode)
+        state_dict.match(state, layout, mode)
+        write_weights(state_dict.weights(state, layout), state, net, mode)
     curve = checkpoint.load(str(weights / "bezier-14.pt"))
-    _, bend, _ = checkpoint.curve_points(curve, net, "bezier-14.pt")
+    _, bend, _ = state_dict.curve_points(curve, layout, "bezier-14.pt")
     write_weights(bend, curve, net, "bend")
     (HERE / "frames").mkdir(exist_ok=True)
     for epoch in EPOCHS:
         state = checkpoint.load(str(weights / f"bezier-{epoch}.pt"))
-        _, bend, _ = checkpoint.curve_points(state, net, f"bezier-{epoch}.pt")
+        _, bend, _ = state_dict.curve_points(state, layout, f"bezier-{epoch}.pt")
         write_weights(bend, state, net, f"frames/epoch-{epoch:02d}", torch.float16)
 
 
@@ -58,8 +60,8 @@ def write_weights(
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write float32 (P,) weights as `dtype` and the buffers of `state`, by the network's names."""
-    parts = {k: v.to(dtype) for k, v in checkpoint.named(flat, net).items()}
-    parts |= checkpoint.buffers(state, net)
+    parts = {k: v.to(dtype) for k, v in state_dict.named(flat, Layout.of(net)).items()}
+    parts |= state_dict.buffers(state, net)
     checkpoint.save(str(HERE / f"{name}.safetensors"), parts)
 
 

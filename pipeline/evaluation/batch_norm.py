@@ -184,14 +184,8 @@ def check_frozen(network: nn.Module) -> None:
             )
 
 
-def use_population_statistics(network: nn.Module, statistics: Statistics) -> None:
-    """Let every batch norm of `network` take its moments from `statistics`; in place.
-
-    Their running statistics become NaN: nothing may read them.
-
-    Raises:
-        BatchNormError: one does something else in its forward as well.
-    """
+def check_recomputable(network: nn.Module) -> None:
+    """Raises BatchNormError where a batch norm does something else in its forward as well."""
     for name, module in network.named_modules():
         if not isinstance(module, _BatchNorm):
             continue
@@ -201,6 +195,20 @@ def use_population_statistics(network: nn.Module, statistics: Statistics) -> Non
                 "forward of its own; wanted torch's, whose statistics can be recomputed. Use "
                 "batch_norm: frozen, or keep the two apart"
             )
+
+
+def use_population_statistics(network: nn.Module, statistics: Statistics) -> None:
+    """Let every batch norm of `network` take its moments from `statistics`; in place.
+
+    Their running statistics become NaN: nothing may read them.
+
+    Raises:
+        BatchNormError: as `check_recomputable`.
+    """
+    check_recomputable(network)
+    for module in network.modules():
+        if not isinstance(module, _BatchNorm):
+            continue
         module.__class__ = _population_class(type(module))
         assert isinstance(module, PopulationNorm)
         module._statistics = statistics

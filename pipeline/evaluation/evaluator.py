@@ -8,13 +8,8 @@ on a GPU: where its memory holds no whole chunk, chunks are halved.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -23,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.errors import LossatlasError, is_out_of_memory, one_line
+from pipeline.errors import is_out_of_memory, one_line
 from pipeline.evaluation.barrier import Meet, lockstep
 from pipeline.evaluation.batch_norm import (
     Statistics,
@@ -33,15 +28,16 @@ from pipeline.evaluation.batch_norm import (
 )
 from pipeline.evaluation.compiled import Compiled
 from pipeline.evaluation.cuda_graph import Record, Recorded, cuda_graph
+from pipeline.evaluation.examples import Examples, tried
 from pipeline.evaluation.grouped import group_size, losses_and_errors
 from pipeline.evaluation.precision import Precision, arithmetic, lowered
+from pipeline.evaluation.room import NoRoomError, give_back_memory, keep_freed_memory
 from pipeline.evaluation.weights import Placement
 from pipeline.geometry.plane import Plane
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import (
     LossFunction,
     cross_entropy,
-    fitted,
-    is_by_example,
     mean_squared_error,
     misclassified,
     over_examples,
@@ -55,33 +51,6 @@ T = TypeVar("T")
 # 8,192 images of a ResNet-20 there, in some two gigabytes; where that is too much it takes less.
 _CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 512 << 20}
 _LARGEST_CHUNK = {"cpu": 512, "cuda": 8192}
-
-
-class EvaluateError(LossatlasError):
-    """The network, the data and the loss do not fit together."""
-
-
-class NoRoomError(EvaluateError, MemoryError):
-    """The device's memory is full: another device, or another moment, may have room."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """One split, on the evaluator's device: inputs (n, …) and targets (n, …)."""
-
-    name: str
-    inputs: Tensor
-    targets: Tensor
-
-    def chunks(self, size: int) -> list[Examples]:
-        """Pieces of at most `size` examples, as equal as can be: none is left with only a few."""
-        count = -(-len(self.inputs) // size)
-        pieces = zip(
-            torch.tensor_split(self.inputs, count),
-            torch.tensor_split(self.targets, count),
-            strict=True,
-        )
-        return [Examples(self.name, inputs, targets) for inputs, targets in pieces]
 
 
 class Evaluator:
@@ -125,18 +94,19 @@ class Evaluator:
         compiled: bool = False,
         record: bool = True,
     ) -> None:
-        _keep_freed_memory()
+        keep_freed_memory()
         self._device = torch.device(device)
         self._precision: Precision = precision
         self._record = record
         self._quantities = tuple(quantities)
         self._loss = loss
         self._splits = [
-            Examples(name, _inputs(inputs).to(self._device), torch.tensor(targets).to(self._device))
+            Examples.of(name, inputs, targets, self._device)
             for name, (inputs, targets) in splits.items()
         ]
         self._calibrating = list(splits).index(calibrate) if calibrate is not None else 0
         self._statistics = Statistics(self._device)
+        self.layout = Layout.of(network)
         self._recompute = batch_norm == "recompute" and has_batch_norm(network)
         network = network.eval().requires_grad_(False).to(self._device)
         if self._recompute:
@@ -212,7 +182,7 @@ class Evaluator:
     @property
     def weights(self) -> int:
         """How many parameters the network has."""
-        return sum(parameter.numel() for parameter in self._module.parameters())
+        return self.layout.size
 
     @property
     def is_replayed(self) -> bool:
@@ -242,7 +212,7 @@ class Evaluator:
         if self._device.type != "cpu":
             return 1
         targets = [split.targets.shape for split in self._splits]
-        outputs = self.output_shapes.get(self._splits[0].name, torch.Size())
+        outputs = self._splits[0].output_shape or torch.Size()
         return group_size(self._loss, outputs, targets, chunk)
 
     def _measure_in_room(self, points: list[list[float]]) -> Tensor:
@@ -363,78 +333,25 @@ class Evaluator:
         return outputs.float() if self._precision == "bf16" else outputs
 
     def _check(self, network: nn.Module) -> int:
-        """Try two examples, so that a misfit is found before anything is computed or written.
+        """Try two examples of each split, so that a misfit is found before anything is computed.
 
-        From here on targets have the shape that the loss wants. Returns the bytes of the largest
-        activation of one example.
+        Returns the bytes of the largest activation of one example.
         """
         sizes = [0]
         hooks = [
             module.register_forward_hook(lambda _m, _i, output: sizes.append(_bytes(output)))
             for module in network.modules()
         ]
-        self.output_shapes: dict[str, torch.Size] = {}  # of two examples of each split
         try:
             with self._statistics.calibrate(lambda value, combine: combine([value])):
                 for place, split in enumerate(self._splits):
                     sizes.append(split.inputs[0].nbytes)
-                    self._splits[place] = self._try(split)
+                    self._splits[place] = tried(split, self._outputs, self._loss)
                     self._statistics.apply()
         finally:
             for hook in hooks:
                 hook.remove()
         return max(sizes)
-
-    def _try(self, split: Examples) -> Examples:
-        """Put two examples of a split through network and loss; the split, its targets fitted."""
-        inputs, targets = split.inputs[:2], split.targets[:2]
-        is_ours = inspect.unwrap(self._loss) in (cross_entropy, mean_squared_error)
-        try:
-            with torch.inference_mode():
-                outputs = self._outputs(inputs)
-                if is_ours:
-                    self.output_shapes[split.name] = _shape_of(outputs, len(inputs), split.name)
-                    shape = self.output_shapes[split.name]
-                    split = replace(
-                        split, targets=fitted(split.targets, shape, self._loss, split.name)
-                    )
-                    targets = split.targets[:2]
-                losses = self._loss(outputs, targets)
-                apart = is_ours or is_by_example(self._loss, outputs, targets, losses)
-        except LossatlasError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise EvaluateError(
-                f"the network or the loss does not take the data of {split.name} "
-                f"(inputs {_shape(inputs)}, targets {_shape(targets)}): "
-                f"{one_line(error, 300)}. Check network, data and evaluate.loss"
-            ) from error
-        if losses.shape != (len(inputs),):
-            raise EvaluateError(
-                f"the loss gives {tuple(losses.shape)} for {len(inputs)} examples; wanted "
-                "one value an example"
-            )
-        if not apart:
-            raise EvaluateError(
-                f"evaluate.loss gives an example of {split.name} another value alone than beside "
-                f"others (outputs {_shape(outputs)}, targets {_shape(targets)}); wanted one value "
-                "an example, each by itself. Check that the loss does not broadcast (n, 1) "
-                "against (n,)"
-            )
-        return split
-
-
-def _shape_of(outputs: object, examples: int, split: str) -> torch.Size:
-    """The shape of some examples' outputs, which are one tensor."""
-    if isinstance(outputs, Tensor) and outputs.ndim and len(outputs) == examples:
-        return outputs.shape
-    found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    raise EvaluateError(
-        f"the network gives {found} for {examples} examples of data split {split}; wanted one "
-        "tensor with a row an example. Check forward, or use evaluate.loss: file.py:callable"
-    )
 
 
 def has_modes(network: nn.Module) -> bool:
@@ -462,51 +379,9 @@ def takes_moments_at_once(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-@contextlib.contextmanager
-def room_on(device: str) -> Iterator[None]:
-    """Say plainly where `device` cannot even hold what an evaluator begins with.
-
-    Raises:
-        NoRoomError: torch ran out of memory.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, LossatlasError) or not is_out_of_memory(error):
-            raise
-        raise NoRoomError(
-            f"{device} has no room for the network and the data ({one_line(error, 300)}); wanted "
-            "memory for both. Use a larger device, or fewer examples in data.splits"
-        ) from None
-
-
 def _pool(chunks: Sequence[Examples]) -> ThreadPoolExecutor:
     """One for each chunk of a calibrating split, once they are wanted."""
     return ThreadPoolExecutor(max_workers=len(chunks))
-
-
-def _keep_freed_memory() -> None:
-    # glibc hands freed memory back to the kernel, and fetches it again for the next layer, until
-    # it has seen a large block freed. A large network's activations are such blocks; a small one
-    # would pay a tenth of its time (docs/log.md). Nothing touches this one.
-    torch.empty(4 << 20, dtype=torch.uint8)
-
-
-def give_back_memory(device: torch.device) -> None:
-    """Let others have what evaluators that are gone have held of `device`, or evaluations."""
-    # Recordings hold themselves in a cycle, and so do chunks that met in lockstep.
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    # Each thread's freed memory stays with it, and with recompute each chunk has a thread.
-    with contextlib.suppress(AttributeError, OSError):  # no glibc
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _inputs(inputs: NDArray[np.generic]) -> Tensor:
-    # A copy: arrays that Ray shares are read-only.
-    tensor = torch.tensor(inputs)
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _chunk_size(bytes_an_example: int, device: str) -> int:
@@ -519,10 +394,6 @@ def _bytes(output: object) -> int:
     if isinstance(output, Tensor) and output.ndim:
         return output.nbytes // len(output)
     return 0
-
-
-def _shape(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def _join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

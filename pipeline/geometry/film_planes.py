@@ -19,7 +19,6 @@ from typing import Literal
 
 import fsspec
 import numpy as np
-from torch import nn
 
 from pipeline import naming
 from pipeline.errors import InputsChangedError, LossatlasError, one_line
@@ -27,7 +26,8 @@ from pipeline.fingerprint import digest_of_array
 from pipeline.geometry import plane
 from pipeline.geometry.grid import Extent
 from pipeline.geometry.plane import FrameFacts, Plane, Vector
-from pipeline.problem import checkpoint
+from pipeline.problem import checkpoint, state_dict
+from pipeline.problem.layout import Layout
 from pipeline.url import UnreachableError, is_url, reached
 
 _ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
@@ -46,7 +46,7 @@ class Still:
 
     plane: Plane
 
-    def of_frame(self, frame: int, net: nn.Module) -> Plane:
+    def of_frame(self, frame: int, layout: Layout) -> Plane:
         return self.plane
 
 
@@ -75,8 +75,8 @@ class Film:
     digests: tuple[str, ...]
     bases: tuple[Basis, ...]
 
-    def of_frame(self, frame: int, net: nn.Module) -> Plane:
-        """The plane of `frame`; `net` says in which order a checkpoint's tensors go.
+    def of_frame(self, frame: int, layout: Layout) -> Plane:
+        """The plane of `frame`; `layout` is of the network that the checkpoints are of.
 
         Raises:
             InputsChangedError: the frame's checkpoint was replaced after the survey.
@@ -86,7 +86,7 @@ class Film:
         path = self.paths[basis.frame]
         state = checkpoint.load(path)
         try:
-            _, bend, _ = _points(state, path, net, self.start, self.end)
+            _, bend, _ = _points(state, path, layout, self.start, self.end)
         except LossatlasError as error:
             raise _replaced(basis.frame, path, str(error)) from None
         if digest_of_array(bend) != self.digests[basis.frame]:
@@ -153,7 +153,7 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
 def survey(
     paths: Sequence[str],
     ends: tuple[Vector, Vector] | None,
-    net: nn.Module,
+    layout: Layout,
     kind: Literal["bezier", "chain"],
     extent: Literal["common", "frame"] | tuple[float, float, float, float],
     margin: float | None,
@@ -163,7 +163,7 @@ def survey(
     Args:
         paths: from `listing`.
         ends: start and end, float64 (P,), or None where every frame is a curve checkpoint.
-        net: the network of the weights.
+        layout: of the network that the weights are of.
         kind: of the curve.
         extent: one for all, one a frame, or given.
         margin: of the anchors' bounding box.
@@ -177,7 +177,7 @@ def survey(
     digests, of_bends = [], []
     previous: Plane | None = None
     for index, path in enumerate(paths):
-        start, bend, end = _points(checkpoint.load(path), path, net, *(ends or (None, None)))
+        start, bend, end = _points(checkpoint.load(path), path, layout, *(ends or (None, None)))
         if not given and ends is not None and not _same(ends, (start, end)):
             raise FramesError(
                 f"{Path(path).name} has other ends than {Path(paths[0]).name}; wanted the states "
@@ -240,26 +240,26 @@ def _extents(
 
 
 def _points(
-    state: checkpoint.State, path: str, net: nn.Module, start: Vector | None, end: Vector | None
+    state: checkpoint.State, path: str, layout: Layout, start: Vector | None, end: Vector | None
 ) -> tuple[Vector, Vector, Vector]:
     """Start, bend and end of one frame, float64 (P,); the ends as given, or from its checkpoint."""
     where = Path(path).name
-    if checkpoint.is_curve(state, net):
-        points = [w.astype("f8") for w in checkpoint.curve_points(state, net, where)]
+    if state_dict.is_curve(state, layout):
+        points = [w.astype("f8") for w in state_dict.curve_points(state, layout, where)]
         if len(points) != 3:
             raise FramesError(_several(where, len(points) - 2))
         own = (points[0], points[2])
         ends = own if start is None or end is None else (start, end)
         return ends[0], points[1], ends[1]
-    if bends := checkpoint.bends_alone(state, net):
+    if bends := state_dict.bends_alone(state, layout):
         raise FramesError(_several(where, bends))
     if start is None or end is None:
         raise FramesError(
             f"{where} is one set of weights; wanted a curve checkpoint, or start and end in "
             "plane.weights"
         )
-    checkpoint.match(state, net, where)
-    return start, checkpoint.weights(state, net).astype("f8"), end
+    state_dict.match(state, layout, where)
+    return start, state_dict.weights(state, layout).astype("f8"), end
 
 
 def _replaced(frame: int, path: str, what: str) -> InputsChangedError:

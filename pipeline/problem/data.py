@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.problem import usercode
 from pipeline.problem.source import DataError, Split, first_few, opener
 from pipeline.problem.usercode import UserCode
 
@@ -84,16 +83,6 @@ def by_split(facts: Mapping[str, Mapping[str, Any]], key: str) -> str:
 def ordered(subsamples: Sequence[Subsample], first: str) -> tuple[Subsample, ...]:
     """The split `first` before the others by name: YAML's mappings have no order to keep."""
     return tuple(sorted(subsamples, key=lambda each: (each.name != first, each.name)))
-
-
-def source_code(spec: DataSpec) -> UserCode | None:
-    """The user code behind `file.py:callable`; None for any other source.
-
-    Raises:
-        UserCodeError: the file is missing, is not Python, or imports what cannot travel.
-    """
-    file, _, _ = spec.source.rpartition(":")
-    return usercode.read(file) if file.endswith(".py") else None
 
 
 def draw(labels: np.ndarray, count: int, seed: int, split: str) -> np.ndarray:

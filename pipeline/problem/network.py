@@ -34,16 +34,6 @@ class NetworkError(LossatlasError):
     """No network can be made of `network.factory` and `network.kwargs`."""
 
 
-def source(factory: str) -> UserCode | None:
-    """The user code behind `path/file.py:callable`; None for a built-in or an installed package.
-
-    Raises:
-        UserCodeError: the file is missing, is not Python, or imports what cannot travel.
-    """
-    file, _, _ = factory.rpartition(":")
-    return usercode.read(file) if file.endswith(".py") else None
-
-
 def build(
     factory: str,
     kwargs: Mapping[str, Any],

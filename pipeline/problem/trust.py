@@ -53,6 +53,19 @@ class Named:
         return ", ".join(self.functions)
 
 
+def read_codes(network: NetworkSpec, data: DataSpec, loss: str) -> Codes:
+    """The user's own code that a spec names, from its files.
+
+    Raises:
+        UserCodeError: a file cannot be read, or imports what cannot travel.
+    """
+    return Codes(
+        network=usercode.source_of(network.factory),
+        loss=usercode.source_of(loss),
+        data=usercode.source_of(data.source),
+    )
+
+
 def named(network: NetworkSpec, data: DataSpec, loss: str, codes: Codes) -> Named:
     """What of a spec is code; `codes` has the sources of what is in files."""
     functions, parts = [], []

@@ -70,6 +70,16 @@ def read(path: str) -> UserCode:
     return UserCode(entry.name, dict(sorted(files.items())), _digest(entry.name, files))
 
 
+def source_of(name: str) -> UserCode | None:
+    """The sources behind `path/file.py:callable`; None for any other name.
+
+    Raises:
+        UserCodeError: as `read`.
+    """
+    file, _, _ = name.rpartition(":")
+    return read(file) if file.endswith(".py") else None
+
+
 def recorded(facts: Mapping[str, Any], where: str) -> UserCode:
     """Code as a store or a training has kept it, its digest held to its sources.
 

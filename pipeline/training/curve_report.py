@@ -8,10 +8,9 @@ function that errs on other examples.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,21 +19,22 @@ from torch import Tensor, nn
 
 from pipeline import caption
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.crosscheck import Known, Problem, crosscheck
+from pipeline.evaluation.crosscheck import crosscheck
 from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.plain_torch import PlainTorch
 from pipeline.geometry.plane import Vector
-from pipeline.prepare import load_weights
-from pipeline.problem import checkpoint, data, network
+from pipeline.geometry.planes import Checkpoints
+from pipeline.problem import data, network, state_dict, trust
+from pipeline.problem.checkpoint import Known
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import LossFunction, classes_last, cross_entropy, misclassified
-from pipeline.problem.norms import has_batch_norm
+from pipeline.problem.problem import Problem, Splits, problem_of
 from pipeline.spec import RenderSpec
-from pipeline.training import curve
-from pipeline.training import problem as materials
+from pipeline.training import connect, curve
 from pipeline.training.curve import Curve
-from pipeline.training.problem import Material
+from pipeline.training.curve_profile import CurveReport, Profile
 from pipeline.training.spec import ConnectSpec
 
-Splits = Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
 OnProgress = Callable[[int, int], None]
 
 DEFAULT_POINTS = 61
@@ -42,117 +42,6 @@ DEFAULT_POINTS = 61
 
 class ReportError(LossatlasError):
     """There is no curve to report on."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What is met along one way from the start to the end.
-
-    Attributes:
-        distance: from the start, Euclidean in weight space, float64 (T,).
-        length: of the way, measured from point to point.
-        values: quantity → float64 (splits, T). `loss`; with cross-entropy, in nats, also `error`,
-            and `ensemble_loss` and `ensemble_error` of the averaged softmax.
-    """
-
-    distance: Vector
-    length: float
-    values: Mapping[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class CurveReport:
-    """A curve and the straight line between its ends, at the same t.
-
-    Attributes:
-        kind, bends: of the curve.
-        splits: their names, in the order of the values.
-        t: even steps from 0 to 1, float64 (T,).
-        curve, line: what is met.
-        batch_norm: how it was treated, in words; None where the network has none.
-        network: its name; empty where nobody has said it.
-        measures: quantity → its unit, or what its figures are.
-    """
-
-    kind: str
-    bends: int
-    splits: tuple[str, ...]
-    t: Vector
-    curve: Profile
-    line: Profile
-    batch_norm: str | None
-    network: str = ""
-    measures: Mapping[str, str] = field(default_factory=dict)
-
-    def summary(self, profile: Profile, quantity: str, split: str) -> dict[str, float]:
-        """max (and the t where it is), min and mean over the points; NaN if any value is."""
-        values = profile.values[quantity][self.splits.index(split)]
-        return {
-            "max": float(values.max()),
-            "max_t": float(self.t[values.argmax()]),
-            "min": float(values.min()),
-            "mean": float(values.mean()),
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything as plain lists and numbers. NaN and inf stay what they are."""
-        return {
-            "kind": self.kind,
-            "bends": self.bends,
-            "batch_norm": self.batch_norm,
-            "network": self.network,
-            "measures": dict(self.measures),
-            "t": self.t.tolist(),
-            "curve": self._profile(self.curve),
-            "line": self._profile(self.line),
-        }
-
-    def table(self) -> str:
-        """Plain text: a row a point, then max, min and mean of the curve and of the line."""
-        plural = "" if self.bends == 1 else "s"
-        title = (
-            f"{self.kind} curve with {self.bends} bend{plural}, length {self.curve.length:.4g}; "
-            f"line: the straight line between its ends, length {self.line.length:.4g}"
-        )
-        columns = [(split, *column) for split in self.splits for column in self._columns()]
-        heads = ["t", "distance", *(head for _, head, _, _ in columns)]
-        groups = ["", "", *(split for split, _, _, _ in columns)]
-        rows = [
-            [f"{t:.4f}", f"{self.curve.distance[i]:.4f}"]
-            + [f"{self._of(split, p, q)[i]:.4f}" for split, _, p, q in columns]
-            for i, t in enumerate(self.t)
-        ]
-        feet = [
-            [name, ""] + [f"{fold(self._of(split, p, q)):.4f}" for split, _, p, q in columns]
-            for name, fold in (("max", np.max), ("min", np.min), ("mean", np.mean))
-        ]
-        return "\n".join([title, "", *_aligned([groups, heads], rows, feet)])
-
-    def _profile(self, profile: Profile) -> dict[str, Any]:
-        return {
-            "length": profile.length,
-            "distance": profile.distance.tolist(),
-            "splits": {
-                split: {
-                    quantity: {"values": values[index].tolist()}
-                    | self.summary(profile, quantity, split)
-                    for quantity, values in profile.values.items()
-                }
-                for index, split in enumerate(self.splits)
-            },
-        }
-
-    def _columns(self) -> list[tuple[str, Profile, str]]:
-        """Head, whose value, and which, of the columns of each split."""
-        columns = [("loss", self.curve, "loss"), ("line loss", self.line, "loss")]
-        if "error" in self.curve.values:
-            columns += [("error", self.curve, "error"), ("line error", self.line, "error")]
-            columns += [("ensemble", self.curve, "ensemble_error")]
-        return columns
-
-    def _of(self, split: str, profile: Profile, quantity: str) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = profile.values[quantity][self.splits.index(split)]
-        return values
 
 
 def of_run(
@@ -179,34 +68,24 @@ def of_run(
         ReportError: the curve is not trained to its end, or there is no such frame.
         LossatlasError: one line on whatever is missing or has changed.
     """
-    prepared = curve.prepare_again(folder, given, tell)
+    prepared = connect.prepare_again(folder, given, tell)
     net = prepared.network()
-    if frame is None:
-        path = prepared.folder / "curve.safetensors"
-        if not path.exists():
-            raise ReportError(
-                f"{folder} holds no curve.safetensors: its training has not ended; wanted a whole "
-                "one. Run lossatlas connect again, or name a frame"
-            )
-        found = curve.load(path, net)
-    else:
-        kept = {each.number: each for each in curve.frames(folder)}
-        if frame not in kept:
-            raise ReportError(
-                f"{folder} has no frame {frame}; wanted one of {min(kept)} to {max(kept)}"
-            )
-        found = curve.load_frame(kept[frame], net)
+    layout = Layout.of(net)
+    found = _trained(folder, prepared.folder, layout, frame)
     ends = {0: "start", len(found.points) - 1: "end"}
-    buffers = checkpoint.buffers(net.state_dict(), net)
+    buffers = state_dict.buffers(net.state_dict(), net)
     known = [
         Known(
-            ends.get(index, "bend"), Path(folder).name, {**checkpoint.named(each, net), **buffers}
+            ends.get(index, "bend"),
+            Path(folder).name,
+            {**state_dict.named(each, layout), **buffers},
         )
         for index, each in enumerate(found.points)
     ]
-    report = _checked(found, known, prepared.material, points, device, on_progress)
+    problem = prepared.inputs.problem
+    report = _checked(found, known, problem, points, device, on_progress)
     words = spec or prepared.spec
-    measures = _measures(prepared.material, words.unit)
+    measures = _measures(problem, words.unit)
     return replace(report, network=_label(words, net), measures=measures)
 
 
@@ -232,38 +111,46 @@ def of_render(
             "plane.frames is the curves of a film; wanted one. Give a spec with start, bend and "
             "end as plane.weights, or what lossatlas connect was given, with --frame"
         )
-    code = network.source(spec.network.factory)
-    net = network.build(spec.network.factory, spec.network.kwargs, code)
-    loaded = load_weights(spec, net)
-    flat = tuple(checkpoint.weights(state, net) for _, state in loaded)
-    subsamples = data.load(spec.data, None, spec.evaluate.loss)
-    subsamples = data.ordered(subsamples, spec.calibrating)
-    splits = {s.name: (s.inputs, s.targets) for s in subsamples}
-    custom = materials.read_loss(spec.evaluate.loss)
-    material = Material(
-        spec.network.factory,
-        spec.network.kwargs,
-        code,
-        spec.evaluate.loss,
-        custom,
-        splits,
-        spec.calibrating,
-        None,
-    )
+    loss = spec.evaluate.loss
+    codes = trust.read_codes(spec.network, spec.data, loss)
+    net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
+    checkpoints = Checkpoints(spec, net)
+    loaded = checkpoints.of_plane()
+    flat = tuple(state_dict.weights(state, checkpoints.layout) for _, state in loaded)
+    subsamples = data.ordered(data.load(spec.data, codes.data, loss), spec.calibrating)
+    problem = problem_of(spec.network, loss, codes, subsamples)
     known = [
         Known(name, file, state)
         for name, (file, state) in zip(("start", "bend", "end"), loaded, strict=True)
     ]
     found = Curve(spec.plane.curve, flat)
-    report = _checked(found, known, material, points, device, on_progress)
-    measures = _measures(material, spec.evaluate.unit)
+    report = _checked(found, known, problem, points, device, on_progress)
+    measures = _measures(problem, spec.evaluate.unit)
     return replace(report, network=_label(spec, net), measures=measures)
+
+
+def _trained(folder: str | Path, kept_in: Path, layout: Layout, frame: int | None) -> Curve:
+    """The trained curve in `kept_in`, or one of its frames; `folder` is what the user calls it."""
+    if frame is None:
+        path = kept_in / "curve.safetensors"
+        if not path.exists():
+            raise ReportError(
+                f"{folder} holds no curve.safetensors: its training has not ended; wanted a whole "
+                "one. Run lossatlas connect again, or name a frame"
+            )
+        return curve.load(path, layout)
+    kept = {each.number: each for each in curve.frames(folder)}
+    if frame not in kept:
+        raise ReportError(
+            f"{folder} has no frame {frame}; wanted one of {min(kept)} to {max(kept)}"
+        )
+    return curve.load_frame(kept[frame], layout)
 
 
 def _checked(
     found: Curve,
     known: Sequence[Known],
-    material: Material,
+    problem: Problem,
     points: int,
     device: str,
     on_progress: OnProgress | None,
@@ -272,17 +159,15 @@ def _checked(
 
     The buffers are those of the first of them.
     """
-    net, loss = material.network(), material.loss_function()
-    buffers = checkpoint.buffers(known[0].state, net)
-    calibrate = next(iter(material.splits))
-    made = material.factory, material.kwargs, material.network_code
-    build = functools.partial(network.build, *made, in_eval=False)
-    problem = Problem(build, buffers, material.splits, calibrate, loss, "recompute")
-    crosscheck(problem, problem.evaluator(), known)
+    net, loss = problem.network(), problem.loss_function()
+    buffers = state_dict.buffers(known[0].state, net)
     for name, buffer in net.named_buffers():
         if name in buffers:
             buffer.copy_(buffers[name])
-    return along(found, net, material.splits, points, loss, device, on_progress)
+    measure = _Measure(net, problem.splits, loss, device)
+    plain = PlainTorch(problem, buffers, "recompute", next(iter(problem.splits)))
+    crosscheck(plain, known, measure.example_bytes)
+    return _report(found, measure, points, on_progress)
 
 
 def _label(spec: RenderSpec | ConnectSpec, net: nn.Module) -> str:
@@ -290,9 +175,10 @@ def _label(spec: RenderSpec | ConnectSpec, net: nn.Module) -> str:
     return caption.network_label(asked.factory, asked.label, type(net).__name__)
 
 
-def _measures(material: Material, unit: str | None) -> dict[str, str]:
-    positions = data.positions(material.training[1])
-    return caption.measures(material.loss, caption.loss_unit(material.loss, unit, positions))
+def _measures(problem: Problem, unit: str | None) -> dict[str, str]:
+    _, targets = next(iter(problem.splits.values()))
+    unit = caption.loss_unit(problem.loss, unit, data.positions(targets))
+    return caption.measures(problem.loss, unit)
 
 
 def along(
@@ -319,11 +205,15 @@ def along(
         ReportError: fewer than 2 points.
         EvaluateError: network, data and loss do not fit together.
     """
+    measure = _Measure(network, splits, loss, device)
+    return _report(curve, measure, points, on_progress)
+
+
+def _report(
+    curve: Curve, measure: _Measure, points: int, on_progress: OnProgress | None
+) -> CurveReport:
     if points < 2:
         raise ReportError(f"{points} points along the curve; wanted at least 2, its ends")
-    recomputed = f"batch norm recomputed at every point, over the {next(iter(splits))} split"
-    batch_norm = recomputed if has_batch_norm(network) else None
-    measure = _Measure(network, splits, loss, device)
     start, end = (point.astype(np.float64) for point in (curve.points[0], curve.points[-1]))
     t = np.linspace(0.0, 1.0, points)
     ways: list[Callable[[float], Vector]] = [curve.weights, lambda t: (1 - t) * start + t * end]
@@ -340,7 +230,7 @@ def along(
         profiles.append(Profile(np.array(walk.distances), walk.length, stacked))
     bends = len(curve.points) - 2
     on_curve, on_line = profiles
-    return CurveReport(curve.kind, bends, tuple(splits), t, on_curve, on_line, batch_norm)
+    return CurveReport(curve.kind, bends, measure.splits, t, on_curve, on_line, measure.batch_norm)
 
 
 class _Measure:
@@ -352,8 +242,21 @@ class _Measure:
         # The evaluator gives outputs to its loss alone, in the order of splits and examples.
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._evaluator = Evaluator(network, splits, quantities, self._heard(loss), device=device)
+        self.splits = tuple(splits)
         self._sizes = [len(targets) for _, targets in splits.values()]
         self._first: list[Tensor] | None = None
+
+    @property
+    def example_bytes(self) -> int:
+        """The largest activation of one example."""
+        return self._evaluator.example_bytes
+
+    @property
+    def batch_norm(self) -> str | None:
+        """How batch norm is treated, in words; None where the network has none."""
+        if not self._evaluator.recomputes:
+            return None
+        return f"batch norm recomputed at every point, over the {self.splits[0]} split"
 
     def __call__(self, weights: Vector) -> dict[str, NDArray[np.float64]]:
         self._seen.clear()
@@ -401,13 +304,3 @@ class _Walk:
         self.length += float(np.linalg.norm(weights - self._last))
         self.distances.append(float(np.linalg.norm(weights - self._first)))
         self._last = weights
-
-
-def _aligned(heads: list[list[str]], rows: list[list[str]], feet: list[list[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in heads + rows + feet) for i in range(len(heads[0]))]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    head, body, foot = (
-        ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in part]
-        for part in (heads, rows, feet)
-    )
-    return [*head, rule, *body, rule, *foot]

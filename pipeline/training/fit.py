@@ -1,12 +1,11 @@
 """Training a mode from fresh weights, for people who have no checkpoints.
 
-The folder of a training holds, besides what `training` says, mode.safetensors: the network's
+The folder of a training holds, besides what `session` says, mode.safetensors: the network's
 parameters and buffers by name. Frames, where they are asked for, are such states too.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,30 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import LossatlasError
-from pipeline.fingerprint import differences
-from pipeline.problem import trust
 from pipeline.problem.losses import LossFunction
 from pipeline.problem.trust import Codes, Named
-from pipeline.spec import validate
-from pipeline.training import problem as materials
-from pipeline.training import session, sgd
-from pipeline.training.problem import Material
-from pipeline.training.run_folder import claimed, described, write_tensors
-from pipeline.training.session import Job, Objective, Outcome, Progress, State
+from pipeline.training import inputs, session, sgd
+from pipeline.training.inputs import TrainingInputs
+from pipeline.training.job import Files, Job, Objective, State, job_of
+from pipeline.training.session import Outcome, Progress
 from pipeline.training.spec import FitSpec
-
-
-class FitError(LossatlasError):
-    """The training of a mode cannot be taken up again."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A mode's training that is ready to start; by value, so that a worker can do it."""
+    """A mode's training that is ready to start; see `session.Prepared`."""
 
     spec: FitSpec
-    material: Material
+    inputs: TrainingInputs
     facts: Mapping[str, Any]
     code: Named
 
@@ -47,21 +37,40 @@ class Prepared:
     def folder(self) -> Path:
         return Path(self.spec.out)
 
+    def job(self, device: torch.device) -> Job:
+        """Training all parameters from fresh ones."""
+        spec, loss = self.spec, self.inputs.problem.loss_function()
+        net = self.inputs.fresh_network(spec.train.seed).requires_grad_(False).to(device)
+        shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
+        persistent = net.state_dict()
+
+        def named(state: State) -> dict[str, Tensor]:
+            kept = {name: b for name, b in state.buffers.items() if name in persistent}
+            return sgd.views(state.trained, shapes) | kept
+
+        return job_of(
+            self.inputs,
+            objective(net, loss, spec.train.weight_decay),
+            nn.utils.parameters_to_vector(net.parameters()).detach().clone(),
+            dict(net.named_buffers()),
+            spec,
+            Files("mode.safetensors", named, named),
+        )
+
 
 def prepare(spec: FitSpec, codes: Codes | None = None) -> Prepared:
     """Load and check everything `spec` names; nothing is written.
 
     Args:
-        spec: with absolute paths, as `connect_spec.read_fit` returns it.
+        spec: with absolute paths, as `spec.read_fit` returns it.
         codes: the user's code, where it is known by value already; else read from its files.
 
     Raises:
         LossatlasError: one line on whatever is missing or does not fit.
     """
-    codes = codes or materials.read_codes(spec)
-    material, _, parts = materials.load_material(spec, codes)
-    named = materials.named(spec, codes)
-    return Prepared(spec, material, materials.facts(spec, codes, parts), named)
+    codes = codes or inputs.read_codes(spec)
+    loaded, _, parts = inputs.load_inputs(spec, codes)
+    return Prepared(spec, loaded, inputs.facts(spec, codes, parts), inputs.named(spec, codes))
 
 
 def prepare_again(
@@ -75,21 +84,11 @@ def prepare_again(
 
     Raises:
         TrustError: it names code that no spec on this machine named.
-        FitError: it is not a mode's, or the data is no longer what it was.
+        TrainingError: it is not a mode's, or the data is no longer what it was.
         LossatlasError: one line on whatever is missing.
     """
-    folder = Path(folder).absolute()
-    facts = described(folder)
-    if facts.get("kind") != "fit":
-        raise FitError(f"{folder} holds the training of a curve; wanted that of a mode")
-    spec = validate(FitSpec, facts["spec"], str(folder)).model_copy(update={"out": str(folder)})
-    prepared = prepare(spec, materials.recorded_codes(spec, facts, given, tell))
-    changed = differences(facts["parts"], prepared.facts["parts"])
-    if changed:
-        raise FitError(
-            f"the inputs of {folder} have changed: {'; '.join(changed)}. Put the old files back, "
-            "or train in a new folder"
-        )
+    prepared = prepare(*inputs.kept(folder, FitSpec, given, tell))
+    inputs.require_unchanged(prepared.folder, prepared.facts)
     return prepared
 
 
@@ -99,30 +98,11 @@ def fit(
     on_progress: Callable[[Progress], None] | None = None,
     checkpoint_seconds: float = session.CHECKPOINT_SECONDS,
 ) -> Outcome:
-    """Train a mode, or go on with its training, in the folder of its spec.
+    """Train a mode, or go on with its training; see `session.run`.
 
     The initial weights are those of the factory under `train.seed`; two seeds give two modes.
-
-    Args:
-        prepared: what to train.
-        device: `cpu`, `cuda` or `cuda:1`.
-        on_progress: called between two steps, about five times a second; may raise to stop.
-        checkpoint_seconds: how much work a kill may cost.
-
-    Raises:
-        TrainingError: the folder belongs to another training, the training diverged, or a file
-            cannot be written.
     """
-    began = time.monotonic()
-    folder = prepared.folder
-    job = _job(prepared, torch.device(device))
-    with claimed(folder, prepared.facts):
-        trust.note(prepared.code)
-        state, resumed_at = session.train(job, folder, on_progress, checkpoint_seconds)
-        result = folder / "mode.safetensors"
-        write_tensors(result, job.named(state))
-    seconds = time.monotonic() - began
-    return Outcome(folder, result, resumed_at, job.steps, tuple(state.losses), seconds)
+    return session.run(prepared, device, on_progress, checkpoint_seconds)
 
 
 def objective(network: nn.Module, loss: LossFunction, weight_decay: float) -> Objective:
@@ -147,23 +127,3 @@ def objective(network: nn.Module, loss: LossFunction, weight_decay: float) -> Ob
         return sgd.penalised_loss(network, theta, buffers, inputs, targets, loss, weight_decay)
 
     return at_weights
-
-
-def _job(prepared: Prepared, device: torch.device) -> Job:
-    spec, material = prepared.spec, prepared.material
-    net = material.fresh_network(spec.train.seed).requires_grad_(False).to(device)
-    shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
-    persistent = net.state_dict()
-
-    def named(state: State) -> dict[str, Tensor]:
-        kept = {name: b for name, b in state.buffers.items() if name in persistent}
-        return sgd.views(state.trained, shapes) | kept
-
-    return session.job(
-        material,
-        objective(net, material.loss_function(), spec.train.weight_decay),
-        nn.utils.parameters_to_vector(net.parameters()).detach().clone(),
-        dict(net.named_buffers()),
-        spec,
-        named,
-    )

@@ -7,9 +7,9 @@ A training is a folder, and one process at a time works in it:
     frames/frame-0000.*     kept states: .safetensors, then .json with epoch, step, train_loss
     <result>.safetensors    the trained weights; written last
 
-Files are whole or not there (`folder.py`). All random numbers (batches, t, augmentation, dropout)
-derive from the seed, the epoch and the step (`descent.py`), so a frame that is written again after
-a kill is the same file. Bit for bit means: on the same kind of device, with as many threads.
+Files are whole or not there (`run_folder.py`). All random numbers (batches, t, augmentation,
+dropout) derive from the seed, the epoch and the step (`sgd.py`), so a frame that is written again
+after a kill is the same file. Bit for bit means: on the same kind of device, with as many threads.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import operator
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,8 +29,10 @@ from torch import Tensor
 
 from pipeline.errors import is_out_of_memory, one_line
 from pipeline.evaluation.precision import arithmetic
-from pipeline.training.problem import Material
-from pipeline.training.run_folder import TrainingError, write, write_tensors
+from pipeline.problem import trust
+from pipeline.problem.trust import Named
+from pipeline.training.job import Job, State
+from pipeline.training.run_folder import TrainingError, claimed, write, write_tensors
 from pipeline.training.sgd import (
     batches,
     channels_last,
@@ -40,15 +43,32 @@ from pipeline.training.sgd import (
     private_random_numbers,
     seed_torch,
 )
-from pipeline.training.spec import ConnectSpec, FitSpec, FramesSpec, TrainSpec
+from pipeline.training.spec import FramesSpec
 
 CHECKPOINT_SECONDS = 10.0
 _PROGRESS_SECONDS = 0.2
 
-# What is trained, buffers, inputs, targets, random numbers → what is minimised, mean loss.
-Objective = Callable[
-    [Tensor, dict[str, Tensor], Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]
-]
+
+class Prepared(Protocol):
+    """A training that is ready to start; by value, so that a worker can do it.
+
+    Attributes:
+        facts: what training.json will say.
+        code: what of it is the user's own.
+    """
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+    @property
+    def code(self) -> Named: ...
+
+    def job(self, device: torch.device) -> Job:
+        """What is trained, on `device`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -93,96 +113,46 @@ class Outcome:
     seconds: float
 
 
-@dataclass
-class State:
-    """What changes in a training.
-
-    Attributes:
-        step: steps done.
-        trained, momentum: one shape, any.
-        buffers: the network's, where training changes them.
-        loss_sum: float64, over the examples of the running epoch.
-        losses: mean loss of each epoch done (nats).
-    """
-
-    step: int
-    trained: Tensor
-    momentum: Tensor
-    buffers: dict[str, Tensor]
-    loss_sum: Tensor
-    losses: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is trained, on what, and how. All tensors are on one device.
-
-    Attributes:
-        objective: to be minimised.
-        initial: where the search begins.
-        buffers: those of the network that training changes, by name.
-        inputs, targets: (n, …) of the training split.
-        recipe: of the descent.
-        frames: which states are kept; None for none.
-        fill: the value of black (channels,) after normalisation, for `augment: crop-flip`.
-        named: state → the tensors of a frame.
-    """
-
-    objective: Objective
-    initial: Tensor
-    buffers: Mapping[str, Tensor]
-    inputs: Tensor
-    targets: Tensor
-    recipe: TrainSpec
-    frames: FramesSpec | None
-    fill: Tensor | None
-    named: Callable[[State], dict[str, Tensor]]
-
-    @property
-    def steps_an_epoch(self) -> int:
-        return -(-len(self.inputs) // self.recipe.batch)
-
-    @property
-    def steps(self) -> int:
-        return self.recipe.epochs * self.steps_an_epoch
-
-
-def job(
-    material: Material,
-    objective: Objective,
-    initial: Tensor,
-    buffers: Mapping[str, Tensor],
-    spec: ConnectSpec | FitSpec,
-    named: Callable[[State], dict[str, Tensor]],
-) -> Job:
-    """The job of training on the split that trains, on the device of `initial`; see `Job`."""
-    inputs, targets = (torch.tensor(a).to(initial.device) for a in material.training)
-    fill = None
-    if spec.train.augment == "crop-flip":
-        black = torch.zeros(inputs.shape[1])
-        if material.normalise is not None:
-            mean, std = (torch.tensor(v) for v in (material.normalise.mean, material.normalise.std))
-            black = (black - mean) / std
-        fill = black.to(initial.device)
-    return Job(objective, initial, buffers, inputs, targets, spec.train, spec.frames, fill, named)
-
-
-def train(
-    job: Job,
-    folder: Path,
+def run(
+    prepared: Prepared,
+    device: str = "cpu",
     on_progress: Callable[[Progress], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> tuple[State, int]:
-    """Train `job` in `folder`, from its newest checkpoint if there is one.
+) -> Outcome:
+    """Train, or go on with a training, in its folder.
 
     Args:
-        job: the same at every call for one folder.
-        folder: held by `claimed`.
+        prepared: what to train.
+        device: `cpu`, `cuda` or `cuda:1`.
         on_progress: called between two steps, about five times a second; may raise to stop.
         checkpoint_seconds: how much work a kill may cost.
 
-    Returns:
-        The last state, and the step at which this call took over.
+    Raises:
+        TrainingError: the folder belongs to another training, the training diverged, or a file
+            cannot be written.
+    """
+    began = time.monotonic()
+    folder, job = prepared.folder, prepared.job(torch.device(device))
+    files = job.files
+    with claimed(folder, prepared.facts):
+        trust.note(prepared.code)
+        if files.ends is not None:
+            name, tensors = files.ends
+            write_tensors(folder / name, tensors)
+        state, resumed_at = _train(job, folder, on_progress, checkpoint_seconds)
+        write_tensors(folder / files.result, files.trained(state))
+    seconds = time.monotonic() - began
+    losses = tuple(state.losses)
+    return Outcome(folder, folder / files.result, resumed_at, job.steps, losses, seconds)
+
+
+def _train(
+    job: Job,
+    folder: Path,
+    on_progress: Callable[[Progress], None] | None,
+    checkpoint_seconds: float,
+) -> tuple[State, int]:
+    """The last state, and the step at which this call took over.
 
     Raises:
         TrainingError: the loss or the weights are no longer finite, the device has no room for a
@@ -269,7 +239,7 @@ class _Keeper:
             "step": state.step,
             "train_loss": float(state.loss_sum) / seen if seen else None,
         }
-        write_tensors(stem.with_suffix(".safetensors"), self._job.named(state), facts)
+        write_tensors(stem.with_suffix(".safetensors"), self._job.files.frame(state), facts)
         # The facts come last: a frame is there when they are.
         write(stem.with_suffix(".json"), (json.dumps(facts) + "\n").encode())
 

@@ -50,12 +50,12 @@ class HillRenderer(StepRenderer):
         self._worker = 0
         self._refined = Refined(self._store)
         self._course: Course | None = None
+        self._evaluate = _evaluated
 
-    def _evaluate(
-        self, frame: int, coordinates: NDArray[np.float64]
-    ) -> dict[str, NDArray[np.float32]]:
-        loss = hills(frame, *coordinates.T).astype("f4")[None]
-        return {"loss": loss, "loss_stderr": loss / 10}
+
+def _evaluated(frame: int, coordinates: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
+    loss = hills(frame, *coordinates.T).astype("f4")[None]
+    return {"loss": loss, "loss_stderr": loss / 10}
 
 
 class HillCrew(SimulatedCrew):

@@ -15,7 +15,7 @@ import yaml
 from cluster import format
 from cluster.cli import main
 from cluster.lease import Holder
-from pipeline import prepare, spec, versions
+from pipeline import opening, prepare, spec, versions
 from pipeline.geometry.grid import Grid, Tile
 from pipeline.store.store import Store
 from tests.bowl import write_bowl
@@ -118,14 +118,14 @@ def test_a_frame_replaced_while_it_renders_ends_in_one_line(
     frames.mkdir()
     shutil.copy(tmp_path / "bowl/c.safetensors", frames / "bend-0.safetensors")
     shutil.copy(tmp_path / "bowl/c.safetensors", frames / "bend-1.safetensors")
-    made = prepare.create_or_match
+    made = opening.create
 
     def then_replaced(*given: Any) -> Any:
         found = made(*given)
         shutil.copy(tmp_path / "bowl/a.safetensors", frames / "bend-1.safetensors")
         return found
 
-    monkeypatch.setattr(prepare, "create_or_match", then_replaced)
+    monkeypatch.setattr(opening, "create", then_replaced)
     assert main.run(["render", str(spec), "--executor", "serial", "-q"]) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"lossatlas: frame 1 ({frames}/bend-1.safetensors) was replaced after")
@@ -232,7 +232,7 @@ def test_a_store_that_was_there_stays_when_workers_refuse(
     path = lay_out(tmp_path)
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"evaluate": TOO_COARSE}))
     prepared = prepare.prepare(spec.read(path))
-    prepare.create_or_match(prepared, lambda: Grid(12, 12, 3))
+    opening.create(prepared, Grid(12, 12, 3))
     assert main.run(["render", str(path), "--executor", "serial"]) == 2
     assert "precision: bf16 moves losses by up to" in capsys.readouterr().err
     assert (tmp_path / "tiny.zarr").exists()

@@ -19,7 +19,7 @@ from cluster.scheduling.scheduler import Rules, Scheduler
 from cluster.workers import packages
 from cluster.workers.workers import Device, RayCrew, check_same
 from pipeline.errors import InputsChangedError
-from pipeline.evaluation.evaluator import NoRoomError
+from pipeline.evaluation.room import NoRoomError
 from pipeline.geometry.grid import Tile
 from pipeline.store.store import StoreError
 from tests.cluster import renderers

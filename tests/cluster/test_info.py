@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.cli.reports import info_facts, info_lines, plan_lines
-from pipeline import plan, prepare, spec
+from pipeline import opening, plan, prepare, spec
 from pipeline.geometry.grid import Grid
 from pipeline.store.store import Store
 from tests.bowl import write_bowl
@@ -16,7 +16,7 @@ from tests.bowl import write_bowl
 
 def store_of(folder: Path, **changes: Any) -> Store:
     prepared = prepare.prepare(spec.read(write_bowl(folder, **changes)))
-    return prepare.create_or_match(prepared, lambda: Grid(7, 5, 3))[0]
+    return opening.create(prepared, Grid(7, 5, 3))[0]
 
 
 def rows(store: Store) -> dict[str, str]:

@@ -18,7 +18,7 @@ from cluster.jobs.client import ID_VARIABLE, Job, Jobs, Note, entrypoint
 from cluster.lease import Lease
 from cluster.monitor.status import lines, look
 from cluster.options import choose
-from pipeline import prepare, spec
+from pipeline import opening, prepare, spec
 from pipeline.geometry.grid import Extent, Grid
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.store.store import Store
@@ -257,9 +257,8 @@ def test_a_run_whose_name_can_be_none_of_a_job(run: str, monkeypatch: pytest.Mon
 def test_a_job_is_given_the_digest_of_the_code_that_was_seen_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made, _ = prepare.create_or_match(
-        prepare.prepare(spec.read(write_bowl(tmp_path / "bowl"))), lambda: Grid(7, 5, 3)
-    )
+    prepared = prepare.prepare(spec.read(write_bowl(tmp_path / "bowl")))
+    made, _ = opening.create(prepared, Grid(7, 5, 3))
     client, digest = Client(), prepare.code_in(made).digest
     there = connected(monkeypatch, client)
     monkeypatch.setattr(submitting, "connected", lambda address: there)

@@ -39,7 +39,7 @@ from cluster.workers import devices, interrupts, processes
 from cluster.workers.devices import Team
 from cluster.workers.interrupts import EXIT_CODE, Interrupts
 from cluster.workers.workers import Device
-from pipeline import prepare
+from pipeline import opening, prepare
 from pipeline.geometry.grid import Grid, Step, Tile
 from pipeline.refinement.schedule import Course
 from pipeline.spec import read
@@ -104,7 +104,7 @@ def test_whichever_write_workers_die_at_the_render_is_the_undisturbed_one(
 ) -> None:
     """One after another; each finds what is pending, and dies a few writes later."""
     prepared = prepare.prepare(read(folder / "spec.yaml"))
-    store, _ = prepare.create_or_match(prepared, lambda: Grid(8, 8, 4))
+    store, _ = opening.create(prepared, Grid(8, 8, 4))
     committed: list[set[Tile]] = [set()]
     for writes in itertools.cycle((0, 3, 7, 1, 12, 5)):
         renderer = TileRenderer(prepared.inputs, store.url)
@@ -471,7 +471,7 @@ def test_a_node_that_joins_is_used_and_one_that_leaves_is_not_waited_for(
 ) -> None:
     """Where the number of workers is left open, they follow the cluster, within ten seconds."""
     prepared = prepare.prepare(read(folder / "spec.yaml"))
-    store, _ = prepare.create_or_match(prepared, lambda: Grid(8, 8, 1))
+    store, _ = opening.create(prepared, Grid(8, 8, 1))
     now = [1000.0]
     monkeypatch.setattr("cluster.driver.session.time", SimpleNamespace(monotonic=lambda: now[0]))
     driver = Run(store, Tiles(store, Selection()), False, Choices(quiet=True), Interrupts())

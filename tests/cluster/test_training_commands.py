@@ -120,12 +120,12 @@ def test_what_to_type_next_can_be_pasted(
 
     there = folder.rename(folder.with_name("a folder"))
     connect = str(there / "connect.yaml")
-    monkeypatch.setattr("pipeline.training.curve.prepare", lambda spec: spec)
-    monkeypatch.setattr("pipeline.training.curve.connect", interrupted)
+    monkeypatch.setattr("pipeline.training.connect.prepare", lambda spec: spec)
+    monkeypatch.setattr("pipeline.training.connect.connect", interrupted)
     assert run(["connect", connect]) == 130
     assert f"go on with: lossatlas connect '{connect}'\n" in capsys.readouterr().out
     outcome = SimpleNamespace(result="out", steps=1, losses=[0.5])
-    monkeypatch.setattr("pipeline.training.curve.connect", lambda *_: outcome)
+    monkeypatch.setattr("pipeline.training.connect.connect", lambda *_: outcome)
     assert run(["connect", connect]) == 0
     assert f"next: lossatlas curve '{connect}'\n" in capsys.readouterr().out
 

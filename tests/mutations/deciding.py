@@ -19,9 +19,18 @@ FAULTS = (
             PREPARE,
         ),
         (
+            "resume: the calibrating split of older stores is not known",
+            'parts.setdefault("evaluate.calibrate", store.splits[0])',
+            "pass",
+            (FINGERPRINT, PREPARE),
+        ),
+    ),
+    *of(
+        "pipeline/opening.py",
+        (
             "resume: another render's store is taken",
-            "    if changed:\n        calibrated =",
-            "    if False:\n        calibrated =",
+            "    if changed:\n        raise",
+            "    if False:\n        raise",
             PREPARE,
         ),
         (
@@ -30,6 +39,9 @@ FAULTS = (
             "same_tiles = True",
             PREPARE,
         ),
+    ),
+    *of(
+        "pipeline/facts.py",
         ("fingerprint: without the numerics", '        "numerics": NUMERICS,\n', "", FINGERPRINT),
         (
             "fingerprint: without the network's code",
@@ -81,15 +93,9 @@ FAULTS = (
         ),
         (
             "fingerprint: without the calibrating split",
-            'parts["evaluate.calibrate"] = spec.calibrating',
-            "pass",
+            '**({"evaluate.calibrate": spec.calibrating} if calibrates else {}),',
+            "",
             FINGERPRINT,
-        ),
-        (
-            "resume: the calibrating split of older stores is not known",
-            'parts.setdefault("evaluate.calibrate", store.splits[0])',
-            "pass",
-            (FINGERPRINT, PREPARE),
         ),
         (
             "fingerprint: without the normalisation",

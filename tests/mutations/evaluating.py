@@ -149,19 +149,6 @@ FAULTS = (
             (EVALUATE, CROSSCHECK),
         ),
         (
-            "evaluator: chunks larger than allowed",
-            "count = -(-len(self.inputs) // size)",
-            "count = max(1, len(self.inputs) // size)",
-            EVALUATE,
-        ),
-        (
-            "evaluator: the last chunk is left out",
-            "return [Examples(self.name, inputs, targets) for inputs, targets in pieces]",
-            "made = [Examples(self.name, inputs, targets) for inputs, targets in pieces]\n"
-            "        return made[:-1] or made",
-            EVALUATE,
-        ),
-        (
             "evaluator: modes do not follow the weights",
             "        if self._has_modes:\n            self._module.train()\n",
             "",
@@ -202,6 +189,22 @@ FAULTS = (
         ),
     ),
     *of(
+        "pipeline/evaluation/examples.py",
+        (
+            "evaluator: chunks larger than allowed",
+            "count = -(-len(self.inputs) // size)",
+            "count = max(1, len(self.inputs) // size)",
+            EVALUATE,
+        ),
+        (
+            "evaluator: the last chunk is left out",
+            "return [replace(self, inputs=inputs, targets=targets) for inputs, targets in pieces]",
+            "made = [replace(self, inputs=inputs, targets=targets) for inputs, targets in pieces]\n"
+            "        return made[:-1] or made",
+            EVALUATE,
+        ),
+    ),
+    *of(
         "pipeline/task.py",
         ("precision: a worker that deviates goes on", "found.require()", "pass", PRECISION),
     ),
@@ -209,13 +212,13 @@ FAULTS = (
         "pipeline/evaluation/crosscheck.py",
         (
             "crosscheck: chance is let through",
-            '_refuse_chance(problem, known, found, halves.at(weights)["loss"])',
+            '_refuse_chance(plain, known, found, halves.at(weights)["loss"])',
             "pass",
             CROSSCHECK,
         ),
         (
             "crosscheck: constants are let through",
-            "_refuse_constant(problem, known, plain)\n",
+            "_refuse_constant(plain, known, wanted)\n",
             "pass\n",
             CROSSCHECK,
         ),
@@ -239,6 +242,15 @@ FAULTS = (
             CROSSCHECK,
         ),
         (
+            "crosscheck: NaN agrees with anything",
+            "close = (found == wanted) |",
+            "close = np.isnan(found) | (found == wanted) |",
+            CROSSCHECK,
+        ),
+    ),
+    *of(
+        "pipeline/evaluation/own_buffers.py",
+        (
             "crosscheck: another loss of its own is not told",
             "if not np.isclose(here",
             "if False and not np.isclose(here",
@@ -246,20 +258,17 @@ FAULTS = (
         ),
         (
             "crosscheck: the render's buffers are not put back",
-            "        evaluator.use_buffers(problem.buffers)\n",
+            "        evaluator.use_buffers(plain.buffers)\n",
             "",
             CROSSCHECK,
         ),
+    ),
+    *of(
+        "pipeline/evaluation/plain_torch.py",
         (
             "crosscheck: a sample's variance in plain torch",
             "norm.running_var *= (counts[0] - 1) / counts[0]",
             "norm.running_var *= 1.0",
-            CROSSCHECK,
-        ),
-        (
-            "crosscheck: NaN agrees with anything",
-            "close = (found == plain) |",
-            "close = np.isnan(found) | (found == plain) |",
             CROSSCHECK,
         ),
     ),

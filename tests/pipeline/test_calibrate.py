@@ -14,12 +14,14 @@ import torch
 import yaml
 from torch import nn
 
-from pipeline import plan, prepare, spec
+from pipeline import opening, plan, prepare, spec
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.fingerprint import digest_of_parts
+from pipeline.geometry.planes import PlanesError
 from pipeline.prepare import PrepareError
-from pipeline.problem import checkpoint
+from pipeline.problem import checkpoint, state_dict
+from pipeline.problem.layout import Layout
 from pipeline.problem.network import build
 from pipeline.spec import RenderSpec, SpecError
 from pipeline.store.store import Store
@@ -72,7 +74,7 @@ def make(tmp_path: Path) -> MakeSpec:
 
 def rendered(read: RenderSpec, most: int = 9) -> Store:
     prepared = prepare.prepare(read)
-    store, _ = prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1e-3, 1))
+    store, _ = opening.create(prepared, plan.resolve_grid(prepared, 1e-3, 1))
     renderer = TileRenderer(prepared.inputs, store.url)
     for tile in store.pending()[:most]:
         renderer(tile)
@@ -119,12 +121,12 @@ def test_the_split_that_is_named_calibrates(make: MakeSpec, calibrate: str) -> N
     """Held to torch's own batch norm, in training mode over that split."""
     read = make("train test val", {"calibrate": calibrate})
     inputs = prepare.prepare(read).inputs
-    assert (inputs.calibrate, next(iter(inputs.splits))) == (calibrate, calibrate)
-    splits = {split: inputs.splits[split] for split in sorted(SPREAD)}
+    assert (inputs.calibrate, next(iter(inputs.problem.splits))) == (calibrate, calibrate)
+    splits = {split: inputs.problem.splits[split] for split in sorted(SPREAD)}
     state = checkpoint.load(read.plane.weights[0])
     net = build(read.network.factory, {})
     net.load_state_dict(state)
-    flat = checkpoint.weights(state, net)
+    flat = state_dict.weights(state, Layout.of(net))
     recomputing = build(read.network.factory, {})
     found = Evaluator(recomputing, splits, ("loss",), calibrate=calibrate).at(flat)["loss"]
     norm = next(module for module in net.modules() if isinstance(module, nn.BatchNorm1d))
@@ -213,7 +215,7 @@ def test_without_statistics_of_its_own(make: MakeSpec) -> None:
     told = (
         r"plane\.weights\[0\] \(a\.safetensors\) holds no statistics .*1\.running_mean.* recompute"
     )
-    with pytest.raises(PrepareError, match=told):
+    with pytest.raises(PlanesError, match=told):
         prepare.prepare(again.model_copy(update={"evaluate": frozen}))
 
 
@@ -221,9 +223,9 @@ def test_train_trains_and_old_trainings_go_on(tmp_path: Path) -> None:
     splits = {"test": 32, "train": 64}
     read = fit_spec(tmp_path, MOONS | {"data": {"source": "moons", "splits": splits}})
     prepared = fit.prepare(read)
-    assert prepared.material.trains == "train"
-    assert list(prepared.material.splits) == ["train", "test"]
-    inputs, _ = prepared.material.training
+    assert prepared.inputs.trains == "train"
+    assert list(prepared.inputs.problem.splits) == ["train", "test"]
+    inputs, _ = prepared.inputs.training
     assert len(inputs) == 64
     # One that was begun when the first split trained.
     only = read.data.model_copy(update={"splits": {"test": 32}})
@@ -232,9 +234,9 @@ def test_train_trains_and_old_trainings_go_on(tmp_path: Path) -> None:
     with quick():
         fit.fit(fit.prepare(begun))
         again = fit.prepare(begun.model_copy(update={"data": read.data}))
-        assert again.material.trains == "test"
+        assert again.inputs.trains == "test"
         assert fit.fit(again).resumed_at == 1
-    assert fit.prepare_again(read.out).material.trains == "test"
+    assert fit.prepare_again(read.out).inputs.trains == "test"
     with pytest.raises(LossatlasError, match="belongs to another training: train"):
         fit.fit(fit.prepare(read))
 

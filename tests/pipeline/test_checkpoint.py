@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.problem import checkpoint
+from pipeline.problem import checkpoint, state_dict
 from pipeline.problem.checkpoint import CheckpointError
+from pipeline.problem.layout import Layout
 from pipeline.problem.network import build
 
 SHARED = Path(__file__).parents[3] / "shared/data/checkpoints"
@@ -51,8 +52,8 @@ def test_nesting_and_wrappers_are_undone(
     state = {prefix + name: tensor for name, tensor in net.state_dict().items()}
     path = saved(tmp_path, {"epoch": 3, nest: state, "optimizer": {"lr": 0.1}} if nest else state)
     read = checkpoint.load(path)
-    checkpoint.match(read, net, "a")
-    flat = checkpoint.weights(read, net)
+    state_dict.match(read, Layout.of(net), "a")
+    flat = state_dict.weights(read, Layout.of(net))
     assert flat.dtype == np.float32
     expected = torch.cat([p.detach().flatten() for p in net.parameters()])
     np.testing.assert_array_equal(flat, expected.numpy())
@@ -60,11 +61,11 @@ def test_nesting_and_wrappers_are_undone(
 
 def test_weights_and_named_are_inverse(net: nn.Module) -> None:
     flat = np.arange(sum(p.numel() for p in net.parameters()), dtype=np.float32)
-    state = checkpoint.named(flat, net)
+    state = state_dict.named(flat, Layout.of(net))
     assert {n: t.shape for n, t in state.items()} == {n: p.shape for n, p in net.named_parameters()}
-    np.testing.assert_array_equal(checkpoint.weights(state, net), flat)
+    np.testing.assert_array_equal(state_dict.weights(state, Layout.of(net)), flat)
     flat[:] = 0
-    assert checkpoint.weights(state, net).any()
+    assert state_dict.weights(state, Layout.of(net)).any()
 
 
 def test_buffers_have_the_networks_names_and_dtypes(net: nn.Module) -> None:
@@ -72,8 +73,8 @@ def test_buffers_have_the_networks_names_and_dtypes(net: nn.Module) -> None:
     state["bn2.running_var"] += 4
     del state["bn1.num_batches_tracked"]
     state["bn2.num_batches_tracked"] += 9
-    checkpoint.match(state, net, "a")
-    found = checkpoint.buffers(state, net)
+    state_dict.match(state, Layout.of(net), "a")
+    found = state_dict.buffers(state, net)
     assert found.keys() == {name for name, _ in net.named_buffers()}
     assert (found["bn2.running_var"] == 5).all()
     assert found["bn1.num_batches_tracked"] == 0
@@ -88,7 +89,7 @@ def test_other_floats_become_float32(tmp_path: Path, net: nn.Module, dtype: torc
     state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in net.state_dict().items()}
     read = checkpoint.load(saved(tmp_path, state))
     assert {t.dtype for t in read.values()} == {torch.float32, torch.int64}
-    checkpoint.match(read, net, "a")
+    state_dict.match(read, Layout.of(net), "a")
 
 
 def test_safetensors_and_urls(tmp_path: Path, net: nn.Module) -> None:
@@ -100,10 +101,9 @@ def test_safetensors_and_urls(tmp_path: Path, net: nn.Module) -> None:
         file.write(content)
     for place in (path, "memory://weights/a.safetensors"):
         read = checkpoint.load(place)
-        checkpoint.match(read, net, "a")
-        np.testing.assert_array_equal(
-            checkpoint.weights(read, net), checkpoint.weights(net.state_dict(), net)
-        )
+        state_dict.match(read, Layout.of(net), "a")
+        expected = state_dict.weights(net.state_dict(), Layout.of(net))
+        np.testing.assert_array_equal(state_dict.weights(read, Layout.of(net)), expected)
     with pytest.raises(CheckpointError, match="no such file"):
         checkpoint.load("memory://weights/b.safetensors")
 
@@ -114,65 +114,66 @@ def test_tied_weights_may_be_saved_once_or_twice(tmp_path: Path) -> None:
     path = str(tmp_path / "tied.safetensors")
     checkpoint.save(path, tied.state_dict())
     read = checkpoint.load(path)
-    checkpoint.match(read, tied, "a")
-    assert checkpoint.weights(read, tied).shape == (9 + 3 + 3,)
+    state_dict.match(read, Layout.of(tied), "a")
+    assert state_dict.weights(read, Layout.of(tied)).shape == (9 + 3 + 3,)
     only_other = {name: tensor for name, tensor in read.items() if name != "0.weight"}
-    checkpoint.match(only_other, tied, "a")
+    state_dict.match(only_other, Layout.of(tied), "a")
     np.testing.assert_array_equal(
-        checkpoint.weights(only_other, tied), checkpoint.weights(read, tied)
+        state_dict.weights(only_other, Layout.of(tied)), state_dict.weights(read, Layout.of(tied))
     )
     read["1.weight"] = read["1.weight"] + 1
     with pytest.raises(CheckpointError, match=r"0\.weight and 1\.weight differ"):
-        checkpoint.match(read, tied, "a")
+        state_dict.match(read, Layout.of(tied), "a")
 
 
 def test_networks_that_are_wrappers_themselves(tmp_path: Path, net: nn.Module) -> None:
     wrapped = nn.DataParallel(net)
     read = checkpoint.load(saved(tmp_path, wrapped.state_dict()))
     for target in (wrapped, net):
-        checkpoint.match(read, target, "a")
-        assert checkpoint.buffers(read, target).keys() == dict(target.named_buffers()).keys()
-    assert checkpoint.weights(read, wrapped).size == checkpoint.weights(read, net).size
+        layout = Layout.of(target)
+        state_dict.match(read, layout, "a")
+        assert state_dict.buffers(read, target).keys() == dict(target.named_buffers()).keys()
+        assert state_dict.weights(read, layout).size == layout.size == Layout.of(net).size
 
 
 def test_buffers_that_are_not_saved_are_not_wanted(net: nn.Module) -> None:
     state = dict(net.state_dict())
     net.register_buffer("scratch", torch.zeros(2), persistent=False)
-    checkpoint.match(state, net, "a")
-    assert "scratch" not in checkpoint.buffers(state, net)
+    state_dict.match(state, Layout.of(net), "a")
+    assert "scratch" not in state_dict.buffers(state, net)
 
 
 @pytest.mark.parametrize("points", [2, 3, 5])
 def test_curves_of_any_number_of_bends(tmp_path: Path, net: nn.Module, points: int) -> None:
     read = checkpoint.load(saved(tmp_path, {"model_state": numbered(net, points)}))
-    assert checkpoint.is_curve(read, net)
-    found = checkpoint.curve_points(read, net, "a")
-    start = checkpoint.weights(net.state_dict(), net)
+    assert state_dict.is_curve(read, Layout.of(net))
+    found = state_dict.curve_points(read, Layout.of(net), "a")
+    start = state_dict.weights(net.state_dict(), Layout.of(net))
     assert len(found) == points
     for k, point in enumerate(found):
         assert point.dtype == np.float32
         np.testing.assert_allclose(point, start + k, rtol=0, atol=1e-6)
-    assert checkpoint.buffers(read, net).keys() == dict(net.named_buffers()).keys()
+    assert state_dict.buffers(read, net).keys() == dict(net.named_buffers()).keys()
     with pytest.raises(CheckpointError, match=r"a is a curve checkpoint; .*plane\.kind: curve"):
-        checkpoint.match(read, net, "a")
+        state_dict.match(read, Layout.of(net), "a")
 
 
 def test_a_curve_that_names_its_modules_otherwise(tmp_path: Path) -> None:
     net = build("preresnet20", {})
     renamed = numbered(net, 3, lambda name: name.replace("downsample.0", "downsample"))
     read = checkpoint.load(saved(tmp_path, renamed))
-    _, bend, _ = checkpoint.curve_points(read, net, "a")
-    expected = checkpoint.weights(net.state_dict(), net) + 1
+    _, bend, _ = state_dict.curve_points(read, Layout.of(net), "a")
+    expected = state_dict.weights(net.state_dict(), Layout.of(net)) + 1
     np.testing.assert_allclose(bend, expected, rtol=0, atol=1e-6)
     # A file whose names are sorted has lost the order, and with it what belongs to what.
     with pytest.raises(CheckpointError, match=r"downsample\.0\.weight \(32,16,1,1\) is not in"):
-        checkpoint.curve_points(dict(sorted(read.items())), net, "a")
+        state_dict.curve_points(dict(sorted(read.items())), Layout.of(net), "a")
 
 
 def test_curves_in_safetensors_are_matched_by_name(tmp_path: Path, net: nn.Module) -> None:
     path = str(tmp_path / "curve.safetensors")
     checkpoint.save(path, numbered(net, 3))
-    assert len(checkpoint.curve_points(checkpoint.load(path), net, "a")) == 3
+    assert len(state_dict.curve_points(checkpoint.load(path), Layout.of(net), "a")) == 3
 
 
 def test_curves_of_another_network(tmp_path: Path, net: nn.Module) -> None:
@@ -181,22 +182,22 @@ def test_curves_of_another_network(tmp_path: Path, net: nn.Module) -> None:
         r"a has 1,746 values and the network 532: .*first difference: conv1.weight \(4,3,3,3\)"
     )
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.curve_points(read, net, "a")
+        state_dict.curve_points(read, Layout.of(net), "a")
     with pytest.raises(CheckpointError, match="a is one set of weights; wanted a curve"):
-        checkpoint.curve_points(net.state_dict(), net, "a")
+        state_dict.curve_points(net.state_dict(), Layout.of(net), "a")
     extra = numbered(net, 3) | {f"net.fc2.bias_{k}": torch.zeros(3) for k in range(3)}
     with pytest.raises(CheckpointError, match=r"fc2\.bias \(3\) is not in the network"):
-        checkpoint.curve_points(checkpoint.load(saved(tmp_path, extra)), net, "a")
+        state_dict.curve_points(checkpoint.load(saved(tmp_path, extra)), Layout.of(net), "a")
 
 
 def test_what_only_looks_like_a_curve() -> None:
     one, other = torch.zeros(2), nn.Linear(2, 2)
-    assert not checkpoint.is_curve({"fc_0": one}, other)
-    assert not checkpoint.is_curve({"fc_0": one, "fc_2": one}, other)
-    assert not checkpoint.is_curve({"fc_0": one, "fc_1": one, "out": one}, other)
-    assert not checkpoint.is_curve({"fc_0": one, "fc_1": torch.zeros(3)}, other)
-    assert not checkpoint.is_curve({"fc_0": one, "fc_1": one, "out_0": one}, other)
-    assert checkpoint.is_curve({"fc_0": one, "fc_1": one, "bn.running_mean": one}, other)
+    assert not state_dict.is_curve({"fc_0": one}, Layout.of(other))
+    assert not state_dict.is_curve({"fc_0": one, "fc_2": one}, Layout.of(other))
+    assert not state_dict.is_curve({"fc_0": one, "fc_1": one, "out": one}, Layout.of(other))
+    assert not state_dict.is_curve({"fc_0": one, "fc_1": torch.zeros(3)}, Layout.of(other))
+    assert not state_dict.is_curve({"fc_0": one, "fc_1": one, "out_0": one}, Layout.of(other))
+    assert state_dict.is_curve({"fc_0": one, "fc_1": one, "bn.running_mean": one}, Layout.of(other))
 
 
 class Named(nn.Module):
@@ -237,13 +238,13 @@ def test_no_name_is_reserved(tmp_path: Path, net: nn.Module, prefix: str) -> Non
     state = checkpoint.load(
         saved(tmp_path, {prefix + name: tensor for name, tensor in net.state_dict().items()})
     )
-    checkpoint.match(state, net, "a")
-    np.testing.assert_array_equal(checkpoint.weights(state, net), flat)
-    assert checkpoint.buffers(state, net).keys() == dict(net.named_buffers()).keys()
+    state_dict.match(state, Layout.of(net), "a")
+    np.testing.assert_array_equal(state_dict.weights(state, Layout.of(net)), flat)
+    assert state_dict.buffers(state, net).keys() == dict(net.named_buffers()).keys()
     curve = {prefix + name: tensor for name, tensor in numbered(net, 3).items()}
     read = checkpoint.load(saved(tmp_path, curve, "curve.pt"))
-    assert checkpoint.constants(read) == {"coeff_layer.range"}
-    start, bend, _ = checkpoint.curve_points(read, net, "a")
+    assert state_dict.constants(read) == {"coeff_layer.range"}
+    start, bend, _ = state_dict.curve_points(read, Layout.of(net), "a")
     np.testing.assert_array_equal(start, flat)
     np.testing.assert_array_equal(bend, flat + 1)
 
@@ -251,20 +252,20 @@ def test_no_name_is_reserved(tmp_path: Path, net: nn.Module, prefix: str) -> Non
 def test_averaged_models(tmp_path: Path, net: nn.Module) -> None:
     averaged = torch.optim.swa_utils.AveragedModel(net)
     read = checkpoint.load(saved(tmp_path, averaged.state_dict()))
-    checkpoint.match(read, net, "a")
+    state_dict.match(read, Layout.of(net), "a")
     expected = torch.cat([p.detach().flatten() for p in net.parameters()])
-    np.testing.assert_array_equal(checkpoint.weights(read, net), expected.numpy())
+    np.testing.assert_array_equal(state_dict.weights(read, Layout.of(net)), expected.numpy())
 
 
 def test_batch_norms_statistics_may_be_missing_and_no_others() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     state = {name: t for name, t in net.state_dict().items() if "running" not in name}
-    checkpoint.match(state, net, "a")
-    assert checkpoint.missing_statistic(state, net) == "1.running_mean"
+    state_dict.match(state, Layout.of(net), "a")
+    assert state_dict.missing_statistic(state, Layout.of(net)) == "1.running_mean"
     net = nn.Sequential(nn.Conv1d(2, 2, 1), nn.InstanceNorm1d(2, track_running_stats=True))
     state = {name: t for name, t in net.state_dict().items() if "running" not in name}
     with pytest.raises(CheckpointError, match=r"1\.running_mean \(2\) is not in the checkpoint"):
-        checkpoint.match(state, net, "a")
+        state_dict.match(state, Layout.of(net), "a")
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_another_networks_weights(
 ) -> None:
     state = net.state_dict() | change
     with pytest.raises(CheckpointError, match=message) as caught:
-        checkpoint.match({n: t for n, t in state.items() if t is not None}, net, "w")
+        state_dict.match({n: t for n, t in state.items() if t is not None}, Layout.of(net), "w")
     assert "\n" not in str(caught.value)
 
 
@@ -407,11 +408,11 @@ def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_real_curve_runs_between_the_real_modes(epoch: int) -> None:
     net = build("preresnet20", {})
     curve = checkpoint.load(str(SHARED / f"preresnet20/bezier-{epoch}.pt"))
-    start, bend, end = checkpoint.curve_points(curve, net, "curve")
+    start, bend, end = state_dict.curve_points(curve, Layout.of(net), "curve")
     for mode, point in ((1, start), (2, end)):
         state = checkpoint.load(str(SHARED / f"preresnet20/mode{mode}-14.pt"))
-        checkpoint.match(state, net, "mode")
-        np.testing.assert_array_equal(checkpoint.weights(state, net), point)
+        state_dict.match(state, Layout.of(net), "mode")
+        np.testing.assert_array_equal(state_dict.weights(state, Layout.of(net)), point)
     off = np.linalg.norm(bend - (start + end) / 2)
     assert off < 1e-3 if epoch == 0 else off > 1
 
@@ -424,4 +425,4 @@ def test_real_checkpoints_of_another_network() -> None:
         r"\(first difference: layer2.0.bn1.weight \(32\) against \(16\)\)"
     )
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.match(state, build("preresnet20", {}), "plane.weights[1]")
+        state_dict.match(state, Layout.of(build("preresnet20", {})), "plane.weights[1]")

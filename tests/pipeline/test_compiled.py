@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.subject import plane_of
-from pipeline import prepare, spec, task
+from pipeline import opening, prepare, spec, task
 from pipeline.evaluation import compiled, evaluator
 from pipeline.evaluation.compiled import CompileError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.precision import PrecisionError
 from pipeline.geometry.grid import Grid
 from pipeline.geometry.plane import Plane
-from pipeline.prepare import Prepared, PrepareError, create_or_match
+from pipeline.prepare import Prepared, PrepareError
 from pipeline.spec import RenderSpec, SpecError
 from pipeline.store.store import Store
 from pipeline.task import TileRenderer
@@ -188,7 +188,7 @@ def test_a_cache_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch)
 
 def _prepared(make: MakeSpec, **evaluate: Any) -> tuple[Prepared, Store]:
     prepared = prepare.prepare(make(evaluate={"loss": "mse", **evaluate}))
-    return prepared, create_or_match(prepared, lambda: Grid(7, 5, 4))[0]
+    return prepared, opening.create(prepared, Grid(7, 5, 4))[0]
 
 
 @needs_compiler

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pipeline.spec import SpecError, validate
-from pipeline.training import curve, fit, spec
+from pipeline.training import connect, fit, spec
 from pipeline.training.spec import ConnectSpec
 
 CONNECT: dict[str, Any] = {
@@ -101,6 +101,6 @@ def test_files_that_are_no_spec(tmp_path: Path) -> None:
 
 def test_the_examples_can_be_trained() -> None:
     folder = Path(__file__).parents[2] / "examples" / "mode-connectivity"
-    prepared = curve.prepare(spec.read_connect(folder / "connect.yaml"))
+    prepared = connect.prepare(spec.read_connect(folder / "connect.yaml"))
     assert prepared.start.size == prepared.end.size == 272_282
     assert fit.prepare(spec.read_fit(folder / "fit.yaml")).spec.train.augment == "crop-flip"

@@ -16,9 +16,10 @@ from torch import nn
 
 from pipeline import prepare, spec
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.crosscheck import CrosscheckError, Known, Problem, Splits, crosscheck
+from pipeline.evaluation.crosscheck import crosscheck
+from pipeline.evaluation.plain_torch import CrosscheckError, Known, PlainTorch
 from pipeline.prepare import Prepared
-from pipeline.problem.losses import cross_entropy
+from pipeline.problem.problem import Problem, Splits
 from tests.pipeline import odd
 
 Prepare = Callable[..., Prepared]
@@ -171,32 +172,28 @@ def test_what_would_be_wrong_is_refused_with_the_reason(
     assert "\n" not in str(error.value)
 
 
-def _problem(kind: type[nn.Module], splits: Splits) -> Problem:
-    def build(seed: int = 0) -> nn.Module:
-        torch.manual_seed(0)
-        return kind()
-
-    buffers = dict(build().named_buffers())
-    calibrate = next(iter(splits))
-    return Problem(build, buffers, splits, calibrate, cross_entropy, "recompute")
+def _plain_torch(kind: type[nn.Module], splits: Splits) -> PlainTorch:
+    factory = f"{odd.__file__}:{kind.__name__}"
+    problem = Problem(factory, {}, None, "cross_entropy", None, splits)
+    buffers = dict(problem.network().named_buffers())
+    return PlainTorch(problem, buffers, "recompute", next(iter(splits)))
 
 
 def test_every_checkpoint_is_looked_at() -> None:
     """The first one has the initial weights, of which the network keeps the right product."""
-    problem = _problem(odd.KeepsAProduct, {"train": DATA})
-    states = problem.build().state_dict(), _trained(odd.KeepsAProduct, 1).state_dict()
+    plain = _plain_torch(odd.KeepsAProduct, {"train": DATA})
+    states = plain.problem.network().state_dict(), _trained(odd.KeepsAProduct, 1).state_dict()
     first, second = (Known(*names, state) for names, state in zip(NAMES, states, strict=True))
-    crosscheck(problem, problem.evaluator(), [first])
+    crosscheck(plain, [first], 16)
     with pytest.raises(CrosscheckError, match=r"^end \(b.pt\): .*keeps something"):
-        crosscheck(problem, problem.evaluator(), [first, second])
+        crosscheck(plain, [first, second], 16)
 
 
 def test_other_splits_use_the_variance_of_the_calibrating_population() -> None:
     """As both ways do: with a sample's, so few examples would differ by more than rounding."""
     other = DATA[0][::2] + 1, DATA[1][::2]
-    problem = _problem(odd.Normed, {"train": DATA, "test": other})
-    known = Known("start", "a.pt", _trained(odd.Normed, 0).state_dict())
-    assert crosscheck(problem, problem.evaluator(), [known]).own_losses == ()
+    plain = _plain_torch(odd.Normed, {"train": DATA, "test": other})
+    crosscheck(plain, [Known("start", "a.pt", _trained(odd.Normed, 0).state_dict())], 16)
 
 
 def test_frozen_statistics_may_be_read(prepared: Prepare) -> None:

@@ -18,10 +18,12 @@ from torch import nn
 from pipeline import prepare, spec
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
-from pipeline.problem import checkpoint, network
+from pipeline.problem import checkpoint, network, state_dict
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import cross_entropy
-from pipeline.training import curve, curve_report, fit, session, sgd
+from pipeline.training import connect, curve, curve_report, fit, session, sgd
 from pipeline.training import spec as connect_spec
+from pipeline.training.connect import ConnectError
 from pipeline.training.curve import Curve, CurveError
 from pipeline.training.run_folder import TrainingError
 from pipeline.training.spec import ConnectSpec
@@ -109,7 +111,7 @@ def test_the_trained_point_is_the_curves_point(kind: Any, bends: int) -> None:
     points = _points(bends + 2)
     tensors = [torch.tensor(p).double() for p in points]
     for t in (0.0, 0.3, 0.77, 1.0):
-        found = curve.point(kind, tensors[0], torch.stack(tensors[1:-1]), tensors[-1], t)
+        found = connect.point(kind, tensors[0], torch.stack(tensors[1:-1]), tensors[-1], t)
         np.testing.assert_allclose(found.numpy(), Curve(kind, points).weights(t), atol=1e-14)
 
 
@@ -126,7 +128,7 @@ def test_the_gradient_of_the_curves_loss_in_float64(kind: Any, bends: int) -> No
     inputs, targets = torch.randn(9, 2).double(), torch.arange(9) % 2
     constants = {name: buffer.clone() for name, buffer in net.named_buffers()}
     decay = 0.1
-    lossy = curve.objective(net, kind, start, end, constants, cross_entropy, decay)
+    lossy = connect.objective(net, kind, start, end, constants, cross_entropy, decay)
 
     def value(at: torch.Tensor) -> torch.Tensor:
         return lossy(at, {}, inputs, targets, np.random.default_rng(4))[0]
@@ -134,7 +136,7 @@ def test_the_gradient_of_the_curves_loss_in_float64(kind: Any, bends: int) -> No
     (found,) = torch.autograd.grad(value(points), points)
     t = np.random.default_rng(4).random()
     coefficients = curve.curve_coefficients(kind, np.array([t]), bends + 2)[0]
-    theta = curve.point(kind, start, points, end, t).detach().requires_grad_(True)
+    theta = connect.point(kind, start, points, end, t).detach().requires_grad_(True)
     at_theta = sgd.penalised_loss(net, theta, constants, inputs, targets, cross_entropy, decay)[0]
     (gradient,) = torch.autograd.grad(at_theta, theta)
     chained = torch.tensor(coefficients[1:-1])[:, None] * gradient
@@ -155,7 +157,7 @@ def test_buffers_are_neither_trained_nor_changed() -> None:
     before = {name: buffer.clone() for name, buffer in constants.items()}
     size = sum(p.numel() for p in net.parameters())
     points = torch.randn(3, size)
-    lossy = curve.objective(net, "bezier", points[0], points[2], constants, cross_entropy, 0.0)
+    lossy = connect.objective(net, "bezier", points[0], points[2], constants, cross_entropy, 0.0)
     lossy(points[1:2], {}, torch.randn(8, 2), torch.zeros(8).long(), np.random.default_rng(0))
     for name, buffer in (*constants.items(), *net.named_buffers()):
         assert torch.equal(buffer, before[name])
@@ -166,8 +168,8 @@ def test_buffers_are_neither_trained_nor_changed() -> None:
 def test_the_search_begins_on_the_line(
     moons: Callable[..., ConnectSpec], kind: Any, bends: int
 ) -> None:
-    prepared = curve.prepare(moons(curve={"kind": kind, "bends": bends}))
-    initial = Curve(kind, (prepared.start, *curve.initial_bends(prepared), prepared.end))
+    prepared = connect.prepare(moons(curve={"kind": kind, "bends": bends}))
+    initial = Curve(kind, (prepared.start, *connect.initial_bends(prepared), prepared.end))
     for t in (0.0, 0.25, 0.6, 1.0):
         line = (1 - t) * prepared.start.astype("f8") + t * prepared.end
         np.testing.assert_allclose(initial.weights(t), line, atol=1e-6)
@@ -175,11 +177,11 @@ def test_the_search_begins_on_the_line(
 
 def test_or_at_random(moons: Callable[..., ConnectSpec]) -> None:
     random = {"kind": "chain", "bends": 2, "init": "random"}
-    first, second = curve.initial_bends(curve.prepare(moons(curve=random)))
+    first, second = connect.initial_bends(connect.prepare(moons(curve=random)))
     assert np.linalg.norm(first - second) > 1
-    again = curve.initial_bends(curve.prepare(moons(curve=random)))
+    again = connect.initial_bends(connect.prepare(moons(curve=random)))
     np.testing.assert_array_equal(again[0], first)
-    other = curve.initial_bends(curve.prepare(moons(curve=random, train={"seed": 9})))
+    other = connect.initial_bends(connect.prepare(moons(curve=random, train={"seed": 9})))
     assert np.linalg.norm(other[0] - first) > 1
 
 
@@ -187,12 +189,14 @@ def test_or_at_random(moons: Callable[..., ConnectSpec]) -> None:
 def test_training_lowers_the_highest_loss_along_the_curve(
     moons: Callable[..., ConnectSpec], asked: dict[str, Any]
 ) -> None:
-    prepared = curve.prepare(moons(curve=asked, train={"epochs": 60, "lr": 0.1}))
-    outcome = curve.connect(prepared)
-    trained = curve.load(outcome.result, prepared.network())
+    prepared = connect.prepare(moons(curve=asked, train={"epochs": 60, "lr": 0.1}))
+    outcome = connect.connect(prepared)
+    trained = curve.load(outcome.result, Layout.of(prepared.network()))
     np.testing.assert_array_equal(trained.points[0], prepared.start)
     np.testing.assert_array_equal(trained.points[-1], prepared.end)
-    found = curve_report.along(trained, prepared.network(), prepared.material.splits, points=15)
+    found = curve_report.along(
+        trained, prepared.network(), prepared.inputs.problem.splits, points=15
+    )
     for split, margin in (("train", 0.6), ("test", 0.8)):
         highest = found.summary(found.curve, "loss", split)["max"]
         assert highest < margin * found.summary(found.line, "loss", split)["max"]
@@ -203,15 +207,15 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
     images: Callable[..., ConnectSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     kept = {"every": 3, "unit": "step"}
-    whole = curve.prepare(images(frames=kept, out=str(tmp_path / "whole")))
-    curve.connect(whole)
-    parts = curve.prepare(images(frames=kept, out=str(tmp_path / "parts")))
+    whole = connect.prepare(images(frames=kept, out=str(tmp_path / "whole")))
+    connect.connect(whole)
+    parts = connect.prepare(images(frames=kept, out=str(tmp_path / "parts")))
     monkeypatch.setattr(session, "_PROGRESS_SECONDS", 0)
     with pytest.raises(StopError):
-        curve.connect(parts, on_progress=stop_at(at), checkpoint_seconds=0)
+        connect.connect(parts, on_progress=stop_at(at), checkpoint_seconds=0)
     assert not (parts.folder / "curve.safetensors").exists()
     torch.manual_seed(at)
-    outcome = curve.connect(curve.prepare_again(parts.folder), checkpoint_seconds=0)
+    outcome = connect.connect(connect.prepare_again(parts.folder), checkpoint_seconds=0)
     assert outcome.resumed_at == at
     assert bytes_of(parts.folder) == bytes_of(whole.folder)
 
@@ -220,12 +224,12 @@ def test_a_killed_training_goes_on_bit_for_bit(
     modes: Path, images: Callable[..., ConnectSpec], tmp_path: Path
 ) -> None:
     train = {"epochs": 40}
-    whole = curve.prepare(images(train=train, out=str(tmp_path / "whole")))
-    curve.connect(whole)
+    whole = connect.prepare(images(train=train, out=str(tmp_path / "whole")))
+    connect.connect(whole)
     spec = images(train=train)
-    kill_while_training("curve", modes / f"{tmp_path.name}.yaml", Path(spec.out))
+    kill_while_training("connect", modes / f"{tmp_path.name}.yaml", Path(spec.out))
     assert curve.frames(spec.out)[0].number == 0
-    outcome = curve.connect(curve.prepare(spec))
+    outcome = connect.connect(connect.prepare(spec))
     assert 7 <= outcome.resumed_at < outcome.steps
     left, expected = (
         {name: content for name, content in bytes_of(folder).items() if "state" not in name}
@@ -237,8 +241,8 @@ def test_a_killed_training_goes_on_bit_for_bit(
 def test_frames_hold_the_bends_and_the_ends_are_shared(moons: Callable[..., ConnectSpec]) -> None:
     asked = {"kind": "chain", "bends": 2}
     train = {"epochs": 5, "lr": 0.1}
-    prepared = curve.prepare(moons(curve=asked, train=train, frames={"every": 2}))
-    outcome = curve.connect(prepared)
+    prepared = connect.prepare(moons(curve=asked, train=train, frames={"every": 2}))
+    outcome = connect.connect(prepared)
     net = prepared.network()
     kept = curve.frames(prepared.folder)
     assert kept == curve.frames(prepared.folder / "frames")
@@ -249,36 +253,36 @@ def test_frames_hold_the_bends_and_the_ends_are_shared(moons: Callable[..., Conn
     assert [frame.train_loss for frame in kept[1:]] == [outcome.losses[i] for i in (1, 3, 4)]
     size = kept[1].path.stat().st_size
     assert size < 1.2 * 2 * 4 * prepared.start.size + 2000
-    first, last = (curve.load_frame(frame, net) for frame in (kept[0], kept[-1]))
-    np.testing.assert_array_equal(first.points[1], curve.initial_bends(prepared)[0])
-    whole = curve.load(outcome.result, net)
+    first, last = (curve.load_frame(frame, Layout.of(net)) for frame in (kept[0], kept[-1]))
+    np.testing.assert_array_equal(first.points[1], connect.initial_bends(prepared)[0])
+    whole = curve.load(outcome.result, Layout.of(net))
     assert first.kind == last.kind == whole.kind == "chain"
     for found, expected in zip(last.points, whole.points, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
 def test_frames_within_an_epoch(moons: Callable[..., ConnectSpec]) -> None:
-    prepared = curve.prepare(
+    prepared = connect.prepare(
         moons(train={"epochs": 2, "lr": 0.1}, frames={"every": 3, "unit": "step"})
     )
-    curve.connect(prepared)
+    connect.connect(prepared)
     assert [frame.epoch for frame in curve.frames(prepared.folder)] == [0, 0.75, 1.5, 2]
 
 
 def test_what_is_written_are_checkpoints(images: Callable[..., ConnectSpec]) -> None:
     """The curve in the layout of the authors' code, a frame in that of the network."""
-    prepared = curve.prepare(images(train={"epochs": 1}))
-    outcome = curve.connect(prepared)
+    prepared = connect.prepare(images(train={"epochs": 1}))
+    outcome = connect.connect(prepared)
     state = checkpoint.load(str(outcome.result))
-    assert checkpoint.is_curve(state, prepared.network())
+    assert state_dict.is_curve(state, Layout.of(prepared.network()))
     assert not [name for name in state if "running" in name]
-    start, bend, end = checkpoint.curve_points(state, prepared.network(), "curve")
+    start, bend, end = state_dict.curve_points(state, Layout.of(prepared.network()), "curve")
     np.testing.assert_array_equal(start, prepared.start)
     np.testing.assert_array_equal(end, prepared.end)
     assert not np.array_equal(bend, (start + end) / 2)
     frame = checkpoint.load(str(curve.frames(prepared.folder)[-1].path))
-    checkpoint.match(frame, prepared.network(), "frame")
-    np.testing.assert_array_equal(checkpoint.weights(frame, prepared.network()), bend)
+    state_dict.match(frame, Layout.of(prepared.network()), "frame")
+    np.testing.assert_array_equal(state_dict.weights(frame, Layout.of(prepared.network())), bend)
 
 
 _HOLDER = """
@@ -307,20 +311,20 @@ def test_curves_of_networks_that_name_a_module_as_a_curve_does(
     factory = {"factory": str(tmp_path / "holder.py:Holder"), "kwargs": {"name": name}}
     ends = {end: str(tmp_path / f"{end}.safetensors") for end in ("start", "end")}
     made = moons(network=factory, curve={"bends": bends}, train={"epochs": 1}, **ends)
-    prepared = curve.prepare(made)
-    whole = curve.load(curve.connect(prepared).result, prepared.network())
+    prepared = connect.prepare(made)
+    whole = curve.load(connect.connect(prepared).result, Layout.of(prepared.network()))
     frames = curve.frames(prepared.folder)
-    for found in (whole, curve.load_frame(frames[-1], prepared.network())):
+    for found in (whole, curve.load_frame(frames[-1], Layout.of(prepared.network()))):
         np.testing.assert_array_equal(found.points[0], prepared.start)
         np.testing.assert_array_equal(found.points[-1], prepared.end)
         np.testing.assert_array_equal(found.points[1], whole.points[1])
-    first = curve.load_frame(frames[0], prepared.network())
-    np.testing.assert_array_equal(first.points[1:-1], curve.initial_bends(prepared))
+    first = curve.load_frame(frames[0], Layout.of(prepared.network()))
+    np.testing.assert_array_equal(first.points[1:-1], connect.initial_bends(prepared))
 
 
 def test_the_frames_make_a_film(images: Callable[..., ConnectSpec], tmp_path: Path) -> None:
     made = images(train={"epochs": 3})
-    curve.connect(curve.prepare(made))
+    connect.connect(connect.prepare(made))
     film = {
         "name": "film",
         "store": str(tmp_path / "film.zarr"),
@@ -339,58 +343,58 @@ def test_the_frames_make_a_film(images: Callable[..., ConnectSpec], tmp_path: Pa
 
 
 def test_another_network_cannot_read_a_frame(images: Callable[..., ConnectSpec]) -> None:
-    prepared = curve.prepare(images(train={"epochs": 1}))
-    curve.connect(prepared)
+    prepared = connect.prepare(images(train={"epochs": 1}))
+    connect.connect(prepared)
     other = network.build("mlp", {"inputs": 2})
     with pytest.raises(LossatlasError, match="not the same network"):
-        curve.load_frame(curve.frames(prepared.folder)[0], other)
+        curve.load_frame(curve.frames(prepared.folder)[0], Layout.of(other))
 
 
 def test_what_is_prepared_can_be_sent(images: Callable[..., ConnectSpec]) -> None:
-    prepared = pickle.loads(pickle.dumps(curve.prepare(images(train={"epochs": 1}))))
-    splits = (array for pair in prepared.material.splits.values() for array in pair)
+    prepared = pickle.loads(pickle.dumps(connect.prepare(images(train={"epochs": 1}))))
+    splits = (array for pair in prepared.inputs.problem.splits.values() for array in pair)
     for array in (prepared.start, prepared.end, *prepared.buffers.values(), *splits):
         array.flags.writeable = False  # as what Ray shares is
-    assert curve.connect(prepared).result.exists()
+    assert connect.connect(prepared).result.exists()
 
 
 def test_ends_that_cannot_be_connected(
     images: Callable[..., ConnectSpec], modes: Path, tmp_path: Path
 ) -> None:
     same = images(end="images0/mode.safetensors")
-    with pytest.raises(CurveError, match=r"identical weights; wanted two modes"):
-        curve.prepare(same)
+    with pytest.raises(ConnectError, match=r"identical weights; wanted two modes"):
+        connect.prepare(same)
     with pytest.raises(LossatlasError, match=r"^end \(mode.safetensors\) has .* not the same net"):
-        curve.prepare(images(end="moons1/mode.safetensors"))
+        connect.prepare(images(end="moons1/mode.safetensors"))
     with pytest.raises(LossatlasError, match="none.pt: no such file"):
-        curve.prepare(images(start="none.pt"))
+        connect.prepare(images(start="none.pt"))
     state = checkpoint.load(str(modes / "images0/mode.safetensors"))
     state["head.bias"][0] = float("nan")
     checkpoint.save(str(tmp_path / "nan.safetensors"), state)
     with pytest.raises(LossatlasError, match="head.bias holds NaN"):
-        curve.prepare(images(start=str(tmp_path / "nan.safetensors")))
+        connect.prepare(images(start=str(tmp_path / "nan.safetensors")))
     with pytest.raises(TrainingError, match="train.batch is 61"):
-        curve.prepare(images(train={"batch": 61}))
+        connect.prepare(images(train={"batch": 61}))
 
 
 def test_another_training_is_refused_with_the_differences(
     images: Callable[..., ConnectSpec],
 ) -> None:
-    curve.connect(curve.prepare(images(train={"epochs": 1})))
+    connect.connect(connect.prepare(images(train={"epochs": 1})))
     other = images(train={"epochs": 2}, curve={"kind": "chain"}, start="images1/mode.safetensors",
                    end="images0/mode.safetensors")  # fmt: skip
     with pytest.raises(TrainingError) as error:
-        curve.connect(curve.prepare(other))
+        connect.connect(connect.prepare(other))
     for part in ("curve.kind: bezier in the store, chain here", "end: ", "start: ", "train.epochs"):
         assert part in str(error.value)
 
 
 def test_a_diverged_curve_stops(moons: Callable[..., ConnectSpec]) -> None:
-    prepared = curve.prepare(moons(train={"lr": 1e15, "momentum": 0.99}))
+    prepared = connect.prepare(moons(train={"lr": 1e15, "momentum": 0.99}))
     with pytest.raises(TrainingError, match="the training diverged"):
-        curve.connect(prepared)
+        connect.connect(prepared)
     for frame in curve.frames(prepared.folder):
-        curve.load_frame(frame, prepared.network())
+        curve.load_frame(frame, Layout.of(prepared.network()))
 
 
 def test_folders_without_frames(
@@ -398,28 +402,28 @@ def test_folders_without_frames(
 ) -> None:
     with pytest.raises(CurveError, match="holds no frames"):
         curve.frames(tmp_path)
-    prepared = curve.prepare(images(train={"epochs": 1}))
-    curve.connect(prepared)
+    prepared = connect.prepare(images(train={"epochs": 1}))
+    connect.connect(prepared)
     kept = curve.frames(prepared.folder)
     kept[0].path.with_suffix(".json").write_text("{")
     with pytest.raises(CurveError, match=r"frame-0000.json cannot be read"):
         curve.frames(prepared.folder)
     kept[1].path.write_bytes(kept[1].path.read_bytes()[:100])
     with pytest.raises(LossatlasError, match="not a whole safetensors file"):
-        curve.load_frame(kept[1], prepared.network())
-    with pytest.raises(CurveError, match="the training of a mode"):
-        curve.prepare_again(modes / "images0")
-    with pytest.raises(fit.FitError, match="the training of a curve"):
+        curve.load_frame(kept[1], Layout.of(prepared.network()))
+    with pytest.raises(TrainingError, match="the training of a mode"):
+        connect.prepare_again(modes / "images0")
+    with pytest.raises(TrainingError, match="the training of a curve"):
         fit.prepare_again(prepared.folder)
 
 
 def test_a_moved_training_is_found_again(
     images: Callable[..., ConnectSpec], tmp_path: Path
 ) -> None:
-    prepared = curve.prepare(images(train={"epochs": 1}))
-    curve.connect(prepared)
+    prepared = connect.prepare(images(train={"epochs": 1}))
+    connect.connect(prepared)
     shutil.move(prepared.folder, tmp_path / "moved")
-    again = curve.connect(curve.prepare_again(tmp_path / "moved"))
+    again = connect.connect(connect.prepare_again(tmp_path / "moved"))
     assert again.resumed_at == again.steps
     assert json.loads((tmp_path / "moved/training.json").read_text())["kind"] == "connect"
 
@@ -429,11 +433,11 @@ def test_the_authors_curve_is_read(shared_data: Path) -> None:
     if not folder.is_dir():
         pytest.skip(f"needs {folder}")
     net = network.build("preresnet20", {})
-    found = curve.load(folder / "bezier-14.pt", net)
+    found = curve.load(folder / "bezier-14.pt", Layout.of(net))
     assert found.kind == "bezier"
-    mode = checkpoint.weights(checkpoint.load(str(folder / "mode1-14.pt")), net)
+    mode = state_dict.weights(checkpoint.load(str(folder / "mode1-14.pt")), Layout.of(net))
     np.testing.assert_array_equal(found.weights(0.0), mode)
-    line = curve.load(folder / "bezier-0.pt", net)
+    line = curve.load(folder / "bezier-0.pt", Layout.of(net))
     np.testing.assert_allclose(line.points[1], (line.points[0] + line.points[2]) / 2, atol=1e-6)
 
 
@@ -466,12 +470,12 @@ def test_the_curve_found_is_about_as_low_as_the_authors(shared_data: Path, tmp_p
     }
     path = tmp_path / "connect.yaml"
     path.write_text(yaml.safe_dump(content))
-    prepared = curve.prepare(connect_spec.read_connect(path))
-    outcome = curve.connect(prepared)
-    evaluator = Evaluator(prepared.network(), prepared.material.splits, ("loss",))
+    prepared = connect.prepare(connect_spec.read_connect(path))
+    outcome = connect.connect(prepared)
+    evaluator = Evaluator(prepared.network(), prepared.inputs.problem.splits, ("loss",))
     highest = {}
     for name, file in (("found", outcome.result), ("authors", folder / "bezier-14.pt")):
-        points = curve.load(file, prepared.network())
+        points = curve.load(file, Layout.of(prepared.network()))
         losses = [evaluator.at(points.weights(t))["loss"][0] for t in np.linspace(0, 1, 9)]
         highest[name] = float(max(losses))
     print(highest, highest["found"] / highest["authors"], outcome.seconds)

@@ -16,14 +16,17 @@ from torch import nn
 
 from pipeline import spec
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.evaluator import EvaluateError, Evaluator
-from pipeline.problem import checkpoint, data, network
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.examples import EvaluateError
+from pipeline.problem import checkpoint, data, network, state_dict
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import mean_squared_error
 from pipeline.spec import DataSpec, RenderSpec
-from pipeline.training import curve, curve_report, fit
+from pipeline.training import connect, curve, curve_report, fit
 from pipeline.training import spec as connect_spec
 from pipeline.training.curve import Curve
-from pipeline.training.curve_report import CurveReport, ReportError
+from pipeline.training.curve_profile import CurveReport
+from pipeline.training.curve_report import ReportError
 from tests.pipeline.test_fit import IMAGES, StopError, fit_spec, quick, stop_at
 
 
@@ -211,8 +214,8 @@ def test_what_cannot_be_reported_on() -> None:
 
 
 @pytest.fixture
-def connected(tmp_path: Path) -> Callable[..., curve.Prepared]:
-    def make(**changes: Any) -> curve.Prepared:
+def connected(tmp_path: Path) -> Callable[..., connect.Prepared]:
+    def make(**changes: Any) -> connect.Prepared:
         for seed in (0, 1):
             fit.fit(fit.prepare(fit_spec(tmp_path, IMAGES, train={"seed": seed}, out=f"m{seed}")))
         content = IMAGES | {
@@ -222,25 +225,25 @@ def connected(tmp_path: Path) -> Callable[..., curve.Prepared]:
         }
         path = tmp_path / "connect.yaml"
         path.write_text(yaml.safe_dump(content | changes))
-        return curve.prepare(connect_spec.read_connect(path))
+        return connect.prepare(connect_spec.read_connect(path))
 
     return make
 
 
-def test_of_a_run_and_of_its_frames(connected: Callable[..., curve.Prepared]) -> None:
+def test_of_a_run_and_of_its_frames(connected: Callable[..., connect.Prepared]) -> None:
     prepared = connected()
     with pytest.raises(StopError):
-        curve.connect(prepared, on_progress=stop_at(4), checkpoint_seconds=0)
+        connect.connect(prepared, on_progress=stop_at(4), checkpoint_seconds=0)
     with pytest.raises(ReportError, match="its training has not ended"):
         curve_report.of_run(prepared.folder)
     beginning = curve_report.of_run(prepared.folder, points=3, frame=0)
     np.testing.assert_allclose(
         beginning.curve.values["loss"], beginning.line.values["loss"], rtol=1e-5
     )
-    outcome = curve.connect(prepared)
+    outcome = connect.connect(prepared)
     found = curve_report.of_run(prepared.folder, points=3)
-    middle = curve.load(outcome.result, prepared.network()).weights(0.5)
-    evaluator = Evaluator(prepared.network(), prepared.material.splits)
+    middle = curve.load(outcome.result, Layout.of(prepared.network())).weights(0.5)
+    evaluator = Evaluator(prepared.network(), prepared.inputs.problem.splits)
     assert found.curve.values["loss"][0, 1] == evaluator.at(middle)["loss"][0]
     last = curve_report.of_run(prepared.folder, points=3, frame=6)
     np.testing.assert_array_equal(last.curve.values["loss"], found.curve.values["loss"])
@@ -275,9 +278,11 @@ def test_the_authors_curve_agrees_with_the_grids_evaluator(
     found = curve_report.of_render(read, points=3)
     net = network.build("preresnet20", {})
     state = checkpoint.load(str(file))
-    start, bend, end = (p.astype("f8") for p in checkpoint.curve_points(state, net, "curve"))
+    start, bend, end = (
+        p.astype("f8") for p in state_dict.curve_points(state, Layout.of(net), "curve")
+    )
     for name, own in net.named_buffers():
-        own.copy_(checkpoint.buffers(state, net)[name])
+        own.copy_(state_dict.buffers(state, net)[name])
     loaded = data.ordered(data.load(DataSpec(**read.data.model_dump())), read.calibrating)
     splits = {s.name: (s.inputs, s.targets) for s in loaded}
     evaluator = Evaluator(net, splits)

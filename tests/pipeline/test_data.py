@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.problem import data, source
+from pipeline.problem import source, usercode
 from pipeline.problem.data import DataError, Subsample, draw, load
 from pipeline.spec import DataSpec, NormaliseSpec
 from pipeline.url import UnreachableError
@@ -251,9 +251,9 @@ def test_user_code(tmp_path: Path) -> None:
         "    return np.full((3, 2), len(split)), np.array([0, 1, 0])\n"
     )
     wanted = spec(f"{file}:make", train=3)
-    code = data.source_code(wanted)
+    code = usercode.source_of(wanted.source)
     assert code is not None
-    assert data.source_code(spec(tmp_path, train=3)) is None
+    assert usercode.source_of(str(tmp_path)) is None
     file.unlink()
     (found,) = load(wanted, code)
     assert found.inputs.tolist() == [[5, 5]] * 3

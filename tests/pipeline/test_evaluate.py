@@ -17,13 +17,9 @@ from benchmarks.subject import plane_of
 from pipeline.evaluation import evaluator as evaluate
 from pipeline.evaluation.barrier import LockstepError
 from pipeline.evaluation.batch_norm import BatchNormError, population
-from pipeline.evaluation.evaluator import (
-    EvaluateError,
-    Evaluator,
-    NoRoomError,
-    _chunk_size,
-    room_on,
-)
+from pipeline.evaluation.evaluator import Evaluator, _chunk_size
+from pipeline.evaluation.examples import EvaluateError
+from pipeline.evaluation.room import NoRoomError, room_on
 from pipeline.evaluation.weights import PlacementError
 from pipeline.geometry.plane import Plane
 from pipeline.problem import network

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from pipeline import prepare, spec
+from pipeline import facts, opening, prepare, spec
 from pipeline.fingerprint import differences, digest_of_array, digest_of_parts
 from pipeline.geometry.grid import Grid
 from pipeline.prepare import Prepared, PrepareError
@@ -69,7 +69,7 @@ def read(folder: Path, content: dict[str, Any]) -> RenderSpec:
 def begun(tmp_path: Path) -> tuple[Path, dict[str, Any], Prepared]:
     content = lay_out(tmp_path)
     prepared = prepare.prepare(read(tmp_path, content))
-    prepare.create_or_match(prepared, lambda: Grid(3, 2, 2))
+    opening.create(prepared, Grid(3, 2, 2))
     return tmp_path, content, prepared
 
 
@@ -144,7 +144,7 @@ def test_whatever_changes_the_numbers_is_told_and_refused(
     assert {line.partition(":")[0] for line in told} == expected
     assert other.fingerprint != prepared.fingerprint
     with pytest.raises(PrepareError, match="belongs to another render") as refused:
-        prepare.create_or_match(other, lambda: pytest.fail("a new grid"))
+        opening.match(other)
     assert all(line in str(refused.value) for line in told)
 
 
@@ -152,13 +152,13 @@ def test_other_numerics_do_not_go_on(
     begun: tuple[Path, dict[str, Any], Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, content, prepared = begun
-    monkeypatch.setattr(prepare, "NUMERICS", prepare.NUMERICS + 1)
+    monkeypatch.setattr(facts, "NUMERICS", facts.NUMERICS + 1)
     store = Store.open(prepared.spec.store)
-    told = f"numerics: {prepare.NUMERICS - 1} in the store, {prepare.NUMERICS} here"
+    told = f"numerics: {facts.NUMERICS - 1} in the store, {facts.NUMERICS} here"
     with pytest.raises(PrepareError, match=f"cannot be resumed, .*{told}"):
         prepare.prepare_resume(store)
     with pytest.raises(PrepareError, match=told):
-        prepare.create_or_match(prepare.prepare(read(folder, content)), lambda: Grid(3, 2, 2))
+        opening.create(prepare.prepare(read(folder, content)), Grid(3, 2, 2))
 
 
 def test_a_store_that_does_not_say_which_split_calibrates_goes_on_with_its_first(
@@ -168,12 +168,12 @@ def test_a_store_that_does_not_say_which_split_calibrates_goes_on_with_its_first
     store = Store.open(prepared.spec.store, writable=True)
     parts = {k: v for k, v in store.attrs["parts"].items() if k != "evaluate.calibrate"}
     store.group.attrs.update({"parts": parts, "fingerprint": digest_of_parts(parts)})
-    prepare.create_or_match(prepared, lambda: pytest.fail("a new grid"))
+    opening.match(prepared)
     prepare.prepare_resume(Store.open(store.url))
     content["evaluate"]["calibrate"] = "test"
     told = "evaluate.calibrate: train in the store, test here"
     with pytest.raises(PrepareError, match=told):
-        prepare.create_or_match(prepare.prepare(read(folder, content)), lambda: Grid(3, 2, 2))
+        opening.create(prepare.prepare(read(folder, content)), Grid(3, 2, 2))
 
 
 def test_parts_of_either_side_alone_are_differences() -> None:

@@ -21,7 +21,8 @@ import yaml
 from torch import nn
 
 from pipeline.errors import LossatlasError
-from pipeline.problem import checkpoint, network
+from pipeline.problem import checkpoint, network, state_dict
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import cross_entropy
 from pipeline.training import fit, session, sgd
 from pipeline.training import spec as connect_spec
@@ -128,16 +129,15 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
-def kill_while_training(module: str, spec_file: Path, folder: Path) -> None:
+def kill_while_training(kind: str, spec_file: Path, folder: Path) -> None:
     """Run a training in a process of its own and kill −9 it in the middle."""
-    kind = "connect" if module == "curve" else "fit"
     script = (
         "import os, time, torch\n"
         "torch.set_num_threads(1)\n"
         "os.fsync = lambda _: None\n"
-        f"from pipeline.training import spec as connect_spec, {module}\n"
-        f"prepared = {module}.prepare(connect_spec.read_{kind}({str(spec_file)!r}))\n"
-        f"{module}.{kind}(prepared, on_progress=lambda _: time.sleep(0.02), checkpoint_seconds=0)\n"
+        f"from pipeline.training import spec as connect_spec, {kind}\n"
+        f"prepared = {kind}.prepare(connect_spec.read_{kind}({str(spec_file)!r}))\n"
+        f"{kind}.{kind}(prepared, on_progress=lambda _: time.sleep(0.02), checkpoint_seconds=0)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2]) as process:
         deadline = time.monotonic() + 60
@@ -240,8 +240,8 @@ def test_a_mode_is_found_and_another_seed_finds_another(tmp_path: Path) -> None:
         assert (told[-1].step, told[-1].epoch) == (outcome.steps, 40)
         net = network.build(spec.network.factory, spec.network.kwargs)
         state = checkpoint.load(str(outcome.result))
-        checkpoint.match(state, net, "mode")
-        results.append(checkpoint.weights(state, net))
+        state_dict.match(state, Layout.of(net), "mode")
+        results.append(state_dict.weights(state, Layout.of(net)))
     assert np.linalg.norm(results[0] - results[1]) > 1
 
 
@@ -439,7 +439,7 @@ def test_changed_data_and_a_curves_folder_are_refused(tmp_path: Path) -> None:
     fit.fit(prepared)
     images = np.load(tmp_path / "images.npz")
     np.savez(tmp_path / "images.npz", x=images["x"] * 0.5, y=images["y"])
-    with pytest.raises(fit.FitError, match=r"have changed: data.train"):
+    with pytest.raises(TrainingError, match=r"have changed: data.train"):
         fit.prepare_again(prepared.folder)
     with pytest.raises(TrainingError, match=r"holds no training.json"):
         fit.prepare_again(tmp_path)

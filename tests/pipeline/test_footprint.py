@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from torch import nn
 from cluster.cli import main
 from pipeline import footprint, memory
 from pipeline.evaluation.barrier import LockstepError
-from pipeline.evaluation.evaluator import Evaluator, NoRoomError
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.room import NoRoomError
 from pipeline.footprint import Footprint, FootprintError, _Took
 from pipeline.prepare import Prepared, prepare
 from pipeline.spec import read
@@ -68,9 +68,9 @@ class Waiting:
 
 
 def of_many(prepared: Prepared) -> Footprint:
-    inputs = dict(prepared.inputs.splits)
+    inputs = dict(prepared.inputs.problem.splits)
     inputs["train"] = (np.zeros((320, 4), "f4"), np.zeros(320, "i8"))
-    return Footprint(replace(prepared.inputs, splits=inputs), Waiting(), 200 * MIB)  # type: ignore[arg-type]
+    return Footprint(prepared.inputs.with_splits(inputs), Waiting(), 200 * MIB)  # type: ignore[arg-type]
 
 
 def test_what_was_measured_is_taken_in_proportion(
@@ -80,7 +80,7 @@ def test_what_was_measured_is_taken_in_proportion(
     begins = of_many(prepared)._begins
 
     def measured(inputs: RenderInputs) -> _Took:
-        asked.append(len(inputs.splits["train"][0]))
+        asked.append(len(inputs.problem.splits["train"][0]))
         points = begins + 5.0 * MIB * asked[-1]
         return _Took(50 * MIB + points, points, 300.0 * MIB)
 
@@ -99,7 +99,7 @@ def test_measuring_takes_little_memory_itself(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
-        footprint, "_measured", lambda inputs: asked.append(len(inputs.splits["train"][0]))
+        footprint, "_measured", lambda inputs: asked.append(len(inputs.problem.splits["train"][0]))
     )
     monkeypatch.setattr(memory, "available", lambda: 1000.0 * MIB)
     assert of_many(prepared)._took == of_many(prepared)._estimate(320)

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline import plan, prepare
+from pipeline import opening, plan, prepare
 from pipeline.errors import InputsChangedError, LossatlasError
 from pipeline.geometry import film_planes
 from pipeline.geometry.film_planes import Film, FramesError, Survey
 from pipeline.problem import network
+from pipeline.problem.layout import Layout
 from pipeline.spec import RenderSpec
 from pipeline.task import TileRenderer
 
@@ -30,6 +31,9 @@ class Theta(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.theta = nn.Parameter(torch.zeros(size))
+
+
+THETA = Layout.of(Theta(6))
 
 
 START, END = np.zeros(6), np.array([4.0, 0, 0, 0, 0, 0])
@@ -54,13 +58,18 @@ def _write(folder: Path, bends: list[list[float]] = BENDS) -> Path:
 
 def _survey(folder: Path, extent: object = "common", margin: float | None = 0.0) -> Survey:
     return film_planes.survey(
-        film_planes.listing(str(folder)), (START, END), Theta(6), "bezier", extent, margin
+        film_planes.listing(str(folder)),
+        (START, END),
+        THETA,
+        "bezier",
+        extent,
+        margin,
     )
 
 
 def test_bases_never_jump_and_u_stays(tmp_path: Path) -> None:
     film = _survey(_write(tmp_path / "f")).film
-    planes = [film.of_frame(frame, Theta(6)) for frame in range(len(BENDS))]
+    planes = [film.of_frame(frame, THETA) for frame in range(len(BENDS))]
     for before, after in itertools.pairwise(planes):
         np.testing.assert_array_equal(before.u, after.u)
         assert before.v @ after.v >= 0
@@ -132,7 +141,8 @@ def test_nothing_holds_the_weights_of_all_frames(tmp_path: Path) -> None:
     def kept(count: int) -> int:
         bends = [[0.5, k + 1.0, *[0.0] * (values - 2)] for k in range(count)]
         paths = film_planes.listing(str(_write(tmp_path / str(count), bends)))
-        found = film_planes.survey(paths, (start, end), Theta(values), "bezier", "common", None)
+        layout = Layout.of(Theta(values))
+        found = film_planes.survey(paths, (start, end), layout, "bezier", "common", None)
         return len(pickle.dumps(found))
 
     a_frame = (kept(22) - kept(2)) / 20
@@ -152,31 +162,30 @@ def test_what_makes_no_film_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FramesError, match="every frame lies on the line"):
         _survey(_write(tmp_path / "flat", [BENDS[0], BENDS[4]]))
     with pytest.raises(LossatlasError, match="identical"):
-        film_planes.survey(paths, (START, START), Theta(6), "bezier", "common", None)
+        film_planes.survey(paths, (START, START), THETA, "bezier", "common", None)
     with pytest.raises(LossatlasError, match="not the same network"):
-        film_planes.survey(paths, (START, END), Theta(7), "bezier", "common", None)
+        film_planes.survey(paths, (START, END), Layout.of(Theta(7)), "bezier", "common", None)
     several = {f"net.theta_{k}": torch.ones(6) for k in (1, 2)}
     save_file(several, tmp_path / "bends.safetensors")
     paths_of_several = (str(tmp_path / "bends.safetensors"),)
     with pytest.raises(FramesError, match="bends.safetensors is of a curve with 2 bends, which"):
-        film_planes.survey(paths_of_several, (START, END), Theta(6), "bezier", "common", None)
+        film_planes.survey(paths_of_several, (START, END), THETA, "bezier", "common", None)
     with pytest.raises(FramesError, match="one set of weights"):
-        film_planes.survey(paths, None, Theta(6), "bezier", "common", None)
+        film_planes.survey(paths, None, THETA, "bezier", "common", None)
 
 
 @pytest.mark.parametrize("extent", ["common", "frame"])
 def test_a_film_of_bowls_renders_every_frame(bowl: MakeSpec, tmp_path: Path, extent: str) -> None:
     read = _film_spec(bowl, tmp_path, BENDS, extent=extent)
     prepared = prepare.prepare(read)
-    store, _ = prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1e-3, 2))
+    store, _ = opening.create(prepared, plan.resolve_grid(prepared, 1e-3, 2))
     renderer = TileRenderer(prepared.inputs, store.url)
     for tile in store.pending():
         renderer(tile)
     assert store.frames == len(BENDS)
-    net = network.build(read.network.factory, {})
     assert isinstance(prepared.inputs.planes, Film)
     for frame in range(store.frames):
-        spanned = prepared.inputs.planes.of_frame(frame, net)
+        spanned = prepared.inputs.planes.of_frame(frame, prepared.evaluator.layout)
         x, y = store.grid.axes(store.extent(frame))
         expected = [[np.mean(spanned.weights(a, b) ** 2) for a in x] for b in y]
         found = store.read("loss", "train", frame)
@@ -203,7 +212,7 @@ def test_a_frame_that_was_replaced_meanwhile_is_not_committed(
     bowl: MakeSpec, tmp_path: Path, tensor: list[float], found: str
 ) -> None:
     prepared = prepare.prepare(_film_spec(bowl, tmp_path, BENDS))
-    store, _ = prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1e-3, 2))
+    store, _ = opening.create(prepared, plan.resolve_grid(prepared, 1e-3, 2))
     save_file({"theta": torch.tensor(tensor)}, tmp_path / "frames/frame-2.safetensors")
     renderer = TileRenderer(prepared.inputs, store.url)
     told = rf"^frame 2 \(.*/frame-2.safetensors\) was replaced .*{found}.* render to a new store$"
@@ -234,8 +243,8 @@ def test_frames_of_connect_know_their_epochs(
 def test_the_real_film(shared_data: Path) -> None:
     folder = shared_data / "checkpoints/preresnet20"
     paths = film_planes.listing(tuple(str(folder / f"bezier-{e}.pt") for e in (0, 1, 2, 14)))
-    net = network.build("preresnet20", {"classes": 10})
-    found = film_planes.survey(paths, None, net, "bezier", "common", 0.2)
+    layout = Layout.of(network.build("preresnet20", {"classes": 10}))
+    found = film_planes.survey(paths, None, layout, "bezier", "common", 0.2)
     heights = [frame.anchors[1].y for frame in found.frames]
     assert heights[0] == pytest.approx(0, abs=1e-4)
     assert (np.diff(heights) > 0).all()

@@ -14,7 +14,7 @@ import xarray
 from safetensors.torch import save_file
 from zarr.storage import LocalStore
 
-from pipeline import plan, prepare
+from pipeline import opening, plan, prepare
 from pipeline.prepare import PrepareError
 from pipeline.spec import RenderSpec
 from pipeline.store import growth
@@ -68,9 +68,7 @@ class Film:
 
 def _matched(prepared: prepare.Prepared, held: Any = None) -> Store:
     given = () if held is None else (held,)
-    return prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1e-3, 2), *given)[
-        0
-    ]
+    return opening.create(prepared, plan.resolve_grid(prepared, 1e-3, 2), *given)[0]
 
 
 def _save(path: Path, *theta: float) -> None:

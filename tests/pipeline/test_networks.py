@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.problem import checkpoint, data, network
+from pipeline.problem import checkpoint, data, network, state_dict, usercode
+from pipeline.problem.layout import Layout
 from pipeline.problem.network import NetworkError, build
 from pipeline.problem.networks.resnet import BasicBlock
 from pipeline.problem.usercode import UserCodeError
@@ -23,9 +24,9 @@ real = pytest.mark.skipif(not SHARED.exists(), reason=f"needs the real inputs in
 def trained(factory: str, file: str) -> torch.nn.Module:
     net = build(factory, {})
     state = checkpoint.load(str(SHARED / "checkpoints" / file))
-    checkpoint.match(state, net, file)
-    weights = checkpoint.named(checkpoint.weights(state, net), net)
-    net.load_state_dict(weights | checkpoint.buffers(state, net))
+    state_dict.match(state, Layout.of(net), file)
+    weights = state_dict.named(state_dict.weights(state, Layout.of(net)), Layout.of(net))
+    net.load_state_dict(weights | state_dict.buffers(state, net))
     return net
 
 
@@ -165,8 +166,8 @@ def test_initial_weights_are_fixed_and_the_global_generator_is_left_alone() -> N
 def test_installed_callable() -> None:
     net = build("torch.nn:Linear", {"in_features": 2, "out_features": 3})
     assert isinstance(net, torch.nn.Linear)
-    assert network.source("torch.nn:Linear") is None
-    assert network.source("resnet20") is None
+    assert usercode.source_of("torch.nn:Linear") is None
+    assert usercode.source_of("resnet20") is None
 
 
 def test_user_network_is_built_from_its_source_alone(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_user_network_is_built_from_its_source_alone(tmp_path: Path) -> None:
         "import torch\n\ndef build(units):\n    return torch.nn.Linear(2, units).double()\n"
     )
     factory = f"{file}:build"
-    code = network.source(factory)
+    code = usercode.source_of(factory)
     assert code is not None
     file.unlink()
     net = build(factory, {"units": 4}, code)

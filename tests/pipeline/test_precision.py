@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import prepare, spec, task
+from pipeline import opening, prepare, spec, task
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.precision import PrecisionError, arithmetic, compare, spread
 from pipeline.geometry.grid import Grid
 from pipeline.geometry.plane import Plane
-from pipeline.prepare import Prepared, create_or_match
+from pipeline.prepare import Prepared
 from pipeline.spec import RenderSpec, SpecError
 from pipeline.store.store import Store
 from pipeline.task import TileRenderer
@@ -157,7 +157,7 @@ def test_bf16_is_near_float32_and_is_not_it(mode: Any) -> None:
 
 def _prepared(make: MakeSpec, **evaluate: Any) -> tuple[Prepared, Store]:
     prepared = prepare.prepare(make(evaluate={"loss": "mse", **evaluate}))
-    return prepared, create_or_match(prepared, lambda: Grid(7, 5, 4))[0]
+    return prepared, opening.create(prepared, Grid(7, 5, 4))[0]
 
 
 def test_a_worker_refuses_a_precision_that_moves_the_losses(

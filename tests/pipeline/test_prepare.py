@@ -14,10 +14,12 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from pipeline import plan, prepare, spec
+from pipeline import opening, plan, prepare, spec
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.evaluator import EvaluateError, Evaluator
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.examples import EvaluateError
 from pipeline.geometry.grid import Grid
+from pipeline.geometry.planes import PlanesError
 from pipeline.plan import PlanError
 from pipeline.prepare import PrepareError
 from pipeline.problem import network
@@ -30,7 +32,7 @@ MakeSpec = Callable[..., RenderSpec]
 
 def _render(read: RenderSpec) -> Store:
     prepared = prepare.prepare(read)
-    store, _ = prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1e-3, 2))
+    store, _ = opening.create(prepared, plan.resolve_grid(prepared, 1e-3, 2))
     renderer = TileRenderer(prepared.inputs, store.url)
     for tile in store.pending():
         renderer(tile)
@@ -56,11 +58,32 @@ def test_tile_size_does_not_change_one_bit(bowl: MakeSpec, tmp_path: Path) -> No
         np.testing.assert_array_equal(store.read("loss", "train"), stores[0].read("loss", "train"))
 
 
+def test_a_driver_and_a_worker_build_the_network_once_each(
+    bowl: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, built = network.build, []
+
+    def counted(*given: Any, **how: Any) -> Any:
+        # The crosscheck builds fresh networks, and leaves them in training mode to load them.
+        if how.get("in_eval", True):
+            built.append(given)
+        return build(*given, **how)
+
+    monkeypatch.setattr(network, "build", counted)
+    prepared = prepare.prepare(bowl())
+    grid = plan.resolve_grid(prepared, plan.measure(prepared), 2)
+    store, _ = opening.create(prepared, grid)
+    assert len(built) == 1
+    renderer = TileRenderer(prepared.inputs, store.url)
+    for tile in store.pending():
+        renderer(tile)
+    assert len(built) == 2
+
+
 def test_the_same_spec_matches_its_store_and_resumes(bowl: MakeSpec) -> None:
     store = _render(bowl())
     again = prepare.prepare(bowl())
-    matched, was_there = prepare.create_or_match(again, lambda: pytest.fail("a new grid"))
-    assert was_there
+    matched = opening.match(again)
     assert matched.pending() == []
     resumed = prepare.prepare_resume(store)
     assert resumed.fingerprint == store.attrs["fingerprint"]
@@ -70,10 +93,7 @@ def test_the_same_spec_matches_its_store_and_resumes(bowl: MakeSpec) -> None:
 def test_a_tile_larger_than_the_grid_is_the_grid(bowl: MakeSpec) -> None:
     read = bowl(grid={"width": 7, "height": 5, "tile": 64})
     assert _render(read).grid.tile == 7
-    matched, was_there = prepare.create_or_match(
-        prepare.prepare(read), lambda: pytest.fail("a new grid")
-    )
-    assert was_there
+    matched = opening.match(prepare.prepare(read))
     assert matched.grid.tile_count == 1
 
 
@@ -90,12 +110,12 @@ def test_another_spec_is_refused_with_the_differences(bowl: MakeSpec) -> None:
         data={"source": "data.npz", "splits": {"train": 5}},
     )
     with pytest.raises(PrepareError) as error:
-        prepare.create_or_match(prepare.prepare(other), lambda: pytest.fail("a new grid"))
+        opening.match(prepare.prepare(other))
     assert "grid.width: 7 in the store, 8 here" in str(error.value)
     assert "data.train: " in str(error.value)
     other = bowl(grid={"width": 7, "height": 5, "tile": 2})
     with pytest.raises(PrepareError, match=r"grid.tile: 3 in the store, 2 here"):
-        prepare.create_or_match(prepare.prepare(other), lambda: pytest.fail("a new grid"))
+        opening.match(prepare.prepare(other))
 
 
 def test_changed_checkpoints_cannot_be_resumed_but_own_code_is_kept(bowl: MakeSpec) -> None:
@@ -190,7 +210,7 @@ def test_inputs_survive_pickling(bowl: MakeSpec) -> None:
     prepared = prepare.prepare(bowl())
     sent = pickle.loads(pickle.dumps(prepared.inputs))
     np.testing.assert_array_equal(sent.planes.plane.u, prepared.first_plane().u)
-    assert copy.copy(sent).network_code == prepared.inputs.network_code
+    assert copy.copy(sent).problem.network_code == prepared.inputs.problem.network_code
 
 
 CNN = {"width": 4, "batch_norm": True, "classes": 3}
@@ -219,7 +239,7 @@ def test_neither_tiles_nor_workers_change_one_bit_of_a_network_with_batch_norm(
         grid = {"width": 5, "height": 4, "tile": edge}
         read = spec.parse(content | {"grid": grid, "store": str(tmp_path / f"{edge}.zarr")})
         prepared = prepare.prepare(read)
-        store, _ = prepare.create_or_match(prepared, lambda g=grid: Grid(**g))
+        store, _ = opening.create(prepared, Grid(**grid))
         team = [TileRenderer(prepared.inputs, store.url, worker=n) for n in range(workers)]
         for turn, tile in enumerate(reversed(store.pending())):
             team[turn % workers](tile)
@@ -241,7 +261,7 @@ def test_statistics_that_a_curve_lacks_cannot_be_frozen(tmp_path: Path) -> None:
     film = {"kind": "curve", "frames": paths}
     for changes in ({}, {"plane": film}):
         prepare.prepare(spec.parse(content | changes))
-        with pytest.raises(PrepareError, match=r"curve.safetensors.* holds no statistics .*frozen"):
+        with pytest.raises(PlanesError, match=r"curve.safetensors.* holds no statistics .*frozen"):
             prepare.prepare(spec.parse(content | changes | {"evaluate": {"batch_norm": "frozen"}}))
 
 
@@ -256,7 +276,7 @@ def test_what_user_code_cannot_open_says_nothing_of_the_store(
     bowl: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = prepare.prepare(bowl())
-    store, _ = prepare.create_or_match(prepared, lambda: Grid(7, 5, 3))
+    store, _ = opening.create(prepared, Grid(7, 5, 3))
     renderer = TileRenderer(prepared.inputs, store.url)
 
     def fails(*_: object) -> None:
@@ -301,13 +321,13 @@ def test_words_are_no_part_of_a_render_and_may_change(bowl: MakeSpec) -> None:
     )
     again = prepare.prepare(renamed)
     assert again.fingerprint == store.attrs["fingerprint"]
-    prepare.create_or_match(again, lambda: pytest.fail("a new grid"))
+    opening.match(again)
     opened = Store.open(store.url)
     assert opened.words == {"network": "A bowl", "labels": ["bend", "SGD", "Adam"], "unit": ""}
     assert [a.name for a in opened.anchors()] == ["w₀", "w₁", "w₂"]
     assert [a.shown for a in opened.anchors()] == ["bend", "SGD", "Adam"]
     # And back again.
-    prepare.create_or_match(prepare.prepare(bowl()), lambda: pytest.fail("a new grid"))
+    opening.match(prepare.prepare(bowl()))
     assert [a.shown for a in Store.open(store.url).anchors()] == ["w₀", "w₁", "w₂"]
 
 

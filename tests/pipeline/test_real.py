@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import plan, prepare, spec
+from pipeline import opening, plan, prepare, spec
 from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 
@@ -17,7 +17,7 @@ PREACTIVATION = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.201
 
 def _render(content: dict[str, Any]) -> Store:
     prepared = prepare.prepare(spec.parse(content))
-    store, _ = prepare.create_or_match(prepared, lambda: plan.resolve_grid(prepared, 1.0, 1))
+    store, _ = opening.create(prepared, plan.resolve_grid(prepared, 1.0, 1))
     renderer = TileRenderer(prepared.inputs, store.url)
     for tile in store.pending():
         renderer(tile)

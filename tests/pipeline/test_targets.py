@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.evaluator import EvaluateError, Evaluator
+from pipeline.evaluation.evaluator import Evaluator
+from pipeline.evaluation.examples import EvaluateError
 from pipeline.problem.losses import LossError, cross_entropy, fitted, mean_squared_error
 from pipeline.training import curve_report, fit
 from pipeline.training import spec as connect_spec

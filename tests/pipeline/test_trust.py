@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import machine_notes, prepare
+from pipeline import machine_notes, opening, prepare
 from pipeline.geometry.grid import Grid
 from pipeline.problem import trust, usercode
 from pipeline.problem.trust import TrustError
 from pipeline.problem.usercode import UserCodeError
 from pipeline.spec import RenderSpec
 from pipeline.store.store import Store
-from pipeline.training import curve, fit
+from pipeline.training import connect, fit
+from pipeline.training.run_folder import TrainingError
 from pipeline.training.spec import FitSpec
 from tests.bowl import BOWL
 
@@ -33,7 +34,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def store(bowl: Callable[..., RenderSpec]) -> Store:
     prepared = prepare.prepare(bowl())
-    return prepare.create_or_match(prepared, lambda: Grid(7, 5, 3))[0]
+    return opening.create(prepared, Grid(7, 5, 3))[0]
 
 
 def another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_a_spec_that_matches_a_store_answers_for_its_code(
     bowl: Callable[..., RenderSpec], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     another_machine(monkeypatch, tmp_path)
-    prepare.create_or_match(prepare.prepare(bowl()), lambda: Grid(7, 5, 3))
+    opening.create(prepare.prepare(bowl()), Grid(7, 5, 3))
     prepare.prepare_resume(store)
 
 
@@ -191,8 +192,8 @@ def test_the_folder_of_a_training_is_held_to_the_same(
     with pytest.raises(UserCodeError, match="so it was changed after it was kept"):
         fit.prepare_again(prepared.folder, prepared.code.digest)
     assert not ran.exists()
-    with pytest.raises(curve.CurveError, match="holds the training of a mode"):
-        curve.prepare_again(prepared.folder)
+    with pytest.raises(TrainingError, match="holds the training of a mode"):
+        connect.prepare_again(prepared.folder)
 
 
 def test_notes_are_for_this_user_alone(tmp_path: Path) -> None:

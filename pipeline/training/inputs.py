@@ -1,4 +1,4 @@
-"""What a training works on, by value: network, data, loss, and the user's code behind them."""
+"""What a training works on: a problem, and which split trains."""
 
 from __future__ import annotations
 
@@ -15,94 +15,63 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.evaluation.evaluator import Evaluator
-from pipeline.fingerprint import digest_of_parts
-from pipeline.problem import data, network, trust, usercode
+from pipeline.evaluation.batch_norm import check_recomputable
+from pipeline.evaluation.examples import Examples, tried
+from pipeline.evaluation.precision import arithmetic
+from pipeline.fingerprint import differences, digest_of_parts
+from pipeline.problem import data, network, trust
 from pipeline.problem.data import Subsample
-from pipeline.problem.losses import LossFunction, available_quantities, fitted, loss_function
+from pipeline.problem.losses import fitted
+from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes, Named
-from pipeline.problem.usercode import UserCode
-from pipeline.spec import NormaliseSpec
+from pipeline.spec import NormaliseSpec, validate
 from pipeline.training.run_folder import TrainingError, described
-from pipeline.training.sgd import generator, private_random_numbers, seed_torch
-from pipeline.training.spec import ConnectSpec, FitSpec, TrainSpec
+from pipeline.training.sgd import generator
+from pipeline.training.spec import ConnectSpec, FitSpec, Spec, TrainSpec
 
 # Raised when the same spec would train to other weights than before.
 NUMERICS = 3  # since cross-entropy is taken of several rows at once
+# What training.json calls them.
+_KINDS = {FitSpec: "fit", ConnectSpec: "connect"}
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a training or a report needs, by value, so that it can be sent to a worker.
+class TrainingInputs:
+    """What a training needs besides its starting weights, by value, so that a worker can have it.
 
     Attributes:
-        factory, kwargs, network_code: what `network.build` takes.
-        loss, loss_code: the name in the spec, and the user's code behind it.
-        splits: name → inputs (n, …) and targets (n, …), the one that trains first.
-        trains: its name.
+        problem: network, loss and data; the split that trains comes first.
+        trains: the name of that split.
         normalise: of the data; None for none.
     """
 
-    factory: str
-    kwargs: Mapping[str, Any]
-    network_code: UserCode | None
-    loss: str
-    loss_code: UserCode | None
-    splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]]
+    problem: Problem
     trains: str
     normalise: NormaliseSpec | None
 
     @property
     def training(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         """Inputs (n, …) and targets (n, …) of the split that trains."""
-        return self.splits[self.trains]
-
-    def network(self) -> nn.Module:
-        """The network with the factory's weights, on the CPU, in eval mode."""
-        return network.build(self.factory, self.kwargs, self.network_code)
+        return self.problem.splits[self.trains]
 
     def fresh_network(self, seed: int, which: int = 0) -> nn.Module:
         """A network that was never trained, its weights drawn by `seed`; which of several."""
-        self.network()  # Whatever is wrong with the factory is said here, in one line.
-        make = network.maker(self.factory, self.network_code)
-        with private_random_numbers(torch.device("cpu")):
-            draw = generator(seed, 0, which, "weights")
-            seed_torch(int(draw.integers(2**63)), torch.device("cpu"))
-            made: nn.Module = make(**self.kwargs)
-        return made.float().eval()
-
-    def loss_function(self) -> LossFunction:
-        custom = None
-        if self.loss_code is not None:
-            custom = usercode.attribute(self.loss_code, self.loss.rpartition(":")[2])
-        return loss_function(self.loss, custom)
+        draw = generator(seed, 0, which, "weights")
+        return self.problem.network(int(draw.integers(2**63)))
 
 
 def read_codes(spec: ConnectSpec | FitSpec) -> Codes:
-    """The user's code that `spec` names.
-
-    Raises:
-        UserCodeError: a file cannot be read, or imports what cannot travel.
-    """
-    return Codes(
-        network=network.source(spec.network.factory),
-        loss=read_loss(spec.loss),
-        data=data.source_code(spec.data),
-    )
+    """The user's code that `spec` names; see `trust.read_codes`."""
+    return trust.read_codes(spec.network, spec.data, spec.loss)
 
 
-def read_loss(loss: str) -> UserCode | None:
-    """The user's code behind a loss `path/file.py:callable`; None for a built-in one."""
-    return usercode.read(loss.rpartition(":")[0]) if ".py:" in loss else None
-
-
-def load_material(
+def load_inputs(
     spec: ConnectSpec | FitSpec, codes: Codes
-) -> tuple[Material, nn.Module, dict[str, Any]]:
+) -> tuple[TrainingInputs, nn.Module, dict[str, Any]]:
     """Load and check what `spec` names, but for weights.
 
     Returns:
-        The material, a network, and the parts of a fingerprint: what decides the numbers. Only
+        The inputs, a network, and the parts of a fingerprint: what decides the numbers. Only
         the split that trains does; the others are for reports.
 
     Raises:
@@ -111,18 +80,11 @@ def load_material(
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     trains = training_split(spec)
     subsamples = data.ordered(data.load(spec.data, codes.data, spec.loss), trains)
-    material = Material(
-        factory=spec.network.factory,
-        kwargs=spec.network.kwargs,
-        network_code=codes.network,
-        loss=spec.loss,
-        loss_code=codes.loss,
-        splits={s.name: (s.inputs, s.targets) for s in subsamples},
-        trains=trains,
-        normalise=spec.data.normalise,
-    )
     first = subsamples[0]
-    material = _checked(material, spec.train, first)
+    _require_trainable(spec.train, first)
+    problem = problem_of(spec.network, spec.loss, codes, subsamples)
+    problem = _with_fitted_targets(problem, net)
+    inputs = TrainingInputs(problem, trains, spec.data.normalise)
     normalise = spec.data.normalise
     parts = {
         "numerics": NUMERICS,
@@ -137,7 +99,7 @@ def load_material(
         **{f"train.{key}": value for key, value in spec.train.model_dump(mode="json").items()},
         "frames": spec.frames.model_dump(mode="json") if spec.frames else None,
     }
-    return material, net, parts
+    return inputs, net, parts
 
 
 def training_split(spec: ConnectSpec | FitSpec) -> str:
@@ -156,7 +118,7 @@ def training_split(spec: ConnectSpec | FitSpec) -> str:
 def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -> dict[str, Any]:
     """What training.json says: enough to go on, and to report, without the spec's file."""
     return {
-        "kind": "connect" if isinstance(spec, ConnectSpec) else "fit",
+        "kind": _KINDS[type(spec)],
         "name": spec.name,
         "spec": spec.model_dump(mode="json"),
         "fingerprint": digest_of_parts(parts),
@@ -175,30 +137,52 @@ def named(spec: ConnectSpec | FitSpec, codes: Codes) -> Named:
     return trust.named(spec.network, spec.data, spec.loss, codes)
 
 
-def recorded_codes(
-    spec: ConnectSpec | FitSpec,
-    facts: Mapping[str, Any],
-    given: str | None,
-    tell: Callable[[str], None] | None,
-) -> Codes:
-    """The user's code that training.json holds, if it may run here.
+def kept(
+    folder: str | Path, model: type[Spec], given: str | None, tell: Callable[[str], None] | None
+) -> tuple[Spec, Codes]:
+    """The spec and the user's code that the folder of a training holds, if it may run here.
 
     Args:
-        spec: in it; `out` is where it is.
-        facts: what training.json says.
+        folder: of the training.
+        model: the kind of spec that is wanted.
         given, tell: as for `trust.require`.
 
     Raises:
-        TrustError: no spec on this machine named it.
-        UserCodeError: it is not what its digest and the fingerprint say.
+        TrainingError: it is a training of the other kind.
+        TrustError: it names code that no spec on this machine named.
+        UserCodeError: the code is not what its digest and the fingerprint say.
     """
+    folder = Path(folder).absolute()
+    facts = described(folder)
+    if facts.get("kind") != _KINDS[model]:
+        found, wanted = ("curve", "mode") if model is FitSpec else ("mode", "curve")
+        raise TrainingError(f"{folder} holds the training of a {found}; wanted that of a {wanted}")
+    spec = validate(model, facts["spec"], str(folder)).model_copy(update={"out": str(folder)})
     codes = trust.recorded(facts, spec.network, spec.data, spec.loss, spec.out)
     trust.require(spec.out, named(spec, codes), given, tell)
-    return codes
+    return spec, codes
 
 
-def _checked(material: Material, recipe: TrainSpec, first: Subsample) -> Material:
-    """`material` with its targets fitted; whatever would stop the training later is said now."""
+def require_unchanged(folder: Path, facts: Mapping[str, Any]) -> None:
+    """See that a training goes on with what it began with.
+
+    Args:
+        folder: of the training.
+        facts: of what its spec leads to now.
+
+    Raises:
+        TrainingError: a checkpoint or the data is no longer what it was.
+    """
+    changed = differences(described(folder)["parts"], facts["parts"])
+    if changed:
+        raise TrainingError(
+            f"the inputs of {folder} have changed: {'; '.join(changed)}. Put the old files back, "
+            "or train in a new folder"
+        )
+
+
+def _require_trainable(recipe: TrainSpec, first: Subsample) -> None:
+    """Raises TrainingError where the recipe does not fit the split that trains."""
     if recipe.batch > len(first.targets):
         raise TrainingError(
             f"train.batch is {recipe.batch:,} and data.splits.{first.name} has "
@@ -209,18 +193,28 @@ def _checked(material: Material, recipe: TrainSpec, first: Subsample) -> Materia
             f"train.augment is crop-flip and the inputs of data.splits.{first.name} are "
             f"{first.inputs.shape[1:]} each; wanted images. Leave train.augment out"
         )
-    # The lowest and the highest class of each split tell whether the network has them all.
-    extremes = {}
-    for name, (inputs, targets) in material.splits.items():
+
+
+def _with_fitted_targets(problem: Problem, net: nn.Module) -> Problem:
+    """`problem` with targets in the shape that the loss wants.
+
+    Args:
+        problem: as it was loaded.
+        net: its network.
+
+    Raises:
+        LossatlasError: network, data and loss do not fit together.
+    """
+    check_recomputable(net)
+    loss, splits = problem.loss_function(), {}
+    for name, (inputs, targets) in problem.splits.items():
+        # The lowest and the highest class of each split tell whether the network has them all.
         rows = targets.reshape(len(targets), -1)
         chosen = [int(rows.min(1).argmin()), int(rows.max(1).argmax())]
-        extremes[name] = (inputs[chosen], targets[chosen])
-    quantities = available_quantities(material.loss, ("loss", "error"))
-    loss = material.loss_function()
-    shapes = Evaluator(material.network(), extremes, quantities, loss).output_shapes
-    splits = {
-        name: (inputs, fitted(torch.tensor(targets), shapes[name], loss, name).numpy())
-        for name, (inputs, targets) in material.splits.items()
-        if name in shapes
-    }
-    return dataclasses.replace(material, splits={**material.splits, **splits})
+        extremes = Examples.of(name, inputs[chosen], targets[chosen], torch.device("cpu"))
+        with arithmetic("float32"):
+            outputs = tried(extremes, net, loss).output_shape
+        if outputs is not None:
+            targets = fitted(torch.tensor(targets), outputs, loss, name).numpy()
+        splits[name] = inputs, targets
+    return problem.with_splits(splits)

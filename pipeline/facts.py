@@ -1,0 +1,165 @@
+"""What a store says of its render: what decides its numbers, and what a reader wants to know."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline import caption
+from pipeline.evaluation.own_buffers import Findings
+from pipeline.fingerprint import digest_of_array, digest_of_parts
+from pipeline.geometry import film_planes
+from pipeline.geometry.planes import Geometry
+from pipeline.problem import data
+from pipeline.problem.data import Subsample
+from pipeline.problem.norms import has_batch_norm
+from pipeline.problem.trust import Codes
+from pipeline.problem.usercode import UserCode
+from pipeline.spec import RenderSpec
+from pipeline.task import RenderInputs
+
+# Raised when the same spec would give other numbers than before.
+NUMERICS = 5  # since cross-entropy is taken of several rows at once
+
+
+def parts_of(
+    spec: RenderSpec,
+    inputs: RenderInputs,
+    codes: Codes,
+    geometry: Geometry,
+    subsamples: Sequence[Subsample],
+    calibrates: bool,
+) -> dict[str, Any]:
+    """What decides the numbers of a render, part by part; without the tile size.
+
+    Args:
+        spec: of the render.
+        inputs, codes, geometry, subsamples: that it leads to.
+        calibrates: whether a split calibrates batch norms.
+    """
+    buffers = [inputs.buffers[name] for name in sorted(inputs.buffers)]
+    extents = [[f.extent.x0, f.extent.x1, f.extent.y0, f.extent.y1] for f in geometry.frames]
+    per_frame = any(extent != extents[0] for extent in extents)
+    normalise = spec.data.normalise
+    return {
+        "numerics": NUMERICS,
+        # A path is a name on one machine; the code it leads to counts by its digest.
+        "network.factory": spec.network.factory.rpartition("/")[2],
+        "network.kwargs": spec.network.model_dump(mode="json")["kwargs"],
+        "network.code": codes.network.digest if codes.network else None,
+        "network.buffers": digest_of_array(*buffers),
+        "plane.kind": spec.plane.kind,
+        "plane.seed": getattr(spec.plane, "seed", None),
+        "plane.extent": extents if per_frame else extents[0],
+        **{f"plane.weights[{i}]": digest for i, digest in enumerate(geometry.digests)},
+        "grid.width": spec.grid.width,
+        "grid.height": spec.grid.height,
+        **{f"data.{s.name}": s.digest for s in subsamples},
+        "data.splits": sorted(s.name for s in subsamples),
+        "data.normalise": normalise.model_dump(mode="json") if normalise else None,
+        "evaluate.loss": inputs.problem.loss.rpartition("/")[2],
+        "evaluate.loss.code": codes.loss.digest if codes.loss else None,
+        "evaluate.quantities": list(inputs.quantities),
+        "evaluate.batch_norm": inputs.batch_norm,
+        "evaluate.precision": spec.evaluate.precision,
+        # Only where it is asked for: stores that are older know nothing of it.
+        **({"evaluate.compile": True} if spec.evaluate.compile else {}),
+        **({"evaluate.calibrate": spec.calibrating} if calibrates else {}),
+    }
+
+
+def network_facts(spec: RenderSpec, network: nn.Module) -> dict[str, Any]:
+    """What the store says of the network, before its buffers are compared."""
+    asked = spec.network
+    return {
+        "factory": asked.factory,
+        "label": caption.network_label(asked.factory, asked.label, type(network).__name__),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "batch_norm": _batch_norm(spec, network),
+    }
+
+
+def facts_of(
+    spec: RenderSpec,
+    parts: Mapping[str, Any],
+    geometry: Geometry,
+    network: Mapping[str, Any],
+    found: Findings,
+    subsamples: Sequence[Subsample],
+    codes: Codes,
+) -> dict[str, Any]:
+    """The attributes of a new store."""
+    positions = data.positions(subsamples[0].targets)
+    return {
+        "name": spec.name,
+        "spec": spec.model_dump(mode="json"),
+        "fingerprint": digest_of_parts(parts),
+        "parts": dict(parts),
+        "plane": geometry.facts,
+        "network": {
+            **network,
+            "buffers": found.buffers,
+            "own_losses": [own.as_dict() for own in found.own_losses],
+        },
+        "data": {s.name: _data_facts(s) for s in subsamples},
+        "unit": caption.loss_unit(spec.evaluate.loss, spec.evaluate.unit, positions),
+        **({"labels": list(spec.plane.labels)} if spec.plane.labels else {}),
+        "code": {name: _code_facts(getattr(codes, name)) for name in ("network", "loss", "data")},
+        "versions": _versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _batch_norm(spec: RenderSpec, net: nn.Module) -> str | None:
+    """How batch norm is treated, in words that stand alone; None where there is none."""
+    if not has_batch_norm(net):
+        return None
+    if spec.evaluate.batch_norm == "frozen":
+        return f"frozen: running statistics of {Path(_first_weights(spec)).name}"
+    return f"recompute: population statistics of the {spec.calibrating} split"
+
+
+def _data_facts(subsample: Subsample) -> dict[str, Any]:
+    """What the store says of a split."""
+    facts = {
+        "examples": len(subsample.indices),
+        "digest": subsample.digest,
+        "select": subsample.select,
+    }
+    targets = subsample.bytes_of_targets or subsample.classes
+    told = {"targets": targets, "inputs": subsample.inputs_told}
+    return facts | {key: text for key, text in told.items() if text}
+
+
+def _first_weights(spec: RenderSpec) -> str:
+    if spec.plane.weights:
+        return spec.plane.weights[0]
+    return film_planes.listing(getattr(spec.plane, "frames", ()))[0]
+
+
+def _versions() -> dict[str, str]:
+    try:
+        own = version("lossatlas")
+    except PackageNotFoundError:
+        own = "source"
+    return {
+        "lossatlas": own,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "zarr": version("zarr"),
+    }
+
+
+def _code_facts(code: UserCode | None) -> dict[str, Any] | None:
+    if code is None:
+        return None
+    return {"entry": code.entry, "files": dict(code.files), "digest": code.digest}

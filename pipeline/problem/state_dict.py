@@ -1,0 +1,323 @@
+"""A checkpoint's tensors, found by a network's own names.
+
+Names in a file may have the prefixes of wrappers (`module.`, `_orig_mod.`; `net.` in a curve
+checkpoint), and those of a curve end in the numbers of its points.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.problem.checkpoint import CheckpointError, State
+from pipeline.problem.layout import Layout, persistent_buffers
+
+_WRAPPERS = ("module.", "_orig_mod.")
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_AVERAGED = "n_averaged"  # the counter of torch's AveragedModel
+# The modules of the curves of Garipov et al., and what their `Bezier` and `PolyChain` keep.
+_NET = "net."
+_CONSTANTS = ("coeff_layer.binom", "coeff_layer.range", "coeff_layer.rev_range")
+_CURE = "Check network.factory, or the checkpoint"
+
+
+def match(state: State, layout: Layout, where: str) -> None:
+    """Check that `state` holds every parameter and buffer of a network, and nothing else.
+
+    The running statistics of batch norms may be missing: `batch_norm: recompute` has no use for
+    them (`missing_statistic` finds what `frozen` lacks). So may a norm's `num_batches_tracked`: it
+    has no part in a forward pass in eval mode.
+
+    Args:
+        state: as `checkpoint.load` gives it.
+        layout: of the network that the weights are meant for.
+        where: what the message calls the checkpoint, such as `plane.weights[1]`.
+
+    Raises:
+        CheckpointError: with both counts of values, the first tensor that differs, both shapes.
+    """
+    if layout.extra:
+        raise CheckpointError(
+            f"{where}: the network keeps {layout.extra[0]} beside its tensors, which is not read; "
+            "wanted all that its outputs depend on as parameters and buffers. Register a buffer "
+            "instead of get_extra_state"
+        )
+    if is_curve(state, layout):
+        raise CheckpointError(
+            f"{where} is a curve checkpoint; wanted one set of weights. Use plane.kind: curve, or "
+            "one point of the curve"
+        )
+    state = _by_own_names(state, layout)
+    shapes = {**layout.parameters, **layout.buffers}
+    present = {name: _of(state, layout, name) for name in shapes}
+    optional = layout.statistics | layout.step_counts
+    first = next(_differences(present, shapes, optional), None)
+    if first is None:
+        first = next(_untied(state, layout), None)
+    if first is None:
+        known = {*shapes, *layout.names, _AVERAGED}
+        left = [name for name in state if name not in known]
+        left = [n for n in left if not n.endswith(_STATISTICS[2])]
+        first = f"{left[0]} {_shape(state[left[0]])} is not in the network" if left else None
+    if first is None:
+        return
+    found = sum(
+        tensor.numel()
+        for name, tensor in state.items()
+        if name not in layout.buffers and not name.endswith(_STATISTICS)
+    )
+    raise CheckpointError(_mismatch(where, found, layout, first))
+
+
+def weights(state: State, layout: Layout) -> np.ndarray:
+    """The parameters as one vector, float32 (P,), in the order of the layout.
+
+    The state has to `match`.
+    """
+    state = _by_own_names(state, layout)
+    return _flat(_present(_of(state, layout, name)) for name in layout.parameters)
+
+
+def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
+    """The persistent buffers by the network's own names, in the dtypes of the network.
+
+    The state has to `match`. A statistic that the checkpoint lacks is the network's own.
+    """
+    state = _by_own_names(state, Layout.of(network))
+    return {
+        name: state.get(name, own).detach().to(own.dtype, copy=True)
+        for name, own in persistent_buffers(network).items()
+    }
+
+
+def state_for(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
+    """`state` by the network's own names, complete, for `load_state_dict`.
+
+    The state has to `match`. What the checkpoint lacks all the same is the network's own.
+    """
+    layout = Layout.of(network)
+    state = _by_own_names(state, layout)
+    first = {alias: name for name, names in layout.aliases.items() for alias in names}
+    found = {}
+    for name, tensor in network.state_dict().items():
+        saved = _of(state, layout, first.get(name, name))
+        found[name] = tensor if saved is None else saved
+    return found
+
+
+def missing_statistic(state: State, layout: Layout) -> str | None:
+    """The first running statistic of a norm that `state` lacks."""
+    state = _by_own_names(state, layout)
+    names = (n for n in layout.buffers if n.endswith(("running_mean", "running_var")))
+    return next((name for name in names if name not in state), None)
+
+
+def named(flat: np.ndarray, layout: Layout) -> dict[str, torch.Tensor]:
+    """The inverse of `weights`: float32 (P,) → name → tensor of the parameter's shape."""
+    shapes = layout.parameters
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    parts = torch.split(torch.from_numpy(np.array(flat, dtype=np.float32)), sizes)
+    return {
+        name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
+
+
+def is_curve(state: State, layout: Layout) -> bool:
+    """Whether `state` is a curve checkpoint: every parameter ends in _0, _1, …, point by point.
+
+    Where the network's own parameters end so, its own names decide.
+
+    Source: the layout of the code of Garipov et al. 2018, arXiv:1802.10026.
+    """
+    numbers = _numbers(state, layout)
+    return len(numbers) > 1 and numbers == tuple(range(len(numbers)))
+
+
+def bends_alone(state: State, layout: Layout) -> int:
+    """How many bends a frame of a curve with several bends holds; 0 for anything else."""
+    numbers = _numbers(state, layout)
+    is_frame = len(numbers) > 1 and numbers == tuple(range(1, len(numbers) + 1))
+    return len(numbers) if is_frame else 0
+
+
+def constants(state: State) -> set[str]:
+    """The names that a curve's own buffers have in `state`, without wrappers."""
+    wrapper = _prefixes(state, _WRAPPERS)[0]
+    return {name.removeprefix(wrapper) for name in state} & set(_CONSTANTS)
+
+
+def curve_points(state: State, layout: Layout, where: str) -> list[np.ndarray]:
+    """The weights of a curve checkpoint: start, bends in order, end; each float32 (P,).
+
+    Parameters are found by name. Where the curve's code names its modules otherwise than the
+    network (`downsample.weight` for `downsample.0.weight`), they are paired in order, as that
+    code does, if the file has an order, and all kinds and shapes agree.
+
+    Raises:
+        CheckpointError: not a curve checkpoint, or one of another network.
+    """
+    if not is_curve(state, layout):
+        raise CheckpointError(
+            f"{where} is one set of weights; wanted a curve checkpoint, whose parameters end in "
+            "_0, _1, _2. Give start, bend and end as three checkpoints"
+        )
+    points, shapes = _points(state, layout), layout.parameters
+    stems = _stems(state, list(points), list(shapes))
+    present = {name: points[stem][0] for name, stem in stems.items()}
+    first = next(_differences({name: present.get(name) for name in shapes}, shapes), None)
+    left = [stem for stem in points if stem not in stems.values()]
+    if first is None and left:
+        first = f"{left[0]} {_shape(points[left[0]][0])} is not in the network"
+    if first is not None:
+        found = sum(of_stem[0].numel() for of_stem in points.values())
+        raise CheckpointError(_mismatch(where, found, layout, first))
+    return [
+        _flat(points[stems[name]][point] for name in shapes)
+        for point in range(len(next(iter(points.values()))))
+    ]
+
+
+@dataclass(frozen=True)
+class _Naming:
+    """From a name in a file to the network's own, and how many names agree after that."""
+
+    strip: str
+    add: str
+    agreeing: int
+
+    def __call__(self, name: str) -> str:
+        return self.add + name.removeprefix(self.strip)
+
+
+def _naming(names: Iterable[str], own: Collection[str], wrappers: tuple[str, ...]) -> _Naming:
+    """Wrappers taken off `names`, or the network's put on, so that most of them are its `own`.
+
+    What in a name is a wrapper, and what a module that its author called so, no name tells by
+    itself.
+    """
+    names = [name for name in names if name != _AVERAGED]
+    ways = (
+        _Naming(strip, add, sum(add + name.removeprefix(strip) in own for name in names))
+        for strip in _prefixes(names, wrappers)
+        for add in _prefixes(own, _WRAPPERS)[::-1]
+    )
+    return max(ways, key=lambda way: way.agreeing)
+
+
+def _prefixes(names: Collection[str], wrappers: tuple[str, ...]) -> list[str]:
+    """The prefixes of wrappers that all of `names` share, the longest first, none last."""
+    prefixes = [""]
+    while names:
+        longer = [prefixes[0] + w for w in wrappers]
+        shared = [p for p in longer if all(name.startswith(p) for name in names)]
+        if not shared:
+            break
+        prefixes.insert(0, shared[0])
+    return prefixes
+
+
+def _by_own_names(state: State, layout: Layout) -> State:
+    """`state` by the network's own names; those of a curve with their numbers."""
+    named = _found(state, layout)[0]
+    return {named(name): tensor for name, tensor in state.items()}
+
+
+def _points(state: State, layout: Layout) -> dict[str, dict[int, torch.Tensor]]:
+    """A curve's parameters: name without number → number → tensor, in the order of `state`."""
+    return _found(state, layout)[1]
+
+
+def _found(state: State, layout: Layout) -> tuple[_Naming, dict[str, dict[int, torch.Tensor]]]:
+    """How `state` names what the network has, and the points of a curve; none if it is not one."""
+    own = layout.names
+    plain = _naming(state, own, _WRAPPERS)
+    numbered = {name: match for name in state if (match := re.fullmatch(r"(.+)_(\d+)", name))}
+    named = _naming({m[1] for m in numbered.values()}, own, (*_WRAPPERS, _NET))
+    points: dict[str, dict[int, torch.Tensor]] = defaultdict(dict)
+    for name, match in numbered.items():
+        if named(name) not in layout.buffers:
+            points[named(match[1])][int(match[2])] = state[name]
+    alike = all(len({p.shape for p in of_stem.values()}) == 1 for of_stem in points.values())
+    counted = sum(len(of_stem) for of_stem in points.values())
+    others = sum(name.endswith(_STATISTICS) or named(name) in layout.buffers for name in state)
+    whole = bool(constants(state)) or counted + others == len(state)
+    if not points or not alike or not whole or named.agreeing < plain.agreeing:
+        return plain, {}
+    return named, dict(points)
+
+
+def _numbers(state: State, layout: Layout) -> tuple[int, ...]:
+    """The numbers of a curve's points in `state`, where all its parameters have the same."""
+    numbers = {tuple(sorted(of_stem)) for of_stem in _points(state, layout).values()}
+    return numbers.pop() if len(numbers) == 1 else ()
+
+
+def _of(state: State, layout: Layout, name: str) -> torch.Tensor | None:
+    """The tensor of `name` in `state`, under whichever of its names it was saved."""
+    names = layout.aliases.get(name, (name,))
+    return next((state[n] for n in names if n in state), None)
+
+
+def _present(tensor: torch.Tensor | None) -> torch.Tensor:
+    if tensor is None:
+        raise CheckpointError(f"a parameter is missing from the checkpoint. {_CURE}")
+    return tensor
+
+
+def _flat(tensors: Iterable[torch.Tensor]) -> np.ndarray:
+    return torch.cat([tensor.reshape(-1).to(torch.float32) for tensor in tensors]).numpy()
+
+
+def _differences(
+    present: Mapping[str, torch.Tensor | None],
+    shapes: Mapping[str, tuple[int, ...]],
+    optional: Collection[str] = (),
+) -> Iterator[str]:
+    for name, wanted in shapes.items():
+        tensor = present[name]
+        if tensor is None and name not in optional:
+            yield f"{name} {_text(wanted)} is not in the checkpoint"
+        elif tensor is not None and tuple(tensor.shape) != wanted:
+            yield f"{name} {_shape(tensor)} against {_text(wanted)}"
+
+
+def _untied(state: State, layout: Layout) -> Iterator[str]:
+    for first, *others in layout.aliases.values():
+        for other in others:
+            if first in state and other in state and not torch.equal(state[first], state[other]):
+                yield f"{first} and {other} differ, and are one tensor in the network"
+
+
+def _mismatch(where: str, found: int, layout: Layout, first: str) -> str:
+    return (
+        f"{where} has {found:,} values and the network {layout.size:,}: not the same network "
+        f"(first difference: {first}). {_CURE}"
+    )
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return _text(tuple(tensor.shape))
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"({','.join(map(str, shape))})"
+
+
+def _stems(state: State, stems: list[str], names: list[str]) -> dict[str, str]:
+    """Network's name → curve's name, by name, and otherwise by position."""
+    same = {name: name for name in names if name in stems}
+    if len(same) == len(names) or len(stems) != len(names) or list(state) == sorted(state):
+        return same  # Sorted names (safetensors) say nothing about the order of the modules.
+    pairs = dict(zip(names, stems, strict=True))
+    for name, stem in pairs.items():
+        in_place = stem == name or (stem not in same and name not in same)
+        if not in_place or stem.rpartition(".")[2] != name.rpartition(".")[2]:
+            return same
+    return pairs
