@@ -68,7 +68,7 @@ def refined_in(
     return store
 
 
-def forget_course(store: Store) -> None:
+def forget_schedule(store: Store) -> None:
     """As if a driver had died between making the store and deciding anything."""
     for name in ("refine.json", "refine/copy.json"):
         store.delete_note(name)

@@ -100,12 +100,12 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     """
     from cluster import format
     from pipeline import verify as checks
-    from pipeline.refinement.records import Evaluations
+    from pipeline.refinement.records import Records
     from pipeline.store.store import Store
 
     store = Store.open(place_of(run), writable=not dry_run)
     checked = len(store.committed())
-    steps = len(Evaluations(store).committed()) if store.refined else 0
+    steps = len(Records(store).committed()) if store.refined else 0
     damages = checks.verify(store, Counter("verify", "tiles"))
     if damages and not dry_run:
         checks.withdraw(store, damages)

@@ -17,7 +17,7 @@ from cluster.lease import Holder, held
 from cluster.monitor.progress import teller
 from cluster.options import Choices
 from cluster.scheduling import steps
-from cluster.scheduling.refinement import Lookout, account_lines, kept
+from cluster.scheduling.refinement import Lookout, kept, summary_lines
 from cluster.scheduling.work_queue import NOT_REFINED, Tiles, Todo
 from cluster.workers import devices, local
 from cluster.workers.devices import Team
@@ -25,7 +25,7 @@ from cluster.workers.interrupts import EXIT_CODE, Interrupts
 from pipeline import versions
 from pipeline.errors import InputsChangedError
 from pipeline.geometry.grid import Grid
-from pipeline.refinement.step import Refined
+from pipeline.refinement.step import Refinement
 from pipeline.spec import RefineSpec, RenderSpec
 from pipeline.store.store import Store
 
@@ -169,7 +169,7 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
 def _remove_empty(store: Store) -> None:
     """Take away a store that this driver has made, if nothing has come of it."""
     with contextlib.suppress(OSError):  # why it is to go is what the user should hear of
-        work = Refined(store).evaluations.committed() if store.refined else set()
+        work = Refinement(store).records.committed() if store.refined else set()
         if not work and not store.committed() and Holder.read(store) is None:
             store.remove()
 
@@ -198,7 +198,7 @@ def _nothing_to_do(store: Store, choices: Choices, say: Callable[[str], None]) -
         return 0
     say(f"{place}: all {format.plural(store.grid.tile_count, 'tile')} are done; nothing to do")
     if store.refined:
-        for line in account_lines(Lookout(store).look(store.committed()).account):
+        for line in summary_lines(Lookout(store).look(store.committed()).summary):
             say(line)
     say(format.next_step(store.url, store.grid))
     return 0

@@ -18,7 +18,7 @@ from cluster.monitor.report import Report
 from cluster.options import Choices
 from cluster.scheduling import event_loop, quarantine
 from cluster.scheduling.event_loop import Done
-from cluster.scheduling.refinement import account_lines, kept
+from cluster.scheduling.refinement import kept, summary_lines
 from cluster.scheduling.scheduler import Rules, Scheduler
 from cluster.scheduling.work_queue import Todo
 from cluster.workers import devices, local
@@ -173,23 +173,23 @@ class Run:
             say(f"the frames asked for are finished; the rest: lossatlas resume {place}")
         elif not self._choices.quiet:
             say(f"{place}: {format.plural(total, 'tile')} done ({rendered})")
-            self._say_account(say)
+            self._say_summary(say)
             self._say_cost(say)
             say(format.next_step(self._store.url, self._store.grid))
         return 0
 
-    def _say_account(self, say: Callable[[str], None]) -> None:
+    def _say_summary(self, say: Callable[[str], None]) -> None:
         """Where points were predicted: how many, and what the audit found."""
         if self._lookout is None:
             return
         try:
-            account = self._lookout.look(self._store.committed()).account
+            summary = self._lookout.look(self._store.committed()).summary
         except OSError:  # all is done; what there is to say of it, status says
             return
         if self._choices.log == "json":
-            self._view.refined(account.as_dict())
+            self._view.refined(summary.as_dict())
             return
-        for line in account_lines(account):
+        for line in summary_lines(summary):
             say(line)
 
     def _say_cost(self, say: Callable[[str], None]) -> None:
@@ -243,7 +243,7 @@ class Run:
         if self._lookout is not None:
             with contextlib.suppress(OSError):
                 found = self._lookout.look(self._store.committed())
-                self._evaluated = found.account.evaluated
+                self._evaluated = found.summary.evaluated
 
     def _follow_todo(self) -> None:
         """Tell the user what the work has turned out to be."""

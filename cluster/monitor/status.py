@@ -14,7 +14,7 @@ from cluster.jobs.client import Note
 from cluster.lease import Holder
 from cluster.monitor import report
 from cluster.scheduling import quarantine
-from cluster.scheduling.refinement import Lookout, Refinement
+from cluster.scheduling.refinement import Lookout, RefinementProgress
 from cluster.scheduling.work_queue import sample, seconds_of
 from pipeline.geometry.grid import Tile, Work
 from pipeline.store.store import Store
@@ -47,7 +47,7 @@ class Status:
     sessions: tuple[dict[str, Any], ...] = ()
     job: Note | None = None
     looked: float = 0.0
-    refinement: Refinement | None = None
+    refinement: RefinementProgress | None = None
     missing: tuple[Tile, ...] = ()
 
     @property
@@ -214,14 +214,14 @@ def _tiles(status: Status) -> list[str]:
     return out
 
 
-def _steps(refinement: Refinement) -> list[str]:
+def _steps(refinement: RefinementProgress) -> list[str]:
     fraction = refinement.steps_done / refinement.steps
     passes = f", pass {refinement.number + 1} of {refinement.passes}: {refinement.now}"
     return [
         f"  {format.bar(fraction)} {format.percent(fraction)}  "
         f"{refinement.steps_done:,}/{format.plural(refinement.steps, 'step')}"
         + (passes if refinement.now else ""),
-        *(f"  {name:<8} {line}" for name, line in refinement.account.rows()),
+        *(f"  {name:<8} {line}" for name, line in refinement.summary.rows()),
     ]
 
 

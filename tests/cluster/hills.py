@@ -15,8 +15,8 @@ from cluster.scheduling.scheduler import Rules, Scheduler
 from cluster.scheduling.steps import Steps
 from pipeline.geometry.grid import Extent, Grid, Step
 from pipeline.geometry.plane import Anchor, FrameFacts
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.step import Refined
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.step import Refinement
 from pipeline.spec import RefineSpec
 from pipeline.store.store import Store
 from pipeline.task import StepRenderer
@@ -27,7 +27,7 @@ GRID = Grid(width=65, height=65, tile=33)
 FRAME = FrameFacts(Extent(-1.0, 1.0, -1.0, 1.0), (Anchor("θ", 0, 0, 0),), None)
 ASKED = RefineSpec(tolerance=0.01, audit=60, beyond=0.1)
 # The numbers of the first audit, and of composing after it, on such a grid.
-AUDIT = Course.begin(GRID, ASKED).last
+AUDIT = Schedule.begin(GRID, ASKED).last
 COMPOSE = AUDIT + 1
 
 
@@ -48,8 +48,8 @@ class HillRenderer(StepRenderer):
     def __init__(self, store: Store) -> None:
         self._store = Store.open(store.url, writable=True)
         self._worker = 0
-        self._refined = Refined(self._store)
-        self._course: Course | None = None
+        self._refinement = Refinement(self._store)
+        self._schedule: Schedule | None = None
 
     def _evaluate(
         self, frame: int, coordinates: NDArray[np.float64]
@@ -147,8 +147,8 @@ def refine(
 
 def evaluated_points(store: Store) -> int:
     """How many points of all frames were evaluated, by what is committed."""
-    evaluations = Refined(store).evaluations
-    return sum(evaluations.counts(evaluations.committed()))
+    records = Refinement(store).records
+    return sum(records.counts(records.committed()))
 
 
 def content(store: Store) -> dict[str, bytes]:
@@ -162,7 +162,7 @@ def content(store: Store) -> dict[str, bytes]:
         for path in sorted((root / folder).rglob("*"))
         if path.is_file()
     }
-    found["course"] = (root / ".lossatlas" / "refine.json").read_bytes()
-    evaluations = Refined(store).evaluations
-    counts = {str(s): evaluations.facts(s).points for s in sorted(evaluations.committed())}
+    found["schedule"] = (root / ".lossatlas" / "refine.json").read_bytes()
+    records = Refinement(store).records
+    counts = {str(s): records.facts(s).points for s in sorted(records.committed())}
     return found | {"counts": repr(counts).encode()}

@@ -41,7 +41,7 @@ from cluster.workers.interrupts import EXIT_CODE, Interrupts
 from cluster.workers.workers import Device
 from pipeline import prepare
 from pipeline.geometry.grid import Grid, Step, Tile
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.schedule import Schedule
 from pipeline.spec import read
 from pipeline.store.store import Store
 from pipeline.task import StepRenderer, TileFacts, TileRenderer
@@ -146,11 +146,11 @@ def test_whichever_write_workers_die_at_a_refinement_is_the_undisturbed_one(
 def test_composing_that_dies_at_any_write_is_done_again(tmp_path: Path) -> None:
     store = hills.create(tmp_path / "a.zarr")
     refine(store, HillCrew(store), workers=1, stop=lambda _: len(store.committed()) == 1)
-    course = Course.read(store)
-    assert course is not None
-    assert course.passes[-1].kind == "compose"
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert schedule.passes[-1].kind == "compose"
     tile = max(set(store.grid.tiles()) - store.committed())
-    step = Step(course.last, *tile)
+    step = Step(schedule.last, *tile)
     for writes in itertools.count():
         with contextlib.suppress(Killed), dying(writes):
             HillRenderer(store)(step)

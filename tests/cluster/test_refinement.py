@@ -20,18 +20,18 @@ from cluster.scheduling.refinement import Lookout
 from cluster.scheduling.scheduler import Scheduler
 from pipeline.geometry.grid import Grid, Step, Tile
 from pipeline.refinement.audit import Certificate
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
 from pipeline.store.store import Store
-from tests.refining import GRID, forget_course, refined_in, spec_in
+from tests.refining import GRID, forget_schedule, refined_in, spec_in
 
 POINTS = GRID["width"] * GRID["height"]
 
 
 def passes_of(store: Store) -> int:
-    course = Course.read(store)
-    assert course is not None
-    return course.last + 1
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    return schedule.last + 1
 
 
 def test_status_of_a_refinement_under_way(
@@ -86,7 +86,7 @@ def test_status_before_the_first_pass_is_through(tmp_path: Path) -> None:
     out = "\n".join(status.lines(status.look(store)))
     assert f"steps, pass 1 of {passes_of(store)}: coarsest points" in out
     assert "preview" not in out
-    forget_course(store)
+    forget_schedule(store)
     shutil.rmtree(Path(store.url) / "evaluated" / "steps" / "c")
     found = status.look(store)
     assert (found.state, found.as_dict()["refinement"]["steps"]) == ("stopped", 12)
@@ -113,7 +113,7 @@ def test_a_second_look_reads_only_what_is_new(
 ) -> None:
     lookout = Lookout(begun_store)
     first = lookout.look(())
-    monkeypatch.setattr(lookout.refined.evaluations, "facts", None)
+    monkeypatch.setattr(lookout.refinement.records, "facts", None)
     assert lookout.look(()) == first
 
 
@@ -128,26 +128,26 @@ def test_a_damaged_step_does_not_stop_status(begun_store: Store, tmp_path: Path)
     assert found.refinement is not None
     assert whole.refinement is not None
     assert found.refinement.steps_done == whole.refinement.steps_done
-    assert found.refinement.account.evaluated < whole.refinement.account.evaluated
+    assert found.refinement.summary.evaluated < whole.refinement.summary.evaluated
 
 
 def test_passes_have_names() -> None:
-    course = Course.begin(Grid(129, 129, 64), RefineSpec())
-    names = [refinement.phase(course, number) for number in range(course.last + 2)]
+    schedule = Schedule.begin(Grid(129, 129, 64), RefineSpec())
+    names = [refinement.phase(schedule, number) for number in range(schedule.last + 2)]
     levels = [f"level {k} of 3" for k in (1, 2, 3)]
     assert list(dict.fromkeys(names)) == ["coarsest points", *levels, "audit", ""]
     failed = Certificate(100, 50, 5, 0.2, 0.001, 0.95, {}, {})
-    again = course.audited(failed, 0)
-    assert refinement.phase(again, course.last + 1) == "level 1 of 3, round 2"
+    again = schedule.after_audit(failed, 0)
+    assert refinement.phase(again, schedule.last + 1) == "level 1 of 3, round 2"
     assert refinement.phase(again, again.last) == "audit, round 2"
-    passed = again.audited(replace(failed, bound=0.0), 0)
+    passed = again.after_audit(replace(failed, bound=0.0), 0)
     assert refinement.phase(passed, passed.last) == "composing"
     assert refinement.phase(None, 0) == "coarsest points"
-    whole = passed.asking(None, parts=3)
+    whole = passed.with_request(None, parts=3)
     names = [refinement.phase(whole, number) for number in range(passed.last + 1, whole.last + 1)]
     parts = [f"every point, part {k} of 3" for k in (1, 2, 3)]
     assert names == [*parts, "composing"]
-    assert refinement.phase(passed.asking(None), passed.last + 1) == "every point"
+    assert refinement.phase(passed.with_request(None), passed.last + 1) == "every point"
 
 
 def test_progress_says_the_pass_and_the_share() -> None:

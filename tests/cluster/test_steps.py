@@ -17,10 +17,10 @@ from cluster.errors import ClusterError
 from cluster.scheduling.event_loop import Done
 from cluster.scheduling.steps import Steps, decide, finished
 from pipeline.geometry.grid import Grid, Step, Tile
-from pipeline.refinement.records import Evaluations, Points
+from pipeline.refinement.records import Points, Records
 from pipeline.refinement.scale import Scale
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.step import Refined
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.step import Refinement
 from pipeline.store.store import Store
 from pipeline.url import UnreachableError
 from pipeline.verify import verify, withdraw
@@ -105,14 +105,14 @@ def test_what_steps_cost_is_read_once_whoever_asks(
     """A driver that goes on counts for its user; the draw of the audit needs the same."""
     steps = Steps(begun, ASKED, going_on=True)
     steps.lookout.look(())
-    monkeypatch.setattr(steps.lookout.refined.evaluations, "facts", None)
+    monkeypatch.setattr(steps.lookout.refinement.records, "facts", None)
     renderer, waiting = HillRenderer(begun), deque(steps.begin())
     while waiting:
         step = waiting.popleft()
         assert isinstance(step, Step)
         facts = renderer(step)
         waiting.extend(steps.after(step, Done(0, facts.points, facts.seconds)))
-    assert steps.lookout.look(begun.committed()).account.evaluated == evaluated_points(begun)
+    assert steps.lookout.look(begun.committed()).summary.evaluated == evaluated_points(begun)
     assert content(begun) == undisturbed
 
 
@@ -128,7 +128,7 @@ def test_a_lost_commit_is_made_up_for_before_anybody_needs_it(
 ) -> None:
     """Others are further on already, and would read what is not there."""
     holes = [Step(0, 0, 1, 1), Step(1, 0, 0, 0)]
-    Evaluations(begun).withdraw(holes)
+    Records(begun).withdraw(holes)
     observer = refine(begun, HillCrew(begun), going_on=True)
     assert observer.tiles[:1] == holes[:1]
     assert set(holes) < set(observer.tiles)
@@ -193,11 +193,11 @@ def test_a_store_that_was_never_begun_goes_by_its_own_spec(tmp_path: Path) -> No
         Steps(store, None, going_on=True).begin()
     store.attrs["spec"] = {"evaluate": {"refine": ASKED.model_dump()}}
     assert len(Steps(store, None, going_on=True).begin()) == 4
-    assert Course.read(store).asked == (ASKED,)  # type: ignore[union-attr]
+    assert Schedule.read(store).asked == (ASKED,)  # type: ignore[union-attr]
     other = create(tmp_path / "b.zarr")
     other.attrs["spec"] = store.attrs["spec"]
     Steps(other, None, going_on=False).begin()
-    assert Course.read(other).asked == (ASKED, None)  # type: ignore[union-attr]
+    assert Schedule.read(other).asked == (ASKED, None)  # type: ignore[union-attr]
 
 
 # Asking for more
@@ -206,17 +206,17 @@ def test_a_store_that_was_never_begun_goes_by_its_own_spec(tmp_path: Path) -> No
 def test_a_tighter_tolerance_adds_points_and_keeps_all_there_were(
     store: Store, undisturbed: dict[str, bytes]
 ) -> None:
-    course, evaluated = Course.read(store), evaluated_points(store)
-    assert course is not None
+    schedule, evaluated = Schedule.read(store), evaluated_points(store)
+    assert schedule is not None
     observer = refine(store, HillCrew(store), TIGHTER)
-    assert min(step.number for step in observer.tiles) == course.last + 1  # type: ignore[attr-defined]
+    assert min(step.number for step in observer.tiles) == schedule.last + 1  # type: ignore[attr-defined]
     after = content(store)
     records = [key for key in undisturbed if key.startswith("evaluated/")]
     assert {key: after[key] for key in records} == {key: undisturbed[key] for key in records}
-    points, again = evaluated_points(store), Course.read(store)
+    points, again = evaluated_points(store), Schedule.read(store)
     assert again is not None
     assert evaluated < points == int((store.group["level"][:] >= 0).sum())
-    assert len(again.certificates) > len(course.certificates)
+    assert len(again.certificates) > len(schedule.certificates)
     assert again.certificates[-1].tolerance["loss"] == 0.001
     assert verify(store) == []
     # What was asked for before, or less, has nothing to do.
@@ -241,7 +241,7 @@ def test_what_takes_long_is_evaluated_in_parts(
     monkeypatch.setattr("cluster.scheduling.steps._MOST_PARTS", 5)
     before, composed = evaluated_points(store), COMPOSE
     observer = refine(store, HillCrew(store, seed=3), None)
-    facts = Refined(store).evaluations.facts
+    facts = Refinement(store).records.facts
     points = [facts(step).points for step in observer.tiles if step.number > composed]  # type: ignore[attr-defined]
     assert len(points) == (5 + 1) * GRID.tile_count
     assert sum(points) == GRID.points - before
@@ -266,9 +266,9 @@ def test_no_more_passes_than_a_store_has_room_for(
     assert finished(store)
     monkeypatch.setattr("cluster.scheduling.steps.PASSES", COMPOSE + 5)
     steps.begin()
-    course = Course.read(store)
-    assert course is not None
-    assert [each.parts for each in course.passes[COMPOSE + 1 :]] == [3, 3, 3, 1]
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert [each.parts for each in schedule.passes[COMPOSE + 1 :]] == [3, 3, 3, 1]
 
 
 def test_on_a_line_a_tile_is_no_square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,12 +280,12 @@ def test_on_a_line_a_tile_is_no_square(tmp_path: Path, monkeypatch: pytest.Monke
     facts = HillRenderer(store)(step)
     steps.after(step, Done(0, facts.points, float(facts.points)))  # a second each
     assert steps.expected_seconds == pytest.approx(0.3 * 40)
-    Evaluations(store).withdraw([step])
-    Evaluations(store).commit(step, Points(*POINT, np.zeros((2, 1), "f4")), 1.0, 0)
+    Records(store).withdraw([step])
+    Records(store).commit(step, Points(*POINT, np.zeros((2, 1), "f4")), 1.0, 0)
     Steps(store, None, going_on=False).begin()
-    course = Course.read(store)
-    assert course is not None
-    assert course.passes[-2].parts == 4
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert schedule.passes[-2].parts == 4
 
 
 def test_a_note_of_costs_that_cannot_be_written_or_read_stops_nobody(
@@ -321,10 +321,10 @@ def test_composing_is_given_up_where_more_is_asked_for(tmp_path: Path) -> None:
     ready = Steps(store, TIGHTER, going_on=False).begin()
     assert {step.number for step in ready} == {COMPOSE + 1}  # type: ignore[union-attr]
     assert store.committed() == set()
-    evaluations = Evaluations(store)
+    records = Records(store)
     composing = [Step(COMPOSE, *tile) for tile in GRID.tiles()]
-    assert evaluations.committed() >= set(composing)
-    assert evaluations.counts(composing) == [0] * 4
+    assert records.committed() >= set(composing)
+    assert records.counts(composing) == [0] * 4
 
 
 @pytest.mark.slow
@@ -340,7 +340,7 @@ def test_more_may_be_asked_for_at_any_time(tmp_path: Path, done: int) -> None:
     assert verify(store) == []
     if composed:
         assert not [s for s in observer.tiles if s.number == COMPOSE]  # type: ignore[attr-defined]
-        facts = [Evaluations(store).facts(Step(COMPOSE, *tile)) for tile in GRID.tiles()]
+        facts = [Records(store).facts(Step(COMPOSE, *tile)) for tile in GRID.tiles()]
         assert [each.points for each in facts] == [0] * 4
 
 
@@ -370,10 +370,10 @@ def test_what_is_asked_for_is_noted_for_whoever_goes_on(store: Store) -> None:
     decide(store, ASKED)
     assert finished(store)
     decide(store, TIGHTER)
-    assert Course.read(store).asked == (ASKED, TIGHTER)  # type: ignore[union-attr]
+    assert Schedule.read(store).asked == (ASKED, TIGHTER)  # type: ignore[union-attr]
     assert store.committed() == set()
     refine(store, HillCrew(store), going_on=True)
-    assert Course.read(store).certificates[-1].tolerance["loss"] == 0.001  # type: ignore[union-attr]
+    assert Schedule.read(store).certificates[-1].tolerance["loss"] == 0.001  # type: ignore[union-attr]
 
 
 def test_less_than_what_was_begun_is_remarked_on(begun: Store) -> None:
@@ -419,16 +419,16 @@ def test_nobody_is_idle_while_a_tile_is_slow_except_near_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One tile of 625 hangs in the first pass that refines; elsewhere passes go on."""
-    monkeypatch.setattr(Refined, "ranges", lambda *_: [])
+    monkeypatch.setattr(Refinement, "ranges", lambda *_: [])
     grid = Grid(400, 400, 16)
     store = create(tmp_path / "a.zarr", grid)
     crew = _Hasty(slow=Step(1, 0, 0, 0))
     observer = refine(store, crew, workers=4, stop=lambda _: crew.now > 5_000)
-    course = Course.read(store)
-    assert course is not None
-    reach = Refined(store).needed(course, Tile(0, 0, 0))[0].stop // 16
-    last = course.last - 1
-    assert [each.kind for each in course.passes] == ["lattice", *["refine"] * last, "audit"]
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    reach = Refinement(store).required_region(schedule, Tile(0, 0, 0))[0].stop // 16
+    last = schedule.last - 1
+    assert [each.kind for each in schedule.passes] == ["lattice", *["refine"] * last, "audit"]
     # With each pass the tiles that have to wait grow by as much as one looks around.
     held = {
         Step(number, 0, row, column)
@@ -450,16 +450,16 @@ def test_frames_wait_for_those_they_are_predicted_from(tmp_path: Path) -> None:
     observer = refine(store, crew, ASKED, workers=3)
     assert not observer.given_up
     assert finished(store)
-    course = Course.read(store)
-    assert course is not None
-    assert course.stride > 1
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert schedule.stride > 1
     place = {step: at for at, step in enumerate(observer.tiles)}
     for step in observer.tiles:
         assert isinstance(step, Step)
-        if course.passes[step.number].kind != "refine":
+        if schedule.passes[step.number].kind != "refine":
             continue
-        before = course.settled(step.number) - 1
-        for parent in course.parents(step.frame, 8):
+        before = schedule.round_end(step.number) - 1
+        for parent in schedule.parents(step.frame, 8):
             assert place[Step(before, parent, 0, 0)] < place[step]  # type: ignore[index]
 
 
@@ -467,27 +467,27 @@ def test_no_frame_begins_before_those_it_is_predicted_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One key frame takes ages to refine: its descendants wait for it, and nobody else does."""
-    monkeypatch.setattr(Refined, "ranges", lambda *_: [])
+    monkeypatch.setattr(Refinement, "ranges", lambda *_: [])
     frames = 17
     store = create(tmp_path / "a.zarr", Grid(32, 32, 32, frames=frames))
     slow = Step(1, 0, 0, 0)
     crew = _Hasty(slow)
     refine(store, crew, workers=4, stop=lambda _: crew.now > 2_000)
-    course = Course.read(store)
-    assert course is not None
-    assert course.stride > 1
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert schedule.stride > 1
     heirs = {0}
-    while found := {f for f in range(frames) if heirs & set(course.parents(f, frames))} - heirs:
+    while found := {f for f in range(frames) if heirs & set(schedule.parents(f, frames))} - heirs:
         heirs |= found
     assert 1 < len(heirs) < frames
-    refining = [n for n, each in enumerate(course.passes) if each.kind == "refine"]
+    refining = [n for n, each in enumerate(schedule.passes) if each.kind == "refine"]
     begun = {step for _, step in crew.begun if step.number in refining}
     free = {Step(n, f, 0, 0) for n in refining for f in range(frames) if f not in heirs}
     assert begun == free | {slow}
     # Of those that are free, each comes after its parents have done all of theirs.
     order = {step: at for at, (_, step) in enumerate(crew.begun)}
     for step in free:
-        for parent in course.parents(step.frame, frames):
+        for parent in schedule.parents(step.frame, frames):
             assert order[Step(refining[-1], parent, 0, 0)] < order[step]
 
 
@@ -504,7 +504,7 @@ def test_a_driver_takes_over_a_film(tmp_path: Path) -> None:
 
 def test_what_a_step_costs_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where each tile of ten thousand waits for a hundred around it: no two milliseconds."""
-    monkeypatch.setattr(Refined, "ranges", lambda *_: [])
+    monkeypatch.setattr(Refinement, "ranges", lambda *_: [])
     store = create(tmp_path / "a.zarr", Grid(6400, 6400, 64))
     steps = Steps(store, ASKED, going_on=False)
     ready = deque(steps.begin())
@@ -531,17 +531,17 @@ def test_what_an_earlier_version_certified_in_vain_is_gone_on_from(
     """A negative loss, refined on clamped logarithms and audited by them, as it was once."""
     monkeypatch.setattr(hill_module, "hills", lambda frame, x, y: hills(frame, x, y) - 9)
     store = create(tmp_path / "a.zarr")
-    begun = Course.begin(GRID, ASKED)
+    begun = Schedule.begin(GRID, ASKED)
     replace(begun, passes=tuple(replace(p, logs="clamped") for p in begun.passes)).write(store)
     with monkeypatch.context() as patch:
         patch.setattr(Scale, "off", lambda self, p, v: np.abs(self.units(p) - self.units(v)))
-        patch.setattr(Refined, "note_log", lambda *_: None)
+        patch.setattr(Refinement, "note_log", lambda *_: None)
         refine(store, HillCrew(store), going_on=True)
-    course = Course.read(store)
-    assert course is not None
-    assert [each.beyond for each in course.certificates] == [0]
-    unsaid = tuple(replace(each, of_values=False) for each in course.certificates)
-    replace(course, certificates=unsaid).write(store)
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert [each.beyond for each in schedule.certificates] == [0]
+    unsaid = tuple(replace(each, of_values=False) for each in schedule.certificates)
+    replace(schedule, certificates=unsaid).write(store)
     x, y = np.meshgrid(*GRID.axes(store.extent(0)))
     truth, found = hills(0, x, y) - 9, store.read("loss", "train")
     allowed = 0.01 * (np.percentile(truth, 99) - truth.min())

@@ -322,7 +322,9 @@ def test_a_malicious_pickle_never_runs(tmp_path: Path, raw: bool) -> None:
 
 
 def test_a_whole_pickled_network_is_refused(tmp_path: Path, net: nn.Module) -> None:
-    with pytest.raises(CheckpointError, match=r"holds pipeline\.problem\.networks\.small\.CNN, which could"):
+    with pytest.raises(
+        CheckpointError, match=r"holds pipeline\.problem\.networks\.small\.CNN, which could"
+    ):
         checkpoint.load(saved(tmp_path, net))
 
 
