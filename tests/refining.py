@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from cluster.scheduling.event_loop import Done
-from cluster.scheduling.steps import Steps
+from cluster.scheduling.step_queue import StepQueue
 from pipeline import prepare
 from pipeline.geometry.grid import Grid
 from pipeline.spec import read
@@ -57,13 +57,13 @@ def refined_in(
     store, _ = prepare.create_or_match(
         prepared, lambda: Grid(asked.width, asked.height, asked.tile, len(prepared.frames))
     )
-    todo = Steps(store, prepared.spec.evaluate.refine, going_on=False)
+    queue = StepQueue(store, prepared.spec.evaluate.refine, going_on=False)
     renderer = StepRenderer(prepared.inputs, store.url)
-    waiting, done = deque(todo.begin()), 0
+    waiting, done = deque(queue.begin()), 0
     while waiting and done != steps:
         step: Any = waiting.popleft()
         facts = renderer(step)
-        waiting.extend(todo.after(step, Done(0, facts.points, facts.seconds)))
+        waiting.extend(queue.after(step, Done(0, facts.points, facts.seconds)))
         done += 1
     return store
 

@@ -127,7 +127,7 @@ def _spec(folder: Path, surface: str, store: str, **refine: Any) -> specs.Render
 
 def _rendered(spec: specs.RenderSpec) -> Store:
     how = {"executor": "serial", "frames": None, "every": 1, "quiet": True, "workers": None}
-    chosen = options.choose(how | {"device": "cpu", "address": None, "log": "text"})
+    chosen = options.from_command_line(how | {"device": "cpu", "address": None, "log": "text"})
     assert drive.render(spec, chosen, lambda _: None) == 0
     return Store.open(spec.store)
 

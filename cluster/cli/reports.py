@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from cluster import format
 from cluster.errors import ClusterError
 from cluster.monitor import report
-from cluster.scheduling.refinement import Lookout
+from cluster.scheduling.refinement_progress import RefinementReader
 from pipeline import caption, versions
 from pipeline.errors import described
 from pipeline.geometry.grid import Extent
@@ -78,7 +78,8 @@ def info_facts(store: Store) -> dict[str, Any]:
         held["rendered_with"] = versions.used(store)
     if not store.refined:
         return held
-    summary, schedule = Lookout(store).look(store.committed()).summary, Schedule.read(store)
+    summary = RefinementReader(store).read(store.committed()).summary
+    schedule = Schedule.read(store)
     audits = [found.as_dict() for found in (schedule.certificates if schedule else ())]
     return held | {"refinement": summary.as_dict() | {"audits": audits}}
 
@@ -151,7 +152,7 @@ def _info_lines(store: Store) -> list[str]:
 
 def _refinement_rows(store: Store) -> dict[str, str]:
     """What predictions are held to, how much was evaluated, and what the last audit found."""
-    summary = Lookout(store).look(store.committed()).summary
+    summary = RefinementReader(store).read(store.committed()).summary
     asked, found = summary.asked, summary.certificate
     unit, rows = store.words["unit"], {}
     if asked is not None:

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster import format
-from cluster.driver.session import Run
+from cluster.driver.session import Session
 from cluster.lease import Holder, held
-from cluster.monitor.progress import teller
-from cluster.options import Choices
-from cluster.scheduling import steps
-from cluster.scheduling.refinement import Lookout, kept, summary_lines
-from cluster.scheduling.work_queue import NOT_REFINED, Tiles, Todo
+from cluster.monitor.progress import line_printer
+from cluster.options import Options
+from cluster.scheduling import step_queue
+from cluster.scheduling.refinement_progress import RefinementReader, done_text, summary_lines
+from cluster.scheduling.work_queue import NOT_REFINED, TileQueue, WorkQueue
 from cluster.workers import devices, local
-from cluster.workers.devices import Team
+from cluster.workers.devices import WorkerPlan
 from cluster.workers.interrupts import EXIT_CODE, Interrupts
 from pipeline import versions
 from pipeline.errors import InputsChangedError
@@ -39,37 +39,37 @@ class _Job:
     """
 
     inputs: Any
-    store_of: Callable[[Team], tuple[Store, bool]]
+    store_of: Callable[[WorkerPlan], tuple[Store, bool]]
     refine: RefineSpec | None
     going_on: bool
     remarks: tuple[str, ...]
     footprint: Any
 
 
-def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> int:
+def render(spec: RenderSpec, options: Options, print_line: Callable[[str], None]) -> int:
     """Render `spec`, or go on with it where its store exists; returns the exit code.
 
     Args:
         spec: what to render.
-        choices: how to run it.
-        say: takes the lines a user should read at the end.
+        options: how to run it.
+        print_line: takes the lines a user should read at the end.
 
     Raises:
         LossatlasError: the user's mistakes, a store in use, or one that cannot be written.
     """
-    say = teller(say, spec.name, choices.log == "json")
+    print_line = line_printer(print_line, spec.name, options.log == "json")
     with Interrupts() as interrupts:
         try:
             from pipeline import plan, prepare
 
-            local.settle(choices.address)
+            local.settle(options.address)
             prepared = prepare.prepare(spec)
             if spec.evaluate.refine and not Store.exists(spec.store):
-                steps.check(choices.selection)  # before there is anything
+                step_queue.check(options.selection)  # before there is anything
 
-            def store_of(workers: Team) -> tuple[Store, bool]:
+            def store_of(worker_plan: WorkerPlan) -> tuple[Store, bool]:
                 def make_grid() -> Grid:
-                    device, count = workers.device.name, workers.workers
+                    device, count = worker_plan.device.name, worker_plan.count
                     seconds = plan.measure(prepared, _here(device))
                     grid = plan.resolve_grid(prepared, seconds, count)
                     plan.plan(prepared, grid, seconds, count, device)  # refuses what cannot be
@@ -79,10 +79,10 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
 
             refine, remarks = spec.evaluate.refine, prepared.remarks
             job = _Job(prepared.inputs, store_of, refine, False, remarks, prepared.footprint)
-            return _drive(job, choices, interrupts, say)
+            return _drive(job, options, interrupts, print_line)
         except KeyboardInterrupt:
             written = Store.exists(spec.store)
-            say(
+            print_line(
                 f"stopped; go on with: lossatlas resume {format.place(spec.store)}"
                 if written
                 else "stopped before anything was written"
@@ -90,13 +90,15 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
             return EXIT_CODE
 
 
-def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | None = None) -> int:
+def resume(
+    url: str, options: Options, print_line: Callable[[str], None], trust: str | None = None
+) -> int:
     """Go on with the render whose store is at `url`; returns the exit code.
 
     Args:
         url: of the store.
-        choices: how to run it.
-        say: takes the lines a user should read.
+        options: how to run it.
+        print_line: takes the lines a user should read.
         trust: the digest of the code in the store, which the user has seen.
 
     Raises:
@@ -107,13 +109,15 @@ def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | 
         try:
             store = Store.open(url, writable=True)
             store.require("spec", "parts", "code")
-            say = teller(say, store.attrs["spec"].get("name", url), choices.log == "json")
-            if steps.finished(store):
-                return _nothing_to_do(store, choices, say)
+            print_line = line_printer(
+                print_line, store.attrs["spec"].get("name", url), options.log == "json"
+            )
+            if step_queue.finished(store):
+                return _nothing_to_do(store, options, print_line)
             from pipeline import prepare
 
-            local.settle(choices.address)
-            prepared = prepare.prepare_resume(store, trust, say)
+            local.settle(options.address)
+            prepared = prepare.prepare_resume(store, trust, print_line)
             refine = prepared.spec.evaluate.refine
             job = _Job(
                 prepared.inputs,
@@ -123,36 +127,38 @@ def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | 
                 prepared.remarks,
                 prepared.footprint,
             )
-            return _drive(job, choices, interrupts, say)
+            return _drive(job, options, interrupts, print_line)
         except KeyboardInterrupt:
-            say(f"stopped; go on with: lossatlas resume {format.place(url)}")
+            print_line(f"stopped; go on with: lossatlas resume {format.place(url)}")
             return EXIT_CODE
 
 
-def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[str], None]) -> int:
+def _drive(
+    job: _Job, options: Options, interrupts: Interrupts, print_line: Callable[[str], None]
+) -> int:
     from pipeline.evaluation.compiled import CompileError
     from pipeline.evaluation.precision import PrecisionError
     from pipeline.footprint import FootprintError
 
     with contextlib.ExitStack() as stack:
-        ray = stack.enter_context(local.joined(choices.address)) if choices.address else None
-        workers = devices.choose(choices.workers, choices.device, ray)
-        if choices.executor == "serial":
-            workers = Team(1, workers.device, workers.gpus)
-        store, was_there = job.store_of(workers)
+        ray = stack.enter_context(local.joined(options.address)) if options.address else None
+        worker_plan = devices.plan_workers(options.workers, options.device, ray)
+        if options.executor == "serial":
+            worker_plan = WorkerPlan(1, worker_plan.device, worker_plan.gpus)
+        store, was_there = job.store_of(worker_plan)
         place = format.place(store.url)
-        todo = _todo(store, job, choices)
-        if todo.complete:
-            return _nothing_to_do(store, choices, say)
-        versions.require(store, choices.other_versions)
-        run = Run(store, todo, was_there, choices, interrupts)
+        queue = _work_queue(store, job, options)
+        if queue.complete:
+            return _nothing_to_do(store, options, print_line)
+        versions.require(store, options.other_versions)
+        session = Session(store, queue, was_there, options, interrupts)
         for remark in job.remarks:
-            run.warned(remark)
+            session.warn(remark)
         try:
             if ray is None:  # what machines of a cluster have is not known here
-                device, is_serial = workers.device.name, choices.executor == "serial"
-                job.footprint.require(workers.workers, device, is_serial)
-            run.drive(job.inputs, workers, ray)
+                device, is_serial = worker_plan.device.name, options.executor == "serial"
+                job.footprint.require(worker_plan.count, device, is_serial)
+            session.run(job.inputs, worker_plan, ray)
         except KeyboardInterrupt:
             interrupts.requested = True
         except (CompileError, FootprintError, InputsChangedError, PrecisionError):
@@ -160,10 +166,12 @@ def _drive(job: _Job, choices: Choices, interrupts: Interrupts, say: Callable[[s
                 # Or the same spec, without what was refused, would find its place taken.
                 _remove_empty(store)
             raise
-    if interrupts.requested and not run.complete:
-        say(f"stopped; {kept(store)} are done and kept. Go on with: lossatlas resume {place}")
+    if interrupts.requested and not session.complete:
+        print_line(
+            f"stopped; {done_text(store)} are done and kept. Go on with: lossatlas resume {place}"
+        )
         return EXIT_CODE
-    return run.conclude(place, say)
+    return session.conclude(place, print_line)
 
 
 def _remove_empty(store: Store) -> None:
@@ -181,24 +189,28 @@ def _here(device: str) -> str:
     return device if device == "cpu" or torch.cuda.is_available() else "cpu"
 
 
-def _todo(store: Store, job: _Job, choices: Choices) -> Todo:
-    choices.selection.check(store.frames)
+def _work_queue(store: Store, job: _Job, options: Options) -> WorkQueue:
+    options.selection.check(store.frames)
     if not store.refined:
-        return Tiles(store, choices.selection, NOT_REFINED if job.refine else "")
-    steps.check(choices.selection)
-    return steps.Steps(store, job.refine, job.going_on)
+        return TileQueue(store, options.selection, NOT_REFINED if job.refine else "")
+    step_queue.check(options.selection)
+    return step_queue.StepQueue(store, job.refine, job.going_on)
 
 
-def _nothing_to_do(store: Store, choices: Choices, say: Callable[[str], None]) -> int:
-    if choices.quiet:
+def _nothing_to_do(store: Store, options: Options, print_line: Callable[[str], None]) -> int:
+    if options.quiet:
         return 0
     place = format.place(store.url)
     if store.pending():
-        say(f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}")
+        print_line(
+            f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}"
+        )
         return 0
-    say(f"{place}: all {format.plural(store.grid.tile_count, 'tile')} are done; nothing to do")
+    print_line(
+        f"{place}: all {format.plural(store.grid.tile_count, 'tile')} are done; nothing to do"
+    )
     if store.refined:
-        for line in summary_lines(Lookout(store).look(store.committed()).summary):
-            say(line)
-    say(format.next_step(store.url, store.grid))
+        for line in summary_lines(RefinementReader(store).read(store.committed()).summary):
+            print_line(line)
+    print_line(format.next_step(store.url, store.grid))
     return 0

@@ -8,7 +8,7 @@ RECORDS = "tests/pipeline/test_records.py"
 PROMISES = "tests/cluster/test_promises.py"
 GROWTH = "tests/pipeline/test_growth.py"
 REFINED = "tests/cluster/test_refined.py"
-STEPS = "tests/cluster/test_steps.py"
+STEPS = "tests/cluster/test_step_queue.py"
 STORE = "tests/pipeline/test_store.py"
 
 FAULTS = (

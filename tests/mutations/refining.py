@@ -7,7 +7,7 @@ from tests.mutations.fault import of
 AUDIT = "tests/pipeline/test_audit.py"
 SCHEDULE = "tests/pipeline/test_schedule.py"
 PROMISES = "tests/cluster/test_promises.py"
-STEPS = "tests/cluster/test_steps.py"
+STEPS = "tests/cluster/test_step_queue.py"
 
 FAULTS = (
     *of(
@@ -90,7 +90,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "cluster/scheduling/steps.py",
+        "cluster/scheduling/step_queue.py",
         (
             "steps: may begin always",
             "return all(int(self._through[parent].min()) >= settled for parent in parents)",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cluster.errors import ClusterError
 from cluster.lease import held
 from cluster.scheduling.event_loop import Done
-from cluster.scheduling.refinement import Lookout, phase
+from cluster.scheduling.refinement_progress import RefinementReader, phase
 from cluster.scheduling.selection import Selection
 from cluster.scheduling.work_queue import patiently
 from pipeline.geometry.grid import Step, Tile, Work
@@ -40,8 +40,8 @@ _PART_SECONDS, _MOST_PARTS = 15.0, 64
 T = TypeVar("T")
 
 
-class Steps:
-    """What there is to do in a store that is refined; see `cluster.scheduling.work_queue.Todo`."""
+class StepQueue:
+    """The steps of a refinement; see `cluster.scheduling.work_queue.WorkQueue`."""
 
     noun = "step"
     points = 0
@@ -56,8 +56,8 @@ class Steps:
             going_on: as it was decided, whatever `asked` says.
         """
         self._store = store
-        self.lookout = Lookout(store)
-        self._refinement = self.lookout.refinement
+        self.refinement_reader = RefinementReader(store)
+        self._refinement = self.refinement_reader.refinement
         self._tiles = list(store.grid.tiles())
         self._asked = asked
         self._going_on = going_on
@@ -209,7 +209,7 @@ class Steps:
 
     def _parts(self) -> int:
         """In how many steps to evaluate all of a tile, which was cut for a few of its points."""
-        now = self._ask(lambda: self.lookout.look(self._store.committed()))
+        now = self._ask(lambda: self.refinement_reader.read(self._store.committed()))
         seconds = now.seconds_per_point * self._points_a_tile
         room = PASSES - len(self._now.passes) - 1  # composing comes after them
         most = min(_MOST_PARTS, room)
@@ -439,22 +439,22 @@ def _lookers(seen: list[range], place: int) -> slice:
 
 def finished(store: Store) -> bool:
     """Whether nothing is left to do in a store, as it was decided."""
-    return Steps(store, None, going_on=True).complete if store.refined else not store.pending()
+    return StepQueue(store, None, going_on=True).complete if store.refined else not store.pending()
 
 
 def decide(store: Store, asked: RefineSpec | None) -> str:
     """Note in a store what is asked for now, so that whoever resumes it goes by that.
 
     Returns:
-        What the user should know of it, or nothing: `Steps.remark`.
+        What the user should know of it, or nothing: `StepQueue.remark`.
 
     Raises:
         ClusterError: somebody works on the store, or it cannot be written.
     """
     with held(store):
-        todo = Steps(store, asked, going_on=False)
-        todo.decide()
-        return todo.remark
+        queue = StepQueue(store, asked, going_on=False)
+        queue.decide()
+        return queue.remark
 
 
 def check(selection: Selection) -> None:

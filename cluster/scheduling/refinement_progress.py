@@ -58,7 +58,7 @@ class RefinementProgress:
         } | self.summary.as_dict()
 
 
-class Lookout:
+class RefinementReader:
     """Looks again and again at a refinement; what a committed step cost is read once.
 
     `done` are the committed steps that the last look has found.
@@ -69,7 +69,7 @@ class Lookout:
         self.refinement = Refinement(store)
         self.done: set[Step] = set()
 
-    def look(self, composed: Iterable[Tile]) -> RefinementProgress:
+    def read(self, composed: Iterable[Tile]) -> RefinementProgress:
         """How far it is; `composed` are the store's committed tiles."""
         store, tiles = self._store, set(composed)
         # The schedule first: passes that are decided on later have no steps in this listing.
@@ -106,7 +106,7 @@ def summary_lines(summary: Summary) -> list[str]:
     return [f"{name}: {line}" for name, line in summary.rows()]
 
 
-def kept(store: Store, done: Collection[Tile] | None = None) -> str:
+def done_text(store: Store, done: Collection[Tile] | None = None) -> str:
     """How much of a render is kept: `3 of 25 tiles`, or steps until tiles are composed.
 
     Args:
@@ -115,7 +115,7 @@ def kept(store: Store, done: Collection[Tile] | None = None) -> str:
     """
     done = store.committed() if done is None else done
     if store.refined and len(done) < store.grid.tile_count:
-        now = Lookout(store).look(done)
+        now = RefinementReader(store).read(done)
         return f"{now.steps_done:,} of {format.plural(now.steps, 'step')}"
     return f"{len(done):,} of {format.plural(store.grid.tile_count, 'tile')}"
 
