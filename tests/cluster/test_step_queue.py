@@ -112,7 +112,8 @@ def test_what_steps_cost_is_read_once_whoever_asks(
         assert isinstance(step, Step)
         facts = renderer(step)
         waiting.extend(steps.after(step, Done(0, facts.points, facts.seconds)))
-    assert steps.refinement_reader.read(begun.committed()).summary.evaluated == evaluated_points(begun)
+    progress = steps.refinement_reader.read(begun.committed())
+    assert progress.summary.evaluated == evaluated_points(begun)
     assert content(begun) == undisturbed
 
 
