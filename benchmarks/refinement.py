@@ -24,7 +24,7 @@ from pipeline.geometry.grid import Grid
 from pipeline.refinement import prediction
 from pipeline.refinement.lattice import Lattice, coarsest_step
 from pipeline.refinement.scale import Range, Space, scales
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
 
 _EVERY = (2, 4, 8, 16)
@@ -67,7 +67,7 @@ def lattices(values: NDArray[np.float32], space: Space) -> list[dict[str, float]
 def passes(lattice: Lattice) -> list[tuple[int, bool]]:
     """The level of each pass of a render's first round, and whether it asks for centres only."""
     grid = Grid(lattice.width, lattice.height, 1)
-    begun = Course.begin(grid, RefineSpec())
+    begun = Schedule.begin(grid, RefineSpec())
     return [(each.level, each.centres) for each in begun.passes if each.kind == "refine"]
 
 
@@ -92,7 +92,7 @@ def refined(
     known[lattice.at(0)] = True
     for level, centres in passes(lattice):
         found = prediction.estimate(units, known, lattice, level)
-        known |= prediction.wanted(found, known, lattice, level, 0, 1.0, centres)
+        known |= prediction.points_to_evaluate(found, known, lattice, level, 0, 1.0, centres)
     found = prediction.estimate(units, known, lattice)
     errors = np.where(known, 0, np.abs(found.values - units)).max(axis=0)
     return {

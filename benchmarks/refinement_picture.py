@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.schedule import Schedule
 from pipeline.store.store import Store
 from renders.colour import palette_colours, rgb
 from renders.map.tone import fit_tone
@@ -30,15 +30,15 @@ def picture(store: Store) -> Image.Image:
     Args:
         store: of a refined render that is finished; its first quantity and split are shown.
     """
-    course = Course.read(store)
-    if course is None:
+    schedule = Schedule.read(store)
+    if schedule is None:
         raise SystemExit(f"{store.url} is not refined; wanted a run with evaluate.refine")
     loss = store.read(store.quantities[0], store.splits[0])
     level = np.asarray(store.group["level"][0])  # type: ignore[index]
     error = np.asarray(store.group["predicted_error"][0, 0, 0])  # type: ignore[index]
     tone = fit_tone([loss])
     share = (level >= 0).mean()
-    last = course.certificates[-1]
+    last = schedule.certificates[-1]
     panels = (
         (
             "The picture",
@@ -48,12 +48,12 @@ def picture(store: Store) -> Image.Image:
         (
             "Where it was evaluated",
             f"{100 * share:.1f} % of the points: light first, dark last, red the audit",
-            _passes(level, course),
+            _passes(level, schedule),
         ),
         (
             "The error to expect",
             f"0 to {100 * last.tolerance[store.quantities[0]]:g} % of the colour range",
-            _coloured(_relative(loss, error, course), "ink_r"),
+            _coloured(_relative(loss, error, schedule), "ink_r"),
         ),
     )
     width = 2 * _MARGIN + 3 * _PANEL + 2 * _GAP
@@ -82,10 +82,10 @@ def _coloured(position: NDArray[np.floating], palette: str) -> Pixels:
     return np.stack(channels, axis=-1).round().astype("u1")
 
 
-def _passes(level: NDArray[np.int16], course: Course) -> Pixels:
+def _passes(level: NDArray[np.int16], schedule: Schedule) -> Pixels:
     """White where predicted; the later the pass, the darker; audits apart."""
-    numbers = np.array([each.level for each in course.passes])
-    audits = np.array([each.kind == "audit" for each in course.passes])
+    numbers = np.array([each.level for each in schedule.passes])
+    audits = np.array([each.kind == "audit" for each in schedule.passes])
     shade = 0.35 + 0.65 * numbers / max(1, numbers.max())
     out = _coloured(np.where(level < 0, 0.0, shade[level]), "ink_r")
     out[level < 0] = rgb("#ffffff")
@@ -94,10 +94,10 @@ def _passes(level: NDArray[np.int16], course: Course) -> Pixels:
 
 
 def _relative(
-    loss: NDArray[np.float32], error: NDArray[np.float32], course: Course
+    loss: NDArray[np.float32], error: NDArray[np.float32], schedule: Schedule
 ) -> NDArray[np.floating]:
     """The expected error in tolerances: of a log scale, a ratio."""
-    scale = course.scales(course.last)[0]
+    scale = schedule.scales(schedule.last)[0]
     spaced = np.log1p(error / loss) if scale.range.space == "log" else error
     return np.asarray(spaced / scale.tolerance, "f8")
 

@@ -2,11 +2,12 @@
 
     python -m benchmarks.scheduler [--workers 1000] [--tiles 1000000] [--json]
 
-The driver is the real one (`cluster.driver.session.Run`: lease, loop, scheduler, `RayCrew`, report,
-metrics, the listing at the end) on a private Ray. Only the workers are simulated: a few actor
-processes stand for all of them, with the calls of `cluster.workers.actor.TileWorker` and a timed
-sleep in place of the evaluation, after which they write the tile's commit. Driver, Ray and workers
-share this machine, so a driver with a machine of its own does better.
+The driver is the real one (`cluster.driver.session.Session`: lease, event loop, scheduler,
+`RayWorkers`, report, metrics, the listing at the end) on a private Ray. Only the workers are
+simulated: a few actor processes stand for all of them, with the calls of
+`cluster.workers.actor.TileWorker` and a timed sleep in place of the evaluation, after which they
+write the tile's commit. Driver, Ray and workers share this machine, so a driver with a machine of
+its own does better.
 
 - dispatch: tiles of 30 s, all workers in step, which is the worst case: they all come at once.
 - rush: tiles of 3 s, ten times as many events a second.
@@ -42,15 +43,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import host
-from cluster.driver.session import Run
-from cluster.options import Choices
-from cluster.scheduling.event_loop import Joined, News
+from cluster.driver.session import Session
+from cluster.options import Options
+from cluster.scheduling.event_loop import Event, Joined
 from cluster.scheduling.selection import Selection
-from cluster.scheduling.work_queue import Tiles
+from cluster.scheduling.work_queue import TileQueue
 from cluster.workers import local, packages
-from cluster.workers.devices import Team
+from cluster.workers.devices import WorkerPlan
 from cluster.workers.interrupts import Interrupts
-from cluster.workers.workers import Device, RayCrew
+from cluster.workers.workers import Device, RayWorkers
 from pipeline.geometry.grid import Extent, Grid, Tile
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.store.keys import RemoteStore, folders
@@ -93,8 +94,8 @@ class Sleepers:
         return self._times
 
 
-class SharedCrew(RayCrew):
-    """Ray's crew, with its workers spread over a few actors instead of one each."""
+class SharedWorkers(RayWorkers):
+    """Ray's workers, spread over a few actors instead of one each."""
 
     def __init__(self, ray: Any, store: Store, mark: bytes, seconds: float, workers: int) -> None:
         super().__init__(ray, Sleepers, None, store.url, Device("cpu"))
@@ -127,24 +128,24 @@ class SharedCrew(RayCrew):
         self._actors.pop(worker, None)
 
 
-class FirstTileCrew:
+class FirstTileWorkers:
     """Has its workers at once, and ends the render with the first tile it is given."""
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
-        self._news: list[News] = []
+        self._events: list[Event] = []
         self.at = 0.0
 
     def start(self, worker: int) -> None:
-        self._news.append(Joined(worker))
+        self._events.append(Joined(worker))
 
     def render(self, worker: int, tile: Tile) -> None:
         self.at = self.at or time.perf_counter()
         self._interrupts.requested = True
 
-    def wait(self, seconds: float) -> list[News]:
-        news, self._news = self._news, []
-        return news
+    def wait(self, seconds: float) -> list[Event]:
+        events, self._events = self._events, []
+        return events
 
     def kill(self, worker: int) -> None: ...
 
@@ -158,17 +159,17 @@ class FirstTileCrew:
 _INPUTS = SimpleNamespace(compiled=False)
 
 
-class SimulatedRun(Run):
-    """The real driver, with another crew."""
+class SimulatedSession(Session):
+    """The real driver, with other workers."""
 
-    def __init__(self, store: Store, workers: int, interrupts: Interrupts, crew: Any) -> None:
-        todo = Tiles(store, Selection())
-        super().__init__(store, todo, True, Choices(workers=workers, quiet=True), interrupts)
-        self._simulated = crew
-        self.pending = todo.total - todo.done
+    def __init__(self, store: Store, workers: int, interrupts: Interrupts, simulated: Any) -> None:
+        queue = TileQueue(store, Selection())
+        super().__init__(store, queue, True, Options(workers=workers, quiet=True), interrupts)
+        self._simulated = simulated
+        self.pending = queue.total - queue.done
 
     @contextlib.contextmanager
-    def _crew(self, inputs: Any, workers: Team, ray: Any) -> Iterator[Any]:
+    def _start_workers(self, inputs: Any, plan: WorkerPlan, ray: Any) -> Iterator[Any]:
         yield self._simulated
 
 
@@ -188,14 +189,14 @@ def dispatch(ray: Any, folder: Path, workers: int, rounds: int, seconds: float) 
     """Every worker renders `rounds` tiles of `seconds`."""
     store, mark = new_store(folder, workers, rounds)
     with Interrupts() as interrupts:
-        crew = SharedCrew(ray, store, mark, seconds, workers)
-        run = SimulatedRun(store, workers, interrupts, crew)
+        simulated = SharedWorkers(ray, store, mark, seconds, workers)
+        session = SimulatedSession(store, workers, interrupts, simulated)
         cpu = host.cpu_seconds()
-        run.drive(_INPUTS, Team(workers, Device("cpu")), ray)
+        session.run(_INPUTS, WorkerPlan(workers, Device("cpu")), ray)
         cpu = host.cpu_seconds() - cpu
-        spans = crew.spans()
+        spans = simulated.spans()
     tiles = workers * rounds
-    if not run.complete or len(store.committed()) != tiles:
+    if not session.complete or len(store.committed()) != tiles:
         raise RuntimeError(f"{len(store.committed())} of {tiles} tiles are committed")
     wall = max(end for _, end in spans) - min(begin for begin, _ in spans)
     return {
@@ -215,16 +216,16 @@ def first_tile(store_of: Callable[[], Store], workers: int) -> Result:
     wall, cpu = time.perf_counter(), host.cpu_seconds()
     store = store_of()
     with Interrupts() as interrupts:
-        crew = FirstTileCrew(interrupts)
-        run = SimulatedRun(store, workers, interrupts, crew)
-        pending = run.pending
-        run.drive(_INPUTS, Team(workers, Device("cpu")), None)
-    if not crew.at:
+        simulated = FirstTileWorkers(interrupts)
+        session = SimulatedSession(store, workers, interrupts, simulated)
+        pending = session.pending
+        session.run(_INPUTS, WorkerPlan(workers, Device("cpu")), None)
+    if not simulated.at:
         raise RuntimeError("no tile was handed out")
     return {
         "tiles": store.grid.tile_count,
         "pending": pending,
-        "wall": crew.at - wall,
+        "wall": simulated.at - wall,
         "cpu": host.cpu_seconds() - cpu,
         "peak_gb": host.peak_gb(),
     }

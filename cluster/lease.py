@@ -96,7 +96,7 @@ class Lease:
         beat_seconds: between two heartbeats.
         dead_seconds: without one, until a driver on another machine counts as dead.
         clock: seconds since the epoch, for people, and for drivers on this machine.
-        tell: takes a line where taking it lasts longer.
+        warn: takes a line where taking it lasts longer.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class Lease:
         beat_seconds: float = BEAT_SECONDS,
         dead_seconds: float = DEAD_SECONDS,
         clock: Callable[[], float] = time.time,
-        tell: Callable[[str], None] = lambda _: None,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._workers = workers
         self._beat_seconds = beat_seconds
         self._dead_seconds = dead_seconds
         self._clock = clock
-        self._tell = tell
+        self._warn = warn
         self._id = secrets.token_hex(8)
         self._note = Swap(store, NOTE)
         self._seen: Seen | None = None
@@ -192,7 +192,7 @@ class Lease:
             return holder.alive(self._clock())
         if self._clock() - holder.beat > _CLOCKS_SECONDS:
             return False
-        self._tell(
+        self._warn(
             f"{holder} holds {self._store.url}; looking for up to {self._dead_seconds:.0f} s "
             "whether it is alive"
         )

@@ -11,7 +11,7 @@ from cluster.workers.devices import DeviceChoice
 
 
 @dataclass(frozen=True)
-class Choices:
+class Options:
     """How to run: `address` of a Ray cluster to join, `selection` of a film's frames.
 
     `other_versions` allows another torch or numpy than the store was begun with.
@@ -27,7 +27,7 @@ class Choices:
     selection: Selection = field(default_factory=Selection)
 
 
-def choose(how: dict[str, Any]) -> Choices:
+def from_command_line(how: dict[str, Any]) -> Options:
     """The options of a command line, checked against each other.
 
     Raises:
@@ -41,9 +41,9 @@ def choose(how: dict[str, Any]) -> Choices:
                     f"process alone; wanted one of them. Leave out --{option}"
                 )
     chosen = {name: value for name, value in how.items() if name not in ("frames", "every")}
-    return Choices(**chosen, selection=selected(how))
+    return Options(**chosen, selection=selection_of(how))
 
 
-def selected(how: dict[str, Any]) -> Selection:
+def selection_of(how: dict[str, Any]) -> Selection:
     """What --frames and --every say."""
     return replace(parse(how["frames"] or "0:"), every=how["every"])

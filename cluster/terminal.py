@@ -12,27 +12,27 @@ import re
 import click
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """One line to stdout."""
-    click.echo(_shown(line))
+    click.echo(_escape(line))
 
 
 def warn(text: str) -> None:
     """A line for the user, on stderr: stdout is for scripts."""
-    click.echo(f"lossatlas: {_shown(text)}", err=True)
+    click.echo(f"lossatlas: {_escape(text)}", err=True)
 
 
-def show_json(content: object) -> None:
+def print_json(content: object) -> None:
     """A value for scripts, to stdout."""
-    click.echo(_shown(json.dumps(content, indent=2), keep="\n"))
+    click.echo(_escape(json.dumps(content, indent=2), keep="\n"))
 
 
-def pass_on(text: str) -> None:
+def print_text(text: str) -> None:
     """A text of several lines to stdout, as it is: a table, or a piece of a log."""
-    click.echo(_shown(re.sub("\r\n?", "\n", text), keep="\n\t"), nl=False)
+    click.echo(_escape(re.sub("\r\n?", "\n", text), keep="\n\t"), nl=False)
 
 
-def _shown(text: str, keep: str = "") -> str:
+def _escape(text: str, keep: str = "") -> str:
     from pipeline.naming import shown  # not before `cluster.cli.main` has bound our packages
 
     return shown(text, keep)

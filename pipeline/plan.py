@@ -19,7 +19,7 @@ from pipeline.geometry.grid import Grid
 from pipeline.prepare import Prepared
 from pipeline.problem.data import by_split
 from pipeline.refinement.lattice import first_points
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.schedule import Schedule
 from pipeline.task import evaluator
 from pipeline.url import is_url
 
@@ -189,7 +189,7 @@ def _refined_bytes(prepared: Prepared, grid: Grid, arrays: int, block: int) -> i
     if refine is None:
         return 0
     # A record is three files, and in one round most of them are small.
-    passes = len(Course.begin(grid, refine).passes) + 1
+    passes = len(Schedule.begin(grid, refine).passes) + 1
     predicted = _stored(2 * grid.tile**2, block) + _stored(4 * arrays * grid.tile**2, block)
     return passes * 3 * _stored(1, block) + _stored(4 * arrays * grid.tile**2, block) + predicted
 

@@ -23,8 +23,8 @@ from pipeline.geometry.grid import Step, Tile
 from pipeline.geometry.plane import Plane
 from pipeline.problem.problem import Problem, Splits
 from pipeline.refinement.records import Points
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.step import Refined
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.step import Refinement
 from pipeline.store.store import Store, StoreError
 from pipeline.url import UnreachableError
 
@@ -252,8 +252,8 @@ class StepRenderer:
         self._worker = worker
         self._store = Store.open(store_url, writable=True)
         self._evaluate = FrameEvaluator(inputs, self._store, device, worker, threads)
-        self._refined = Refined(self._store)
-        self._course: Course | None = None
+        self._refinement = Refinement(self._store)
+        self._schedule: Schedule | None = None
 
     def __call__(self, step: Step) -> TileFacts:
         """Evaluate what a step wants, and commit it; or compose its tile.
@@ -272,21 +272,19 @@ class StepRenderer:
 
     def _render(self, step: Step) -> TileFacts:
         began = time.perf_counter()
-        course = self._course_of(step)
-        y, x = self._refined.wanted(course, step)
+        schedule = self._schedule_of(step)
+        y, x = self._refinement.points_to_evaluate(schedule, step)
         evaluated = self._at(step.frame, y, x)
         worked = time.perf_counter()
-        kind = course.passes[step.number].kind
-        self._refined.note_log(course, step, evaluated)
+        kind = schedule.passes[step.number].kind
+        self._refinement.note_log(schedule, step, evaluated)
         if kind == "audit" and len(y):
-            self._refined.note_audit(course, step, y, x, evaluated)
+            self._refinement.note_audit(schedule, step, y, x, evaluated)
         if kind == "compose":
-            values, predictions = self._refined.composed(course, step)
-            seconds = self._refined.seconds(step)
+            values, predictions = self._refinement.compose(schedule, step)
+            seconds = self._refinement.seconds(step)
             self._store.commit(step.tile, values, seconds, self._worker, predictions)
-        self._refined.evaluations.commit(
-            step, Points(y, x, evaluated), worked - began, self._worker
-        )
+        self._refinement.records.commit(step, Points(y, x, evaluated), worked - began, self._worker)
         ended = time.perf_counter()
         return TileFacts(step.tile, len(y), ended - began, ended - worked, self._worker)
 
@@ -299,11 +297,11 @@ class StepRenderer:
         values = np.stack([found[quantity] for quantity in self._store.quantities])
         return values.reshape(shape[0] * shape[1], len(y))
 
-    def _course_of(self, step: Step) -> Course:
-        """The course, as it was when the step's pass began or later: it only grows."""
-        known = self._course
+    def _schedule_of(self, step: Step) -> Schedule:
+        """The schedule, as it was when the step's pass began or later: it only grows."""
+        known = self._schedule
         if known is None or known.last < step.number or (step.number and not known.ranges):
-            self._course = Course.read(self._store)
-        if self._course is None or self._course.last < step.number:
+            self._schedule = Schedule.read(self._store)
+        if self._schedule is None or self._schedule.last < step.number:
             raise StoreError(f"what was decided for pass {step.number} is missing or damaged")
-        return self._course
+        return self._schedule

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.geometry.grid import Step, Tile
-from pipeline.refinement.records import Evaluations
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.records import Records
+from pipeline.refinement.schedule import Schedule
 from pipeline.store.store import Store, StoreError
 from pipeline.url import UnreachableError
 
@@ -62,7 +62,7 @@ def withdraw(store: Store, damages: list[Damage]) -> None:
         for damage in damages:
             store.withdraw(damage.tile)
         if store.refined:
-            Evaluations(store).withdraw(step for damage in damages for step in damage.steps)
+            Records(store).withdraw(step for damage in damages for step in damage.steps)
     except UnreachableError:
         raise
     except OSError as error:
@@ -77,22 +77,22 @@ class _Records:
     """The records of a refinement's steps; `steps` has those of each tile that has any."""
 
     def __init__(self, store: Store) -> None:
-        self._evaluations = Evaluations(store)
+        self._records = Records(store)
         self._shape = len(store.quantities), len(store.splits)
         self.steps: dict[Tile, list[Step]] = defaultdict(list)
-        for step in sorted(self._evaluations.committed()):
+        for step in sorted(self._records.committed()):
             self.steps[step.tile].append(step)
-        self._course = Course.read(store)
+        self._schedule = Schedule.read(store)
 
     def damage(self, tile: Tile) -> Damage | None:
         """What is wrong with the steps of a tile."""
         steps = tuple(self.steps.get(tile, ()))
-        if steps and self._course is None:
+        if steps and self._schedule is None:
             reason = "what was decided for its steps, .lossatlas/refine.json, is missing or damaged"
             return Damage(tile, reason, steps)
         for step in steps:
             try:
-                self._evaluations.points(step)
+                self._records.points(step)
             except StoreError as error:
                 return Damage(tile, str(error), steps)
         return None
@@ -105,10 +105,10 @@ class _Records:
         """
         predictions = store.read_predictions(tile)
         window = store.grid.window(tile)
-        values, level = self._evaluations.known(
+        values, level = self._records.evaluated(
             tile.frame,
             *window,
-            before=self._course.last + 1 if self._course else 0,
+            before=self._schedule.last + 1 if self._schedule else 0,
             committed=self.steps.get(tile, ()),
         )
         if not np.array_equal(level, predictions.level):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.errors import LossatlasError
-from pipeline.refinement.records import Evaluations
+from pipeline.refinement.records import Records
 from pipeline.store.store import Store
 from pipeline.url import UnreachableError
 
@@ -89,4 +89,4 @@ def _among(here: dict[str, str], before: list[dict[str, Any]]) -> bool:
 def _begun(store: Store) -> bool:
     if store.committed():
         return True
-    return store.refined and bool(Evaluations(store).committed())
+    return store.refined and bool(Records(store).committed())

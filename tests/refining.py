@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from cluster.scheduling.event_loop import Done
-from cluster.scheduling.steps import Steps
+from cluster.scheduling.step_queue import StepQueue
 from pipeline import opening, prepare
 from pipeline.geometry.grid import Grid
 from pipeline.spec import read
@@ -56,18 +56,18 @@ def refined_in(
     assert asked.tile != "auto"
     tiles = Grid(asked.width, asked.height, asked.tile, len(prepared.frames))
     store, _ = opening.create(prepared, tiles)
-    todo = Steps(store, prepared.spec.evaluate.refine, going_on=False)
+    queue = StepQueue(store, prepared.spec.evaluate.refine, going_on=False)
     renderer = StepRenderer(prepared.inputs, store.url)
-    waiting, done = deque(todo.begin()), 0
+    waiting, done = deque(queue.begin()), 0
     while waiting and done != steps:
         step: Any = waiting.popleft()
         facts = renderer(step)
-        waiting.extend(todo.after(step, Done(0, facts.points, facts.seconds)))
+        waiting.extend(queue.after(step, Done(0, facts.points, facts.seconds)))
         done += 1
     return store
 
 
-def forget_course(store: Store) -> None:
+def forget_schedule(store: Store) -> None:
     """As if a driver had died between making the store and deciding anything."""
     for name in ("refine.json", "refine/copy.json"):
         store.delete_note(name)

@@ -16,8 +16,8 @@ from cluster.driver import drive
 from pipeline import spec as specs
 from pipeline.geometry.grid import Grid, Tile
 from pipeline.prepare import prepare
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.summary import Account
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.summary import Summary
 from pipeline.store.store import Store
 
 SIDE = 65
@@ -126,7 +126,7 @@ def _spec(folder: Path, surface: str, store: str, **refine: Any) -> specs.Render
 
 def _rendered(spec: specs.RenderSpec) -> Store:
     how = {"executor": "serial", "frames": None, "every": 1, "quiet": True, "workers": None}
-    chosen = options.choose(how | {"device": "cpu", "address": None, "log": "text"})
+    chosen = options.from_command_line(how | {"device": "cpu", "address": None, "log": "text"})
     assert drive.render(spec, chosen, lambda _: None) == 0
     return Store.open(spec.store)
 
@@ -160,11 +160,11 @@ def test_predictions_hold_what_the_certificate_says(tmp_path: Path, surface: str
     level = _level(store)
     evaluated = level >= 0
     np.testing.assert_array_equal(found[evaluated], truth[evaluated])
-    course = Course.read(store)
-    assert course is not None
-    last = course.certificates[-1]
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    last = schedule.certificates[-1]
     assert last.passed
-    assert course.passes[-1].kind == "compose"
+    assert schedule.passes[-1].kind == "compose"
     finite = truth[np.isfinite(truth)]
     allowed = 0.002 * (np.percentile(finite, 99) - finite.min())
     beyond = ~(np.abs(found - truth) <= allowed) & ~evaluated
@@ -175,7 +175,7 @@ def test_predictions_hold_what_the_certificate_says(tmp_path: Path, surface: str
     if surface == "smooth":
         assert evaluated.mean() < 0.5
     if surface == "ridge":
-        assert not course.certificates[0].passed, "the lattice passes it by, the audit meets it"
+        assert not schedule.certificates[0].passed, "the lattice passes it by, the audit meets it"
         assert evaluated[:, 27].mean() > 0.9
     if surface == "hole":
         assert evaluated[np.isnan(truth)].all()
@@ -194,24 +194,24 @@ def test_a_log_scale_certifies_no_more_than_is_true(tmp_path: Path, surface: str
     beyond the colours' clip, or negative where the lattice has none."""
     how = {"tolerance": 0.01, "audit": 300, "beyond": 0.01, "scale": "log"}
     store, found, truth = _both(tmp_path, surface, **how)
-    course, evaluated = Course.read(store), _level(store) >= 0
-    assert course is not None
-    assert course.certificates[-1].passed
-    (of_loss,) = course.ranges
+    schedule, evaluated = Schedule.read(store), _level(store) >= 0
+    assert schedule is not None
+    assert schedule.certificates[-1].passed
+    (of_loss,) = schedule.ranges
     has_log = surface in ("basin", "tower")
     assert has_log == (truth.min() > 0)
-    assert has_log == (course.without_log == ())
+    assert has_log == (schedule.without_log == ())
     off = np.abs(found - truth.astype("f8")) / (of_loss.high - of_loss.low)
     if has_log:
         off = np.abs(np.log(found / truth.astype("f8"))) / np.log(of_loss.high / of_loss.low)
-    worst = course.certificates[-1].quantiles["loss"]["train"]["1"]
+    worst = schedule.certificates[-1].quantiles["loss"]["train"]["1"]
     predicted = ~evaluated
     assert predicted.any() or surface == "well"  # too little is left of so small a grid
     assert (off[predicted] > 0.01).sum() <= 0.01 * predicted.sum()
     assert (off[predicted] > 1.01 * worst + 1e-6).sum() <= 0.01 * predicted.sum()
-    assert (surface == "well") == (course.passes[-1].logs == "left")
+    assert (surface == "well") == (schedule.passes[-1].logs == "left")
     told = "linear, not log: values of 0 or less were found (loss of train)"
-    rows = dict(Account.of(course, 9, 3, True, "nats").rows())
+    rows = dict(Summary.of(schedule, 9, 3, True, "nats").rows())
     assert rows.get("scale", "") == ("" if has_log else told)
 
 
@@ -242,19 +242,19 @@ def _film(folder: Path) -> specs.RenderSpec:
 def test_a_film_is_predicted_across_its_frames(tmp_path: Path) -> None:
     spec = _film(tmp_path)
     store = _rendered(spec)
-    course = Course.read(store)
-    assert course is not None
-    assert course.stride == 4
-    assert course.certificates[-1].passed
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert schedule.stride == 4
+    assert schedule.certificates[-1].passed
     shares = [(np.asarray(store.group["level"][f]) >= 0).mean() for f in range(FRAMES)]  # type: ignore[index]
-    keys = [f for f in range(FRAMES) if not course.parents(f, FRAMES)]
+    keys = [f for f in range(FRAMES) if not schedule.parents(f, FRAMES)]
     between = [f for f in range(FRAMES) if f not in keys]
     # Of so small a key frame a fourth is evaluated in any case.
     assert np.mean([shares[f] for f in keys]) < 0.28
     assert np.mean([shares[f] for f in between]) < 0.089
     prepared = prepare(spec)
     points = Grid(SIDE, SIDE, SIDE).coordinates(Tile(0, 0, 0), prepared.frames[0].extent)
-    width = course.ranges[0].high - course.ranges[0].low
+    width = schedule.ranges[0].high - schedule.ranges[0].low
     for frame in (3, 8):
         plane = prepared.inputs.planes.of_frame(frame, prepared.evaluator.layout)
         truth = prepared.evaluator.evaluate(plane, points)["loss"].reshape(SIDE, SIDE)

@@ -19,7 +19,7 @@ class Counter:
 
     def __init__(self, what: str, things: str, quiet: bool = False) -> None:
         self._what, self._things, self._quiet = what, things, quiet
-        self._said_at = time.monotonic()
+        self._printed_at = time.monotonic()
         self.done = 0
 
     def __call__(self, done: int, of: int) -> None:
@@ -31,6 +31,6 @@ class Counter:
         if sys.stderr.isatty():
             end = "\n" if done == of else ""
             print(f"\r{text}", end=end, file=sys.stderr, flush=True)
-        elif now - self._said_at >= _LINE_SECONDS:
-            self._said_at = now
+        elif now - self._printed_at >= _LINE_SECONDS:
+            self._printed_at = now
             print(text, file=sys.stderr, flush=True)

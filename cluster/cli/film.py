@@ -13,7 +13,7 @@ from cluster.cli.counter import Counter
 from cluster.cli.pages import LIMITS, PALETTE, SPLIT, TONE, palette_from, size_from, tell
 from cluster.cli.places import place_of
 from cluster.cli.stopping import one_place, stoppable
-from cluster.terminal import say, show_json
+from cluster.terminal import print_json, print_line
 
 if TYPE_CHECKING:
     from renders.film.flight import Flight
@@ -98,9 +98,9 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
         facts = export_frames(place_of(run), folder, on_progress=count, **_how(how))
     tell(facts.remarks)
     if as_json:
-        show_json(dataclasses.asdict(facts))
+        print_json(dataclasses.asdict(facts))
     elif not quiet:
-        say(
+        print_line(
             f"{format.place(folder)}: {format.plural(facts.frames, 'frame')} of "
             f"{facts.width:,} × {facts.height:,} pixels, {facts.made:,} made and {facts.kept:,} "
             f"kept{_missing(facts.unfinished, facts.left_out, facts.preview)}, in "
@@ -194,19 +194,19 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         facts = export_film(place_of(run), out, on_progress=count, **_how(how))
     tell(facts.remarks)
     if as_json:
-        show_json(dataclasses.asdict(facts))
+        print_json(dataclasses.asdict(facts))
         return
     if quiet:
         return
     between = f" and {facts.interpolated:,} interpolated" if facts.interpolated else ""
-    say(
+    print_line(
         f"{format.place(out)}: {facts.width:,} × {facts.height:,} pixels, "
         f"{facts.duration:.1f} s at {facts.fps:g} a second from {facts.computed:,} computed"
         f"{between} pictures{_missing(facts.unfinished, facts.left_out, facts.preview)}, "
         f"{format.size(facts.bytes)}, in {format.duration(facts.seconds)}"
     )
     if how["flight"] is None and not facts.interpolated and facts.computed < 3 * facts.fps:
-        say("few frames for a film: --interpolate 29 adds smooth ones in between")
+        print_line("few frames for a film: --interpolate 29 adds smooth ones in between")
 
 
 def _flight(how: dict[str, Any]) -> Flight | None:

@@ -10,7 +10,7 @@ import click
 
 from cluster.cli import shared
 from cluster.cli.places import place_of
-from cluster.terminal import pass_on, say, show_json, warn
+from cluster.terminal import print_json, print_line, print_text, warn
 
 if TYPE_CHECKING:
     from cluster.jobs.client import Job, Jobs, Note
@@ -36,7 +36,7 @@ def logs(run: str, address: str | None, follow: bool) -> int:
     jobs, job = _job_of(run, address)
     if follow:
         return follow_to_the_end(jobs, job.id)
-    pass_on(jobs.logs(job.id))
+    print_text(jobs.logs(job.id))
     return 0
 
 
@@ -70,15 +70,15 @@ def stop(run: str, address: str | None, timeout: float, as_json: bool) -> int:
     if was_alive:
         job = jobs.stop(job.id, timeout)
     if as_json:
-        show_json(_as_dict(job))
+        print_json(_as_dict(job))
     elif job.alive:
-        say(
+        print_line(
             f"{job.id} was told to stop and is still {job.state} after "
             f"{format.duration(timeout)}; look again with: lossatlas logs {job.id} "
             f"--address {shlex.quote(jobs.address)}"
         )
     else:
-        say(f"{job.id} is {'' if was_alive else 'not running: '}{job.state}{_kept(job)}")
+        print_line(f"{job.id} is {'' if was_alive else 'not running: '}{job.state}{_kept(job)}")
     return 1 if job.alive else 0
 
 
@@ -95,15 +95,15 @@ def list_(address: str | None, as_json: bool) -> None:
     """
     found = connected(address).list()
     if as_json:
-        show_json([_as_dict(job) for job in found])
+        print_json([_as_dict(job) for job in found])
         return
     ids = max((len(job.id) for job in found), default=0)
     states = max((len(job.state) for job in found), default=0)
     for job in found:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.started))
-        say(f"{job.id:<{ids}}  {started}  {job.state:<{states}}  {job.store}")
+        print_line(f"{job.id:<{ids}}  {started}  {job.state:<{states}}  {job.store}")
     if not found:
-        say("no renders here")
+        print_line("no renders here")
 
 
 def connected(address: str | None) -> Jobs:
@@ -120,7 +120,7 @@ def connected(address: str | None) -> Jobs:
 def follow_to_the_end(jobs: Jobs, id_: str) -> int:
     """Show a job's log until it ends; returns its exit code."""
     try:
-        job = jobs.follow(id_, pass_on, warn)
+        job = jobs.follow(id_, print_text, warn)
     except KeyboardInterrupt:
         address = shlex.quote(jobs.address)
         warn(f"{id_} goes on; stop it with lossatlas stop {id_} --address {address}")
@@ -191,14 +191,14 @@ def _as_dict(job: Job) -> dict[str, object]:
 def _kept(job: Job) -> str:
     """How much of the job's run is finished, where its store can be read from here."""
     from cluster import format
-    from cluster.scheduling.refinement import kept
+    from cluster.scheduling.refinement_progress import done_text
     from pipeline.errors import LossatlasError
     from pipeline.store.store import Store
 
     try:
         store = Store.open(job.store)
         done = store.committed()
-        told = f"; {kept(store, done)} are done and kept"
+        told = f"; {done_text(store, done)} are done and kept"
     except LossatlasError:
         return ""
     if len(done) == store.grid.tile_count:

@@ -9,7 +9,7 @@ import click
 from cluster.cli import shared
 from cluster.cli.counter import Counter
 from cluster.cli.places import place_of
-from cluster.terminal import say, show_json
+from cluster.terminal import print_json, print_line
 
 
 @click.command()
@@ -38,20 +38,20 @@ def status(run: str, watch: bool, every: float, as_json: bool) -> None:
     """
     import time
 
-    from cluster.monitor.status import lines, look
-    from cluster.scheduling.refinement import Lookout
+    from cluster.monitor.status import lines, read_status
+    from cluster.scheduling.refinement_progress import RefinementReader
     from pipeline.store.store import Store
 
     store = Store.open(place_of(run))
-    lookout = Lookout(store) if store.refined else None
+    reader = RefinementReader(store) if store.refined else None
     while True:
-        found = look(store, lookout=lookout)
+        found = read_status(store, reader=reader)
         if watch and sys.stdout.isatty():
             click.clear()
         if as_json:
-            show_json(found.as_dict())
+            print_json(found.as_dict())
         for line in () if as_json else lines(found):
-            say(line)
+            print_line(line)
         if not watch or found.state not in ("running", "submitted"):
             return
         time.sleep(every)
@@ -76,10 +76,10 @@ def info(run: str, as_json: bool) -> None:
 
     store = Store.open(place_of(run))
     if as_json:
-        show_json(info_facts(store))
+        print_json(info_facts(store))
         return
     for line in info_lines(store):
-        say(line)
+        print_line(line)
 
 
 @click.command()
@@ -100,17 +100,17 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     """
     from cluster import format
     from pipeline import verify as checks
-    from pipeline.refinement.records import Evaluations
+    from pipeline.refinement.records import Records
     from pipeline.store.store import Store
 
     store = Store.open(place_of(run), writable=not dry_run)
     checked = len(store.committed())
-    steps = len(Evaluations(store).committed()) if store.refined else 0
+    steps = len(Records(store).committed()) if store.refined else 0
     damages = checks.verify(store, Counter("verify", "tiles"))
     if damages and not dry_run:
         checks.withdraw(store, damages)
     if as_json:
-        show_json(
+        print_json(
             {
                 "store": store.url,
                 "checked": checked,
@@ -124,17 +124,17 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     if store.refined:
         what += f" and {format.plural(steps, 'step')}"
     if not damages:
-        say(f"{place}: {what} sound")
+        print_line(f"{place}: {what} sound")
         return 0
     found = f"damage in {format.plural(len(damages), 'tile')}"
-    say(
+    print_line(
         f"{place}: {found}, of {what}"
         if store.refined
         else f"{place}: {len(damages):,} of {what} damaged"
     )
     for damage in damages:
-        say(f"  tile {damage.tile}: {damage.reason}")
-    say(
+        print_line(f"  tile {damage.tile}: {damage.reason}")
+    print_line(
         "nothing was changed (--dry-run)"
         if dry_run
         else f"put back to pending; mend with: lossatlas resume {place}"

@@ -11,7 +11,7 @@ from cluster.cli import shared
 from cluster.cli.pages import ADDRESS, PALETTE, PREVIEW, TONE, palette_from, spread_over, tell
 from cluster.cli.places import place_of
 from cluster.cli.stopping import one_place, stoppable
-from cluster.terminal import say, show_json
+from cluster.terminal import print_json, print_line
 
 
 @click.command("map")
@@ -66,14 +66,14 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
             facts = dataclasses.asdict(export_map(place_of(run), folder, spread=spread, **style))
     tell(facts["remarks"])
     if as_json:
-        show_json(facts)
+        print_json(facts)
         return
     unfinished = "" if facts["share"] >= 1 else f", {format.percent(facts['share'])} rendered"
     unfinished += PREVIEW if facts["preview"] else ""
-    say(
+    print_line(
         f"{format.place(folder)}/index.html: {facts['layers']} × {facts['width']:,} × "
         f"{facts['height']:,} pixels, {facts['tiles']:,} tiles, {format.size(facts['bytes'])}"
         f"{unfinished}, in {format.duration(facts['seconds'])}"
     )
     if facts["library"] == "cdn":
-        say(f"OpenSeadragon is loaded from a CDN: {facts['why_cdn']}")
+        print_line(f"OpenSeadragon is loaded from a CDN: {facts['why_cdn']}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cluster.cli import shared
-from cluster.terminal import say, show_json, warn
+from cluster.terminal import print_json, print_line, warn
 
 if TYPE_CHECKING:
     from renders.spread import Spread
@@ -233,11 +233,11 @@ def report(out: str, facts: Any, as_json: bool) -> None:
     made = dataclasses.asdict(facts)
     tell(facts.remarks)
     if as_json:
-        show_json(made)
+        print_json(made)
         return
     unfinished = "" if made["share"] >= 1 else f", {format.percent(made['share'])} rendered"
     unfinished += PREVIEW if made["preview"] else ""
-    say(
+    print_line(
         f"{format.place(out)}: {made['width']:,} × {made['height']:,} pixels, "
         f"{format.size(made['bytes'])}{unfinished}, in {format.duration(made['seconds'])}"
     )

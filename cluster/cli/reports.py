@@ -11,12 +11,12 @@ from pydantic import TypeAdapter
 from cluster import format
 from cluster.errors import ClusterError
 from cluster.monitor import report
-from cluster.scheduling.refinement import Lookout
+from cluster.scheduling.refinement_progress import RefinementReader
 from pipeline import caption, versions
 from pipeline.errors import described
 from pipeline.geometry.grid import Extent
 from pipeline.problem.data import by_split
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.summary import sentences, tolerated
 from pipeline.spec import RefineSpec
 from pipeline.store.notes import Amount, Count
@@ -78,9 +78,10 @@ def info_facts(store: Store) -> dict[str, Any]:
         held["rendered_with"] = versions.used(store)
     if not store.refined:
         return held
-    account, course = Lookout(store).look(store.committed()).account, Course.read(store)
-    audits = [found.as_dict() for found in (course.certificates if course else ())]
-    return held | {"refinement": account.as_dict() | {"audits": audits}}
+    summary = RefinementReader(store).read(store.committed()).summary
+    schedule = Schedule.read(store)
+    audits = [found.as_dict() for found in (schedule.certificates if schedule else ())]
+    return held | {"refinement": summary.as_dict() | {"audits": audits}}
 
 
 def info_lines(store: Store) -> list[str]:
@@ -138,7 +139,7 @@ def _info_lines(store: Store) -> list[str]:
         "fingerprint": attrs["fingerprint"],
     }
     if store.refined:
-        rows |= _refined(store)
+        rows |= _refinement_rows(store)
     spent = report.lines(report.read(store))
     rows |= {("cost" if n == 0 else " " * n): line for n, line in enumerate(spent)}
     code = {name: facts for name, facts in attrs.get("code", {}).items() if facts}
@@ -149,21 +150,21 @@ def _info_lines(store: Store) -> list[str]:
     return _table(spec["name"], rows)
 
 
-def _refined(store: Store) -> dict[str, str]:
+def _refinement_rows(store: Store) -> dict[str, str]:
     """What predictions are held to, how much was evaluated, and what the last audit found."""
-    account = Lookout(store).look(store.committed()).account
-    asked, found = account.asked, account.certificate
+    summary = RefinementReader(store).read(store.committed()).summary
+    asked, found = summary.asked, summary.certificate
     unit, rows = store.words["unit"], {}
     if asked is not None:
-        scale = "linear" if account.without_log else asked.space
+        scale = "linear" if summary.without_log else asked.space
         error = f" (error: {asked.error:g})" if "error" in store.quantities else ""
         rows["refine"] = (
             f"predicted within {tolerated(asked, unit)}{error}, compared on a {scale} scale; "
             f"at most {100 * asked.beyond:g} % beyond, at {100 * asked.confidence:g} % confidence"
         )
-    rows |= dict(account.rows())
-    course = Course.read(store)
-    for number, told in enumerate(sentences(course, unit)[:-1] if course else [], start=1):
+    rows |= dict(summary.rows())
+    schedule = Schedule.read(store)
+    for number, told in enumerate(sentences(schedule, unit)[:-1] if schedule else [], start=1):
         rows[f"audit {number}"] = told
     for quantity, splits in (found.quantiles if found else {}).items():
         for split, errors in splits.items():

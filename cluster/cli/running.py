@@ -9,7 +9,7 @@ import click
 
 from cluster.cli import shared
 from cluster.cli.places import place_of, spec_at
-from cluster.terminal import say, show_json
+from cluster.terminal import print_json, print_line
 
 if TYPE_CHECKING:
     from cluster.workers.devices import DeviceChoice
@@ -72,15 +72,15 @@ def plan(
     from pipeline import prepare
 
     prepared = prepare.prepare(spec_at(spec, store))
-    crew = devices.choose(workers, device)
-    seconds = plans.measure(prepared, crew.device.name)
-    grid = plans.resolve_grid(prepared, seconds, crew.workers)
-    found = plans.plan(prepared, grid, seconds, crew.workers, crew.device.name)
+    worker_plan = devices.plan_workers(workers, device)
+    seconds = plans.measure(prepared, worker_plan.device.name)
+    grid = plans.resolve_grid(prepared, seconds, worker_plan.count)
+    found = plans.plan(prepared, grid, seconds, worker_plan.count, worker_plan.device.name)
     if as_json:
-        show_json(found.as_dict())
+        print_json(found.as_dict())
         return
     for line in plan_lines(found):
-        say(line)
+        print_line(line)
 
 
 @click.command()
@@ -105,13 +105,13 @@ def render(spec: str, store: str | None, **how: Any) -> int:
     from cluster.driver import drive
     from cluster.errors import ClusterError
 
-    chosen = options.choose(how)
+    chosen = options.from_command_line(how)
     if _is_jobs_api(chosen.address):
         raise ClusterError(
             f"--address {chosen.address} is a Jobs API; wanted the HOST:PORT of a Ray head that "
             "this process joins. For a job there, use lossatlas submit"
         )
-    return drive.render(spec_at(spec, store), chosen, say)
+    return drive.render(spec_at(spec, store), chosen, print_line)
 
 
 @click.command()
@@ -139,10 +139,10 @@ def resume(run: str, python: str, trust: str | None, **how: Any) -> int:
     from cluster.cli.submitting import resume_as_job
     from cluster.driver import drive
 
-    chosen = options.choose(how)
+    chosen = options.from_command_line(how)
     if _is_jobs_api(chosen.address):
         return resume_as_job(place_of(run), str(chosen.address), trust, {**how, "python": python})
-    return drive.resume(place_of(run), chosen, say, trust)
+    return drive.resume(place_of(run), chosen, print_line, trust)
 
 
 def _is_jobs_api(address: str | None) -> bool:

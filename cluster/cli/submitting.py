@@ -10,7 +10,7 @@ import click
 from cluster.cli import shared
 from cluster.cli.jobs import connected, follow_to_the_end
 from cluster.cli.places import place_of, spec_at
-from cluster.terminal import say, warn
+from cluster.terminal import print_line, warn
 
 if TYPE_CHECKING:
     from cluster.jobs.client import Jobs
@@ -48,16 +48,16 @@ def submit(
       lossatlas submit bowl.yaml --address http://127.0.0.1:8265 --workers 8 --device cuda
       lossatlas submit bowl.yaml --store s3://bucket/bowl.zarr --follow
     """
-    from cluster import options as choices
+    from cluster import options
     from cluster.lease import held
-    from cluster.scheduling import steps, work_queue
+    from cluster.scheduling import step_queue, work_queue
     from pipeline import opening, prepare
     from pipeline.store.store import Store
 
     asked = spec_at(spec, store)
-    selection = choices.selected(how)
+    selection = options.selection_of(how)
     if asked.evaluate.refine is not None:
-        steps.check(selection)
+        step_queue.check(selection)
     jobs = connected(address)
     if Store.exists(asked.store):
         _refuse_if_driven(jobs, Store.open(asked.store))
@@ -68,8 +68,8 @@ def submit(
         made, _ = opening.create(prepared, _grid(prepared, how["workers"] or 1), held)
     selection.check(made.frames)
     if made.refined:
-        steps.check(selection)
-        remark = steps.decide(made, asked.evaluate.refine)  # the job goes on as it was decided
+        step_queue.check(selection)
+        remark = step_queue.decide(made, asked.evaluate.refine)  # the job goes on as it was decided
         if remark:
             warn(remark)
     elif asked.evaluate.refine is not None and made.pending():
@@ -86,20 +86,20 @@ def resume_as_job(run: str, address: str, trust: str | None, how: dict[str, Any]
     Raises:
         LossatlasError: no such store, code in it that is not trusted, or somebody is at it.
     """
-    from cluster import options as choices
-    from cluster.scheduling import steps
+    from cluster import options
+    from cluster.scheduling import step_queue
     from pipeline import prepare
     from pipeline.problem import trust as trusting
     from pipeline.store.store import Store
 
     store = Store.open(run, writable=True)
     store.require("spec", "parts", "code")
-    selection = choices.selected(how)
+    selection = options.selection_of(how)
     selection.check(store.frames)
     if store.refined:
-        steps.check(selection)
+        step_queue.check(selection)
     code = prepare.code_in(store)
-    if not steps.finished(store):
+    if not step_queue.finished(store):
         trusting.require(store.url, code, trust, warn)
     jobs = connected(address)
     _refuse_if_driven(jobs, store)
@@ -126,7 +126,7 @@ def drive(run: str, trust: str | None, **how: Any) -> int:
     import os
     import platform
 
-    from cluster import options as choices
+    from cluster import options
     from cluster.driver import drive
     from cluster.errors import ClusterError
     from pipeline.store.store import Store
@@ -145,7 +145,7 @@ def drive(run: str, trust: str | None, **how: Any) -> int:
             "machines share. Use s3://…, or a file system mounted at the same path everywhere"
         )
     how |= {"executor": "ray", "address": address, "quiet": False}
-    return drive.resume(url, choices.choose(how), say, trust)
+    return drive.resume(url, options.from_command_line(how), print_line, trust)
 
 
 def _grid(prepared: Prepared, workers: int) -> Grid:
@@ -182,11 +182,11 @@ def _start(jobs: Jobs, store: Store, code: Named, how: dict[str, Any], quiet: bo
     """Start the job that drives `store` and print its id; None where nothing is left to do."""
     from cluster import format
     from cluster.jobs.client import Note, entrypoint
-    from cluster.scheduling import steps
+    from cluster.scheduling import step_queue
     from pipeline import machine_notes
 
     place = format.place(store.url)
-    if steps.finished(store):
+    if step_queue.finished(store):
         if not quiet:
             tiles = format.plural(store.grid.tile_count, "tile")
             warn(f"{place}: all {tiles} are done; nothing to do")
@@ -199,7 +199,7 @@ def _start(jobs: Jobs, store: Store, code: Named, how: dict[str, Any], quiet: bo
     before = Note.read(store)
     command = entrypoint(store.url, kept, how["python"])
     id_ = jobs.submit(run, store.url, command, after=before.id if before else "")
-    say(id_)
+    print_line(id_)
     Note(id_, jobs.address, time.time()).write(store)
     machine_notes.write(f"job of {store.url}", address=jobs.address)
     if not quiet:

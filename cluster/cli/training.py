@@ -13,7 +13,7 @@ import click
 from cluster.cli import shared
 from cluster.cli.counter import Counter
 from cluster.cli.pages import BACKGROUND, size_or_width
-from cluster.terminal import pass_on, say, show_json, warn
+from cluster.terminal import print_json, print_line, print_text, warn
 
 if TYPE_CHECKING:
     from pipeline.training.session import Outcome, Progress
@@ -166,9 +166,9 @@ def curve(
             content, picture, examples=sizes, theme=theme, background=background, size=shape
         )
     if as_json:
-        show_json(content)
+        print_json(content)
     else:
-        pass_on(f"{report.table()}\n")
+        print_text(f"{report.table()}\n")
 
 
 def _trainer(
@@ -196,12 +196,12 @@ def _train(
         try:
             outcome = train(None if quiet else _Lines(what))
         except KeyboardInterrupt:
-            say(f"stopped; go on with: lossatlas {what} {format.place(spec)}")
+            print_line(f"stopped; go on with: lossatlas {what} {format.place(spec)}")
             return EXIT_CODE
     if not quiet:
-        say(f"{outcome.result}: {outcome.steps:,} steps, last loss {outcome.losses[-1]:.4f}")
+        print_line(f"{outcome.result}: {outcome.steps:,} steps, last loss {outcome.losses[-1]:.4f}")
         if then is not None:
-            say(then)
+            print_line(then)
     return 0
 
 

@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cluster import format
-from cluster.driver.session import Run
+from cluster.driver.session import Session
 from cluster.lease import Holder, held
-from cluster.monitor.progress import teller
-from cluster.options import Choices
-from cluster.scheduling import steps
-from cluster.scheduling.refinement import Lookout, account_lines, kept
-from cluster.scheduling.work_queue import NOT_REFINED, Tiles, Todo
+from cluster.monitor.progress import line_printer
+from cluster.options import Options
+from cluster.scheduling import step_queue
+from cluster.scheduling.refinement_progress import RefinementReader, done_text, summary_lines
+from cluster.scheduling.work_queue import NOT_REFINED, TileQueue, WorkQueue
 from cluster.workers import devices, local
-from cluster.workers.devices import Team
+from cluster.workers.devices import WorkerPlan
 from cluster.workers.interrupts import EXIT_CODE, Interrupts
 from pipeline import versions
 from pipeline.errors import InputsChangedError
-from pipeline.refinement.step import Refined
+from pipeline.refinement.step import Refinement
 from pipeline.spec import RefineSpec, RenderSpec
 from pipeline.store.store import Store
 
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
     from pipeline.prepare import Prepared
 
 
-def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> int:
+def render(spec: RenderSpec, options: Options, print_line: Callable[[str], None]) -> int:
     """Render `spec`, or go on with it where its store exists; returns the exit code.
 
     Args:
         spec: what to render.
-        choices: how to run it.
-        say: takes the lines a user should read at the end.
+        options: how to run it.
+        print_line: takes the lines a user should read at the end.
 
     Raises:
         LossatlasError: the user's mistakes, a store in use, or one that cannot be written.
     """
-    say = teller(say, spec.name, choices.log == "json")
+    print_line = line_printer(print_line, spec.name, options.log == "json")
     with Interrupts() as interrupts:
         try:
             from pipeline import prepare
 
-            local.settle(choices.address)
+            local.settle(options.address)
             prepared = prepare.prepare(spec)
             if spec.evaluate.refine and not Store.exists(spec.store):
-                steps.check(choices.selection)  # before there is anything
-            return _drive(prepared, None, choices, interrupts, say)
+                step_queue.check(options.selection)  # before there is anything
+            return _drive(prepared, None, options, interrupts, print_line)
         except KeyboardInterrupt:
             written = Store.exists(spec.store)
-            say(
+            print_line(
                 f"stopped; go on with: lossatlas resume {format.place(spec.store)}"
                 if written
                 else "stopped before anything was written"
@@ -62,13 +62,15 @@ def render(spec: RenderSpec, choices: Choices, say: Callable[[str], None]) -> in
             return EXIT_CODE
 
 
-def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | None = None) -> int:
+def resume(
+    url: str, options: Options, print_line: Callable[[str], None], trust: str | None = None
+) -> int:
     """Go on with the render whose store is at `url`; returns the exit code.
 
     Args:
         url: of the store.
-        choices: how to run it.
-        say: takes the lines a user should read.
+        options: how to run it.
+        print_line: takes the lines a user should read.
         trust: the digest of the code in the store, which the user has seen.
 
     Raises:
@@ -79,51 +81,53 @@ def resume(url: str, choices: Choices, say: Callable[[str], None], trust: str | 
         try:
             store = Store.open(url, writable=True)
             store.require("spec", "parts", "code")
-            say = teller(say, store.attrs["spec"].get("name", url), choices.log == "json")
-            if steps.finished(store):
-                return _nothing_to_do(store, choices, say)
+            print_line = line_printer(
+                print_line, store.attrs["spec"].get("name", url), options.log == "json"
+            )
+            if step_queue.finished(store):
+                return _nothing_to_do(store, options, print_line)
             from pipeline import prepare
 
-            local.settle(choices.address)
-            prepared = prepare.prepare_resume(store, trust, say)
-            return _drive(prepared, store, choices, interrupts, say)
+            local.settle(options.address)
+            prepared = prepare.prepare_resume(store, trust, print_line)
+            return _drive(prepared, store, options, interrupts, print_line)
         except KeyboardInterrupt:
-            say(f"stopped; go on with: lossatlas resume {format.place(url)}")
+            print_line(f"stopped; go on with: lossatlas resume {format.place(url)}")
             return EXIT_CODE
 
 
 def _drive(
     prepared: Prepared,
     resumed: Store | None,
-    choices: Choices,
+    options: Options,
     interrupts: Interrupts,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> int:
     """Render what is left; returns the exit code.
 
     Args:
         prepared: the render.
         resumed: its store, which goes on as it was decided; None to make or open the spec's.
-        choices, interrupts, say: as for `render`.
+        options, interrupts, print_line: as for `render`.
     """
     from pipeline.evaluation.compiled import CompileError
     from pipeline.evaluation.precision import PrecisionError
     from pipeline.footprint import FootprintError
 
-    with _machines(choices) as (workers, ray):
-        store, was_there = (resumed, True) if resumed else _store_of(prepared, workers)
-        todo = _todo(store, prepared.spec.evaluate.refine, resumed is not None, choices)
-        if todo.complete:
-            return _nothing_to_do(store, choices, say)
-        versions.require(store, choices.other_versions)
-        run = Run(store, todo, was_there, choices, interrupts)
+    with _machines(options) as (worker_plan, ray):
+        store, was_there = (resumed, True) if resumed else _store_of(prepared, worker_plan)
+        queue = _work_queue(store, prepared.spec.evaluate.refine, resumed is not None, options)
+        if queue.complete:
+            return _nothing_to_do(store, options, print_line)
+        versions.require(store, options.other_versions)
+        session = Session(store, queue, was_there, options, interrupts)
         for remark in prepared.remarks:
-            run.warned(remark)
+            session.warn(remark)
         try:
             if ray is None:  # what machines of a cluster have is not known here
-                is_serial = choices.executor == "serial"
-                prepared.footprint.require(workers.workers, workers.device.name, is_serial)
-            run.drive(prepared.inputs, workers, ray)
+                is_serial = options.executor == "serial"
+                prepared.footprint.require(worker_plan.count, worker_plan.device.name, is_serial)
+            session.run(prepared.inputs, worker_plan, ray)
         except KeyboardInterrupt:
             interrupts.requested = True
         except (CompileError, FootprintError, InputsChangedError, PrecisionError):
@@ -132,30 +136,32 @@ def _drive(
                 _remove_empty(store)
             raise
     place = format.place(store.url)
-    if interrupts.requested and not run.complete:
-        say(f"stopped; {kept(store)} are done and kept. Go on with: lossatlas resume {place}")
+    if interrupts.requested and not session.complete:
+        print_line(
+            f"stopped; {done_text(store)} are done and kept. Go on with: lossatlas resume {place}"
+        )
         return EXIT_CODE
-    return run.conclude(place, say)
+    return session.conclude(place, print_line)
 
 
 @contextlib.contextmanager
-def _machines(choices: Choices) -> Iterator[tuple[Team, Any]]:
+def _machines(options: Options) -> Iterator[tuple[WorkerPlan, Any]]:
     """The workers to have, and the Ray that was joined for them, or None for a private one."""
     with contextlib.ExitStack() as stack:
-        ray = stack.enter_context(local.joined(choices.address)) if choices.address else None
-        workers = devices.choose(choices.workers, choices.device, ray)
-        if choices.executor == "serial":
-            workers = Team(1, workers.device, workers.gpus)
-        yield workers, ray
+        ray = stack.enter_context(local.joined(options.address)) if options.address else None
+        worker_plan = devices.plan_workers(options.workers, options.device, ray)
+        if options.executor == "serial":
+            worker_plan = WorkerPlan(1, worker_plan.device, worker_plan.gpus)
+        yield worker_plan, ray
 
 
-def _store_of(prepared: Prepared, workers: Team) -> tuple[Store, bool]:
+def _store_of(prepared: Prepared, worker_plan: WorkerPlan) -> tuple[Store, bool]:
     """The store that the spec names, and whether it was there before."""
     from pipeline import opening, plan
 
     if Store.exists(prepared.spec.store):
         return opening.match(prepared, held), True
-    device, count = workers.device.name, workers.workers
+    device, count = worker_plan.device.name, worker_plan.count
     seconds = plan.measure(prepared, _here(device))
     grid = plan.resolve_grid(prepared, seconds, count)
     plan.plan(prepared, grid, seconds, count, device)  # refuses what cannot be
@@ -165,7 +171,7 @@ def _store_of(prepared: Prepared, workers: Team) -> tuple[Store, bool]:
 def _remove_empty(store: Store) -> None:
     """Take away a store that this driver has made, if nothing has come of it."""
     with contextlib.suppress(OSError):  # why it is to go is what the user should hear of
-        work = Refined(store).evaluations.committed() if store.refined else set()
+        work = Refinement(store).records.committed() if store.refined else set()
         if not work and not store.committed() and Holder.read(store) is None:
             store.remove()
 
@@ -177,32 +183,38 @@ def _here(device: str) -> str:
     return device if device == "cpu" or torch.cuda.is_available() else "cpu"
 
 
-def _todo(store: Store, refine: RefineSpec | None, going_on: bool, choices: Choices) -> Todo:
+def _work_queue(
+    store: Store, refine: RefineSpec | None, going_on: bool, options: Options
+) -> WorkQueue:
     """What there is to do.
 
     Args:
         store: of the render.
         refine: what its spec says now.
         going_on: leave a refinement at what was decided.
-        choices: how to run it.
+        options: how to run it.
     """
-    choices.selection.check(store.frames)
+    options.selection.check(store.frames)
     if not store.refined:
-        return Tiles(store, choices.selection, NOT_REFINED if refine else "")
-    steps.check(choices.selection)
-    return steps.Steps(store, refine, going_on)
+        return TileQueue(store, options.selection, NOT_REFINED if refine else "")
+    step_queue.check(options.selection)
+    return step_queue.StepQueue(store, refine, going_on)
 
 
-def _nothing_to_do(store: Store, choices: Choices, say: Callable[[str], None]) -> int:
-    if choices.quiet:
+def _nothing_to_do(store: Store, options: Options, print_line: Callable[[str], None]) -> int:
+    if options.quiet:
         return 0
     place = format.place(store.url)
     if store.pending():
-        say(f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}")
+        print_line(
+            f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}"
+        )
         return 0
-    say(f"{place}: all {format.plural(store.grid.tile_count, 'tile')} are done; nothing to do")
+    print_line(
+        f"{place}: all {format.plural(store.grid.tile_count, 'tile')} are done; nothing to do"
+    )
     if store.refined:
-        for line in account_lines(Lookout(store).look(store.committed()).account):
-            say(line)
-    say(format.next_step(store.url, store.grid))
+        for line in summary_lines(RefinementReader(store).read(store.committed()).summary):
+            print_line(line)
+    print_line(format.next_step(store.url, store.grid))
     return 0

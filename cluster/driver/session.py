@@ -1,4 +1,4 @@
-"""One driver's time on one store: lease, crew, loop, and what is told and noted of it."""
+"""One driver's time on one store: lease, workers, loop, and what is told and noted of it."""
 
 from __future__ import annotations
 
@@ -13,59 +13,64 @@ from cluster.errors import ClusterError
 from cluster.lease import Lease
 from cluster.monitor import report
 from cluster.monitor.metrics import Metrics
-from cluster.monitor.progress import ProgressView, Refining
+from cluster.monitor.progress import PassProgress, ProgressView
 from cluster.monitor.report import Report
-from cluster.options import Choices
+from cluster.options import Options
 from cluster.scheduling import event_loop, quarantine
 from cluster.scheduling.event_loop import Done
-from cluster.scheduling.refinement import account_lines, kept
+from cluster.scheduling.refinement_progress import done_text, summary_lines
 from cluster.scheduling.scheduler import Rules, Scheduler
-from cluster.scheduling.work_queue import Todo
+from cluster.scheduling.work_queue import WorkQueue
 from cluster.workers import devices, local
-from cluster.workers.devices import Team
+from cluster.workers.devices import WorkerPlan
 from cluster.workers.interrupts import Interrupts
-from cluster.workers.serial import SerialCrew
-from cluster.workers.workers import RayCrew
+from cluster.workers.serial import SerialWorkers
+from cluster.workers.workers import RayWorkers
 from pipeline import versions
 from pipeline.geometry.grid import Work
 from pipeline.store.store import Store
 
 _RELISTINGS = 3
-_TEAM_SECONDS = 10.0
+_RESIZE_SECONDS = 10.0
 _REPORT_SECONDS = 60.0
 # Nodes of an autoscaling cluster may take many minutes to come, and large networks to be compiled.
 _SLOW_START = Rules(start_deadline=1800.0)
 
 
-class Run:
+class Session:
     """One driver's time on one store."""
 
     def __init__(
-        self, store: Store, todo: Todo, was_there: bool, choices: Choices, interrupts: Interrupts
+        self,
+        store: Store,
+        queue: WorkQueue,
+        was_there: bool,
+        options: Options,
+        interrupts: Interrupts,
     ) -> None:
         self._store = store
-        self._choices = choices
+        self._options = options
         self._interrupts = interrupts
-        self._todo = todo
-        self._lookout = todo.lookout
+        self._queue = queue
+        self._refinement_reader = queue.refinement_reader
         self.complete = False
         self._name: str = store.attrs.get("spec", {}).get("name", format.place(store.url))
         self._view = ProgressView(
             self._name,
-            todo.done,
-            todo.total,
-            todo.points,
-            choices.quiet,
-            choices.log == "json",
-            noun=todo.noun,
+            queue.done,
+            queue.total,
+            queue.points,
+            options.quiet,
+            options.log == "json",
+            noun=queue.noun,
         )
-        if was_there and not choices.quiet and not todo.complete:
-            self._view.warned(
-                f"going on with {format.place(store.url)}: {todo.done:,} of "
-                f"{format.plural(todo.total, todo.noun)} are done"
+        if was_there and not options.quiet and not queue.complete:
+            self._view.warn(
+                f"going on with {format.place(store.url)}: {queue.done:,} of "
+                f"{format.plural(queue.total, queue.noun)} are done"
             )
-        if todo.remark:
-            self._view.warned(todo.remark)
+        if queue.remark:
+            self._view.warn(queue.remark)
         self._noted = set(quarantine.listed(store))
         self._given_up: dict[Work, tuple[str, ...]] = {}
         self._evaluated = 0
@@ -74,47 +79,49 @@ class Run:
         self._stopped: str | None = None
         self._watchers: list[Report | Metrics] = []
         self._ray: Any = None
-        self._team_at = self._report_at = time.monotonic()
+        self._resized_at = self._report_at = time.monotonic()
 
-    def drive(self, inputs: Any, workers: Team, ray: Any) -> None:
-        """Hold the lease, bring up the crew, render, and take everything down again."""
+    def run(self, inputs: Any, plan: WorkerPlan, ray: Any) -> None:
+        """Hold the lease, bring up the workers, render, and take everything down again."""
         with contextlib.ExitStack() as stack:
-            lease = Lease(self._store, workers.workers, tell=self._view.warned)
+            lease = Lease(self._store, plan.count, warn=self._view.warn)
             stack.callback(lease.release)  # first: ^C may come while it is taken
             lease.take()
             stack.callback(self._sweep, lease)
             versions.note(self._store)
-            self._report = Report(workers.device.gpus)
+            self._report = Report(plan.device.gpus)
             stack.callback(self._note_report)
             self._count_evaluated()
             self._ray = ray
-            self._device: devices.DeviceChoice = "cpu" if workers.device.name == "cpu" else "cuda"
+            self._device: devices.DeviceChoice = "cpu" if plan.device.name == "cpu" else "cuda"
             self._watchers = [self._report, *([Metrics(self._name)] if ray else [])]
             stack.enter_context(self._view)
-            crew = stack.enter_context(self._crew(inputs, workers, ray))
+            workers = stack.enter_context(self._start_workers(inputs, plan, ray))
             # Ray's own calls must not be cut in half; the loop looks at `requested` instead.
-            self._interrupts.raising = self._choices.executor == "serial"
+            self._interrupts.raising = self._options.executor == "serial"
             if self._interrupts.requested:
                 return
             self._scheduler = scheduler = Scheduler(
-                self._todo.begin(),
-                workers.workers,
+                self._queue.begin(),
+                plan.count,
                 _SLOW_START if ray or inputs.compiled else Rules(),
-                expected_seconds=self._todo.expected_seconds,
+                expected_seconds=self._queue.expected_seconds,
             )
-            self._follow_todo()
+            self._show_queue()
             try:
-                self._loop(scheduler, crew, lease)
+                self._run_event_loop(scheduler, workers, lease)
             finally:
                 if self._interrupts.requested:
                     self._view.stopping()
 
-    def _loop(self, scheduler: Scheduler, crew: event_loop.Crew, lease: Lease) -> None:
+    def _run_event_loop(
+        self, scheduler: Scheduler, workers: event_loop.Workers, lease: Lease
+    ) -> None:
         def stop() -> bool:
             return self._interrupts.requested or lease.lost
 
         for _ in range(_RELISTINGS):
-            event_loop.run(scheduler, crew, self, stop)
+            event_loop.run(scheduler, workers, self, stop)
             if lease.lost:
                 raise ClusterError(
                     f"another driver took over {self._store.url}; this one stops. Everything "
@@ -124,28 +131,28 @@ class Run:
             if not scheduler.finished:
                 return
             # The store is the truth: what is not listed there is not done.
-            missing = [work for work in self._todo.missing() if work not in self._given_up]
+            missing = [work for work in self._queue.missing() if work not in self._given_up]
             if not missing:
-                self._conclude_todo()
+                self._conclude_queue()
                 return
-            noun = self._todo.noun
-            self.warned(f"{format.plural(len(missing), noun)} not in the store; once more")
+            noun = self._queue.noun
+            self.warn(f"{format.plural(len(missing), noun)} not in the store; once more")
             scheduler.add(missing)
         self._stopped = "tiles that were committed are not in the store's listing"
 
-    def _conclude_todo(self) -> None:
+    def _conclude_queue(self) -> None:
         """Nothing can be rendered: that is the end, unless something waits for what failed."""
         self.complete = True
-        waiting = self._todo.waiting(self._given_up)
+        waiting = self._queue.waiting(self._given_up)
         if not waiting:
             return
-        left = format.plural(waiting, self._todo.noun)
+        left = format.plural(waiting, self._queue.noun)
         if self._given_up:
-            self.warned(f"{left} more, as far as is known, wait for what was given up")
+            self.warn(f"{left} more, as far as is known, wait for what was given up")
         else:
             self._stopped = f"{left} are left, and the store does not say which can be rendered"
 
-    def conclude(self, place: str, say: Callable[[str], None]) -> int:
+    def conclude(self, place: str, print_line: Callable[[str], None]) -> int:
         """Say how it ended; returns the exit code.
 
         Raises:
@@ -159,48 +166,48 @@ class Run:
             f"{self._view.points:,} points in {format.duration(self._seconds)}, "
             f"{format.rate(self._speed)}"
         )
-        total, left = self._store.grid.tile_count, self._todo.elsewhere
+        total, left = self._store.grid.tile_count, self._queue.elsewhere
         if self._given_up:
-            say(f"{place}: {kept(self._store)} done ({rendered})")
-            say(f"{format.plural(len(self._given_up), self._todo.noun)} quarantined:")
+            print_line(f"{place}: {done_text(self._store)} done ({rendered})")
+            print_line(f"{format.plural(len(self._given_up), self._queue.noun)} quarantined:")
             for work, reasons in sorted(self._given_up.items()):
-                say(f"  {work}: {reasons[-1]}")
-            say(f"try them again: lossatlas resume {place}")
-            self._say_cost(say)
+                print_line(f"  {work}: {reasons[-1]}")
+            print_line(f"try them again: lossatlas resume {place}")
+            self._print_cost(print_line)
             return 3
-        if not self._choices.quiet and left:
-            say(f"{place}: {total - left:,} of {total:,} tiles done ({rendered})")
-            say(f"the frames asked for are finished; the rest: lossatlas resume {place}")
-        elif not self._choices.quiet:
-            say(f"{place}: {format.plural(total, 'tile')} done ({rendered})")
-            self._say_account(say)
-            self._say_cost(say)
-            say(format.next_step(self._store.url, self._store.grid))
+        if not self._options.quiet and left:
+            print_line(f"{place}: {total - left:,} of {total:,} tiles done ({rendered})")
+            print_line(f"the frames asked for are finished; the rest: lossatlas resume {place}")
+        elif not self._options.quiet:
+            print_line(f"{place}: {format.plural(total, 'tile')} done ({rendered})")
+            self._print_summary(print_line)
+            self._print_cost(print_line)
+            print_line(format.next_step(self._store.url, self._store.grid))
         return 0
 
-    def _say_account(self, say: Callable[[str], None]) -> None:
+    def _print_summary(self, print_line: Callable[[str], None]) -> None:
         """Where points were predicted: how many, and what the audit found."""
-        if self._lookout is None:
+        if self._refinement_reader is None:
             return
         try:
-            account = self._lookout.look(self._store.committed()).account
+            summary = self._refinement_reader.read(self._store.committed()).summary
         except OSError:  # all is done; what there is to say of it, status says
             return
-        if self._choices.log == "json":
-            self._view.refined(account.as_dict())
+        if self._options.log == "json":
+            self._view.refined(summary.as_dict())
             return
-        for line in account_lines(account):
-            say(line)
+        for line in summary_lines(summary):
+            print_line(line)
 
-    def _say_cost(self, say: Callable[[str], None]) -> None:
+    def _print_cost(self, print_line: Callable[[str], None]) -> None:
         """The final report, where machines are shared; elsewhere `status` has it for who asks."""
-        if self._ray is None or self._choices.quiet:
+        if self._ray is None or self._options.quiet:
             return
-        if self._choices.log == "json":
+        if self._options.log == "json":
             self._view.reported(self._report.as_dict())
             return
         for number, line in enumerate(report.lines(self._report.sessions())):
-            say(f"{'cost:' if number == 0 else '     '} {line}")
+            print_line(f"{'cost:' if number == 0 else '     '} {line}")
 
     # Observer
 
@@ -211,10 +218,10 @@ class Run:
         if work in self._noted:
             with contextlib.suppress(OSError):  # status ignores the notes of committed tiles
                 quarantine.lift(self._store, work)
-        self._scheduler.add(self._todo.after(work, done))
-        self._scheduler.expect(self._todo.expected_seconds)
+        self._scheduler.add(self._queue.after(work, done))
+        self._scheduler.expect(self._queue.expected_seconds)
         self._evaluated += done.points
-        self._follow_todo()
+        self._show_queue()
 
     def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None:
         self._given_up[work] = reasons
@@ -222,10 +229,10 @@ class Run:
         try:
             quarantine.put(self._store, work, reasons)
         except OSError as error:
-            self.warned(f"the quarantine of {self._todo.noun} {work} could not be noted: {error}")
+            self.warn(f"the quarantine of {self._queue.noun} {work} could not be noted: {error}")
 
-    def warned(self, text: str) -> None:
-        self._view.warned(text)
+    def warn(self, text: str) -> None:
+        self._view.warn(text)
 
     def ticked(self, scheduler: Scheduler) -> None:
         self._view.ticked(scheduler)
@@ -240,28 +247,28 @@ class Run:
 
     def _count_evaluated(self) -> None:
         """What earlier drivers evaluated, for the user to see."""
-        if self._lookout is not None:
+        if self._refinement_reader is not None:
             with contextlib.suppress(OSError):
-                found = self._lookout.look(self._store.committed())
-                self._evaluated = found.account.evaluated
+                found = self._refinement_reader.read(self._store.committed())
+                self._evaluated = found.summary.evaluated
 
-    def _follow_todo(self) -> None:
+    def _show_queue(self) -> None:
         """Tell the user what the work has turned out to be."""
-        self._view.total(self._todo.total)
+        self._view.total(self._queue.total)
         if self._store.refined:
             points = self._store.grid.points
-            self._view.refining(Refining(self._todo.phase, self._evaluated, points))
+            self._view.show_pass(PassProgress(self._queue.phase, self._evaluated, points))
 
     def _follow_cluster(self, scheduler: Scheduler) -> None:
         """Where the user left the number open, have as many workers as the cluster has room for."""
         now = time.monotonic()
-        if self._ray is None or self._choices.workers or now - self._team_at < _TEAM_SECONDS:
+        if self._ray is None or self._options.workers or now - self._resized_at < _RESIZE_SECONDS:
             return
-        self._team_at = now
+        self._resized_at = now
         # A cluster that has lost its last GPU waits for others; it does not turn to its CPUs.
         with contextlib.suppress(ClusterError):
-            found = devices.choose(None, self._device, self._ray)
-            scheduler.wanted = found.workers
+            found = devices.plan_workers(None, self._device, self._ray)
+            scheduler.wanted = found.count
 
     def _note_report(self) -> None:
         self._report_at = time.monotonic()
@@ -269,23 +276,21 @@ class Run:
             self._report.write(self._store)
 
     @contextlib.contextmanager
-    def _crew(self, inputs: Any, workers: Team, ray: Any) -> Any:
+    def _start_workers(self, inputs: Any, plan: WorkerPlan, ray: Any) -> Any:
         from pipeline.task import StepRenderer, TileRenderer
 
-        crew: event_loop.Crew
+        workers: event_loop.Workers
         renderer = StepRenderer if self._store.refined else TileRenderer
         with contextlib.ExitStack() as stack:
             url = self._store.url
-            if self._choices.executor == "serial":
-                crew = SerialCrew(renderer, inputs, url, workers.device.name)
+            if self._options.executor == "serial":
+                workers = SerialWorkers(renderer, inputs, url, plan.device.name)
             else:
                 if ray is None:
-                    ray = stack.enter_context(
-                        local.private(workers.workers, workers.gpus, _bytes(inputs))
-                    )
-                crew = RayCrew(ray, renderer, inputs, url, workers.device)
-            stack.callback(crew.close)
-            yield crew
+                    ray = stack.enter_context(local.private(plan.count, plan.gpus, _bytes(inputs)))
+                workers = RayWorkers(ray, renderer, inputs, url, plan.device)
+            stack.callback(workers.close)
+            yield workers
 
     def _sweep(self, lease: Lease) -> None:
         """Leave nothing half-written by workers that were stopped in the middle."""

@@ -211,7 +211,9 @@ class Jobs:
         """What the driver printed so far."""
         return log.plain(self._whole(id_))
 
-    def follow(self, id_: str, say: Callable[[str], None], warn: Callable[[str], None]) -> Job:
+    def follow(
+        self, id_: str, print_text: Callable[[str], None], warn: Callable[[str], None]
+    ) -> Job:
         """Pass on what the driver prints until it has ended; returns the job.
 
         Raises:
@@ -228,7 +230,7 @@ class Jobs:
             alive,
             lambda: self._client.tail_job_logs(id_),
             lambda: self._whole(id_),
-            say,
+            print_text,
             warn,
         )
         return job

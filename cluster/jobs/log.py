@@ -12,7 +12,7 @@ from cluster.jobs.dashboard import DashboardError
 _POLL_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 8.0
 _PATIENCE_SECONDS = 120.0
-# A tunnel that died without a word looks like a driver that has nothing to say.
+# A tunnel that died without a word looks like a driver that prints nothing.
 _SILENCE_SECONDS = 60.0
 
 # What Ray itself writes before the driver's first line.
@@ -24,8 +24,8 @@ _PREAMBLE = re.compile(
 class JobLog:
     """Passes on what is new of a log that may arrive from its beginning again and again."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, print_text: Callable[[str], None]) -> None:
+        self._print_text = print_text
         self._told = self._seen = 0
         self._held: str | None = ""  # Ray's own lines go first; None once they are over
 
@@ -44,11 +44,11 @@ class JobLog:
         """The log is at its end: an unfinished first line is one, too."""
         held, self._held = self._held, None
         if held:
-            self._say(held)
+            self._print_text(held)
 
     def _pass_on(self, text: str) -> None:
         if self._held is None:
-            self._say(text)
+            self._print_text(text)
             return
         self._held += text
         while "\n" in self._held:
@@ -72,7 +72,7 @@ def follow(
     alive: Callable[[], bool],
     tail: Callable[[], AsyncIterator[str]],
     whole: Callable[[], str],
-    say: Callable[[str], None],
+    print_text: Callable[[str], None],
     warn: Callable[[str], None],
     patience_seconds: float = _PATIENCE_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
@@ -85,7 +85,7 @@ def follow(
         tail: a new connection, which gives the log from its beginning and goes on with it. It may
             end, break or fall silent while the job runs.
         whole: the log so far.
-        say: takes the text.
+        print_text: takes the text.
         warn: takes a line when the cluster is out of reach.
         patience_seconds: how long the cluster may be out of reach.
         sleep, clock: seconds.
@@ -93,7 +93,7 @@ def follow(
     Raises:
         DashboardError: the cluster does not answer for longer than that, or refuses.
     """
-    log, wait, since, warned = JobLog(say), _POLL_SECONDS, clock(), False
+    log, wait, since, warned = JobLog(print_text), _POLL_SECONDS, clock(), False
     while True:
         try:
             going_on = alive()

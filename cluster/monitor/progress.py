@@ -25,7 +25,7 @@ _LINE_AT_LEAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Refining:
+class PassProgress:
     """How far a refinement is: the pass it is at, and points evaluated, of all."""
 
     phase: str
@@ -62,12 +62,12 @@ class ProgressView:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._working_since: float | None = None
-        self._said_at = clock()
-        self._said_fraction = tiles_done / max(1, tiles_total)
+        self._printed_at = clock()
+        self._printed_fraction = tiles_done / max(1, tiles_total)
         self.points = 0
         self.tiles = 0
         self._retries = self._quarantined = self._workers = self._starting = 0
-        self._refining: Refining | None = None
+        self._refining: PassProgress | None = None
         self._bar: Progress | None = None
 
     def __enter__(self) -> ProgressView:
@@ -108,7 +108,7 @@ class ProgressView:
         if self._as_json:
             self._event("quarantined", tile=str(work), reasons=list(reasons))
             return
-        self.warned(f"{self._noun} {work} given up after {len(reasons)} tries: {reasons[-1]}")
+        self.warn(f"{self._noun} {work} given up after {len(reasons)} tries: {reasons[-1]}")
 
     def total(self, tiles: int) -> None:
         """How many there are in all, where that turned out to be another number."""
@@ -117,11 +117,11 @@ class ProgressView:
             if self._bar is not None:
                 self._bar.update(self._task, total=tiles)
 
-    def refining(self, now: Refining) -> None:
+    def show_pass(self, now: PassProgress) -> None:
         """How far a refinement is."""
         self._refining = now
 
-    def warned(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         """One line a user should read, above the bar; also when quiet."""
         if self._as_json:
             self._event("warning", text=text)
@@ -141,7 +141,7 @@ class ProgressView:
         if self._bar is not None:
             self._bar.update(self._task, completed=self._tiles_done, facts=self._facts())
         elif not self._quiet:
-            self._say(now)
+            self._print_progress(now)
 
     def reported(self, facts: dict[str, Any]) -> None:
         """What the render cost in the end, for who reads the log by machine."""
@@ -190,14 +190,14 @@ class ProgressView:
             parts.append(f"{self._quarantined:,} quarantined")
         return " · ".join(parts)
 
-    def _say(self, now: float) -> None:
-        waited = now - self._said_at
-        moved = self._fraction - self._said_fraction
+    def _print_progress(self, now: float) -> None:
+        waited = now - self._printed_at
+        moved = self._fraction - self._printed_fraction
         if waited < _LINE_SECONDS and not (
             moved >= _LINE_FRACTION and waited >= _LINE_AT_LEAST_SECONDS
         ):
             return
-        self._said_at, self._said_fraction = now, self._fraction
+        self._printed_at, self._printed_fraction = now, self._fraction
         if self._as_json:
             speed = self.points_per_second()
             at = self._refining
@@ -227,8 +227,10 @@ def event_line(run: str, event: str, **facts: Any) -> str:
     return json.dumps({"time": round(time.time(), 3), "run": run, "event": event} | facts)
 
 
-def teller(say: Callable[[str], None], run: str, as_json: bool) -> Callable[[str], None]:
-    """`say`, or one that says each line as an event of `run`: a job's log has one of all lines."""
+def line_printer(
+    print_line: Callable[[str], None], run: str, as_json: bool
+) -> Callable[[str], None]:
+    """`print_line`, or a function that prints each line as a JSON event of `run`."""
     if not as_json:
-        return say
-    return lambda text: say(event_line(run, "message", text=text))
+        return print_line
+    return lambda text: print_line(event_line(run, "message", text=text))

@@ -14,7 +14,7 @@ from cluster.jobs.client import Note
 from cluster.lease import Holder
 from cluster.monitor import report
 from cluster.scheduling import quarantine
-from cluster.scheduling.refinement import Lookout, Refinement
+from cluster.scheduling.refinement_progress import RefinementProgress, RefinementReader
 from cluster.scheduling.work_queue import sample, seconds_of
 from pipeline.geometry.grid import Tile, Work
 from pipeline.store.store import Store
@@ -47,7 +47,7 @@ class Status:
     sessions: tuple[dict[str, Any], ...] = ()
     job: Note | None = None
     looked: float = 0.0
-    refinement: Refinement | None = None
+    refinement: RefinementProgress | None = None
     missing: tuple[Tile, ...] = ()
 
     @property
@@ -120,22 +120,24 @@ class Status:
         }
 
 
-def look(store: Store, now: float | None = None, lookout: Lookout | None = None) -> Status:
+def read_status(
+    store: Store, now: float | None = None, reader: RefinementReader | None = None
+) -> Status:
     """Read how far the render in `store` is.
 
     Args:
         store: of the render.
         now: seconds since the epoch.
-        lookout: what looks at its refinement, where it is looked at again and again.
+        reader: what looks at its refinement, where it is looked at again and again.
     """
     grid = store.grid
     now = time.time() if now is None else now
     # The notes before the tiles: a driver that ends in between has then left no tile uncounted.
     holder, sessions, job = Holder.read(store), report.read(store), Note.read(store)
     committed = store.committed()
-    lookout = lookout or (Lookout(store) if store.refined else None)
-    refinement = lookout.look(committed) if lookout is not None else None
-    done: Container[Work] = committed if lookout is None else lookout.done
+    reader = reader or (RefinementReader(store) if store.refined else None)
+    refinement = reader.read(committed) if reader is not None else None
+    done: Container[Work] = committed if reader is None else reader.done
     alive = holder is not None and holder.alive(now)
     per_frame = Counter(tile.frame for tile in committed)
     return Status(
@@ -214,14 +216,14 @@ def _tiles(status: Status) -> list[str]:
     return out
 
 
-def _steps(refinement: Refinement) -> list[str]:
+def _steps(refinement: RefinementProgress) -> list[str]:
     fraction = refinement.steps_done / refinement.steps
     passes = f", pass {refinement.number + 1} of {refinement.passes}: {refinement.now}"
     return [
         f"  {format.bar(fraction)} {format.percent(fraction)}  "
         f"{refinement.steps_done:,}/{format.plural(refinement.steps, 'step')}"
         + (passes if refinement.now else ""),
-        *(f"  {name:<8} {line}" for name, line in refinement.account.rows()),
+        *(f"  {name:<8} {line}" for name, line in refinement.summary.rows()),
     ]
 
 

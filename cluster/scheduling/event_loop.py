@@ -1,7 +1,7 @@
-"""The loop: carries the scheduler's decisions to the workers, and their news back.
+"""The event loop: carries the scheduler's decisions to the workers, and their events back.
 
-`Crew` is the seam: Ray's actors, the driver itself (serial) and simulated workers look the same
-from here.
+`Workers` is the interface: Ray's actors, the driver's own process (serial) and simulated workers
+implement it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The evaluation of a worker's tile raised."""
+    """The evaluation of a worker's tile raised an exception."""
 
     worker: int
     reason: str
@@ -44,7 +44,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Unwritable:
-    """The store did not take a worker's tile, or did not give what that needs."""
+    """The store could not be written or read for a worker's tile."""
 
     worker: int
     reason: str
@@ -52,109 +52,109 @@ class Unwritable:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone; `preempted` where its machine was taken away."""
+    """A worker is gone; `preempted` if its machine was taken away."""
 
     worker: int
     reason: str
     preempted: bool = False
 
 
-News = Joined | Done | Failed | Unwritable | Lost
+Event = Joined | Done | Failed | Unwritable | Lost
 
 
-class Crew(Protocol):
-    """Workers that render tiles one at a time each, and bring news."""
+class Workers(Protocol):
+    """Workers that render one tile at a time each, and report events."""
 
     def start(self, worker: int) -> None:
-        """Bring up a worker; `Joined` or `Lost` follows."""
+        """Start a worker; `Joined` or `Lost` follows."""
 
     def render(self, worker: int, work: Work) -> None:
-        """Give an idle worker something; `Done`, `Failed`, `Unwritable` or `Lost` follows."""
+        """Give work to an idle worker; `Done`, `Failed`, `Unwritable` or `Lost` follows."""
 
     def kill(self, worker: int) -> None:
-        """End a worker; no news of it follows."""
+        """End a worker; no event of it follows."""
 
-    def wait(self, seconds: float) -> list[News]:
-        """The news there is, waiting at most `seconds` for the first."""
+    def wait(self, seconds: float) -> list[Event]:
+        """Return the events so far, waiting at most `seconds` for the first."""
 
     def obstacle(self) -> str:
-        """Why no worker comes up, where that is known: what to add to a warning; or nothing."""
+        """Why no worker starts, as the end of a warning; empty if that is not known."""
 
     def close(self) -> None:
-        """End every worker, at once."""
+        """End every worker at once."""
 
 
 class Observer(Protocol):
-    """Who watches a render: the progress display and the notes in the store."""
+    """Receives the events of a render: the progress display and the notes in the store."""
 
     def rendered(self, work: Work, done: Done) -> None: ...
 
     def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None: ...
 
-    def warned(self, text: str) -> None: ...
+    def warn(self, text: str) -> None: ...
 
     def ticked(self, scheduler: Scheduler) -> None: ...
 
 
 def run(
     scheduler: Scheduler,
-    crew: Crew,
+    workers: Workers,
     observer: Observer,
     stop: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Render until every tile is settled, the scheduler gives up, or `stop()` says so.
+    """Render until every tile is settled, the scheduler gives up, or `stop()` is true.
 
     Args:
         scheduler: holds the tiles, and afterwards how they ended.
-        crew: the workers; left running.
-        observer: told of every tile and warning.
-        stop: asked several times a second.
+        workers: are left running at the end.
+        observer: receives every finished tile and every warning.
+        stop: called several times a second.
         clock: seconds, never going back.
     """
     while True:
         for action in scheduler.decide(clock()):
             match action:
                 case Start(worker):
-                    crew.start(worker)
+                    workers.start(worker)
                 case Render(worker, tile):
-                    crew.render(worker, tile)
+                    workers.render(worker, tile)
                 case Kill(worker, reason):
-                    crew.kill(worker)
-                    observer.warned(f"worker {worker} is lost: it {reason}")
+                    workers.kill(worker)
+                    observer.warn(f"worker {worker} is lost: it {reason}")
                 case Quarantine(tile, reasons):
                     observer.quarantined(tile, reasons)
                 case Stalled(text):
-                    observer.warned(f"{text}{crew.obstacle()}")
+                    observer.warn(f"{text}{workers.obstacle()}")
                 case Warn(text):
-                    observer.warned(text)
+                    observer.warn(text)
         if scheduler.finished or scheduler.stopped is not None or stop():
             return
-        heard = crew.wait(TICK_SECONDS)
+        events = workers.wait(TICK_SECONDS)
         began = clock()
-        for news in heard:
-            _tell(scheduler, observer, news, clock())
+        for event in events:
+            _handle(scheduler, observer, event, clock())
         observer.ticked(scheduler)
-        # A store that does not answer holds the observer up: hear who finished meanwhile, before
-        # the scheduler takes them for late. Hearing them may take as long again.
-        while clock() - began > TICK_SECONDS and (heard := crew.wait(0.0)):
+        # A store that does not answer delays the observer. Handle what workers finished meanwhile,
+        # before the scheduler takes them for late. Handling that may be delayed as well.
+        while clock() - began > TICK_SECONDS and (events := workers.wait(0.0)):
             began = clock()
-            for news in heard:
-                _tell(scheduler, observer, news, clock())
+            for event in events:
+                _handle(scheduler, observer, event, clock())
 
 
-def _tell(scheduler: Scheduler, observer: Observer, news: News, now: float) -> None:
-    match news:
+def _handle(scheduler: Scheduler, observer: Observer, event: Event, now: float) -> None:
+    match event:
         case Joined(worker):
             scheduler.joined(worker, now)
         case Done(worker, points):
             tile = scheduler.done(worker, now, points)
             if tile is not None:
-                observer.rendered(tile, news)
+                observer.rendered(tile, event)
         case Failed(worker, reason):
             scheduler.failed(worker, reason, now)
         case Unwritable(worker, reason):
             scheduler.unwritable(worker, reason, now)
         case Lost(worker, reason, preempted):
-            observer.warned(f"worker {worker} is lost: {reason}")
+            observer.warn(f"worker {worker} is lost: {reason}")
             scheduler.lost(worker, reason, now, preempted)

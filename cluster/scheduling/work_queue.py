@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from cluster.errors import ClusterError
 from cluster.scheduling.event_loop import Done
-from cluster.scheduling.refinement import Lookout
+from cluster.scheduling.refinement_progress import RefinementReader
 from cluster.scheduling.selection import Selection
 from pipeline.geometry.grid import Tile, Work
 from pipeline.store.store import Store, StoreError
@@ -25,13 +25,13 @@ NOT_REFINED = (
 T = TypeVar("T")
 
 
-class Todo(Protocol):
-    """The work of one render: tiles (`Tiles`), or the steps of a refinement (`Steps`)."""
+class WorkQueue(Protocol):
+    """The work of one render: tiles (`TileQueue`), or the steps of a refinement (`StepQueue`)."""
 
     noun: str
 
     @property
-    def lookout(self) -> Lookout | None:
+    def refinement_reader(self) -> RefinementReader | None:
         """Looks at the store where it is refined, and has read what this here has."""
 
     @property
@@ -79,11 +79,11 @@ class Todo(Protocol):
         """How many are not done besides `given_up`, though nothing can be rendered."""
 
 
-class Tiles:
+class TileQueue:
     """Every tile once, in the grid's order."""
 
     noun = "tile"
-    lookout = None
+    refinement_reader = None
     phase = ""
 
     def __init__(self, store: Store, selection: Selection, remark: str = "") -> None:

@@ -1,4 +1,4 @@
-"""How many workers, and on what: one a GPU, or one a CPU core with a thread each."""
+"""How many workers on which devices: one per GPU, or one per CPU core with one thread each."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
-class Team:
-    """The workers of a render: how many, each on `device`; `gpus` is how many they share."""
+class WorkerPlan:
+    """The workers of a render: how many, each on `device`; together they share `gpus` GPUs."""
 
-    workers: int
+    count: int
     device: Device
     gpus: int = 0
 
 
-def choose(workers: int | None, device: DeviceChoice, ray: Any = None) -> Team:
-    """Settle what the user left open, from this machine or, where `ray` is given, its cluster.
+def plan_workers(workers: int | None, device: DeviceChoice, ray: Any = None) -> WorkerPlan:
+    """Plan the workers; what the user left open follows from the hardware.
 
-    A cluster may have no GPU yet: with both `workers` and `device` given, workers wait for them.
+    The hardware is this machine, or the cluster of `ray`. A cluster may have no GPU yet: if both
+    `workers` and `device` are given, the workers wait for one.
 
     Raises:
-        ClusterError: there is no GPU and the user wants one.
+        ClusterError: the user asks for a GPU and there is none.
     """
     if ray is None:
         cores, gpus = _cores(), _gpus()
@@ -41,10 +42,10 @@ def choose(workers: int | None, device: DeviceChoice, ray: Any = None) -> Team:
         )
     if device == "cuda" or (device == "auto" and gpus > 0):
         count = workers or gpus
-        # On a cluster more GPUs may be on their way; on one machine there are no others.
+        # A cluster may add GPUs later; one machine has no others.
         share = 1.0 if ray or count <= gpus else gpus / count
-        return Team(count, Device("cuda", gpus=share), gpus)
-    return Team(workers or max(1, cores), Device("cpu"))
+        return WorkerPlan(count, Device("cuda", gpus=share), gpus)
+    return WorkerPlan(workers or max(1, cores), Device("cpu"))
 
 
 def _cores() -> int:

@@ -8,21 +8,21 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from cluster.scheduling.event_loop import Done, Failed, Joined, News, Unwritable
+from cluster.scheduling.event_loop import Done, Event, Failed, Joined, Unwritable
 from cluster.workers.workers import describe
 from pipeline.errors import InputsChangedError
 from pipeline.geometry.grid import Work
 
 
-class SerialCrew:
-    """One worker, in this process; see `event_loop.Crew`. `wait` does the work."""
+class SerialWorkers:
+    """One worker, in this process; see `event_loop.Workers`. `wait` does the work."""
 
     def __init__(
         self, renderer: Callable[..., Any], inputs: Any, store_url: str, device: str
     ) -> None:
         self._build = functools.partial(renderer, inputs, store_url, device)
         self._renderer: Any = None
-        self._news: deque[News] = deque()
+        self._events: deque[Event] = deque()
         self._task: tuple[int, Work] | None = None
 
     def start(self, worker: int) -> None:
@@ -32,7 +32,7 @@ class SerialCrew:
             LossatlasError: what the user gave cannot be loaded.
         """
         self._renderer = self._build(worker, threads=1)
-        self._news.append(Joined(worker))
+        self._events.append(Joined(worker))
 
     def render(self, worker: int, work: Work) -> None:
         self._task = (worker, work)
@@ -40,16 +40,16 @@ class SerialCrew:
     def kill(self, worker: int) -> None:
         self._task = None
 
-    def wait(self, seconds: float) -> list[News]:
+    def wait(self, seconds: float) -> list[Event]:
         if self._task is not None:
             worker, work = self._task
             self._task = None
-            self._news.append(self._evaluate(worker, work))
-        if not self._news:
+            self._events.append(self._evaluate(worker, work))
+        if not self._events:
             time.sleep(seconds)
-        news = list(self._news)
-        self._news.clear()
-        return news
+        events = list(self._events)
+        self._events.clear()
+        return events
 
     def obstacle(self) -> str:
         return ""
@@ -57,7 +57,7 @@ class SerialCrew:
     def close(self) -> None:
         self._renderer = None
 
-    def _evaluate(self, worker: int, work: Work) -> News:
+    def _evaluate(self, worker: int, work: Work) -> Event:
         try:
             facts = self._renderer(work)
         except InputsChangedError:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster import format
 from cluster.errors import ClusterError
-from cluster.scheduling.event_loop import Done, Failed, Joined, Lost, News, Unwritable
+from cluster.scheduling.event_loop import Done, Event, Failed, Joined, Lost, Unwritable
 from cluster.workers import actor, packages
 from pipeline.errors import InputsChangedError, LossatlasError, described, one_line
 from pipeline.geometry.grid import Work
@@ -35,8 +35,8 @@ class _Awaited:
     what: str
 
 
-class RayCrew:
-    """The actors of one render; see `cluster.scheduling.event_loop.Crew`."""
+class RayWorkers:
+    """The actors of one render; see `cluster.scheduling.event_loop.Workers`."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class RayCrew:
             with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
                 self._ray.kill(handle, no_restart=True)
 
-    def wait(self, seconds: float) -> list[News]:
-        """News of every call that ended, after at most `seconds`.
+    def wait(self, seconds: float) -> list[Event]:
+        """Event of every call that ended, after at most `seconds`.
 
         Raises:
             ClusterError: a worker runs another `pipeline` than the driver.
@@ -99,8 +99,8 @@ class RayCrew:
         if not ready:
             return []
         ready, _ = self._ray.wait(list(self._awaited), num_returns=len(self._awaited), timeout=0.0)
-        news = [self._hear(reference) for reference in ready]
-        return [item for item in news if item is not None]
+        events = [self._hear(reference) for reference in ready]
+        return [item for item in events if item is not None]
 
     def obstacle(self) -> str:
         """What the cluster lacks for the workers that are still starting."""
@@ -131,7 +131,7 @@ class RayCrew:
     def _await(self, reference: Any, worker: int, what: str) -> None:
         self._awaited[reference] = _Awaited(worker, what)
 
-    def _hear(self, reference: Any) -> News | None:
+    def _hear(self, reference: Any) -> Event | None:
         awaited = self._awaited.pop(reference)
         worker = awaited.worker
         if worker not in self._actors:
@@ -170,7 +170,7 @@ class RayCrew:
             case _:
                 return Done(worker, *answer)
 
-    def _raised(self, awaited: _Awaited, cause: BaseException) -> News:
+    def _raised(self, awaited: _Awaited, cause: BaseException) -> Event:
         """An exception inside a worker that itself lives on."""
         reason = describe(cause)
         if awaited.what == "tile":

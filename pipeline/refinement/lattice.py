@@ -22,7 +22,7 @@ Indices = NDArray[np.intp]
 
 _TAPS = 4
 # How many answers about axes are kept: every step over a tile asks for the same ones again.
-_KEPT = 1024
+_CACHED_STENCILS = 1024
 # Points of the coarser lattice to each side of a point's own two: one for the cubic, and one for
 # the doubts of neighbours.
 _MARGIN = 2
@@ -34,7 +34,7 @@ _LONGEST_STRIDE = 4
 
 
 @dataclass(frozen=True)
-class Between:
+class Stencil:
     """The points a level adds along one axis, as places among the points of that level.
 
     Attributes:
@@ -53,7 +53,7 @@ class Between:
 
 
 @dataclass(frozen=True)
-class Crossing:
+class CrossStencil:
     """The points of the level before that lie between points a level adds, two to each side.
 
     Attributes:
@@ -98,13 +98,13 @@ class Axis:
         places = np.arange(0, self.count, self.step >> level)
         return places if places[-1] == self.count - 1 else np.append(places, self.count - 1)
 
-    def between(self, level: int) -> Between:
+    def stencil(self, level: int) -> Stencil:
         """How `level` (1 or more) follows from the one before it."""
-        return _between(self, level)
+        return _stencil(self, level)
 
-    def crossing(self, level: int) -> Crossing:
+    def cross_stencil(self, level: int) -> CrossStencil:
         """How points of the level before `level` follow from those that it adds."""
-        return _crossing(self, level)
+        return _cross_stencil(self, level)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Lattice:
 
     def among_next(self) -> tuple[Indices, Indices]:
         """An index of the points of level 0 in an array (…, n, m) over level 1."""
-        rows, columns = np.ix_(self.y.between(1).old, self.x.between(1).old)
+        rows, columns = np.ix_(self.y.stencil(1).old, self.x.stencil(1).old)
         return rows, columns
 
     def around(self, rows: slice, columns: slice) -> Lattice:
@@ -171,14 +171,14 @@ class Lattice:
 
     def is_new(self, level: int) -> NDArray[np.bool_]:
         """Which points of the lattice of `level` the one before it lacks, (n', m')."""
-        y, x = self.y.between(level), self.x.between(level)
+        y, x = self.y.stencil(level), self.x.stencil(level)
         new = np.ones((len(y.old) + len(y.new), len(x.old) + len(x.new)), dtype=bool)
         new[np.ix_(y.old, x.old)] = False
         return new
 
     def is_centre(self, level: int) -> NDArray[np.bool_]:
         """Which points of the lattice of `level` are new along both axes, (n', m')."""
-        y, x = self.y.between(level), self.x.between(level)
+        y, x = self.y.stencil(level), self.x.stencil(level)
         centre = np.zeros((len(y.old) + len(y.new), len(x.old) + len(x.new)), dtype=bool)
         centre[np.ix_(y.new, x.new)] = True
         return centre
@@ -198,7 +198,7 @@ class Lattice:
         Returns:
             (…, n', m'): `coarse` at its own points, predictions elsewhere.
         """
-        y, x = self.y.between(level), self.x.between(level)
+        y, x = self.y.stencil(level), self.x.stencil(level)
         out = np.empty((*coarse.shape[:-2], *known.shape[-2:]))
         rows = np.empty((*coarse.shape[:-1], known.shape[-1]))
         rows[..., x.old] = coarse
@@ -208,7 +208,7 @@ class Lattice:
         out[..., y.new, :] = np.swapaxes(_weighted(np.swapaxes(helped, -1, -2), y), -1, -2)
         return out
 
-    def crossed(
+    def average_across(
         self, predicted: Floats, level: int, known: Floats, is_known: NDArray[np.bool_]
     ) -> Floats:
         """`predicted`, from along both axes wherever the centres of cells around are known.
@@ -220,27 +220,27 @@ class Lattice:
             predicted: by `predict`, (…, n', m').
             level, known, is_known: as there.
         """
-        y, x = self.y.between(level), self.x.between(level)
+        y, x = self.y.stencil(level), self.x.stencil(level)
         centres = known[..., y.new[:, None], x.new]
         are_known = is_known[y.new[:, None], x.new]
         out = predicted.copy()
         for axis, own, others in ((-2, self.y, x.new), (-1, self.x, y.new)):
-            crossing, lines = own.crossing(level), np.swapaxes(out, axis, -1)  # written through
-            across = _weighted(np.swapaxes(centres, axis, -1), crossing)
-            is_usable = np.swapaxes(are_known, axis, -1)[:, crossing.parents].all(axis=-1)
-            along = lines[..., others[:, None], crossing.old]
+            stencil, lines = own.cross_stencil(level), np.swapaxes(out, axis, -1)  # written through
+            across = _weighted(np.swapaxes(centres, axis, -1), stencil)
+            is_usable = np.swapaxes(are_known, axis, -1)[:, stencil.parents].all(axis=-1)
+            along = lines[..., others[:, None], stencil.old]
             both = np.where(is_usable, (along + across) / 2, along)
-            lines[..., others[:, None], crossing.old] = both
+            lines[..., others[:, None], stencil.old] = both
         return out
 
-    def spread(self, coarse: Floats, level: int) -> Floats:
+    def nearest_maximum(self, coarse: Floats, level: int) -> Floats:
         """The largest of the nearest: values (…, n, m) of level − 1 on the lattice of `level`."""
-        for axis, between in ((-1, self.x.between(level)), (-2, self.y.between(level))):
+        for axis, stencil in ((-1, self.x.stencil(level)), (-2, self.y.stencil(level))):
             lines = np.swapaxes(coarse, axis, -1)
-            out = np.empty((*lines.shape[:-1], len(between.old) + len(between.new)))
-            out[..., between.old] = lines
-            right = np.minimum(between.left + 1, lines.shape[-1] - 1)
-            out[..., between.new] = np.maximum(lines[..., between.left], lines[..., right])
+            out = np.empty((*lines.shape[:-1], len(stencil.old) + len(stencil.new)))
+            out[..., stencil.old] = lines
+            right = np.minimum(stencil.left + 1, lines.shape[-1] - 1)
+            out[..., stencil.new] = np.maximum(lines[..., stencil.left], lines[..., right])
             coarse = np.swapaxes(out, axis, -1)
         return coarse
 
@@ -281,14 +281,14 @@ def parents(frames: int, stride: int) -> dict[int, dict[int, float]]:
     found: dict[int, dict[int, float]] = {}
     for level in range(1, stride.bit_length()):
         before, after = axis.nodes(level - 1), axis.nodes(level)
-        between = axis.between(level)
-        for new, own, weights in zip(between.new, between.parents, between.weights, strict=True):
+        stencil = axis.stencil(level)
+        for new, own, weights in zip(stencil.new, stencil.parents, stencil.weights, strict=True):
             found[int(after[new])] = dict(zip(before[own].tolist(), weights.tolist(), strict=True))
     return found
 
 
-@functools.lru_cache(_KEPT)
-def _between(axis: Axis, level: int) -> Between:
+@functools.lru_cache(_CACHED_STENCILS)
+def _stencil(axis: Axis, level: int) -> Stencil:
     before, after = axis.nodes(level - 1), axis.nodes(level)
     is_old = np.isin(after, before)
     new = after[~is_old]
@@ -297,26 +297,26 @@ def _between(axis: Axis, level: int) -> Between:
     first = np.clip(left - (taps // 2 - 1), 0, len(before) - taps)
     parents = first[:, None] + np.arange(taps)
     weights = _lagrange(before[parents].astype("f8"), new.astype("f8"))
-    return Between(np.flatnonzero(is_old), np.flatnonzero(~is_old), parents, weights, left)
+    return Stencil(np.flatnonzero(is_old), np.flatnonzero(~is_old), parents, weights, left)
 
 
-@functools.lru_cache(_KEPT)
-def _crossing(axis: Axis, level: int) -> Crossing:
-    between, places = axis.between(level), axis.nodes(level)
-    right = np.searchsorted(between.new, between.old)
+@functools.lru_cache(_CACHED_STENCILS)
+def _cross_stencil(axis: Axis, level: int) -> CrossStencil:
+    stencil, places = axis.stencil(level), axis.nodes(level)
+    right = np.searchsorted(stencil.new, stencil.old)
     # Two to each side, or the points that a part rests on would be more than `reach` says.
-    inside = (right >= _TAPS // 2) & (right <= len(between.new) - _TAPS // 2)
-    old = between.old[inside]
+    inside = (right >= _TAPS // 2) & (right <= len(stencil.new) - _TAPS // 2)
+    old = stencil.old[inside]
     parents = right[inside, None] + np.arange(-(_TAPS // 2), _TAPS // 2)
-    known = places[between.new][parents].astype("f8")
-    return Crossing(old, parents, _lagrange(known, places[old].astype("f8")))
+    known = places[stencil.new][parents].astype("f8")
+    return CrossStencil(old, parents, _lagrange(known, places[old].astype("f8")))
 
 
-def _weighted(values: Floats, between: Between | Crossing) -> Floats:
-    """What `between` predicts along the last axis."""
-    out = np.zeros((*values.shape[:-1], len(between.parents)))
-    for tap in range(between.parents.shape[1]):
-        out += between.weights[:, tap] * values[..., between.parents[:, tap]]
+def _weighted(values: Floats, stencil: Stencil | CrossStencil) -> Floats:
+    """What `stencil` predicts along the last axis."""
+    out = np.zeros((*values.shape[:-1], len(stencil.parents)))
+    for tap in range(stencil.parents.shape[1]):
+        out += stencil.weights[:, tap] * values[..., stencil.parents[:, tap]]
     return out
 
 

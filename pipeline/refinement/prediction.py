@@ -67,29 +67,29 @@ def estimate(
     at = (..., *lattice.at(0))
     coarse = found[at] = values[at]
     expected[at] = 0.0
-    doubts = np.full(coarse.shape, np.inf) if base is None else _first_doubts(coarse, lattice)
+    errors = np.full(coarse.shape, np.inf) if base is None else _initial_errors(coarse, lattice)
     for current in range(1, last + 1):
         at = (..., *lattice.at(current))
         here, is_known = values[at], known[at[1:]]
         plain = lattice.predict(coarse, current, here, is_known)
-        predicted = lattice.crossed(plain, current, here, is_known)
+        predicted = lattice.average_across(plain, current, here, is_known)
         is_new = lattice.is_new(current)
         # Of the plain prediction: the next level's centres will have no better one.
         details = _or_inf(np.abs(here - plain))
         beside = _highest_nearby(np.where(is_known & is_new, details, 0.0))
-        before = _DECAY * lattice.spread(_highest_nearby(doubts), current)
+        before = _DECAY * lattice.nearest_maximum(_highest_nearby(errors), current)
         # Where nothing was known before, centres alone are no ground to trust on.
         between = _between_known(lattice.is_centre(current), is_known) & np.isfinite(before)
-        feared = np.where(between, beside, np.maximum(before, beside))
-        feared = np.where(np.isnan(predicted), np.inf, feared)
+        likely = np.where(between, beside, np.maximum(before, beside))
+        likely = np.where(np.isnan(predicted), np.inf, likely)
         coarse = np.where(is_known, here, predicted)
-        doubts = np.where(is_new, np.where(is_known, details, feared), 0.0)
+        errors = np.where(is_new, np.where(is_known, details, likely), 0.0)
         found[at] = coarse
-        expected[at] = np.where(is_known, 0.0, np.where(is_new, feared, expected[at]))
+        expected[at] = np.where(is_known, 0.0, np.where(is_new, likely, expected[at]))
     return Estimate(found if base is None else found + base, expected)
 
 
-def _first_doubts(rest: Floats, lattice: Lattice) -> Floats:
+def _initial_errors(rest: Floats, lattice: Lattice) -> Floats:
     """How far level 0 predicts what is left of it beyond the base, from level 0 itself.
 
     A prediction from every second point is off by its detail, and one of nothing by what there is.
@@ -102,7 +102,7 @@ def _first_doubts(rest: Floats, lattice: Lattice) -> Floats:
     return np.minimum(_highest_nearby(details), _highest_nearby(_or_inf(np.abs(rest))))
 
 
-def wanted(
+def points_to_evaluate(
     found: Estimate,
     known: NDArray[np.bool_],
     lattice: Lattice,
@@ -141,11 +141,11 @@ def _between_known(is_centre: NDArray[np.bool_], is_known: NDArray[np.bool_]) ->
     Centres are the hardest to predict. Whoever lies between two of them, half as far from each as
     from what the level before knew, is told by them alone how well it is predicted.
     """
-    some = _beside(is_centre & is_known)
-    return some & ~_beside(is_centre & ~is_known) & ~is_centre
+    some = _adjacent(is_centre & is_known)
+    return some & ~_adjacent(is_centre & ~is_known) & ~is_centre
 
 
-def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _adjacent(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which points have one of `mask` right above, below, left or right of them."""
     found = np.zeros_like(mask)
     found[1:] |= mask[:-1]

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry.grid import Step
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.step import Refined, Seen
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.step import Refinement, Region
 from pipeline.store.layout import UNFINISHED
 from pipeline.store.store import Store, StoreError
 
 # Predicted at once, so that memory does not grow with the grid; larger, less is read twice.
 _BLOCK = 1024
 # Whoever shows frames looks at each several times: layer by layer, and for the colours of all.
-_KEPT_BYTES = 1 << 28
+_CACHE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Preview(Store):
     Points that cannot be predicted yet count as unfinished.
     """
 
-    def __init__(self, store: Store, course: Course, committed: set[Step]) -> None:
+    def __init__(self, store: Store, schedule: Schedule, committed: set[Step]) -> None:
         super().__init__(store.group, store.url)
-        self._refined = Refined(store, committed)
-        self._course = course
+        self._refinement = Refinement(store, committed)
+        self._schedule = schedule
         self._steps = committed
         self._shares: dict[int, float] = {}
-        a_frame = self.height * self.width * (8 * len(self._refined.fields) + 3)
-        self._frame = functools.lru_cache(max(2, _KEPT_BYTES // a_frame))(self._predicted)
+        a_frame = self.height * self.width * (8 * len(self._refinement.fields) + 3)
+        self._frame = functools.lru_cache(max(2, _CACHE_BYTES // a_frame))(self._predicted)
 
     @classmethod
     def of(cls, store: Store) -> Store:
@@ -57,11 +57,11 @@ class Preview(Store):
         whole, or has nothing to show yet, which is before its first pass is through."""
         if not store.refined or not store.pending():
             return store
-        # The course first: what it speaks of is committed already.
-        course = Course.read(store)
-        if course is None or not course.ranges:
+        # The schedule first: what it speaks of is committed already.
+        schedule = Schedule.read(store)
+        if schedule is None or not schedule.ranges:
             return store
-        return cls(store, course, Refined(store).evaluations.committed())
+        return cls(store, schedule, Refinement(store).records.committed())
 
     def finished(self, frame: int) -> NDArray[np.bool_]:
         return self._frame(frame).finished
@@ -91,22 +91,22 @@ class Preview(Store):
 
     def _field(self, quantity: str, split: str, frame: int) -> int:
         self._split_index(quantity, split, frame)
-        return self._refined.fields.index((quantity, split))
+        return self._refinement.fields.index((quantity, split))
 
     def _predicted(self, frame: int) -> _Frame:
         shape = self.height, self.width
-        fields = len(self._refined.fields)
+        fields = len(self._refinement.fields)
         values, errors = (np.empty((fields, *shape), "f4") for _ in range(2))
         level = np.empty(shape, "i2")
         # Whoever predicts across frames looks at whole ones anyway.
-        block = _BLOCK if self._course.stride == 1 else max(shape)
+        block = _BLOCK if self._schedule.stride == 1 else max(shape)
         for y, x in itertools.product(range(0, shape[0], block), range(0, shape[1], block)):
             rows = slice(y, min(y + block, shape[0]))
             columns = slice(x, min(x + block, shape[1]))
-            seen = self._seen(frame, rows, columns)
-            values[:, rows, columns] = seen.values
-            errors[:, rows, columns] = seen.error
-            level[rows, columns] = seen.level
+            region = self._region(frame, rows, columns)
+            values[:, rows, columns] = region.values
+            errors[:, rows, columns] = region.error
+            level[rows, columns] = region.level
         evaluated = level >= 0
         self._shares[frame] = float(evaluated.mean())
         # NaN and inf are results where they were evaluated, and no prediction where they were not.
@@ -120,7 +120,7 @@ class Preview(Store):
 
     def _ancestors(self, frame: int) -> set[int]:
         """The frames that a frame is predicted from, and those that they are."""
-        parents = set(self._course.parents(frame, self.frames))
+        parents = set(self._schedule.parents(frame, self.frames))
         return parents.union(*(self._ancestors(parent) for parent in parents))
 
     def _are_settled(self, frames: set[int]) -> bool:
@@ -129,20 +129,20 @@ class Preview(Store):
             Step(number, *tile)
             for tile in self.grid.tiles()
             if tile.frame in frames
-            for number in range(self._course.last)
+            for number in range(self._schedule.last)
         )
         return not frames or all(step in self._steps for step in steps)
 
-    def _seen(self, frame: int, rows: slice, columns: slice) -> Seen:
+    def _region(self, frame: int, rows: slice, columns: slice) -> Region:
         """A part of a frame, by what the last pass that was decided on goes by.
 
         Raises:
             StoreError: a record of a step is missing or damaged.
         """
-        course = self._course
+        schedule = self._schedule
         try:
             # Predictions far outside of what is known may be beyond all numbers.
             with np.errstate(over="ignore", invalid="ignore"):
-                return self._refined.seen(course, course.last, frame, rows, columns)
+                return self._refinement.region(schedule, schedule.last, frame, rows, columns)
         except StoreError as error:
             raise StoreError(f"{self.url}: {error}. Run lossatlas verify, then resume") from None

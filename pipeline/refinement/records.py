@@ -37,7 +37,7 @@ from pipeline.url import UnreachableError
 
 _READERS = 32
 # What is kept of records that were read: 28 bytes a point, and a record itself weighs so much.
-_KEPT_POINTS = 6_000_000
+_CACHED_POINTS = 6_000_000
 _RECORD_POINTS = 25
 # From so many unread commits of a pass on, its note is looked for first.
 _MANY = 8
@@ -79,7 +79,7 @@ class StepFacts:
     worker: int
 
 
-class Evaluations:
+class Records:
     """The records of one store's steps. What was read is kept: committed records never change."""
 
     def __init__(self, store: Store) -> None:
@@ -89,7 +89,7 @@ class Evaluations:
             self._arrays: dict[str, Any] = {
                 name: store.group[f"evaluated/{name}"] for name in ("points", "values", "steps")
             }
-        self._kept = _Recent(self._read_points)
+        self._cache = _PointsCache(self._read_points)
         self._facts: dict[Step, StepFacts] = {}
         self._readers = ThreadPoolExecutor(_READERS)
 
@@ -132,16 +132,16 @@ class Evaluations:
             raise StoreError(f"step {step}: its commit is missing")
         return StepFacts(int(count), float(seconds), int(worker))
 
-    def noted(self, step: Step, facts: StepFacts) -> None:
+    def remember(self, step: Step, facts: StepFacts) -> None:
         """Take somebody's word for what a committed step cost."""
         self._facts[step] = facts
 
     def costs(self, steps: Iterable[Step]) -> dict[Step, StepFacts]:
         """What these committed steps cost, each read once; without those that are damaged."""
         steps = list(steps)
-        self._recall(steps)
+        self._read_pass_notes(steps)
         unread = [step for step in steps if step not in self._facts]
-        for step, facts in zip(unread, self.several(self._sound_facts, unread), strict=True):
+        for step, facts in zip(unread, self.map_steps(self._sound_facts, unread), strict=True):
             if facts is not None:
                 self._facts[step] = facts
         return {step: self._facts[step] for step in steps if step in self._facts}
@@ -175,21 +175,21 @@ class Evaluations:
         Raises:
             StoreError: a chunk is missing or damaged.
         """
-        return self._kept(step)
+        return self._cache(step)
 
-    def of(self, steps: Iterable[Step]) -> list[Points]:
+    def points_of(self, steps: Iterable[Step]) -> list[Points]:
         """What each of these committed steps evaluated, several read at once."""
         steps = list(steps)
-        kept = [self._kept.get(step) for step in steps]
+        kept = [self._cache.get(step) for step in steps]
         missing = [step for step, points in zip(steps, kept, strict=True) if points is None]
-        read = iter(self.several(self.points, missing))
+        read = iter(self.map_steps(self.points, missing))
         return [next(read) if points is None else points for points in kept]
 
-    def several(self, ask: Callable[[Step], T], steps: Iterable[Step]) -> list[T]:
+    def map_steps(self, ask: Callable[[Step], T], steps: Iterable[Step]) -> list[T]:
         """What `ask` answers for each step, several asked at once: stores may be far away."""
         return list(self._readers.map(ask, steps))
 
-    def known(
+    def evaluated(
         self,
         frame: int,
         rows: slice,
@@ -219,7 +219,7 @@ class Evaluations:
         ]
         if committed is not None:
             steps = [step for step in steps if step in committed]
-        for step, points in zip(steps, self.of(steps), strict=True):
+        for step, points in zip(steps, self.points_of(steps), strict=True):
             y, x = points.y - rows.start, points.x - columns.start
             inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
             here = y[inside], x[inside]
@@ -237,12 +237,12 @@ class Evaluations:
         for step in steps:
             self._store.delete(f"evaluated/points/c/{step.number}/{step.tile}")
             self._store.delete(self._values_folder(step) + str(step.column))
-        self._kept.clear()
+        self._cache.clear()
         self._facts.clear()
 
     # Inside
 
-    def _recall(self, steps: Iterable[Step]) -> None:
+    def _read_pass_notes(self, steps: Iterable[Step]) -> None:
         """Take what steps have cost from the notes of their passes, where there are any."""
         unread = Counter(step.number for step in steps if step not in self._facts)
         for number, count in unread.items():
@@ -298,20 +298,20 @@ class Evaluations:
             raise StoreError(f"step {step}: evaluated/{name}: {one_line(error)}") from None
 
 
-class _Recent:
+class _PointsCache:
     """The records read last, up to so many points of them in all."""
 
     def __init__(self, read: Callable[[Step], Points]) -> None:
         self._read = read
-        self._kept: OrderedDict[Step, Points] = OrderedDict()
+        self._points: OrderedDict[Step, Points] = OrderedDict()
         self._held = 0
         self._lock = threading.Lock()
 
     def get(self, step: Step) -> Points | None:
         with self._lock:
-            if step in self._kept:
-                self._kept.move_to_end(step)
-            return self._kept.get(step)
+            if step in self._points:
+                self._points.move_to_end(step)
+            return self._points.get(step)
 
     def __call__(self, step: Step) -> Points:
         points = self.get(step)
@@ -319,16 +319,16 @@ class _Recent:
             return points
         points = self._read(step)
         with self._lock:
-            if step not in self._kept:
-                self._kept[step] = points
+            if step not in self._points:
+                self._points[step] = points
                 self._held += _weight(points)
-            while self._held > _KEPT_POINTS:
-                self._held -= _weight(self._kept.popitem(last=False)[1])
+            while self._held > _CACHED_POINTS:
+                self._held -= _weight(self._points.popitem(last=False)[1])
         return points
 
     def clear(self) -> None:
         with self._lock:
-            self._kept.clear()
+            self._points.clear()
             self._held = 0
 
 

@@ -1,4 +1,4 @@
-"""The course of a refinement: its passes, what they compare by, and what their audits found.
+"""The schedule of a refinement: its passes, what they compare by, and what their audits found.
 
 It is a note in the store that only the driver writes and that only grows: whoever renders a step,
 now or after a mishap, finds what was decided when the step's pass began. Steps mean nothing without
@@ -24,9 +24,9 @@ from pipeline.store.store import Store
 _NOTE, _COPY = "refine.json", "refine/copy.json"
 # Steps look at what lies within five of the coarsest lattice's steps around their tile. From here
 # on a wider one would save less than a thousandth of the points, and grow what every step reads.
-_WIDEST = 64
+_LARGEST_STEP = 64
 # An audit that finds errors far beyond what was expected has found what the lattice does not see.
-UNSEEN = 4.0
+UNRESOLVED = 4.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Pass:
     Attributes:
         kind: `lattice` evaluates the coarsest lattice, `refine` what cannot be predicted, `audit`
             the sample, and `compose` writes what is left as predicted.
-        asked: which of the course's `asked` it works for.
+        asked: which of the schedule's `asked` it works for.
         level: refine: the last level whose points may be evaluated.
         base: refine: the last level all of whose points are.
         strict: refine: by how much less than usual predictions are trusted.
@@ -60,7 +60,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Course:
+class Schedule:
     """Everything decided so far; immutable.
 
     Attributes:
@@ -80,8 +80,8 @@ class Course:
     certificates: tuple[Certificate, ...]
 
     @classmethod
-    def begin(cls, grid: Grid, asked: RefineSpec, same_extent: bool = True) -> Course:
-        """A course of which nothing is done.
+    def begin(cls, grid: Grid, asked: RefineSpec, same_extent: bool = True) -> Schedule:
+        """A schedule of which nothing is done.
 
         Args:
             grid: of the render.
@@ -89,18 +89,18 @@ class Course:
             same_extent: whether all frames show the same part of the plane's coordinates, so that
                 one may be predicted from its neighbours.
         """
-        step = min(_WIDEST, coarsest_step(grid.height, grid.width))
+        step = min(_LARGEST_STEP, coarsest_step(grid.height, grid.width))
         stride = frame_stride(grid.frames) if same_extent else 1
         begun = cls(step, stride, (asked,), (), (Pass("lattice"),), ())
-        return begun._with_round(1.0, 0)
+        return begun._append_round(1.0, 0)
 
     @classmethod
-    def read(cls, store: Store) -> Course | None:
-        """The course of a store; None where it is not refined, not begun, or lost."""
+    def read(cls, store: Store) -> Schedule | None:
+        """The schedule of a store; None where it is not refined, not begun, or lost."""
         return cls._of(store.read_note(_NOTE)) or cls._of(store.read_note(_COPY))
 
     @classmethod
-    def _of(cls, note: Mapping[str, Any] | None) -> Course | None:
+    def _of(cls, note: Mapping[str, Any] | None) -> Schedule | None:
         """What a note says, if it is whole."""
         if not note or note.get("digest") != _digest(note):
             return None
@@ -178,7 +178,7 @@ class Course:
         """The frames that `frame` is predicted from, and how much of each; none for a key frame."""
         return parents(frames, self.stride).get(frame, {})
 
-    def settled(self, number: int) -> int:
+    def round_end(self, number: int) -> int:
         """The pass before which a frame's parents have to be done, for a step of pass `number`.
 
         A round of refining begins, in a frame, when its parents have finished theirs.
@@ -187,10 +187,12 @@ class Course:
             number += 1
         return number
 
-    def with_ranges(self, ranges: Sequence[Range]) -> Course:
+    def with_ranges(self, ranges: Sequence[Range]) -> Schedule:
         return replace(self, ranges=tuple(ranges))
 
-    def audited(self, certificate: Certificate, worst: int, leave_log: bool = False) -> Course:
+    def after_audit(
+        self, certificate: Certificate, worst: int, leave_log: bool = False
+    ) -> Schedule:
         """What follows an audit: composing where it passed, and another round where not.
 
         Args:
@@ -204,14 +206,14 @@ class Course:
         then = replace(self, certificates=(*self.certificates, certificate))
         now = self.passes[-1]
         if leave_log and now.logs != "left":
-            return then._with_round(1.0, 0, "left")
+            return then._append_round(1.0, 0, "left")
         if certificate.passed:
-            return then._with(Pass("compose", now.asked, logs=now.logs))
+            return then._append(Pass("compose", now.asked, logs=now.logs))
         before = next(each for each in reversed(self.passes) if each.kind == "refine")
         share = worst / max(1, certificate.audited)
         if share > certificate.allowed:
-            return then._with_round(before.strict, before.base + 1)
-        return then._with_round(2 * before.strict, before.base)
+            return then._append_round(before.strict, before.base + 1)
+        return then._append_round(2 * before.strict, before.base)
 
     def satisfies(self, asked: RefineSpec | None) -> bool:
         """Whether what is asked for already now is at least as strict."""
@@ -229,7 +231,7 @@ class Course:
             and last.audit >= asked.audit
         )
 
-    def asking(self, asked: RefineSpec | None, parts: int = 1) -> Course:
+    def with_request(self, asked: RefineSpec | None, parts: int = 1) -> Schedule:
         """What follows where something tighter is asked for, or None: everything.
 
         Args:
@@ -238,23 +240,23 @@ class Course:
         """
         then = replace(self, asked=(*self.asked, asked))
         if asked is not None:
-            return then._with_round(1.0, 0)
+            return then._append_round(1.0, 0)
         last, number = self.step.bit_length() - 1, len(then.asked) - 1
         whole = Pass("refine", number, last, base=last, parts=parts, logs=self._logs)
         of_parts = [replace(whole, part=part) for part in range(parts)]
-        return then._with(*of_parts, Pass("compose", number, logs=self._logs))
+        return then._append(*of_parts, Pass("compose", number, logs=self._logs))
 
     @property
     def _logs(self) -> Literal["exact", "left"]:
         """Of the next round: a scale that was left is not come back to."""
         return "left" if self.passes[-1].logs == "left" else "exact"
 
-    def _with(self, *passes: Pass) -> Course:
+    def _append(self, *passes: Pass) -> Schedule:
         return replace(self, passes=(*self.passes, *passes))
 
-    def _with_round(
+    def _append_round(
         self, strict: float, base: int, logs: Literal["exact", "left"] | None = None
-    ) -> Course:
+    ) -> Schedule:
         """Level by level, centres first, once more for what the last level showed, and an audit."""
         logs = logs or self._logs
         asked, last = len(self.asked) - 1, self.step.bit_length() - 1
@@ -265,7 +267,7 @@ class Course:
             for centres in (True, False)
         ]
         again = [Pass("refine", asked, last, base, strict, logs=logs)] if last else []
-        return self._with(*made, *again, Pass("audit", asked, logs=logs))
+        return self._append(*made, *again, Pass("audit", asked, logs=logs))
 
 
 def _space(of: Range, asked: RefineSpec, logs: Literal["clamped", "exact", "left"]) -> Space:

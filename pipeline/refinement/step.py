@@ -1,8 +1,8 @@
 """A refined render: what each step has to evaluate, what is predicted, and what audits find.
 
-Between the records of the steps (`evaluations`) and the arithmetic of predictions (`refine`).
-Everything follows from the course and from what was committed before a step's pass, so that it does
-not matter who asks, or when.
+This module connects the records of the steps (`records`) with the arithmetic of predictions
+(`prediction`). Every answer follows from the schedule and from the steps committed before a step's
+pass, so it does not depend on the process that asks, or on when it asks.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from pipeline.geometry.grid import Grid, Step, Tile
 from pipeline.refinement import audit, prediction
 from pipeline.refinement.audit import Certificate
 from pipeline.refinement.lattice import Floats, Lattice
-from pipeline.refinement.records import Evaluations, Points
+from pipeline.refinement.records import Points, Records
 from pipeline.refinement.scale import Range
-from pipeline.refinement.schedule import UNSEEN, Course, Pass
+from pipeline.refinement.schedule import UNRESOLVED, Pass, Schedule
 from pipeline.store.notes import Count
 from pipeline.store.store import Predictions, Store, StoreError
 
 # Notes of quantities that were found to have values of 0 or less where a log scale is used.
 _NO_LOG = "refine/no-log"
-_KEPT_BYTES = 256 << 20  # of frames that others are predicted from
+_CACHE_BYTES = 256 << 20  # of frames that others are predicted from
 
 
 @dataclass(frozen=True)
-class Seen:
+class Region:
     """A part of a frame as some passes left it.
 
     Attributes:
@@ -46,7 +46,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class _Draw:
+class _Sample:
     """The note of an audit's sample: points that were left, and of each tile whose ranks."""
 
     left: Count
@@ -71,10 +71,10 @@ class _Audit:
     of_values: bool = False
 
 
-_DRAW, _AUDIT = TypeAdapter(_Draw), TypeAdapter(_Audit)
+_SAMPLE, _AUDIT = TypeAdapter(_Sample), TypeAdapter(_Audit)
 
 
-class Refined:
+class Refinement:
     """The refinement of one store's render."""
 
     def __init__(self, store: Store, committed: Container[Step] | None = None) -> None:
@@ -82,40 +82,42 @@ class Refined:
 
         Args:
             store: of a render that is refined.
-            committed: the steps that count for `seen`, where not all before a pass are committed.
+            committed: the steps that count for `region`, where not all before a pass are committed.
         """
         self.store = store
         self._committed = committed
         self.grid = store.grid
-        self.evaluations = Evaluations(store)
+        self.records = Records(store)
         self.fields = [(q, split) for q in store.quantities for split in store.splits]
         # Frames that others are predicted from, and many steps have in common.
-        self._kept: dict[tuple[int, int], Floats] = {}
-        self._sample = functools.lru_cache(maxsize=1)(self._drawn)
+        self._settled_frames: dict[tuple[int, int], Floats] = {}
+        self._cached_sample = functools.lru_cache(maxsize=1)(self._required_sample)
 
     # For workers
 
-    def wanted(self, course: Course, step: Step) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def points_to_evaluate(
+        self, schedule: Schedule, step: Step
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The points that a step evaluates: rows and columns of the grid, (n,) each.
 
-        All steps it needs have to be committed (`needed`).
+        All steps it needs have to be committed (`required_region`).
         """
         rows, columns = self.grid.window(step.tile)
-        the_pass = course.passes[step.number]
+        the_pass = schedule.passes[step.number]
         match the_pass.kind:
             case "lattice":
                 mask = np.zeros(self.grid.shape(step.tile), dtype=bool)
-                mask[course.lattice(self.grid).part(rows, columns).at(0)] = True
-            case "refine" if the_pass.base == course.lattice(self.grid).levels - 1:
+                mask[schedule.lattice(self.grid).part(rows, columns).at(0)] = True
+            case "refine" if the_pass.base == schedule.lattice(self.grid).levels - 1:
                 # Its parts have no points in common: none has to know of those before it.
                 before = step.number - the_pass.part
-                _, levels = self.evaluations.known(step.frame, rows, columns, before)
+                _, levels = self.records.evaluated(step.frame, rows, columns, before)
                 mask = (levels < 0) & _part(rows, columns, the_pass)
             case "refine":
                 lattice, _, levels, found = self._estimate(
-                    course, step.number, step.frame, rows, columns, the_pass.level
+                    schedule, step.number, step.frame, rows, columns, the_pass.level
                 )
-                every = prediction.wanted(
+                every = prediction.points_to_evaluate(
                     found,
                     levels >= 0,
                     lattice,
@@ -126,8 +128,8 @@ class Refined:
                 )
                 mask = every[_inside(lattice, rows, columns)]
             case "audit":
-                _, levels = self.evaluations.known(step.frame, rows, columns, step.number)
-                ranks = self._sample(step.number).get(step.tile, [])
+                _, levels = self.records.evaluated(step.frame, rows, columns, step.number)
+                ranks = self._cached_sample(step.number).get(step.tile, [])
                 places = np.flatnonzero(levels < 0)[ranks]
                 mask = np.zeros(levels.shape, dtype=bool)
                 mask.flat[places] = True
@@ -136,60 +138,60 @@ class Refined:
         y, x = np.nonzero(mask)
         return y + rows.start, x + columns.start
 
-    def needed(self, course: Course, tile: Tile) -> tuple[slice, slice]:
+    def required_region(self, schedule: Schedule, tile: Tile) -> tuple[slice, slice]:
         """The part of the frame whose records a step over `tile` may look at."""
-        around = self._around(course, *self.grid.window(tile))
+        around = self._around(schedule, *self.grid.window(tile))
         return around.part_rows, around.part_columns
 
-    def seen(
+    def region(
         self,
-        course: Course,
+        schedule: Schedule,
         number: int,
         frame: int,
         rows: slice,
         columns: slice,
-    ) -> Seen:
+    ) -> Region:
         """One part of a frame, as the passes before `number` left it.
 
         Args:
-            course: with ranges.
+            schedule: with ranges.
             number: of the pass; its tolerance is the unit.
             frame: which.
             rows, columns: the part.
         """
-        lattice, values, levels, found = self._estimate(course, number, frame, rows, columns)
+        lattice, values, levels, found = self._estimate(schedule, number, frame, rows, columns)
         inside = _inside(lattice, rows, columns)
         known = levels[inside] >= 0
         shown, errors = [], []
         for scale, exact, unit, feared in zip(
-            course.scales(number), values, found.values, found.expected, strict=True
+            schedule.scales(number), values, found.values, found.expected, strict=True
         ):
             value = np.where(known, exact[inside], scale.values(unit[inside]))
             shown.append(value)
             errors.append(np.where(known, 0, scale.errors(value, feared[inside])))
-        return Seen(np.stack(shown), levels[inside], np.stack(errors).astype("f4"))
+        return Region(np.stack(shown), levels[inside], np.stack(errors).astype("f4"))
 
-    def composed(
-        self, course: Course, step: Step
+    def compose(
+        self, schedule: Schedule, step: Step
     ) -> tuple[dict[str, NDArray[np.float32]], Predictions]:
         """A finished tile: quantity → float32 (split, height, width), and what is predicted."""
-        seen = self.seen(course, step.number, step.frame, *self.grid.window(step.tile))
-        shape = len(self.store.quantities), len(self.store.splits), *seen.level.shape
-        values = seen.values.reshape(shape)
+        region = self.region(schedule, step.number, step.frame, *self.grid.window(step.tile))
+        shape = len(self.store.quantities), len(self.store.splits), *region.level.shape
+        values = region.values.reshape(shape)
         return (
             dict(zip(self.store.quantities, values, strict=True)),
-            Predictions(seen.level, seen.error.reshape(shape)),
+            Predictions(region.level, region.error.reshape(shape)),
         )
 
     def seconds(self, step: Step) -> float:
         """What the passes over a tile before this step took together."""
         before = (step._replace(number=number) for number in range(step.number))
-        found = self.evaluations.several(self.evaluations.facts, before)
+        found = self.records.map_steps(self.records.facts, before)
         return sum(each.seconds for each in found)
 
     def note_audit(
         self,
-        course: Course,
+        schedule: Schedule,
         step: Step,
         y: NDArray[np.intp],
         x: NDArray[np.intp],
@@ -198,24 +200,24 @@ class Refined:
         """Note how far the predictions of an audit's step were off.
 
         Args:
-            course, step: of the audit.
+            schedule, step: of the audit.
             y, x: the points, (n,) each.
             values: evaluated there, float32 (fields, n).
         """
-        off = self._off(course, step, Points(y, x, values))
+        off = self._off(schedule, step, Points(y, x, values))
         self.store.write_note(_audit_note(step), {"errors": off.tolist(), "of_values": True})
 
-    def note_log(self, course: Course, step: Step, values: NDArray[np.float32]) -> None:
+    def note_log(self, schedule: Schedule, step: Step, values: NDArray[np.float32]) -> None:
         """Note if a step's values have no place on the log scale that its pass predicts on.
 
         Args:
-            course, step: of the values.
+            schedule, step: of the values.
             values: what it evaluated, float32 (fields, n).
         """
-        if not course.ranges:  # the lattice itself, which decides on the scale
+        if not schedule.ranges:  # the lattice itself, which decides on the scale
             return
         for (quantity, split), scale, own in zip(
-            self.fields, course.scales(step.number), values, strict=True
+            self.fields, schedule.scales(step.number), values, strict=True
         ):
             if scale.range.space != "linear" and (own <= 0).any():
                 # Nothing but its name, so that whoever writes it writes the same.
@@ -223,19 +225,19 @@ class Refined:
 
     # For the driver
 
-    def ranges(self, course: Course, tiles: Sequence[Tile]) -> list[Range]:
+    def ranges(self, schedule: Schedule, tiles: Sequence[Tile]) -> list[Range]:
         """The colour ranges, from what the first pass evaluated."""
-        asked = next(each for each in course.asked if each is not None)
-        found = self.evaluations.of(Step(0, *tile) for tile in tiles)
+        asked = next(each for each in schedule.asked if each is not None)
+        found = self.records.points_of(Step(0, *tile) for tile in tiles)
         together = np.concatenate([points.values for points in found], axis=1)
         return [
             Range.of(quantity, split, "linear" if quantity == "error" else asked.space, values)
             for (quantity, split), values in zip(self.fields, together, strict=True)
         ]
 
-    def draw(self, course: Course, number: int) -> None:
+    def draw_sample(self, schedule: Schedule, number: int) -> None:
         """Draw the sample of an audit, and note it for the workers."""
-        asked = course.asked[course.passes[number].asked]
+        asked = schedule.asked[schedule.passes[number].asked]
         tiles = list(self.grid.tiles())
         counts = self._left(number)
         assert asked is not None  # a full evaluation is not audited
@@ -243,29 +245,29 @@ class Refined:
         drawn = {str(t): r.tolist() for t, r in zip(tiles, ranks, strict=True) if len(r)}
         self.store.write_note(_sample_note(number), {"left": sum(counts), "ranks": drawn})
 
-    def drawn(self, number: int) -> dict[Tile, list[int]] | None:
+    def sample(self, number: int) -> dict[Tile, list[int]] | None:
         """The ranks of an audit's points among their tile's unknown ones; None before the draw."""
-        draw = self._draw_note(number)
+        draw = self._read_sample(number)
         return None if draw is None else draw.of(self.grid)
 
-    def certify(self, course: Course, number: int) -> Course:
-        """The course after the audit of pass `number`, all of whose steps are committed.
+    def certify(self, schedule: Schedule, number: int) -> Schedule:
+        """The schedule after the audit of pass `number`, all of whose steps are committed.
 
         Raises:
             StoreError: the sample, or the record of one of its steps, is missing or damaged.
         """
-        asked = course.asked[course.passes[number].asked]
-        draw = self._draw_note(number)
+        asked = schedule.asked[schedule.passes[number].asked]
+        draw = self._read_sample(number)
         if draw is None:
             raise _lost_sample(number)
         drawn, left = draw.of(self.grid), draw.left
         assert asked is not None
         steps = [Step(number, *tile) for tile in sorted(drawn)]
-        notes = self.evaluations.several(
+        notes = self.records.map_steps(
             lambda each: self.store.read_note_as(_audit_note(each), _AUDIT), steps
         )
         found = [
-            self._audited(course, step, note, len(drawn[step.tile]))
+            self._audited(schedule, step, note, len(drawn[step.tile]))
             for step, note in zip(steps, notes, strict=True)
         ]
         errors = np.concatenate([np.empty((len(self.fields), 0)), *found], axis=1)
@@ -282,38 +284,38 @@ class Refined:
                 q: asked.error if q == "error" else asked.nats or asked.share or 0.0
                 for q in self.store.quantities
             },
-            quantiles=self._quantiles(course, number, errors),
+            quantiles=self._quantiles(schedule, number, errors),
             of_values=True,
         )
         leave_log = bool(self.store.notes(_NO_LOG))
-        return course.audited(certificate, int((worst > UNSEEN).sum()), leave_log)
+        return schedule.after_audit(certificate, int((worst > UNRESOLVED).sum()), leave_log)
 
-    def done(self, course: Course | None, composed: Callable[[], Container[Tile]]) -> set[Step]:
+    def done(self, schedule: Schedule | None, composed: Callable[[], Container[Tile]]) -> set[Step]:
         """The committed steps; one of a last pass that composes counts only with its tile.
 
         Args:
-            course: as it was read before, so that what it speaks of is in the listing.
+            schedule: as it was read before, so that what it speaks of is in the listing.
             composed: gives the store's committed tiles; asked only where that matters.
         """
-        found = self.evaluations.committed()
-        if course is None or course.passes[-1].kind != "compose":
+        found = self.records.committed()
+        if schedule is None or schedule.passes[-1].kind != "compose":
             return found
         tiles = composed()
-        return {s for s in found if s.number != course.last or s.tile in tiles}
+        return {s for s in found if s.number != schedule.last or s.tile in tiles}
 
     # Inside
 
-    def _draw_note(self, number: int) -> _Draw | None:
-        return self.store.read_note_as(_sample_note(number), _DRAW)
+    def _read_sample(self, number: int) -> _Sample | None:
+        return self.store.read_note_as(_sample_note(number), _SAMPLE)
 
-    def _drawn(self, number: int) -> dict[Tile, list[int]]:
-        drawn = self.drawn(number)
+    def _required_sample(self, number: int) -> dict[Tile, list[int]]:
+        drawn = self.sample(number)
         if drawn is None:
             raise _lost_sample(number)
         return drawn
 
     def _audited(
-        self, course: Course, step: Step, note: _Audit | None, count: int
+        self, schedule: Schedule, step: Step, note: _Audit | None, count: int
     ) -> NDArray[np.float64]:
         """How far predictions were off at the `count` points of an audit's step, (fields, count).
 
@@ -323,17 +325,17 @@ class Refined:
         noted = note.errors if note is not None and note.of_values else []
         if len(noted) == len(self.fields) and all(len(each) == count for each in noted):
             return np.array(noted).reshape(len(noted), count)
-        points = self.evaluations.points(step)
+        points = self.records.points(step)
         if len(points.y) != count:
             raise StoreError(f"step {step}: its record has {len(points.y)} points, {count} drawn")
-        return self._off(course, step, points)
+        return self._off(schedule, step, points)
 
-    def _off(self, course: Course, step: Step, points: Points) -> NDArray[np.float64]:
+    def _off(self, schedule: Schedule, step: Step, points: Points) -> NDArray[np.float64]:
         """How far what was predicted is from evaluated points, in units: (fields, n)."""
         rows, columns = self.grid.window(step.tile)
-        seen = self.seen(course, step.number, step.frame, rows, columns)
-        predicted = seen.values[:, points.y - rows.start, points.x - columns.start]
-        scales = course.scales(step.number)
+        region = self.region(schedule, step.number, step.frame, rows, columns)
+        predicted = region.values[:, points.y - rows.start, points.x - columns.start]
+        scales = schedule.scales(step.number)
         each = zip(scales, predicted, points.values, strict=True)
         return np.stack([scale.off(found, value) for scale, found, value in each])
 
@@ -341,14 +343,14 @@ class Refined:
         """How many points of each tile the passes before `before` left, in the grid's order."""
         tiles = list(self.grid.tiles())
         steps = [Step(number, *tile) for tile in tiles for number in range(before)]
-        counts = np.array(self.evaluations.counts(steps)).reshape(len(tiles), before)
+        counts = np.array(self.records.counts(steps)).reshape(len(tiles), before)
         return [
             self.grid.size(tile) - int(row.sum()) for tile, row in zip(tiles, counts, strict=True)
         ]
 
     def _estimate(
         self,
-        course: Course,
+        schedule: Schedule,
         number: int,
         frame: int,
         rows: slice,
@@ -356,11 +358,11 @@ class Refined:
         level: int | None = None,
     ) -> tuple[Lattice, NDArray[np.float32], NDArray[np.int16], prediction.Estimate]:
         """What a part rests on: lattices, values, the passes they are from, and the estimate."""
-        lattice = self._around(course, rows, columns)
+        lattice = self._around(schedule, rows, columns)
         part = lattice.part_rows, lattice.part_columns
-        values, levels = self.evaluations.known(frame, *part, number, self._committed)
-        units = _units(course, number, values)
-        base = self._base(course, number, frame)
+        values, levels = self.records.evaluated(frame, *part, number, self._committed)
+        units = _units(schedule, number, values)
+        base = self._base(schedule, number, frame)
         return (
             lattice,
             values,
@@ -368,44 +370,44 @@ class Refined:
             prediction.estimate(units, levels >= 0, lattice, level, base),
         )
 
-    def _around(self, course: Course, rows: slice, columns: slice) -> Lattice:
+    def _around(self, schedule: Schedule, rows: slice, columns: slice) -> Lattice:
         """The part that a step looks at: in films that predict across frames, all of a frame."""
-        lattice = course.lattice(self.grid)
-        if course.stride > 1:
+        lattice = schedule.lattice(self.grid)
+        if schedule.stride > 1:
             return lattice.part(slice(0, self.grid.height), slice(0, self.grid.width))
         return lattice.around(rows, columns)
 
-    def _base(self, course: Course, number: int, frame: int) -> Floats | None:
+    def _base(self, schedule: Schedule, number: int, frame: int) -> Floats | None:
         """What other frames lead to expect of `frame`, (fields, height, width) in units."""
-        parents = course.parents(frame, self.grid.frames)
+        parents = schedule.parents(frame, self.grid.frames)
         if not parents:
             return None
-        settled = course.settled(number)
+        settled = schedule.round_end(number)
         # In a fixed order, and without a product of matrices: the same to the bit everywhere.
         base = np.zeros((len(self.fields), self.grid.height, self.grid.width))
         for parent, weight in sorted(parents.items()):
-            base += weight * self._settled(course, settled, parent)
+            base += weight * self._settled(schedule, settled, parent)
         return base
 
-    def _settled(self, course: Course, before: int, frame: int) -> Floats:
+    def _settled(self, schedule: Schedule, before: int, frame: int) -> Floats:
         """A whole frame as the passes before `before` left it, in that pass's units."""
         key = before, frame
-        if key not in self._kept:
+        if key not in self._settled_frames:
             whole = slice(0, self.grid.height), slice(0, self.grid.width)
-            made = self._estimate(course, before, frame, *whole)[3].values
-            while self._kept and len(self._kept) * made.nbytes > _KEPT_BYTES:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[key] = made
-        return self._kept[key]
+            made = self._estimate(schedule, before, frame, *whole)[3].values
+            while self._settled_frames and len(self._settled_frames) * made.nbytes > _CACHE_BYTES:
+                self._settled_frames.pop(next(iter(self._settled_frames)))
+            self._settled_frames[key] = made
+        return self._settled_frames[key]
 
     def _quantiles(
-        self, course: Course, number: int, errors: NDArray[np.float64]
+        self, schedule: Schedule, number: int, errors: NDArray[np.float64]
     ) -> dict[str, dict[str, dict[str, float]]]:
         """In the unit of the tolerance that the spec states."""
-        asked = course.asked[course.passes[number].asked]
+        asked = schedule.asked[schedule.passes[number].asked]
         table: dict[str, dict[str, dict[str, float]]] = {}
         for (quantity, split), scale, own in zip(
-            self.fields, course.scales(number), errors, strict=True
+            self.fields, schedule.scales(number), errors, strict=True
         ):
             width = scale.range.width or 1.0
             relative = quantity != "error" and asked is not None and asked.nats is None
@@ -414,9 +416,9 @@ class Refined:
         return table
 
 
-def _units(course: Course, number: int, values: NDArray[np.float32]) -> Floats:
+def _units(schedule: Schedule, number: int, values: NDArray[np.float32]) -> Floats:
     """Values (fields, …) in units of what pass `number` tolerates."""
-    scales = course.scales(number)
+    scales = schedule.scales(number)
     return np.stack([s.units(v) for s, v in zip(scales, values, strict=True)])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.caption import amount
 from pipeline.refinement.audit import Certificate
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
 
 _VOID = (
@@ -20,7 +20,7 @@ _VOID = (
 
 
 @dataclass(frozen=True)
-class Account:
+class Summary:
     """Of a whole render, or of one of its frames.
 
     Attributes:
@@ -44,18 +44,20 @@ class Account:
 
     @classmethod
     def of(
-        cls, course: Course | None, points: int, evaluated: int, final: bool, unit: str
-    ) -> Account:
-        """The account of a store's course; `final` where every tile of it is composed."""
-        if course is None:
+        cls, schedule: Schedule | None, points: int, evaluated: int, final: bool, unit: str
+    ) -> Summary:
+        """The summary of a store's schedule; `final` where every tile of it is composed."""
+        if schedule is None:
             return cls(points, evaluated, None, None, False, unit)
-        audits = _audits(course)
-        now = len(course.asked) - 1
+        audits = _audits(schedule)
+        now = len(schedule.asked) - 1
         certificate = audits[-1][1] if audits and audits[-1][0] == now else None
-        if course.is_void:
+        if schedule.is_void:
             certificate = None
-        asked, without_log = course.asked[-1], course.without_log
-        return cls(points, evaluated, asked, certificate, final, unit, without_log, course.is_void)
+        asked, without_log = schedule.asked[-1], schedule.without_log
+        return cls(
+            points, evaluated, asked, certificate, final, unit, without_log, schedule.is_void
+        )
 
     @property
     def share(self) -> float:
@@ -117,12 +119,12 @@ def tolerated(asked: RefineSpec | None, unit: str) -> str:
     return f"{100 * (asked.share or 0.0):g} % of the colour range"
 
 
-def sentences(course: Course, unit: str) -> list[str]:
+def sentences(schedule: Schedule, unit: str) -> list[str]:
     """What each finished audit found: who needed several had several chances to pass."""
-    return [sentence(course.asked[asked], found, unit) for asked, found in _audits(course)]
+    return [sentence(schedule.asked[asked], found, unit) for asked, found in _audits(schedule)]
 
 
-def _audits(course: Course) -> list[tuple[int, Certificate]]:
+def _audits(schedule: Schedule) -> list[tuple[int, Certificate]]:
     """The finished audits, each with the place of what it was made for.
 
     What follows an audit that finished is for the same; one that something tighter came in between
@@ -130,10 +132,10 @@ def _audits(course: Course) -> list[tuple[int, Certificate]]:
     """
     finished = [
         this.asked
-        for this, following in itertools.pairwise(course.passes)
+        for this, following in itertools.pairwise(schedule.passes)
         if this.kind == "audit" and following.asked == this.asked
     ]
-    return list(zip(finished, course.certificates, strict=False))
+    return list(zip(finished, schedule.certificates, strict=False))
 
 
 def sentence(asked: RefineSpec | None, found: Certificate, unit: str) -> str:

@@ -74,12 +74,12 @@ def _refinement(store: Store, frame: int) -> str:
     level = store.level(frame)
     if level is None:
         return ""
-    from pipeline.refinement.schedule import Course
-    from pipeline.refinement.summary import Account
+    from pipeline.refinement.schedule import Schedule
+    from pipeline.refinement.summary import Summary
 
     evaluated, final = int((level >= 0).sum()), not is_preview(store)
-    account = Account.of(Course.read(store), level.size, evaluated, final, store.words["unit"])
-    return account.small_print()
+    summary = Summary.of(Schedule.read(store), level.size, evaluated, final, store.words["unit"])
+    return summary.small_print()
 
 
 def _data_line(attrs: Mapping[str, Any]) -> str:

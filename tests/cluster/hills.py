@@ -10,24 +10,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.scheduling.event_loop import Done, Failed, Lost, News, run
+from cluster.scheduling.event_loop import Done, Event, Failed, Lost, run
 from cluster.scheduling.scheduler import Rules, Scheduler
-from cluster.scheduling.steps import Steps
+from cluster.scheduling.step_queue import StepQueue
 from pipeline.geometry.grid import Extent, Grid, Step
 from pipeline.geometry.plane import Anchor, FrameFacts
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.step import Refined
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.step import Refinement
 from pipeline.spec import RefineSpec
 from pipeline.store.store import Store
 from pipeline.task import StepRenderer
-from tests.cluster.test_loop import SimulatedCrew
+from tests.cluster.test_event_loop import SimulatedWorkers
 from tests.cluster.watcher import Watcher
 
 GRID = Grid(width=65, height=65, tile=33)
 FRAME = FrameFacts(Extent(-1.0, 1.0, -1.0, 1.0), (Anchor("θ", 0, 0, 0),), None)
 ASKED = RefineSpec(tolerance=0.01, audit=60, beyond=0.1)
 # The numbers of the first audit, and of composing after it, on such a grid.
-AUDIT = Course.begin(GRID, ASKED).last
+AUDIT = Schedule.begin(GRID, ASKED).last
 COMPOSE = AUDIT + 1
 
 
@@ -48,8 +48,8 @@ class HillRenderer(StepRenderer):
     def __init__(self, store: Store) -> None:
         self._store = Store.open(store.url, writable=True)
         self._worker = 0
-        self._refined = Refined(self._store)
-        self._course: Course | None = None
+        self._refinement = Refinement(self._store)
+        self._schedule: Schedule | None = None
         self._evaluate = _evaluated
 
 
@@ -58,7 +58,7 @@ def _evaluated(frame: int, coordinates: NDArray[np.float64]) -> dict[str, NDArra
     return {"loss": loss, "loss_stderr": loss / 10}
 
 
-class HillCrew(SimulatedCrew):
+class HillWorkers(SimulatedWorkers):
     """Workers that do render, in an order and with accidents that the seed decides."""
 
     def __init__(self, store: Store, seed: int = 0, accidents: float = 0.0) -> None:
@@ -77,7 +77,7 @@ class HillCrew(SimulatedCrew):
                 self._renderer(step)
             self._at(seconds, Lost(worker, "died"))
         elif dice.random() < 0.5:
-            self._at(seconds, self._news(worker, step))
+            self._at(seconds, self._event(worker, step))
         else:
             self._count += 1
             heapq.heappush(
@@ -89,14 +89,14 @@ class HillCrew(SimulatedCrew):
     def seconds_of(self, step: Step) -> float:
         return self._random.choice([1.0, 1.0, 2.0, 40.0]) if self._accidents else 1.0
 
-    def wait(self, seconds: float) -> list[News]:
-        news = super().wait(seconds)
+    def wait(self, seconds: float) -> list[Event]:
+        events = super().wait(seconds)
         return [
-            self._news(each.worker, each.step) if isinstance(each, _Later) else each
-            for each in news
+            self._event(each.worker, each.step) if isinstance(each, _Later) else each
+            for each in events
         ]
 
-    def _news(self, worker: int, step: Step) -> News:
+    def _event(self, worker: int, step: Step) -> Event:
         try:
             facts = self._renderer(step)
         except Exception as error:
@@ -118,7 +118,7 @@ class _Later:
 class Observer(Watcher):
     """Hands the scheduler what becomes ready, as a run does."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: StepQueue) -> None:
         super().__init__()
         self.steps = steps
         self.scheduler: Scheduler | None = None
@@ -131,24 +131,24 @@ class Observer(Watcher):
 
 def refine(
     store: Store,
-    crew: SimulatedCrew,
+    simulated: SimulatedWorkers,
     asked: RefineSpec | None = ASKED,
     workers: int = 3,
     going_on: bool = False,
     stop: Callable[[Observer], bool] = lambda observer: False,
 ) -> Observer:
     """Drive a refinement with simulated workers, to its end or until `stop`."""
-    steps = Steps(store, asked, going_on)
+    steps = StepQueue(store, asked, going_on)
     observer = Observer(steps)
     observer.scheduler = Scheduler(steps.begin(), workers, Rules(hopeless_tries=10**6))
-    run(observer.scheduler, crew, observer, lambda: stop(observer), crew.clock)
+    run(observer.scheduler, simulated, observer, lambda: stop(observer), simulated.clock)
     return observer
 
 
 def evaluated_points(store: Store) -> int:
     """How many points of all frames were evaluated, by what is committed."""
-    evaluations = Refined(store).evaluations
-    return sum(evaluations.counts(evaluations.committed()))
+    records = Refinement(store).records
+    return sum(records.counts(records.committed()))
 
 
 def content(store: Store) -> dict[str, bytes]:
@@ -162,7 +162,7 @@ def content(store: Store) -> dict[str, bytes]:
         for path in sorted((root / folder).rglob("*"))
         if path.is_file()
     }
-    found["course"] = (root / ".lossatlas" / "refine.json").read_bytes()
-    evaluations = Refined(store).evaluations
-    counts = {str(s): evaluations.facts(s).points for s in sorted(evaluations.committed())}
+    found["schedule"] = (root / ".lossatlas" / "refine.json").read_bytes()
+    records = Refinement(store).records
+    counts = {str(s): records.facts(s).points for s in sorted(records.committed())}
     return found | {"counts": repr(counts).encode()}

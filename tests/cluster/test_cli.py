@@ -319,8 +319,8 @@ def test_gpus_that_the_driver_has_none_of_are_measured_by_its_cpu(
     from tests.cluster.fake_gpus import CpuRenderer
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    found = devices.Team(1, devices.Device("cuda", gpus=1.0), 1)
-    monkeypatch.setattr(devices, "choose", lambda *_: found)
+    found = devices.WorkerPlan(1, devices.Device("cuda", gpus=1.0), 1)
+    monkeypatch.setattr(devices, "plan_workers", lambda *_: found)
     monkeypatch.setattr("pipeline.task.TileRenderer", CpuRenderer)
     assert main.run(["render", str(lay_out(tmp_path)), "--executor", "serial"]) == 0
     assert "16 tiles done" in capsys.readouterr().out

@@ -46,12 +46,12 @@ class Cluster:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def follow(self, say: Callable[[str], None] | None = None) -> str:
+    def follow(self, print_text: Callable[[str], None] | None = None) -> str:
         joblog.follow(
             self.alive,
             self.tail,
             self.whole,
-            say or self.told.append,
+            print_text or self.told.append,
             self.warned.append,
             patience_seconds=60,
             sleep=self.sleep,
@@ -113,11 +113,11 @@ def test_a_connection_that_fell_silent_is_left(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_reader_that_is_gone_ends_it() -> None:
-    def say(text: str) -> None:
+    def print_text(text: str) -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        Cluster([TEXT]).follow(say)
+        Cluster([TEXT]).follow(print_text)
 
 
 @pytest.mark.parametrize(

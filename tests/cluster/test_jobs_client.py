@@ -16,8 +16,8 @@ from cluster.errors import ClusterError
 from cluster.jobs import client as jobs
 from cluster.jobs.client import ID_VARIABLE, Job, Jobs, Note, entrypoint
 from cluster.lease import Lease
-from cluster.monitor.status import lines, look
-from cluster.options import choose
+from cluster.monitor.status import lines, read_status
+from cluster.options import from_command_line
 from pipeline import opening, prepare, spec
 from pipeline.geometry.grid import Extent, Grid
 from pipeline.geometry.plane import Anchor, FrameFacts
@@ -206,20 +206,20 @@ def test_the_note_of_the_last_job(store: Store) -> None:
 def test_a_job_whose_driver_is_not_up_yet_is_waited_for(store: Store) -> None:
     now = time.time()
     Note("tiny-1", "http://h:8265", now - 20).write(store)
-    status = look(store, now)
+    status = read_status(store, now)
     assert status.state == "submitted"
     assert "  waiting  the job was submitted 20 s ago; its driver is not up yet" in lines(status)
     assert any("tiny-1 of http://h:8265; its log: lossatlas logs" in li for li in lines(status))
     lease = Lease(store, 1)
     lease.take()
-    assert look(store).state == "running"
+    assert read_status(store).state == "running"
     lease.release()
     store.write_note("report.json", {"sessions": [{"job": "tiny-0"}]})
-    assert look(store, now).state == "submitted"
+    assert read_status(store, now).state == "submitted"
     store.write_note("report.json", {"sessions": [{"job": "tiny-0"}, {"job": "tiny-1"}]})
-    assert look(store, now).state == "stopped"
+    assert read_status(store, now).state == "stopped"
     store.delete_note("report.json")
-    assert look(store, now + 3600).state == "stopped"
+    assert read_status(store, now + 3600).state == "stopped"
 
 
 def test_drive_is_for_jobs(
@@ -236,14 +236,14 @@ def test_drive_is_for_jobs(
 def test_choices_that_exclude_each_other() -> None:
     how: dict[str, Any] = {"executor": "serial", "workers": 1, "address": None}
     how |= {"device": "auto", "frames": "2:5", "every": 3, "log": "json", "quiet": True}
-    chosen = choose(how)
+    chosen = from_command_line(how)
     assert (chosen.selection.first, chosen.selection.last, chosen.selection.every) == (2, 5, 3)
     assert (chosen.executor, chosen.log, chosen.quiet) == ("serial", "json", True)
     for wrong in ({"address": "h:1"}, {"workers": 4}):
         with pytest.raises(ClusterError, match=f"Leave out --{next(iter(wrong))}"):
-            choose(how | wrong)
+            from_command_line(how | wrong)
     with pytest.raises(ClusterError, match="--frames 5:2: wanted A:B"):
-        choose(how | {"frames": "5:2"})
+        from_command_line(how | {"frames": "5:2"})
 
 
 @pytest.mark.parametrize("run", ["a b", "x?y", "#", "x/../y", "..", "x" * 300])

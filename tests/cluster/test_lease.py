@@ -18,7 +18,7 @@ from cluster import lease as leases
 from cluster.cli import main
 from cluster.errors import ClusterError
 from cluster.lease import Holder, Lease
-from cluster.scheduling.steps import decide
+from cluster.scheduling.step_queue import decide
 from pipeline.geometry.grid import Extent, Grid
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.store.store import Store
@@ -122,7 +122,7 @@ def test_elsewhere_the_heartbeat_counts_whatever_the_clocks_say(store: Store, sk
     with beating_elsewhere(store, skew), pytest.raises(ClusterError, match="is being rendered by"):
         impatient(store).take()
     told: list[str] = []
-    lease = Lease(store, workers=1, beat_seconds=0.1, dead_seconds=0.3, tell=told.append)
+    lease = Lease(store, workers=1, beat_seconds=0.1, dead_seconds=0.3, warn=told.append)
     lease.take()  # nobody beats any more
     lease.release()
     assert told == [

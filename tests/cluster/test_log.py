@@ -55,7 +55,7 @@ def test_each_event_is_one_line() -> None:
         view.rendered(tiles[0], Done(0, 9, 2.0))
         now[0] = 22.0
         view.ticked(scheduler)
-        view.warned('a "quoted" text\nof two lines')
+        view.warn('a "quoted" text\nof two lines')
         view.quarantined(tiles[1], ("no", "no", "never"))
     first, second, warning, quarantined = events(out.getvalue())
     assert (first["tiles_done"], first["eta_seconds"], first["workers"]) == (0, None, 1)

@@ -14,7 +14,7 @@ import pytest
 from cluster.monitor.metrics import Metrics
 from cluster.scheduling import event_loop
 from cluster.scheduling.scheduler import Rules, Scheduler
-from cluster.workers.workers import Device, RayCrew
+from cluster.workers.workers import Device, RayWorkers
 from pipeline.geometry.grid import Tile
 from tests.cluster import renderers
 from tests.cluster.watcher import Watcher
@@ -26,7 +26,7 @@ NAME = re.compile(r"ray_lossatlas_\w+")
 
 
 class Watched(Watcher):
-    """As `cluster.driver.session.Run` passes on what it sees."""
+    """As `cluster.driver.session.Session` passes on what it sees."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,12 +66,12 @@ def samples(
     ray.cloudpickle.register_pickle_by_value(renderers)
     tiles = [Tile(0, 0, column) for column in range(12)]
     rules = Rules(retry_first=0.05, retry_longest=0.1)
-    crew = RayCrew(
+    workers = RayWorkers(
         ray, renderers.FaultyRenderer, {"folder": str(folder)}, "", Device("cpu", threads=None)
     )
     watched, scheduler = Watched(), Scheduler(tiles, 2, rules)
     try:
-        event_loop.run(scheduler, crew, watched, lambda: False)
+        event_loop.run(scheduler, workers, watched, lambda: False)
         port = ray.nodes()[0]["MetricsExportPort"]
         limit = time.monotonic() + 40
         while time.monotonic() < limit:
@@ -87,7 +87,7 @@ def samples(
                 return found
             time.sleep(0.5)
     finally:
-        crew.close()
+        workers.close()
     raise TimeoutError(f"after 40 s Prometheus would still read {found}")
 
 

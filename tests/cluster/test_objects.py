@@ -262,7 +262,7 @@ def _require_local(objects: ObjectServer, key: str, store: Path) -> None:
     """What is refined in the bucket is, to the bit, what is refined in a local store."""
     found = {name.removeprefix(key): data for name, data in objects.objects(key).items()}
     local = content(Store.open(str(store)))
-    for name in ("counts", "course"):
+    for name in ("counts", "schedule"):
         del local[name]
     assert {name.split("/")[0] for name in local} >= {"loss", "level", "predicted_error"}
     assert {name: found[name] for name in local} == local

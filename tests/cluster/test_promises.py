@@ -27,29 +27,29 @@ import numpy as np
 import pytest
 
 from cluster.cli import main
-from cluster.driver.session import Run
+from cluster.driver.session import Session
 from cluster.lease import NOTE, Lease
-from cluster.options import Choices
+from cluster.options import Options
 from cluster.scheduling.event_loop import Done, Joined, run
 from cluster.scheduling.scheduler import Rules, Scheduler, Start
 from cluster.scheduling.selection import Selection
-from cluster.scheduling.steps import Steps
-from cluster.scheduling.work_queue import Tiles
+from cluster.scheduling.step_queue import StepQueue
+from cluster.scheduling.work_queue import TileQueue
 from cluster.workers import devices, interrupts, processes
-from cluster.workers.devices import Team
+from cluster.workers.devices import WorkerPlan
 from cluster.workers.interrupts import EXIT_CODE, Interrupts
 from cluster.workers.workers import Device
 from pipeline import opening, prepare
 from pipeline.geometry.grid import Grid, Step, Tile
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.schedule import Schedule
 from pipeline.spec import read
 from pipeline.store.store import Store
 from pipeline.task import StepRenderer, TileFacts, TileRenderer
 from pipeline.verify import verify
 from tests.cluster import hills, landscape
-from tests.cluster.hills import ASKED, AUDIT, HillCrew, HillRenderer, content, refine
+from tests.cluster.hills import ASKED, AUDIT, HillRenderer, HillWorkers, content, refine
+from tests.cluster.test_event_loop import SimulatedWorkers
 from tests.cluster.test_lease import claim
-from tests.cluster.test_loop import SimulatedCrew
 from tests.cluster.watcher import Watcher
 from tests.deaths import Killed, dying
 from tests.refining import spec_in
@@ -124,9 +124,9 @@ def test_whichever_write_workers_die_at_a_refinement_is_the_undisturbed_one(
     tmp_path: Path,
 ) -> None:
     alone, store = (hills.create(tmp_path / f"{name}.zarr") for name in "ab")
-    refine(alone, HillCrew(alone), workers=1)
+    refine(alone, HillWorkers(alone), workers=1)
     dice, deaths = random.Random(0), 0
-    steps, renderer = Steps(store, ASKED, going_on=False), HillRenderer(store)
+    steps, renderer = StepQueue(store, ASKED, going_on=False), HillRenderer(store)
     waiting = deque(steps.begin())
     while waiting:
         step: Any = waiting.popleft()
@@ -145,18 +145,18 @@ def test_whichever_write_workers_die_at_a_refinement_is_the_undisturbed_one(
 
 def test_composing_that_dies_at_any_write_is_done_again(tmp_path: Path) -> None:
     store = hills.create(tmp_path / "a.zarr")
-    refine(store, HillCrew(store), workers=1, stop=lambda _: len(store.committed()) == 1)
-    course = Course.read(store)
-    assert course is not None
-    assert course.passes[-1].kind == "compose"
+    refine(store, HillWorkers(store), workers=1, stop=lambda _: len(store.committed()) == 1)
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert schedule.passes[-1].kind == "compose"
     tile = max(set(store.grid.tiles()) - store.committed())
-    step = Step(course.last, *tile)
+    step = Step(schedule.last, *tile)
     for writes in itertools.count():
         with contextlib.suppress(Killed), dying(writes):
             HillRenderer(store)(step)
-        if step in Steps(store, None, going_on=True)._committed:
+        if step in StepQueue(store, None, going_on=True)._committed:
             break
-        assert step in Steps(store, None, going_on=True).begin()
+        assert step in StepQueue(store, None, going_on=True).begin()
     assert writes > 5
     assert tile in store.committed()
     assert verify(store) == []
@@ -164,11 +164,11 @@ def test_composing_that_dies_at_any_write_is_done_again(tmp_path: Path) -> None:
 
 def test_a_step_without_its_composed_tile_is_not_done(tmp_path: Path) -> None:
     store = hills.create(tmp_path / "a.zarr")
-    refine(store, HillCrew(store))
+    refine(store, HillWorkers(store))
     before = content(store)
     lost = Tile(0, 1, 0)
     store.withdraw(lost)
-    steps = Steps(store, None, going_on=True)
+    steps = StepQueue(store, None, going_on=True)
     assert not steps.complete
     (step,) = steps.begin()
     assert isinstance(step, Step)
@@ -180,7 +180,7 @@ def test_a_step_without_its_composed_tile_is_not_done(tmp_path: Path) -> None:
 def test_a_composed_tile_that_is_sound_and_of_another_render_is_found(tmp_path: Path) -> None:
     """Its checksums are right; one evaluated value is not what its steps evaluated."""
     store = hills.create(tmp_path / "a.zarr")
-    refine(store, HillCrew(store))
+    refine(store, HillWorkers(store))
     level = store.group["level"][0]
     y, x = np.argwhere(level >= 0)[-1]
     for quantity in store.quantities:
@@ -418,20 +418,20 @@ def test_a_disk_that_fails_stops_a_refinement_that_then_goes_on(
 def test_lost_notes_of_an_audit_are_made_again_from_the_records(tmp_path: Path) -> None:
     """The sample, and how far predictions were off, before that is certified."""
     alone, store = (hills.create(tmp_path / f"{name}.zarr") for name in "ab")
-    refine(alone, HillCrew(alone), workers=1)
+    refine(alone, HillWorkers(alone), workers=1)
     audited: list[Any] = []
 
     def half_audited(observer: hills.Observer) -> bool:
         audited[:] = [s for s in observer.tiles if s.number == AUDIT]  # type: ignore[attr-defined]
         return len(audited) == 2
 
-    refine(store, HillCrew(store), workers=1, stop=half_audited)
+    refine(store, HillWorkers(store), workers=1, stop=half_audited)
     notes = Path(store.url, ".lossatlas", "refine")
     (notes / f"audit-{AUDIT}.json").write_text("[")
     first, second, *_ = sorted((notes / f"audit-{AUDIT}").iterdir())
     first.write_text("{}")
     second.unlink()
-    refine(store, HillCrew(store), going_on=True)
+    refine(store, HillWorkers(store), going_on=True)
     found, expected = content(store), content(alone)
     kept = found.keys() - {str(note.relative_to(store.url)) for note in (first, second)}
     assert {key: found[key] for key in kept} == {key: expected[key] for key in kept}
@@ -440,7 +440,7 @@ def test_lost_notes_of_an_audit_are_made_again_from_the_records(tmp_path: Path) 
 # Clusters
 
 
-class _Waiting(SimulatedCrew):
+class _Waiting(SimulatedWorkers):
     """A cluster that has no room until a node joins."""
 
     def __init__(self, joins_at: float) -> None:
@@ -457,9 +457,9 @@ class _Waiting(SimulatedCrew):
 
 def test_a_render_without_a_machine_waits_says_so_and_goes_on_with_the_next() -> None:
     tiles = [Tile(0, row, 0) for row in range(6)]
-    crew, watcher = _Waiting(joins_at=1500.0), Watcher()
+    simulated, watcher = _Waiting(joins_at=1500.0), Watcher()
     scheduler = Scheduler(tiles, 2, Rules(start_deadline=1800.0))
-    run(scheduler, crew, watcher, lambda: crew.now > 10_000, crew.clock)
+    run(scheduler, simulated, watcher, lambda: simulated.now > 10_000, simulated.clock)
     assert scheduler.stopped is None
     assert sorted(watcher.tiles) == tiles
     assert len(watcher.warnings) > 5
@@ -474,13 +474,13 @@ def test_a_node_that_joins_is_used_and_one_that_leaves_is_not_waited_for(
     store, _ = opening.create(prepared, Grid(8, 8, 1))
     now = [1000.0]
     monkeypatch.setattr("cluster.driver.session.time", SimpleNamespace(monotonic=lambda: now[0]))
-    driver = Run(store, Tiles(store, Selection()), False, Choices(quiet=True), Interrupts())
+    driver = Session(store, TileQueue(store, Selection()), False, Options(quiet=True), Interrupts())
     driver._ray, driver._device = object(), "cpu"
     scheduler = Scheduler(store.pending(), 2)
     assert [type(each) for each in scheduler.decide(0.0)] == [Start] * 2
     for cores, expected, started in ((5, 5, 3), (1, 1, 0)):
-        found = Team(cores, Device("cpu"))
-        monkeypatch.setattr(devices, "choose", lambda *_, found=found: found)
+        found = WorkerPlan(cores, Device("cpu"))
+        monkeypatch.setattr(devices, "plan_workers", lambda *_, found=found: found)
         now[0] += 9.0
         driver._follow_cluster(scheduler)
         assert scheduler.wanted != expected
@@ -493,12 +493,18 @@ def test_a_node_that_joins_is_used_and_one_that_leaves_is_not_waited_for(
 def test_a_machine_that_leaves_costs_one_tile_a_worker_and_a_preempted_one_no_strike() -> None:
     tiles = [Tile(0, row, 0) for row in range(20)]
     for fate, strikes in (("die", 1), ("preempt", 0)):
-        crew, watcher = SimulatedCrew([fate] * 4), Watcher()
+        simulated, watcher = SimulatedWorkers([fate] * 4), Watcher()
         scheduler = Scheduler(tiles, 4)
-        run(scheduler, crew, watcher, lambda crew=crew: crew.now > 20, crew.clock)  # type: ignore[misc]
+        run(
+            scheduler,
+            simulated,
+            watcher,
+            lambda simulated=simulated: simulated.now > 20,
+            simulated.clock,
+        )  # type: ignore[misc]
         assert scheduler.lost_count == 4
         assert [len(each) for each in scheduler._strikes.values()] == [1] * (4 * strikes)
-        run(scheduler, crew, watcher, lambda: False, crew.clock)
+        run(scheduler, simulated, watcher, lambda: False, simulated.clock)
         assert sorted(watcher.tiles) == tiles
         assert scheduler.retries == 4
 
@@ -512,7 +518,7 @@ def test_a_store_behind_a_url_holds_what_a_local_one_does(tmp_path: Path) -> Non
     import fsspec
 
     local = hills.create(tmp_path / "a.zarr")
-    refine(local, HillCrew(local), workers=1)
+    refine(local, HillWorkers(local), workers=1)
     memory = fsspec.filesystem("memory")
     store = Store.create(
         "memory://promises.zarr",
@@ -524,7 +530,7 @@ def test_a_store_behind_a_url_holds_what_a_local_one_does(tmp_path: Path) -> Non
         True,
     )
     try:
-        refine(store, HillCrew(store), workers=1)
+        refine(store, HillWorkers(store), workers=1)
         assert verify(store) == []
         for quantity in store.quantities:
             found = store.read(quantity, "train")

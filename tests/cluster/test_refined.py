@@ -18,8 +18,8 @@ import yaml
 
 from cluster.cli import main
 from pipeline.geometry.grid import Step, Tile
-from pipeline.refinement.records import Evaluations
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.records import Records
+from pipeline.refinement.schedule import Schedule
 from pipeline.store.store import Store
 from pipeline.task import StepRenderer, TileFacts
 from tests.cluster import landscape
@@ -203,7 +203,7 @@ def test_every_damage_is_found_named_and_mended(
     opened = Store.open(str(store))
     assert len(opened.pending()) == 4
     # Where the records are sound, tiles are composed again without evaluating anything.
-    kept = Evaluations(opened).committed()
+    kept = Records(opened).committed()
     assert len(kept) == (4 * COMPOSE + 3 if kind == "composed" else 0)
     mended(store, undisturbed)
 
@@ -339,7 +339,7 @@ def test_a_tighter_spec_goes_on_and_one_without_refine_ends_as_a_full_render(
         assert ("nothing to do" in capsys.readouterr().out) != adds
         counts.append(evaluated_points(store))
         assert (counts[-1] > counts[-2]) == adds
-    assert Course.read(store).certificates[-1].tolerance == {"loss": 0.002}  # type: ignore[union-attr]
+    assert Schedule.read(store).certificates[-1].tolerance == {"loss": 0.002}  # type: ignore[union-attr]
     ask(spec, None)
     assert main.run(["render", str(spec), *SERIAL]) == 0
     assert evaluated_points(store) == 65 * 65

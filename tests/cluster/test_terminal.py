@@ -79,7 +79,7 @@ def test_an_error_is_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_workers_warning_is_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressView("tiny", 0, 1, 1, quiet=False) as view:
-        view.warned(EVIL)
+        view.warn(EVIL)
         view.quarantined(Tile(0, 0, 0), (EVIL,))
     told = capsys.readouterr().err
     assert told.startswith(f"lossatlas: {SHOWN}\n")

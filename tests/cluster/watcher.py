@@ -18,7 +18,7 @@ class Watcher:
     def quarantined(self, tile: Tile, reasons: tuple[str, ...]) -> None:
         self.given_up[tile] = reasons
 
-    def warned(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         self.warnings.append(text)
 
     def ticked(self, scheduler: object) -> None: ...

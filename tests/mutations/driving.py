@@ -133,7 +133,7 @@ FAULTS = (
         ),
         (
             "resume: what is not listed is not rendered again",
-            "missing = [work for work in self._todo.missing() if work not in self._given_up]",
+            "missing = [work for work in self._queue.missing() if work not in self._given_up]",
             "missing: list[Work] = []",
             PROMISES,
         ),

@@ -11,7 +11,7 @@ PLACEMENT = "tests/pipeline/test_placement.py"
 PLANE = "tests/pipeline/test_plane.py"
 PRECISION = "tests/pipeline/test_precision.py"
 PROMISES = "tests/cluster/test_promises.py"
-STEPS = "tests/cluster/test_steps.py"
+STEPS = "tests/cluster/test_step_queue.py"
 
 FAULTS = (
     *of(

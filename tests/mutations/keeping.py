@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tests.mutations.fault import of
 
-EVALUATIONS = "tests/pipeline/test_evaluations.py"
+RECORDS = "tests/pipeline/test_records.py"
 PROMISES = "tests/cluster/test_promises.py"
 GROWTH = "tests/pipeline/test_growth.py"
 REFINED = "tests/cluster/test_refined.py"
-STEPS = "tests/cluster/test_steps.py"
+STEPS = "tests/cluster/test_step_queue.py"
 STORE = "tests/pipeline/test_store.py"
 
 FAULTS = (
@@ -112,8 +112,8 @@ FAULTS = (
         ),
         (
             "verify: steps stay committed",
-            "if store.refined:\n            Eval",
-            "if False:\n            Eval",
+            "if store.refined:\n            Rec",
+            "if False:\n            Rec",
             REFINED,
         ),
     ),
@@ -146,56 +146,56 @@ FAULTS = (
             "        count = len(points.y)\n"
             "        at = (slice(None), step.number, step.frame, step.row, step.column)\n"
             '        self._arrays["steps"][at] = np.array([count, seconds, worker], "f8")\n',
-            EVALUATIONS,
+            RECORDS,
         ),
         (
             "withdraw: records before their commits",
             'self._store.delete(f"evaluated/steps/c/0/{step.number}/{step.tile}")',
             'self._store.delete(f"evaluated/points/c/{step.number}/{step.tile}")\n'
             '            self._store.delete(f"evaluated/steps/c/0/{step.number}/{step.tile}")',
-            EVALUATIONS,
+            RECORDS,
         ),
         (
             "withdraw: the note of costs stays",
             "self._store.delete_note(_pass_note(number))",
             "number + 1",
-            EVALUATIONS,
+            RECORDS,
         ),
         (
             "records: a count that does not agree is taken",
             "if len(y) != facts.points:",
             "if False:",
-            (EVALUATIONS, REFINED),
+            (RECORDS, REFINED),
         ),
         (
             "records: values where no point is are taken",
             "if (~np.isnan(values).all(axis=0) & (mask == 0)).any():",
             "if False:",
-            EVALUATIONS,
+            RECORDS,
         ),
         (
             "records: missing values are read as NaN",
             "if np.isnan(found).all() and not self._has_values(step):",
             "if False:",
-            (EVALUATIONS, REFINED),
+            (RECORDS, REFINED),
         ),
         (
             "records: a pass reads its own",
             "for number in range(before)\n        ]\n        if committed",
             "for number in range(before + 1)\n        ]\n        if committed",
-            (EVALUATIONS, STEPS),
+            (RECORDS, STEPS),
         ),
         (
             "records: uncommitted steps are read",
             "steps = [step for step in steps if step in committed]",
             "steps = list(steps)",
-            (EVALUATIONS, "tests/pipeline/test_preview.py"),
+            (RECORDS, "tests/pipeline/test_preview.py"),
         ),
         (
             "costs: a note that is too short is taken",
             "if all(len(column) == self.grid.tile_count for column in columns):",
             "if all(len(column) for column in columns):",
-            EVALUATIONS,
+            RECORDS,
         ),
     ),
     *of(
@@ -238,7 +238,7 @@ FAULTS = (
             "listing: half-written commits count",
             "    if not (name.isascii() and name.isdigit()):",
             '    name = name.partition(".")[0]\n    if not (name.isascii() and name.isdigit()):',
-            (STORE, EVALUATIONS),
+            (STORE, RECORDS),
         ),
         (
             "listing: rows and frames swapped",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.mutations.fault import of
 
 AUDIT = "tests/pipeline/test_audit.py"
-COURSE = "tests/pipeline/test_course.py"
+SCHEDULE = "tests/pipeline/test_schedule.py"
 PROMISES = "tests/cluster/test_promises.py"
-STEPS = "tests/cluster/test_steps.py"
+STEPS = "tests/cluster/test_step_queue.py"
 
 FAULTS = (
     *of(
@@ -44,14 +44,14 @@ FAULTS = (
     *of(
         "pipeline/refinement/step.py",
         (
-            "refined: a step counts without its composed tile",
-            "if s.number != course.last or s.tile in tiles",
-            "if s.number != course.last or tiles is not None",
+            "refinement: a step counts without its composed tile",
+            "if s.number != schedule.last or s.tile in tiles",
+            "if s.number != schedule.last or tiles is not None",
             PROMISES,
         ),
         (
-            "refined: nobody asks for composed tiles",
-            'if course is None or course.passes[-1].kind != "compose":',
+            "refinement: nobody asks for composed tiles",
+            'if schedule is None or schedule.passes[-1].kind != "compose":',
             "if True:",
             PROMISES,
         ),
@@ -68,29 +68,29 @@ FAULTS = (
             (STEPS, "tests/test_refinement.py"),
         ),
         (
-            "refined: a step sees steps beside it",
-            "self.evaluations.known(frame, *part, number, self._committed)",
-            "self.evaluations.known(frame, *part, number + 1, self.evaluations.committed())",
+            "refinement: a step sees steps beside it",
+            "self.records.evaluated(frame, *part, number, self._committed)",
+            "self.records.evaluated(frame, *part, number + 1, self.records.committed())",
             STEPS,
         ),
     ),
     *of(
         "pipeline/refinement/schedule.py",
         (
-            "course: the copy last",
+            "schedule: the copy last",
             "for name in (_COPY, _NOTE):",
             "for name in (_NOTE, _COPY):",
             STEPS,
         ),
         (
-            "course: half a note is taken",
+            "schedule: half a note is taken",
             'if not note or note.get("digest") != _digest(note):',
             "if not note:",
-            (STEPS, COURSE),
+            (STEPS, SCHEDULE),
         ),
     ),
     *of(
-        "cluster/scheduling/steps.py",
+        "cluster/scheduling/step_queue.py",
         (
             "steps: may begin always",
             "return all(int(self._through[parent].min()) >= settled for parent in parents)",
@@ -111,8 +111,8 @@ FAULTS = (
         ),
         (
             "steps: two drivers decide at once",
-            "if found is not None and (self._course is None or",
-            "if False and (self._course is None or",
+            "if found is not None and (self._schedule is None or",
+            "if False and (self._schedule is None or",
             STEPS,
         ),
         (

@@ -21,7 +21,7 @@ def _interpolated(
     found = values[lattice.at(0)]
     for level in range(1, lattice.levels):
         here = values[lattice.at(level)], is_known[lattice.at(level)]
-        found = lattice.crossed(lattice.predict(found, level, *here), level, *here)
+        found = lattice.average_across(lattice.predict(found, level, *here), level, *here)
         found = np.where(here[1], here[0], found)
     return found
 
@@ -88,14 +88,16 @@ def test_points_between_known_centres_are_predicted_from_both_sides() -> None:
     is_known = np.zeros((9, 9), dtype=bool)
     known[1::2, 3], is_known[1::2, 3] = 16.0, True
     plain = lattice.predict(np.zeros((5, 5)), 1, known, is_known)
-    found = lattice.crossed(plain, 1, known, is_known)
+    found = lattice.average_across(plain, 1, known, is_known)
     assert plain[4, 3] == 0
     assert found[4, 3] == 8, "the mean of none along the row and all across it"
     assert (found[:, 3] == [0, 0, 0, 0, 8, 0, 0, 0, 0]).all(), "two are known to each side"
     is_known[7, 3] = False
-    assert (lattice.crossed(plain, 1, known, is_known) == plain).all()
+    assert (lattice.average_across(plain, 1, known, is_known) == plain).all()
     known[7, 3], is_known[7, 3] = np.nan, True
-    assert np.isnan(lattice.crossed(plain, 1, known, is_known)[4, 3]), "nothing is told by a NaN"
+    assert np.isnan(lattice.average_across(plain, 1, known, is_known)[4, 3]), (
+        "nothing is told by a NaN"
+    )
 
 
 @pytest.mark.parametrize(

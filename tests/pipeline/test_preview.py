@@ -10,20 +10,20 @@ import pytest
 from pipeline.geometry.grid import Step, Tile
 from pipeline.refinement import preview
 from pipeline.refinement.preview import Preview
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.step import Refined
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.step import Refinement
 from pipeline.store.store import Store, StoreError
-from tests.refining import forget_course, refined_in
+from tests.refining import forget_schedule, refined_in
 
 
 def seen_by(store: Store, committed: set[Step]) -> Preview:
-    course = Course.read(store)
-    assert course is not None
-    return Preview(store, course, committed)
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    return Preview(store, schedule, committed)
 
 
 def test_a_preview_after_the_last_step_is_the_render_to_the_bit(refined_store: Store) -> None:
-    shown = seen_by(refined_store, Refined(refined_store).evaluations.committed())
+    shown = seen_by(refined_store, Refinement(refined_store).records.committed())
     assert shown.finished(0).all()
     assert np.array_equal(shown.level(0), np.asarray(refined_store.level(0)))
     for quantity in refined_store.quantities:
@@ -57,7 +57,7 @@ def test_it_shows_what_is_evaluated_and_predicts_the_rest(
 
 def test_only_what_can_be_predicted_counts_as_finished(begun_store: Store) -> None:
     gone = Tile(0, 1, 1)
-    steps = Refined(begun_store).evaluations.committed()
+    steps = Refinement(begun_store).records.committed()
     shown = seen_by(begun_store, {step for step in steps if step.tile != gone})
     rows, columns = begun_store.grid.window(gone)
     finished = shown.finished(0)
@@ -96,7 +96,7 @@ def test_there_is_none_of_what_is_whole_or_was_not_begun(
     assert Preview.of(early) is early
     assert not early.finished(0).any()
     never = refined_in(tmp_path / "never", steps=0)
-    forget_course(never)
+    forget_schedule(never)
     assert Preview.of(never) is never
 
 

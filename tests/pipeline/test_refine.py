@@ -25,7 +25,7 @@ def _refined(surface: Floats, base: Floats | None = None) -> tuple[np.ndarray, p
     known[lattice.at(0)] = True
     for level, centres in passes(lattice):
         found = prediction.estimate(units, known, lattice, level, below)
-        known |= prediction.wanted(found, known, lattice, level, 0, 1.0, centres)
+        known |= prediction.points_to_evaluate(found, known, lattice, level, 0, 1.0, centres)
     return known, prediction.estimate(units, known, lattice, None, below)
 
 
@@ -82,7 +82,7 @@ def test_a_constant_takes_the_first_two_levels() -> None:
     known[lattice.at(0)] = True
     for level in range(1, lattice.levels):
         found = prediction.estimate(np.full((1, SIDE, SIDE), 7.0), known, lattice, level)
-        known |= prediction.wanted(found, known, lattice, level, 0, 1.0)
+        known |= prediction.points_to_evaluate(found, known, lattice, level, 0, 1.0)
     assert known.sum() == known[lattice.at(1)].size
     assert (found.expected[0][~known] == 0).all()
 
@@ -116,11 +116,14 @@ def test_strictness_and_a_base_add_points(strict: float) -> None:
     known[lattice.at(1)] = True
     found = prediction.estimate(500 * SMOOTH[None], known, lattice)
     last = lattice.levels - 1
-    few = prediction.wanted(found, known, lattice, last, 0, strict)
-    more = prediction.wanted(found, known, lattice, last, 0, 2 * strict)
+    few = prediction.points_to_evaluate(found, known, lattice, last, 0, strict)
+    more = prediction.points_to_evaluate(found, known, lattice, last, 0, 2 * strict)
     assert not (few & ~more).any()
     assert more.sum() > few.sum()
-    assert prediction.wanted(found, known, lattice, last, last, strict).sum() == (~known).sum()
+    assert (
+        prediction.points_to_evaluate(found, known, lattice, last, last, strict).sum()
+        == (~known).sum()
+    )
 
 
 @pytest.mark.parametrize("side", [129, 150])
@@ -135,7 +138,7 @@ def test_a_part_is_estimated_as_in_the_whole(side: int) -> None:
     known[whole.at(0)] = True
     last = whole.levels - 1
     every = prediction.estimate(values, known, whole, last)
-    asked = prediction.wanted(every, known, whole, last, 0, 1.0)
+    asked = prediction.points_to_evaluate(every, known, whole, last, 0, 1.0)
     assert 0.05 < asked.mean() < 0.95
     for _ in range(12):
         top, left = generator.integers(0, side - 8, 2)
@@ -148,7 +151,7 @@ def test_a_part_is_estimated_as_in_the_whole(side: int) -> None:
         part = whole.around(rows, columns)
         there = part.part_rows, part.part_columns
         found = prediction.estimate(values[:, *there], known[there], part, last)
-        own = prediction.wanted(found, known[there], part, last, 0, 1.0)
+        own = prediction.points_to_evaluate(found, known[there], part, last, 0, 1.0)
         y, x = there[0].start, there[1].start
         inside = slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x)
         np.testing.assert_array_equal(found.values[:, *inside], every.values[:, rows, columns])

@@ -46,7 +46,7 @@ def test_what_is_not_finite_is_no_number_in_units() -> None:
 
 @pytest.mark.parametrize("values", [[0.7] * 9, [0.0] * 9, [np.nan] * 9])
 def test_a_constant_or_nothing_has_a_scale_all_the_same(values: list[float]) -> None:
-    # Of a log scale `Course.scales` asks only where all values are above zero.
+    # Of a log scale `Schedule.scales` asks only where all values are above zero.
     for space in ("linear", "clamped") if values[0] == 0 else ("linear", "log"):
         found = Range.of("loss", "train", space, np.array(values, "f4"))  # type: ignore[arg-type]
         (scale,) = scales([found], 0.002, None, 0.02)

@@ -83,7 +83,7 @@ def test_frames_are_kept_until_the_render_is_refined_further(
     monkeypatch.setattr(frames, "_draw", lambda _, frame, path: path.write_bytes(b"x") or 1)
     monkeypatch.setattr(reel, "lasting_share", lambda *_: 1.0)
     for tolerance in (0.01, 0.01, 0.001):
-        # As if the course had been asked for another tolerance.
+        # As if the schedule had been asked for another tolerance.
         copy = tmp_path / "film.zarr"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(begun_film.url, copy)

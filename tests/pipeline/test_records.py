@@ -14,7 +14,7 @@ import pytest
 from pipeline.geometry.grid import Extent, Grid, Step, Tile
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.refinement import records
-from pipeline.refinement.records import Evaluations, Points
+from pipeline.refinement.records import Points, Records
 from pipeline.store.store import Store, StoreError
 from tests.deaths import Killed, dying
 
@@ -43,12 +43,12 @@ def same(one: Points, other: Points) -> None:
 
 def test_records_read_back_exactly(store: Store) -> None:
     steps = [Step(n, *tile) for n, tile in enumerate(GRID.tiles())]
-    written = Evaluations(store)
+    written = Records(store)
     for step in steps:
         written.commit(step, some_points(step), seconds=2.5, worker=7)
-    read = Evaluations(Store.open(store.url))
+    read = Records(Store.open(store.url))
     assert read.committed() == set(steps)
-    for step, points in zip(steps, read.of(steps), strict=True):
+    for step, points in zip(steps, read.points_of(steps), strict=True):
         same(points, some_points(step))
         assert read.facts(step) == records.StepFacts(len(points.y), 2.5, 7)
     assert read.counts(steps) == [len(some_points(step).y) for step in steps]
@@ -58,8 +58,8 @@ def test_a_writer_that_dies_at_any_write_has_committed_nothing_or_all(store: Sto
     for writes in itertools.count():
         step = Step(writes, 0, 1, 1)
         with contextlib.suppress(Killed), dying(writes) as written:
-            Evaluations(store).commit(step, some_points(step), 2.5, 7)
-        read = Evaluations(Store.open(store.url))
+            Records(store).commit(step, some_points(step), 2.5, 7)
+        read = Records(Store.open(store.url))
         if step in read.committed():
             break
         assert len(written) == writes
@@ -75,10 +75,10 @@ def test_steps_that_are_half_withdrawn_are_pending(store: Store) -> None:
     steps = [Step(0, *tile) for tile in itertools.islice(GRID.tiles(), 3)]
     for deletions in range(1 + 3 * 3 + 1):
         for step in steps:
-            Evaluations(store).commit(step, some_points(step), 2.5, 7)
+            Records(store).commit(step, some_points(step), 2.5, 7)
         with contextlib.suppress(Killed), dying(deletions) as deleted:
-            Evaluations(store).withdraw(steps)
-        read = Evaluations(Store.open(store.url))
+            Records(store).withdraw(steps)
+        read = Records(Store.open(store.url))
         for step in read.committed():
             same(read.points(step), some_points(step))
     assert [key.split("/")[1] for key in deleted[1:4]] == ["steps"] * 3
@@ -88,7 +88,7 @@ def test_steps_that_are_half_withdrawn_are_pending(store: Store) -> None:
 @pytest.fixture
 def noted(store: Store) -> Store:
     """A store whose first pass is through, and noted, and whose second is not."""
-    made = Evaluations(store)
+    made = Records(store)
     for number, tile in [*((0, t) for t in GRID.tiles()), (1, Tile(0, 0, 0))]:
         step = Step(number, *tile)
         made.commit(step, some_points(step), seconds=number + 0.123456, worker=tile.column)
@@ -100,11 +100,11 @@ def noted(store: Store) -> Store:
 def test_what_a_pass_cost_is_read_in_one_piece(
     noted: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = Evaluations(noted)
+    read = Records(noted)
     asked = []
-    one_by_one = Evaluations.facts
+    one_by_one = Records.facts
     monkeypatch.setattr(
-        Evaluations, "facts", lambda self, step: (asked.append(step), one_by_one(self, step))[1]
+        Records, "facts", lambda self, step: (asked.append(step), one_by_one(self, step))[1]
     )
     steps = sorted(read.committed())
     found = read.costs(steps)
@@ -118,7 +118,7 @@ def test_what_a_pass_cost_is_read_in_one_piece(
 
 @pytest.mark.parametrize("harm", ["cut", "column", "short", "withdrawn"])
 def test_a_note_of_costs_that_is_not_whole_is_done_without(noted: Store, harm: str) -> None:
-    expected = Evaluations(noted).costs(Evaluations(noted).committed())
+    expected = Records(noted).costs(Records(noted).committed())
     path = Path(noted.url, ".lossatlas/costs/pass-0.json")
     columns = json.loads(path.read_text())
     if harm == "cut":
@@ -129,10 +129,10 @@ def test_a_note_of_costs_that_is_not_whole_is_done_without(noted: Store, harm: s
         path.write_text(json.dumps(columns | {"seconds": columns["seconds"][1:]}))
     else:
         gone = Step(0, *next(iter(GRID.tiles())))
-        Evaluations(noted).withdraw([gone])
+        Records(noted).withdraw([gone])
         assert not path.exists()
         del expected[gone]
-    read = Evaluations(noted)
+    read = Records(noted)
     found = read.costs(read.committed())
     assert {step: each.points for step, each in found.items()} == {
         step: each.points for step, each in expected.items()
@@ -140,7 +140,7 @@ def test_a_note_of_costs_that_is_not_whole_is_done_without(noted: Store, harm: s
 
 
 def test_a_record_that_two_have_mixed_is_damaged(store: Store) -> None:
-    made, step = Evaluations(store), Step(0, 0, 0, 0)
+    made, step = Records(store), Step(0, 0, 0, 0)
     values = np.ones((2, 2), "f4")
     made.commit(step, Points(np.array([0, 1]), np.array([0, 0]), values), 1.0, 0)
     points = Path(store.url, "evaluated/points/c/0/0/0/0")
@@ -148,16 +148,16 @@ def test_a_record_that_two_have_mixed_is_damaged(store: Store) -> None:
     made.commit(step, Points(np.array([0, 2]), np.array([0, 0]), values), 1.0, 1)
     points.write_bytes(first)
     with pytest.raises(StoreError, match="do not agree"):
-        Evaluations(store).points(step)
+        Records(store).points(step)
 
 
 def test_a_part_of_a_frame_is_what_the_passes_before_left(store: Store) -> None:
-    kept = Evaluations(store)
+    kept = Records(store)
     steps = [Step(number, 1, row, 1) for number in range(3) for row in range(2)]
     for step in steps:
         kept.commit(step, some_points(step), 1.0, 0)
     rows, columns = slice(2, 6), slice(5, 8)
-    values, passes = kept.known(1, rows, columns, before=2, committed=steps)
+    values, passes = kept.evaluated(1, rows, columns, before=2, committed=steps)
     expected = np.full((7, 10), -1)
     for step in steps[:4]:
         points = some_points(step)
@@ -167,23 +167,23 @@ def test_a_part_of_a_frame_is_what_the_passes_before_left(store: Store) -> None:
     # Where nobody says what counts, everything has to be there.
     kept.withdraw([Step(2, 1, 0, 1)])
     with pytest.raises(StoreError, match=r"step 1/0/1, pass 2.*its commit is missing"):
-        Evaluations(store).known(1, rows, columns, before=3)
+        Records(store).evaluated(1, rows, columns, before=3)
 
 
 def test_passes_that_found_nothing_and_results_that_are_no_number(store: Store) -> None:
-    kept = Evaluations(store)
+    kept = Records(store)
     nothing, nan = Step(0, 0, 0, 0), Step(1, 0, 0, 0)
     kept.commit(nothing, some_points(nothing, share=0), 1.0, 0)
     points = some_points(nan)
     diverged = Points(points.y, points.x, np.full_like(points.values, np.nan))
     kept.commit(nan, diverged, 1.0, 0)
-    read = Evaluations(store)
+    read = Records(store)
     assert len(read.points(nothing).y) == 0
     same(read.points(nan), diverged)
     # Zarr reads what is gone as NaN: that is no result.
     chunk(store, "values", nan).unlink()
     with pytest.raises(StoreError, match=r"step 0/0/0, pass 1: evaluated/values is missing"):
-        Evaluations(store).points(nan)
+        Records(store).points(nan)
 
 
 def chunk(store: Store, name: str, step: Step) -> Path:
@@ -211,27 +211,27 @@ def cut(path: Path) -> None:
 def test_no_damage_is_read(store: Store, name: str, harm: Callable[[Path], None]) -> None:
     """At the tiles of a grid's edge, whose chunks reach beyond it, as elsewhere."""
     for step in (Step(3, 1, 0, 1), Step(3, 1, 1, 2)):
-        Evaluations(store).commit(step, some_points(step), 1.0, 0)
+        Records(store).commit(step, some_points(step), 1.0, 0)
         harm(chunk(store, name, step))
         with pytest.raises(StoreError, match=f"step {step}"):
-            Evaluations(store).points(step)
+            Records(store).points(step)
         # What is there is no reason not to write it anew.
-        Evaluations(store).commit(step, some_points(step), 1.0, 0)
-        same(Evaluations(store).points(step), some_points(step))
+        Records(store).commit(step, some_points(step), 1.0, 0)
+        same(Records(store).points(step), some_points(step))
 
 
 def test_a_commit_that_says_more_than_its_record_is_refused(store: Store) -> None:
     step = Step(0, 0, 1, 1)
-    kept = Evaluations(store)
+    kept = Records(store)
     kept.commit(step, some_points(step), 1.0, 0)
     count = len(some_points(step).y)
     store.group["evaluated/steps"][0, 0, 0, 1, 1] = count + 1
     with pytest.raises(StoreError, match=f"has {count} points, its commit {count + 1}"):
-        Evaluations(store).points(step)
+        Records(store).points(step)
 
 
 def test_withdrawn_steps_are_gone_with_all_they_wrote(store: Store) -> None:
-    kept = Evaluations(store)
+    kept = Records(store)
     step, other = Step(0, 0, 1, 1), Step(1, 0, 1, 1)
     for each in (step, other):
         kept.commit(each, some_points(each), 1.0, 0)
@@ -248,10 +248,10 @@ def test_withdrawn_steps_are_gone_with_all_they_wrote(store: Store) -> None:
 
 def test_half_written_commits_are_none(store: Store) -> None:
     step = Step(0, 0, 1, 1)
-    Evaluations(store).commit(step, some_points(step), 1.0, 0)
+    Records(store).commit(step, some_points(step), 1.0, 0)
     path = chunk(store, "steps", step)
     path.with_name("2.0123456789abcdef.partial").touch()
-    assert Evaluations(store).committed() == {step}
+    assert Records(store).committed() == {step}
 
 
 def test_what_was_read_is_kept_up_to_so_many_points(
@@ -259,10 +259,10 @@ def test_what_was_read_is_kept_up_to_so_many_points(
 ) -> None:
     tiles = list(GRID.tiles())
     steps = [Step(0, *tile) for tile in tiles]
-    kept = Evaluations(store)
+    kept = Records(store)
     for step in steps:
         kept.commit(step, some_points(step, share=1), 1.0, 0)
-    monkeypatch.setattr(records, "_KEPT_POINTS", 2 * (16 + records._RECORD_POINTS))
+    monkeypatch.setattr(records, "_CACHED_POINTS", 2 * (16 + records._RECORD_POINTS))
     first, second = kept.points(steps[0]), kept.points(steps[3])
     assert kept.points(steps[0]) is first
     kept.points(steps[6])

@@ -13,8 +13,8 @@ from pipeline.geometry.grid import Extent, Grid
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.refinement.audit import Certificate
 from pipeline.refinement.scale import Range
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.summary import Account
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.summary import Summary
 from pipeline.spec import RefineSpec, stored_refine
 from pipeline.store.store import Store
 
@@ -39,35 +39,35 @@ def notes(store: Store) -> tuple[Path, Path]:
     return folder / "refine.json", folder / "refine" / "copy.json"
 
 
-def kinds(course: Course, since: int = 0) -> list[tuple[str, int, int, float]]:
-    return [(p.kind, p.level, p.base, p.strict) for p in course.passes[since:]]
+def kinds(schedule: Schedule, since: int = 0) -> list[tuple[str, int, int, float]]:
+    return [(p.kind, p.level, p.base, p.strict) for p in schedule.passes[since:]]
 
 
 def test_it_begins_with_the_coarsest_lattice_and_ends_with_an_audit() -> None:
-    first, *levels, last = kinds(Course.begin(GRID, ASKED))
+    first, *levels, last = kinds(Schedule.begin(GRID, ASKED))
     assert (first, last) == (("lattice", 0, 0, 1.0), ("audit", 0, 0, 1.0))
     assert {each[0] for each in levels} == {"refine"}
     assert [each[1] for each in levels] == sorted(each[1] for each in levels)
     assert {each[1] for each in levels} == {1, 2}
-    assert Course.begin(GRID, ASKED).step == 4
+    assert Schedule.begin(GRID, ASKED).step == 4
 
 
 def test_its_lattice_is_no_wider_than_steps_can_look() -> None:
-    assert Course.begin(Grid(20_000, 20_000, 64), ASKED).step == 64
+    assert Schedule.begin(Grid(20_000, 20_000, 64), ASKED).step == 64
 
 
 def test_what_an_audit_found_decides_what_follows() -> None:
-    course = Course.begin(GRID, ASKED)
-    since = course.last + 1
-    assert kinds(course.audited(certificate(0, 0.0009), 0), since) == [("compose", 0, 0, 1.0)]
+    schedule = Schedule.begin(GRID, ASKED)
+    since = schedule.last + 1
+    assert kinds(schedule.after_audit(certificate(0, 0.0009), 0), since) == [("compose", 0, 0, 1.0)]
     # A few that are far off: predictions are trusted less.
-    *levels, audit = kinds(course.audited(certificate(3, 0.002), 1), since)
+    *levels, audit = kinds(schedule.after_audit(certificate(3, 0.002), 1), since)
     assert {(kind, base, strict) for kind, _, base, strict in levels} == {("refine", 0, 2.0)}
     assert audit[0] == "audit"
     # Many: something lies between the points of the lattice.
-    finer = course.audited(certificate(900, 0.4), 600)
+    finer = schedule.after_audit(certificate(900, 0.4), 600)
     assert {each[2:] for each in kinds(finer, since)[:-1]} == {(1, 1.0)}
-    last = finer.audited(certificate(900, 0.4), 600)
+    last = finer.after_audit(certificate(900, 0.4), 600)
     assert {each[1:] for each in kinds(last, finer.last + 1)[:-1]} == {(2, 2, 1.0)}
 
 
@@ -88,43 +88,47 @@ def test_what_an_audit_found_decides_what_follows() -> None:
     ],
 )
 def test_whether_something_tighter_is_asked_for(changes: dict[str, object], has_it: bool) -> None:
-    course = Course.begin(GRID, ASKED)
+    schedule = Schedule.begin(GRID, ASKED)
     asked = RefineSpec.model_validate(ASKED.model_dump() | changes)
-    assert course.satisfies(asked) == has_it
+    assert schedule.satisfies(asked) == has_it
     if not has_it:
-        again = course.asking(asked)
+        again = schedule.with_request(asked)
         assert again.satisfies(asked)
-        assert again.passes[: len(course.passes)] == course.passes
-        assert {p.asked for p in again.passes[len(course.passes) :]} == {1}
+        assert again.passes[: len(schedule.passes)] == schedule.passes
+        assert {p.asked for p in again.passes[len(schedule.passes) :]} == {1}
 
 
 def test_everything_satisfies_whatever_is_asked_for() -> None:
-    course = Course.begin(GRID, ASKED)
-    assert not course.satisfies(None)
-    everything = course.asking(None)
-    assert kinds(everything, course.last + 1) == [("refine", 2, 2, 1.0), ("compose", 0, 0, 1.0)]
+    schedule = Schedule.begin(GRID, ASKED)
+    assert not schedule.satisfies(None)
+    everything = schedule.with_request(None)
+    assert kinds(everything, schedule.last + 1) == [("refine", 2, 2, 1.0), ("compose", 0, 0, 1.0)]
     assert everything.satisfies(None)
     assert everything.satisfies(RefineSpec(tolerance=1e-9))
-    *parts, compose = course.asking(None, parts=3).passes[course.last + 1 :]
+    *parts, compose = schedule.with_request(None, parts=3).passes[schedule.last + 1 :]
     assert [(each.part, each.parts, each.base) for each in parts] == [(k, 3, 2) for k in range(3)]
     assert compose.kind == "compose"
 
 
-def test_a_course_reads_back_exactly(store: Store) -> None:
-    assert Course.read(store) is None
-    course = Course.begin(GRID, ASKED).with_ranges(RANGES)
-    for each in (course, course.audited(certificate(0, 0.0), 0), course.asking(None)):
+def test_a_schedule_reads_back_exactly(store: Store) -> None:
+    assert Schedule.read(store) is None
+    schedule = Schedule.begin(GRID, ASKED).with_ranges(RANGES)
+    for each in (
+        schedule,
+        schedule.after_audit(certificate(0, 0.0), 0),
+        schedule.with_request(None),
+    ):
         each.write(store)
-        assert Course.read(store) == each
+        assert Schedule.read(store) == each
     one, other = (json.loads(note.read_text()) for note in notes(store))
     assert one == other
 
 
 @pytest.mark.parametrize("harm", ["cut", "change", "bare", "empty", "remove"])
 def test_one_of_its_two_notes_is_enough(store: Store, harm: str) -> None:
-    course = Course.begin(GRID, ASKED).with_ranges(RANGES)
+    schedule = Schedule.begin(GRID, ASKED).with_ranges(RANGES)
     for victim in (0, 1):
-        course.write(store)
+        schedule.write(store)
         path = notes(store)[victim]
         text = path.read_text()
         match harm:
@@ -141,15 +145,15 @@ def test_one_of_its_two_notes_is_enough(store: Store, harm: str) -> None:
                 path.write_text("")
             case "remove":
                 path.unlink()
-        assert Course.read(store) == course
+        assert Schedule.read(store) == schedule
     for path in notes(store):
         path.write_text("{")
-    assert Course.read(store) is None
+    assert Schedule.read(store) is None
 
 
-def as_main_wrote_it(store: Store, course: Course) -> Course:
-    """Write a course as versions before 2026-11-28 did, and read it."""
-    course.write(store)
+def as_main_wrote_it(store: Store, schedule: Schedule) -> Schedule:
+    """Write a schedule as versions before 2026-11-28 did, and read it."""
+    schedule.write(store)
     plain = json.loads(notes(store)[0].read_text())
     for each in plain["passes"]:
         del each["logs"]
@@ -160,70 +164,70 @@ def as_main_wrote_it(store: Store, course: Course) -> Course:
     plain["digest"] = hashlib.sha256(rest).hexdigest()
     for note in notes(store):
         note.write_text(json.dumps(plain))
-    found = Course.read(store)
+    found = Schedule.read(store)
     assert found is not None
     return found
 
 
-def spaces(course: Course, number: int) -> set[str]:
-    return {each.range.space for each in course.scales(number)}
+def spaces(schedule: Schedule, number: int) -> set[str]:
+    return {each.range.space for each in schedule.scales(number)}
 
 
 @pytest.mark.parametrize("low", [-1.0, 0.0, 0.1])
 def test_a_log_scale_is_of_values_above_zero(low: float) -> None:
-    course = Course.begin(GRID, ASKED).with_ranges([replace(RANGES[0], low=low)])
-    assert spaces(course, course.last) == {"log" if low > 0 else "linear"}
-    assert course.without_log == (() if low > 0 else (("loss", "train"),))
+    schedule = Schedule.begin(GRID, ASKED).with_ranges([replace(RANGES[0], low=low)])
+    assert spaces(schedule, schedule.last) == {"log" if low > 0 else "linear"}
+    assert schedule.without_log == (() if low > 0 else (("loss", "train"),))
     # Values of 0 or less that the lattice does not have: again from the start, linear.
     failed, passed = certificate(3, 0.002), certificate(0, 0.0)
     for found in (failed, passed):
-        left = course.audited(found, 0, leave_log=True)
-        since = course.last + 1
+        left = schedule.after_audit(found, 0, leave_log=True)
+        since = schedule.last + 1
         assert {each[2:] for each in kinds(left, since)} == {(0, 1.0)}
         assert spaces(left, left.last) == {"linear"}
-        assert spaces(left, course.last) == spaces(course, course.last)
-        done = left.audited(passed, 0, leave_log=True)
+        assert spaces(left, schedule.last) == spaces(schedule, schedule.last)
+        done = left.after_audit(passed, 0, leave_log=True)
         assert (done.passes[-1].kind, spaces(done, done.last)) == ("compose", {"linear"})
         assert done.satisfies(ASKED)
-        tighter = done.asking(RefineSpec(tolerance=0.001))
+        tighter = done.with_request(RefineSpec(tolerance=0.001))
         assert spaces(tighter, tighter.last) == {"linear"}
-    linear = Course.begin(GRID, RefineSpec(scale="linear")).with_ranges(RANGES)
+    linear = Schedule.begin(GRID, RefineSpec(scale="linear")).with_ranges(RANGES)
     assert linear.without_log == ()
 
 
 @pytest.mark.parametrize("low", [-1.0, 0.1])
 def test_what_an_earlier_version_decided_goes_on_as_it_was(store: Store, low: float) -> None:
-    begun = Course.begin(GRID, ASKED).with_ranges([replace(RANGES[0], low=low)])
+    begun = Schedule.begin(GRID, ASKED).with_ranges([replace(RANGES[0], low=low)])
     old = as_main_wrote_it(store, begun)
     assert {each.logs for each in old.passes} == {"clamped"}
     assert spaces(old, old.last) == {"clamped"}
     assert not old.is_void
     # A certificate of this version is of values, and what is composed is what it is of.
     sound = replace(certificate(0, 0.0), of_values=True)
-    done = old.audited(sound, 0)
+    done = old.after_audit(sound, 0)
     assert spaces(done, done.last) == {"clamped"}
     assert not done.is_void
     # One of theirs says nothing where values are zero or negative.
-    composed = as_main_wrote_it(store, begun.audited(certificate(0, 0.0), 0))
+    composed = as_main_wrote_it(store, begun.after_audit(certificate(0, 0.0), 0))
     assert composed.is_void == (low <= 0)
     assert composed.satisfies(ASKED) == (low > 0)
-    assert (Account.of(composed, 9, 3, True, "nats").certificate is None) == (low <= 0)
-    assert ("void" in str(Account.of(composed, 9, 3, True, "nats").rows())) == (low <= 0)
-    again = composed.asking(ASKED)
+    assert (Summary.of(composed, 9, 3, True, "nats").certificate is None) == (low <= 0)
+    assert ("void" in str(Summary.of(composed, 9, 3, True, "nats").rows())) == (low <= 0)
+    again = composed.with_request(ASKED)
     assert not again.is_void
     assert spaces(again, again.last) == {"linear" if low <= 0 else "log"}
 
 
 def test_an_old_store_may_have_asked_for_an_audit_that_cannot_pass(store: Store) -> None:
     few = stored_refine({"audit": 300})
-    course = Course.begin(GRID, few)
-    course.write(store)
-    assert Course.read(store) == course
+    schedule = Schedule.begin(GRID, few)
+    schedule.write(store)
+    assert Schedule.read(store) == schedule
 
 
 def test_a_pass_knows_for_whom_it_works() -> None:
-    course = Course.begin(GRID, ASKED).with_ranges(RANGES)
-    again = course.asking(RefineSpec(tolerance=0.001))
-    assert again.passes[course.last + 1].asked == 1
-    early, late = (again.scales(number)[0].tolerance for number in (1, course.last + 1))
+    schedule = Schedule.begin(GRID, ASKED).with_ranges(RANGES)
+    again = schedule.with_request(RefineSpec(tolerance=0.001))
+    assert again.passes[schedule.last + 1].asked == 1
+    early, late = (again.scales(number)[0].tolerance for number in (1, schedule.last + 1))
     assert early == pytest.approx(10 * late)

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.monitor import status
 from cluster.scheduling.selection import Selection
-from cluster.scheduling.work_queue import Tiles
+from cluster.scheduling.work_queue import TileQueue
 from pipeline.geometry.grid import Extent, Grid, Tile
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.store.store import Store
@@ -30,17 +30,17 @@ def test_what_earlier_tiles_took_is_read_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run asks after every tile, and the store may be far away, or gone for a while."""
-    todo = Tiles(store, Selection())
-    assert todo.expected_seconds == 2.5
+    queue = TileQueue(store, Selection())
+    assert queue.expected_seconds == 2.5
     monkeypatch.setattr(Store, "tile_facts", None)
-    assert todo.expected_seconds == 2.5
+    assert queue.expected_seconds == 2.5
 
 
 def test_damaged_facts_stop_nobody(store: Store) -> None:
     path = Path(store.url, "seconds", "c", "0", "0", "2")
     path.write_bytes(path.read_bytes()[:-2])
-    assert Tiles(store, Selection()).expected_seconds == 1.5
-    assert status.look(store).seconds_per_point == 1.0
+    assert TileQueue(store, Selection()).expected_seconds == 1.5
+    assert status.read_status(store).seconds_per_point == 1.0
 
 
 def test_nor_does_a_store_that_does_not_answer(
@@ -53,6 +53,6 @@ def test_nor_does_a_store_that_does_not_answer(
         raise UnreachableError("no answer")
 
     monkeypatch.setattr(Store, "tile_facts", gone)
-    assert Tiles(store, Selection()).expected_seconds is None
-    assert math.isnan(status.look(store).seconds_per_point)
+    assert TileQueue(store, Selection()).expected_seconds is None
+    assert math.isnan(status.read_status(store).seconds_per_point)
     assert len(asked) == 2  # each time once: the others would take as long

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from cluster.errors import ClusterError
 from cluster.lease import held
 from cluster.scheduling.event_loop import Done
-from cluster.scheduling.refinement import Lookout, phase
+from cluster.scheduling.refinement_progress import RefinementReader, phase
 from cluster.scheduling.selection import Selection
 from cluster.scheduling.work_queue import patiently
 from pipeline.geometry.grid import Step, Tile, Work
 from pipeline.refinement.records import Points, StepFacts
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.step import Refined
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.step import Refinement
 from pipeline.refinement.summary import tolerated
 from pipeline.spec import RefineSpec, stored_refine
 from pipeline.store.layout import PASSES
@@ -40,8 +40,8 @@ _PART_SECONDS, _MOST_PARTS = 15.0, 64
 T = TypeVar("T")
 
 
-class Steps:
-    """What there is to do in a store that is refined; see `cluster.scheduling.work_queue.Todo`."""
+class StepQueue:
+    """The steps of a refinement; see `cluster.scheduling.work_queue.WorkQueue`."""
 
     noun = "step"
     points = 0
@@ -56,8 +56,8 @@ class Steps:
             going_on: as it was decided, whatever `asked` says.
         """
         self._store = store
-        self.lookout = Lookout(store)
-        self._refined = self.lookout.refined
+        self.refinement_reader = RefinementReader(store)
+        self._refinement = self.refinement_reader.refinement
         self._tiles = list(store.grid.tiles())
         self._asked = asked
         self._going_on = going_on
@@ -69,24 +69,24 @@ class Steps:
 
     @property
     def total(self) -> int:
-        return len(self._tiles) * (self._course.last + 1 if self._course else 1)
+        return len(self._tiles) * (self._schedule.last + 1 if self._schedule else 1)
 
     @property
     def complete(self) -> bool:
-        course = self._course
+        schedule = self._schedule
         return (
-            course is not None
+            schedule is not None
             and not self._asks
-            and course.passes[-1].kind == "compose"
+            and schedule.passes[-1].kind == "compose"
             and not any(self._left)
         )
 
     @property
     def phase(self) -> str:
         """The first pass that is not through."""
-        passes = self._course.last + 1 if self._course else 1
+        passes = self._schedule.last + 1 if self._schedule else 1
         number = next((n for n in range(passes) if self._left[n]), passes)
-        return phase(self._course, number)
+        return phase(self._schedule, number)
 
     @property
     def remark(self) -> str:
@@ -94,11 +94,11 @@ class Steps:
 
         Passes that are decided on are not taken back; of what they evaluate nothing is lost.
         """
-        course = self._course
-        if course is None or self._going_on or self._asks or self.complete:
+        schedule = self._schedule
+        if schedule is None or self._going_on or self._asks or self.complete:
             return ""
-        begun = course.asked[-1]
-        if course.asking(self._asked).satisfies(begun):
+        begun = schedule.asked[-1]
+        if schedule.with_request(self._asked).satisfies(begun):
             return ""
         stricter = "every point evaluated"
         if begun:
@@ -127,12 +127,12 @@ class Steps:
     def decide(self) -> None:
         """The part of `begin` that hands out nothing: decide what is asked for."""
         self._look()  # another driver may have been here before the lease was taken
-        if self._course is None:
+        if self._schedule is None:
             self._decide(self._begun())
         else:
             self._ask(functools.partial(self._now.write, self._store))  # the copy, or its original
         if self._asks:
-            more = self._now.asking(self._wanted, self._parts())
+            more = self._now.with_request(self._wanted, self._parts())
             self._check_room(more)  # while what is composed is there
             for tile in sorted(self._store.committed()):
                 self._ask(functools.partial(self._store.withdraw, tile))
@@ -140,14 +140,14 @@ class Steps:
             self._asks = False
         self._skip_composing()
         self._note(number for number in range(self._now.last + 1) if not self._left[number])
-        self._nearby = _Nearby(self._refined, self._now)
+        self._nearby = _Nearby(self._refinement, self._now)
 
     def after(self, work: Work, done: Done) -> list[Work]:
         assert isinstance(work, Step)
         self._evaluated += done.points
         self._seconds += done.seconds
         facts = StepFacts(done.points, done.seconds - done.write_seconds, done.worker)
-        self._refined.evaluations.noted(work, facts)
+        self._refinement.records.remember(work, facts)
         before = self._through[work.tile]
         self._committed.add(work)
         now = before
@@ -174,21 +174,21 @@ class Steps:
     # Deciding
 
     @property
-    def _now(self) -> Course:
-        assert self._course is not None
-        return self._course
+    def _now(self) -> Schedule:
+        assert self._schedule is not None
+        return self._schedule
 
     def _look(self) -> None:
-        # The course first: what it speaks of is committed already.
-        self._course = Course.read(self._store)
-        course = self._course
-        wanted = course.asked[-1] if course and self._going_on else self._asked
-        self._asks = course is not None and not course.satisfies(wanted)
+        # The schedule first: what it speaks of is committed already.
+        self._schedule = Schedule.read(self._store)
+        schedule = self._schedule
+        wanted = schedule.asked[-1] if schedule and self._going_on else self._asked
+        self._asks = schedule is not None and not schedule.satisfies(wanted)
         self._wanted = wanted
         self._committed = self._list()
         self._count()
 
-    def _begun(self) -> Course:
+    def _begun(self) -> Schedule:
         if self._committed:
             raise ClusterError(
                 f"{self._store.url} has {len(self._committed):,} steps of a refinement, and what "
@@ -203,13 +203,13 @@ class Steps:
                 "evaluate.refine, to begin it: lossatlas render"
             )
         same = len({self._store.extent(frame) for frame in range(self._store.frames)}) == 1
-        course = Course.begin(self._store.grid, first, same)
-        is_all = self._going_on or course.satisfies(self._asked)
-        return course if is_all else course.asking(self._asked)
+        schedule = Schedule.begin(self._store.grid, first, same)
+        is_all = self._going_on or schedule.satisfies(self._asked)
+        return schedule if is_all else schedule.with_request(self._asked)
 
     def _parts(self) -> int:
         """In how many steps to evaluate all of a tile, which was cut for a few of its points."""
-        now = self._ask(lambda: self.lookout.look(self._store.committed()))
+        now = self._ask(lambda: self.refinement_reader.read(self._store.committed()))
         seconds = now.seconds_per_point * self._points_a_tile
         room = PASSES - len(self._now.passes) - 1  # composing comes after them
         most = min(_MOST_PARTS, room)
@@ -219,34 +219,35 @@ class Steps:
     def _points_a_tile(self) -> int:
         return self._store.grid.size(Tile(0, 0, 0))
 
-    def _check_room(self, course: Course) -> None:
-        if len(course.passes) > PASSES:
+    def _check_room(self, schedule: Schedule) -> None:
+        if len(schedule.passes) > PASSES:
             raise ClusterError(
-                f"the refinement of {self._store.url} would come to {len(course.passes):,} passes; "
-                f"wanted at most {PASSES}, which is what a store has room for. Render it to "
+                f"the refinement of {self._store.url} would come to "
+                f"{len(schedule.passes):,} passes; wanted at most {PASSES}, which is what a store "
+                "has room for. Render it to "
                 "another store"
             )
 
-    def _decide(self, course: Course) -> None:
+    def _decide(self, schedule: Schedule) -> None:
         """Write what is decided, as long as nobody else did meanwhile."""
-        self._check_room(course)
-        found = self._ask(lambda: Course.read(self._store))
-        if found is not None and (self._course is None or found.passes != self._course.passes):
+        self._check_room(schedule)
+        found = self._ask(lambda: Schedule.read(self._store))
+        if found is not None and (self._schedule is None or found.passes != self._schedule.passes):
             raise ClusterError(
                 f"another driver has gone on with {self._store.url} meanwhile; this one stops. "
                 "Everything committed is kept"
             )
-        self._ask(lambda: course.write(self._store))
-        self._course = course
+        self._ask(lambda: schedule.write(self._store))
+        self._schedule = schedule
         self._count()
 
     def _skip_composing(self) -> None:
         """Count tiles as composed that something tighter makes it needless to compose."""
-        nothing = Points.none(len(self._refined.fields))
+        nothing = Points.none(len(self._refinement.fields))
         for number in range(self._now.last):
             if self._now.passes[number].kind != "compose" or not self._left[number]:
                 continue
-            commit = self._refined.evaluations.commit
+            commit = self._refinement.records.commit
             for step in (Step(number, *tile) for tile in self._tiles):
                 if step not in self._committed:
                     self._ask(functools.partial(commit, step, nothing, 0.0, 0))
@@ -257,14 +258,14 @@ class Steps:
         """Decide what follows a pass, where all of it is committed and it is not decided yet."""
         if self._left[number]:
             return
-        course, following = self._now, number + 1
-        kind = course.passes[number].kind
-        if kind == "lattice" and not course.ranges:
-            ranges = self._ask(lambda: self._refined.ranges(course, self._tiles))
-            self._decide(course.with_ranges(ranges))
-        elif kind == "audit" and number == course.last:
+        schedule, following = self._now, number + 1
+        kind = schedule.passes[number].kind
+        if kind == "lattice" and not schedule.ranges:
+            ranges = self._ask(lambda: self._refinement.ranges(schedule, self._tiles))
+            self._decide(schedule.with_ranges(ranges))
+        elif kind == "audit" and number == schedule.last:
             self._draw(number)
-            self._decide(self._ask(lambda: self._refined.certify(course, number)))
+            self._decide(self._ask(lambda: self._refinement.certify(schedule, number)))
         if following <= self._now.last and self._now.passes[following].kind == "audit":
             self._draw(following)
 
@@ -273,16 +274,16 @@ class Steps:
 
         One try: nothing depends on it.
         """
-        evaluations = self._refined.evaluations
+        records = self._refinement.records
         with contextlib.suppress(OSError, StoreError):
             for number in through:
-                if not evaluations.is_noted(number):
-                    evaluations.note_pass(number)
+                if not records.is_noted(number):
+                    records.note_pass(number)
 
     def _draw(self, number: int) -> None:
         """Draw the sample of an audit, if it is not drawn."""
-        if self._ask(lambda: self._refined.drawn(number)) is None:
-            self._ask(lambda: self._refined.draw(self._now, number))
+        if self._ask(lambda: self._refinement.sample(number)) is None:
+            self._ask(lambda: self._refinement.draw_sample(self._now, number))
 
     def _ask(self, question: Callable[[], T]) -> T:
         """What the store says, with patience.
@@ -363,7 +364,7 @@ class Steps:
         """Whether the frames that `frame` is predicted from are settled, as far as it takes."""
         if self._now.passes[number].kind != "refine":
             return True
-        settled = self._now.settled(number)
+        settled = self._now.round_end(number)
         parents = self._now.parents(frame, self._store.frames)
         return all(int(self._through[parent].min()) >= settled for parent in parents)
 
@@ -388,7 +389,7 @@ class Steps:
 
     def _count(self) -> None:
         """Through how many passes in a row each tile is, and how many tiles each pass lacks."""
-        grid, last = self._store.grid, self._course.last if self._course else 0
+        grid, last = self._store.grid, self._schedule.last if self._schedule else 0
         has = np.zeros((last + 1, grid.frames, grid.tile_rows, grid.tile_columns), dtype=bool)
         steps = [step for step in self._committed if step.number <= last]
         has[tuple(np.array(steps, np.intp).reshape(-1, 4).T)] = True
@@ -397,20 +398,20 @@ class Steps:
         self._lacking: dict[int, NDArray[np.int64]] = {}
 
     def _list(self) -> set[Step]:
-        return self._refined.done(self._course, self._store.committed)
+        return self._refinement.done(self._schedule, self._store.committed)
 
 
 class _Nearby:
     """Which tiles look at which: rows and columns apart, as a lattice's reach is."""
 
-    def __init__(self, refined: Refined, course: Course) -> None:
-        grid = refined.grid
-        needed = refined.needed
+    def __init__(self, refinement: Refinement, schedule: Schedule) -> None:
+        grid = refinement.grid
+        region = refinement.required_region
         self._rows = [
-            grid.touched(needed(course, Tile(0, row, 0))[0]) for row in range(grid.tile_rows)
+            grid.touched(region(schedule, Tile(0, row, 0))[0]) for row in range(grid.tile_rows)
         ]
         self._columns = [
-            grid.touched(needed(course, Tile(0, 0, column))[1])
+            grid.touched(region(schedule, Tile(0, 0, column))[1])
             for column in range(grid.tile_columns)
         ]
 
@@ -438,22 +439,22 @@ def _lookers(seen: list[range], place: int) -> slice:
 
 def finished(store: Store) -> bool:
     """Whether nothing is left to do in a store, as it was decided."""
-    return Steps(store, None, going_on=True).complete if store.refined else not store.pending()
+    return StepQueue(store, None, going_on=True).complete if store.refined else not store.pending()
 
 
 def decide(store: Store, asked: RefineSpec | None) -> str:
     """Note in a store what is asked for now, so that whoever resumes it goes by that.
 
     Returns:
-        What the user should know of it, or nothing: `Steps.remark`.
+        What the user should know of it, or nothing: `StepQueue.remark`.
 
     Raises:
         ClusterError: somebody works on the store, or it cannot be written.
     """
     with held(store):
-        todo = Steps(store, asked, going_on=False)
-        todo.decide()
-        return todo.remark
+        queue = StepQueue(store, asked, going_on=False)
+        queue.decide()
+        return queue.remark
 
 
 def check(selection: Selection) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 from cluster import format
 from pipeline.geometry.grid import Step, Tile
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.step import Refined
-from pipeline.refinement.summary import Account
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.step import Refinement
+from pipeline.refinement.summary import Summary
 from pipeline.store.store import Store
 
 
 @dataclass(frozen=True)
-class Refinement:
+class RefinementProgress:
     """One look at it.
 
     Attributes:
@@ -29,7 +29,7 @@ class Refinement:
         seconds_a_step: of its steps that are done; NaN without any.
         seconds_per_point: of one worker, of everything evaluated so far; NaN where nothing is.
         shown: whether exports have something to show.
-        account: what is evaluated, and what the audit found.
+        summary: what is evaluated, and what the audit found.
     """
 
     passes: int
@@ -41,11 +41,11 @@ class Refinement:
     seconds_a_step: float
     seconds_per_point: float
     shown: bool
-    account: Account
+    summary: Summary
 
     @property
     def done(self) -> bool:
-        return self.account.final
+        return self.summary.final
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -55,10 +55,10 @@ class Refinement:
             "steps": self.steps,
             "steps_done": self.steps_done,
             "preview": self.shown and not self.done,
-        } | self.account.as_dict()
+        } | self.summary.as_dict()
 
 
-class Lookout:
+class RefinementReader:
     """Looks again and again at a refinement; what a committed step cost is read once.
 
     `done` are the committed steps that the last look has found.
@@ -66,45 +66,47 @@ class Lookout:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.refined = Refined(store)
+        self.refinement = Refinement(store)
         self.done: set[Step] = set()
 
-    def look(self, composed: Iterable[Tile]) -> Refinement:
+    def read(self, composed: Iterable[Tile]) -> RefinementProgress:
         """How far it is; `composed` are the store's committed tiles."""
         store, tiles = self._store, set(composed)
-        # The course first: passes that are decided on later have no steps in this listing.
-        course = Course.read(store)
-        passes = course.last + 1 if course else 1
-        done = self.refined.done(course, lambda: tiles)
+        # The schedule first: passes that are decided on later have no steps in this listing.
+        schedule = Schedule.read(store)
+        passes = schedule.last + 1 if schedule else 1
+        done = self.refinement.done(schedule, lambda: tiles)
         self.done = done = {step for step in done if step.number < passes}
-        facts = self.refined.evaluations.costs(done)  # what is damaged is verify's business
+        facts = self.refinement.records.costs(done)  # what is damaged is verify's business
         count = store.grid.tile_count
         per_pass = Counter(step.number for step in done)
         number = next((n for n in range(passes) if per_pass[n] < count), passes)
-        is_final = bool(course and course.passes[-1].kind == "compose" and number == passes)
+        is_final = bool(schedule and schedule.passes[-1].kind == "compose" and number == passes)
         here = [each.seconds for step, each in facts.items() if step.number == number]
         evaluated = sum(each.points for each in facts.values())
         seconds = sum(each.seconds for each in facts.values() if each.points)
-        return Refinement(
+        return RefinementProgress(
             passes=passes,
             number=number,
-            now=phase(course, number),
+            now=phase(schedule, number),
             steps=count * passes,
             steps_done=len(done),
             pass_steps_left=count - per_pass[number] if number < passes else 0,
             seconds_a_step=sum(here) / len(here) if here else math.nan,
             seconds_per_point=seconds / evaluated if evaluated else math.nan,
-            shown=bool(course and course.ranges),
-            account=Account.of(course, store.grid.points, evaluated, is_final, store.words["unit"]),
+            shown=bool(schedule and schedule.ranges),
+            summary=Summary.of(
+                schedule, store.grid.points, evaluated, is_final, store.words["unit"]
+            ),
         )
 
 
-def account_lines(account: Account) -> list[str]:
+def summary_lines(summary: Summary) -> list[str]:
     """What was evaluated and what the audit found, a line each."""
-    return [f"{name}: {line}" for name, line in account.rows()]
+    return [f"{name}: {line}" for name, line in summary.rows()]
 
 
-def kept(store: Store, done: Collection[Tile] | None = None) -> str:
+def done_text(store: Store, done: Collection[Tile] | None = None) -> str:
     """How much of a render is kept: `3 of 25 tiles`, or steps until tiles are composed.
 
     Args:
@@ -113,28 +115,28 @@ def kept(store: Store, done: Collection[Tile] | None = None) -> str:
     """
     done = store.committed() if done is None else done
     if store.refined and len(done) < store.grid.tile_count:
-        now = Lookout(store).look(done)
+        now = RefinementReader(store).read(done)
         return f"{now.steps_done:,} of {format.plural(now.steps, 'step')}"
     return f"{len(done):,} of {format.plural(store.grid.tile_count, 'tile')}"
 
 
-def phase(course: Course | None, number: int) -> str:
+def phase(schedule: Schedule | None, number: int) -> str:
     """A pass in words: `level 3 of 5`, `audit`; empty where all are through."""
-    if course is None:
+    if schedule is None:
         return "coarsest points"
-    if number > course.last:
+    if number > schedule.last:
         return ""
-    now = course.passes[number]
-    again = sum(each.kind == "audit" for each in course.passes[:number])
+    now = schedule.passes[number]
+    again = sum(each.kind == "audit" for each in schedule.passes[:number])
     round_ = f", round {again + 1}" if again and now.kind != "compose" else ""
     match now.kind:
         case "lattice":
             return "coarsest points"
-        case "refine" if course.asked[now.asked] is None:
+        case "refine" if schedule.asked[now.asked] is None:
             part = f", part {now.part + 1} of {now.parts}" if now.parts > 1 else ""
             return f"every point{part}"
         case "refine":
-            return f"level {now.level} of {course.step.bit_length() - 1}{round_}"
+            return f"level {now.level} of {schedule.step.bit_length() - 1}{round_}"
         case "audit":
             return f"audit{round_}"
         case "compose":

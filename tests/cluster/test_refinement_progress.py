@@ -14,24 +14,24 @@ from cluster.cli import jobs, main
 from cluster.jobs.client import Job
 from cluster.lease import Holder
 from cluster.monitor import status
-from cluster.monitor.progress import ProgressView, Refining
-from cluster.scheduling import quarantine, refinement
-from cluster.scheduling.refinement import Lookout
+from cluster.monitor.progress import PassProgress, ProgressView
+from cluster.scheduling import quarantine, refinement_progress
+from cluster.scheduling.refinement_progress import RefinementReader
 from cluster.scheduling.scheduler import Scheduler
 from pipeline.geometry.grid import Grid, Step, Tile
 from pipeline.refinement.audit import Certificate
-from pipeline.refinement.schedule import Course
+from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
 from pipeline.store.store import Store
-from tests.refining import GRID, forget_course, refined_in, spec_in
+from tests.refining import GRID, forget_schedule, refined_in, spec_in
 
 POINTS = GRID["width"] * GRID["height"]
 
 
 def passes_of(store: Store) -> int:
-    course = Course.read(store)
-    assert course is not None
-    return course.last + 1
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    return schedule.last + 1
 
 
 def test_status_of_a_refinement_under_way(
@@ -59,7 +59,7 @@ def test_status_of_a_refinement_under_way(
 def test_status_of_a_render_that_was_refined(
     refined_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = status.look(refined_store)
+    found = status.read_status(refined_store)
     assert found.state == "done"
     out = "\n".join(status.lines(found))
     steps = 12 * passes_of(refined_store)
@@ -83,12 +83,12 @@ def test_status_of_a_render_that_was_refined(
 
 def test_status_before_the_first_pass_is_through(tmp_path: Path) -> None:
     store = refined_in(tmp_path / "early", steps=3)
-    out = "\n".join(status.lines(status.look(store)))
+    out = "\n".join(status.lines(status.read_status(store)))
     assert f"steps, pass 1 of {passes_of(store)}: coarsest points" in out
     assert "preview" not in out
-    forget_course(store)
+    forget_schedule(store)
     shutil.rmtree(Path(store.url) / "evaluated" / "steps" / "c")
-    found = status.look(store)
+    found = status.read_status(store)
     assert (found.state, found.as_dict()["refinement"]["steps"]) == ("stopped", 12)
     assert "0/12 steps, pass 1 of 1: coarsest points" in "\n".join(status.lines(found))
     assert main.run(["info", store.url]) == 0
@@ -96,7 +96,7 @@ def test_status_before_the_first_pass_is_through(tmp_path: Path) -> None:
 
 def test_a_running_pass_has_an_end_and_the_render_none(begun_store: Store) -> None:
     driver = Holder("x", "here", "m", 1, 1, 0.0, 2)
-    found = status.look(begun_store)
+    found = status.read_status(begun_store)
     refining = found.refinement
     assert refining is not None
     assert refining.pass_steps_left == 8
@@ -111,10 +111,10 @@ def test_a_running_pass_has_an_end_and_the_render_none(begun_store: Store) -> No
 def test_a_second_look_reads_only_what_is_new(
     begun_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lookout = Lookout(begun_store)
-    first = lookout.look(())
-    monkeypatch.setattr(lookout.refined.evaluations, "facts", None)
-    assert lookout.look(()) == first
+    reader = RefinementReader(begun_store)
+    first = reader.read(())
+    monkeypatch.setattr(reader.refinement.records, "facts", None)
+    assert reader.read(()) == first
 
 
 def test_a_damaged_step_does_not_stop_status(begun_store: Store, tmp_path: Path) -> None:
@@ -123,31 +123,34 @@ def test_a_damaged_step_does_not_stop_status(begun_store: Store, tmp_path: Path)
     commit = copy / "evaluated/steps/c/0/0/0/1/1"
     commit.write_bytes(commit.read_bytes()[:-3])
     (copy / ".lossatlas/costs/pass-0.json").unlink()  # which would do without it
-    found = status.look(Store.open(str(copy)))
-    whole = status.look(begun_store)
+    found = status.read_status(Store.open(str(copy)))
+    whole = status.read_status(begun_store)
     assert found.refinement is not None
     assert whole.refinement is not None
     assert found.refinement.steps_done == whole.refinement.steps_done
-    assert found.refinement.account.evaluated < whole.refinement.account.evaluated
+    assert found.refinement.summary.evaluated < whole.refinement.summary.evaluated
 
 
 def test_passes_have_names() -> None:
-    course = Course.begin(Grid(129, 129, 64), RefineSpec())
-    names = [refinement.phase(course, number) for number in range(course.last + 2)]
+    schedule = Schedule.begin(Grid(129, 129, 64), RefineSpec())
+    names = [refinement_progress.phase(schedule, number) for number in range(schedule.last + 2)]
     levels = [f"level {k} of 3" for k in (1, 2, 3)]
     assert list(dict.fromkeys(names)) == ["coarsest points", *levels, "audit", ""]
     failed = Certificate(100, 50, 5, 0.2, 0.001, 0.95, {}, {})
-    again = course.audited(failed, 0)
-    assert refinement.phase(again, course.last + 1) == "level 1 of 3, round 2"
-    assert refinement.phase(again, again.last) == "audit, round 2"
-    passed = again.audited(replace(failed, bound=0.0), 0)
-    assert refinement.phase(passed, passed.last) == "composing"
-    assert refinement.phase(None, 0) == "coarsest points"
-    whole = passed.asking(None, parts=3)
-    names = [refinement.phase(whole, number) for number in range(passed.last + 1, whole.last + 1)]
+    again = schedule.after_audit(failed, 0)
+    assert refinement_progress.phase(again, schedule.last + 1) == "level 1 of 3, round 2"
+    assert refinement_progress.phase(again, again.last) == "audit, round 2"
+    passed = again.after_audit(replace(failed, bound=0.0), 0)
+    assert refinement_progress.phase(passed, passed.last) == "composing"
+    assert refinement_progress.phase(None, 0) == "coarsest points"
+    whole = passed.with_request(None, parts=3)
+    names = [
+        refinement_progress.phase(whole, number)
+        for number in range(passed.last + 1, whole.last + 1)
+    ]
     parts = [f"every point, part {k} of 3" for k in (1, 2, 3)]
     assert names == [*parts, "composing"]
-    assert refinement.phase(passed.asking(None), passed.last + 1) == "every point"
+    assert refinement_progress.phase(passed.with_request(None), passed.last + 1) == "every point"
 
 
 def test_progress_says_the_pass_and_the_share() -> None:
@@ -155,7 +158,7 @@ def test_progress_says_the_pass_and_the_share() -> None:
     scheduler = Scheduler([Step(1, 0, 0, 0)], 1)
     view = ProgressView("bowl", 16, 60, 0, False, False, out, lambda: now[0], "step")
     with view:
-        view.refining(Refining("level 3 of 5", 610, 10_000))
+        view.show_pass(PassProgress("level 3 of 5", 610, 10_000))
         now[0] = 11.0
         view.ticked(scheduler)
     assert out.getvalue() == (
@@ -197,8 +200,10 @@ def test_the_last_lines_of_a_render_and_of_a_plan(
 def test_what_is_kept_is_said_in_steps_until_tiles_are_composed(
     begun_store: Store, refined_store: Store
 ) -> None:
-    assert refinement.kept(begun_store) == f"16 of {12 * passes_of(begun_store)} steps"
-    assert refinement.kept(refined_store) == "12 of 12 tiles"
+    assert (
+        refinement_progress.done_text(begun_store) == f"16 of {12 * passes_of(begun_store)} steps"
+    )
+    assert refinement_progress.done_text(refined_store) == "12 of 12 tiles"
 
 
 def test_stop_says_so_too(begun_store: Store, refined_store: Store) -> None:
@@ -214,4 +219,4 @@ def test_only_steps_that_are_not_done_are_quarantined(begun_store: Store, tmp_pa
     done, left = Step(0, 0, 1, 1), Step(3, 0, 1, 1)
     for step in (done, left):
         quarantine.put(store, step, ["no loss here"])
-    assert status.look(store).quarantined == {left: ("no loss here",)}
+    assert status.read_status(store).quarantined == {left: ("no loss here",)}

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from cluster.errors import ClusterError
 from cluster.scheduling.event_loop import Done
-from cluster.scheduling.steps import Steps, decide, finished
+from cluster.scheduling.step_queue import StepQueue, decide, finished
 from pipeline.geometry.grid import Grid, Step, Tile
-from pipeline.refinement.records import Evaluations, Points
+from pipeline.refinement.records import Points, Records
 from pipeline.refinement.scale import Scale
-from pipeline.refinement.schedule import Course
-from pipeline.refinement.step import Refined
+from pipeline.refinement.schedule import Schedule
+from pipeline.refinement.step import Refinement
 from pipeline.store.store import Store
 from pipeline.url import UnreachableError
 from pipeline.verify import verify, withdraw
@@ -30,15 +30,15 @@ from tests.cluster.hills import (
     AUDIT,
     COMPOSE,
     GRID,
-    HillCrew,
     HillRenderer,
+    HillWorkers,
     content,
     create,
     evaluated_points,
     hills,
     refine,
 )
-from tests.cluster.test_loop import SimulatedCrew
+from tests.cluster.test_event_loop import SimulatedWorkers
 
 TIGHTER = ASKED.model_copy(update={"tolerance": 0.001})
 
@@ -52,7 +52,7 @@ NINE = Grid(width=65, height=65, tile=22)
 def done(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """What one worker makes of the hills, step by step."""
     store = create(tmp_path_factory.mktemp("done") / "a.zarr")
-    refine(store, HillCrew(store), workers=1)
+    refine(store, HillWorkers(store), workers=1)
     assert finished(store)
     return store
 
@@ -73,7 +73,7 @@ def store(done: Store, tmp_path: Path) -> Store:
 def begun(tmp_path: Path) -> Store:
     """A store in which about half of the steps are done."""
     store = create(tmp_path / "begun.zarr")
-    refine(store, HillCrew(store), stop=lambda observer: len(observer.tiles) > 11)
+    refine(store, HillWorkers(store), stop=lambda observer: len(observer.tiles) > 11)
     return store
 
 
@@ -91,11 +91,11 @@ def test_a_refinement_predicts_some_points_and_evaluates_others(store: Store) ->
 def test_neither_order_nor_accidents_change_a_bit(tmp_path: Path, seed: int) -> None:
     """Workers die before and after their commits, stragglers come late, drivers are replaced."""
     alone, store = (create(tmp_path / f"{name}.zarr", NINE) for name in "ab")
-    refine(alone, HillCrew(alone), workers=1)
+    refine(alone, HillWorkers(alone), workers=1)
     for goal in (7, 20):
-        crew = HillCrew(store, seed, accidents=0.1)
-        refine(store, crew, workers=2 + seed, stop=lambda o, goal=goal: len(o.tiles) >= goal)  # type: ignore[misc]
-    refine(store, HillCrew(store, seed + 10, accidents=0.1), going_on=True)
+        simulated = HillWorkers(store, seed, accidents=0.1)
+        refine(store, simulated, workers=2 + seed, stop=lambda o, goal=goal: len(o.tiles) >= goal)  # type: ignore[misc]
+    refine(store, HillWorkers(store, seed + 10, accidents=0.1), going_on=True)
     assert content(store) == content(alone)
 
 
@@ -103,16 +103,17 @@ def test_what_steps_cost_is_read_once_whoever_asks(
     begun: Store, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver that goes on counts for its user; the draw of the audit needs the same."""
-    steps = Steps(begun, ASKED, going_on=True)
-    steps.lookout.look(())
-    monkeypatch.setattr(steps.lookout.refined.evaluations, "facts", None)
+    steps = StepQueue(begun, ASKED, going_on=True)
+    steps.refinement_reader.read(())
+    monkeypatch.setattr(steps.refinement_reader.refinement.records, "facts", None)
     renderer, waiting = HillRenderer(begun), deque(steps.begin())
     while waiting:
         step = waiting.popleft()
         assert isinstance(step, Step)
         facts = renderer(step)
         waiting.extend(steps.after(step, Done(0, facts.points, facts.seconds)))
-    assert steps.lookout.look(begun.committed()).account.evaluated == evaluated_points(begun)
+    progress = steps.refinement_reader.read(begun.committed())
+    assert progress.summary.evaluated == evaluated_points(begun)
     assert content(begun) == undisturbed
 
 
@@ -128,8 +129,8 @@ def test_a_lost_commit_is_made_up_for_before_anybody_needs_it(
 ) -> None:
     """Others are further on already, and would read what is not there."""
     holes = [Step(0, 0, 1, 1), Step(1, 0, 0, 0)]
-    Evaluations(begun).withdraw(holes)
-    observer = refine(begun, HillCrew(begun), going_on=True)
+    Records(begun).withdraw(holes)
+    observer = refine(begun, HillWorkers(begun), going_on=True)
     assert observer.tiles[:1] == holes[:1]
     assert set(holes) < set(observer.tiles)
     assert not observer.given_up
@@ -156,18 +157,18 @@ def test_a_killed_driver_is_made_up_for_wherever_it_was(
     for nth in (1, 2, 3, 4, 5, 4, 4):
         left[0] = nth
         with pytest.raises(KeyboardInterrupt):
-            refine(store, HillCrew(store))
+            refine(store, HillWorkers(store))
         assert not finished(store)
     note, copy, sample = "refine.json", "refine/copy.json", f"refine/audit-{AUDIT}.json"
     assert died == [copy, note, copy, note, sample, copy, note]
-    refine(store, HillCrew(store))
+    refine(store, HillWorkers(store))
     assert content(store) == undisturbed
 
 
 def test_what_is_decided_is_read_from_its_copy(begun: Store, undisturbed: dict[str, bytes]) -> None:
     note = Path(begun.url, ".lossatlas", "refine.json")
     note.write_bytes(note.read_bytes()[:100])
-    refine(begun, HillCrew(begun), going_on=True)
+    refine(begun, HillWorkers(begun), going_on=True)
     assert content(begun) == undisturbed
 
 
@@ -177,12 +178,12 @@ def test_steps_without_what_was_decided_for_them_are_refused_until_verify_puts_t
     for name in ("refine.json", "refine/copy.json"):
         Path(begun.url, ".lossatlas", name).write_text("{")
     with pytest.raises(ClusterError, match=r"has 1\d steps .* lossatlas verify, then resume"):
-        Steps(begun, ASKED, going_on=True).begin()
+        StepQueue(begun, ASKED, going_on=True).begin()
     damages = verify(begun)
     assert len(damages) == 4
     assert "refine.json, is missing or damaged" in damages[0].reason
     withdraw(begun, damages)
-    refine(begun, HillCrew(begun))
+    refine(begun, HillWorkers(begun))
     assert content(begun) == undisturbed
 
 
@@ -190,14 +191,14 @@ def test_a_store_that_was_never_begun_goes_by_its_own_spec(tmp_path: Path) -> No
     store = create(tmp_path / "a.zarr")
     assert not finished(store)
     with pytest.raises(ClusterError, match="was not begun; wanted the spec"):
-        Steps(store, None, going_on=True).begin()
+        StepQueue(store, None, going_on=True).begin()
     store.attrs["spec"] = {"evaluate": {"refine": ASKED.model_dump()}}
-    assert len(Steps(store, None, going_on=True).begin()) == 4
-    assert Course.read(store).asked == (ASKED,)  # type: ignore[union-attr]
+    assert len(StepQueue(store, None, going_on=True).begin()) == 4
+    assert Schedule.read(store).asked == (ASKED,)  # type: ignore[union-attr]
     other = create(tmp_path / "b.zarr")
     other.attrs["spec"] = store.attrs["spec"]
-    Steps(other, None, going_on=False).begin()
-    assert Course.read(other).asked == (ASKED, None)  # type: ignore[union-attr]
+    StepQueue(other, None, going_on=False).begin()
+    assert Schedule.read(other).asked == (ASKED, None)  # type: ignore[union-attr]
 
 
 # Asking for more
@@ -206,42 +207,42 @@ def test_a_store_that_was_never_begun_goes_by_its_own_spec(tmp_path: Path) -> No
 def test_a_tighter_tolerance_adds_points_and_keeps_all_there_were(
     store: Store, undisturbed: dict[str, bytes]
 ) -> None:
-    course, evaluated = Course.read(store), evaluated_points(store)
-    assert course is not None
-    observer = refine(store, HillCrew(store), TIGHTER)
-    assert min(step.number for step in observer.tiles) == course.last + 1  # type: ignore[attr-defined]
+    schedule, evaluated = Schedule.read(store), evaluated_points(store)
+    assert schedule is not None
+    observer = refine(store, HillWorkers(store), TIGHTER)
+    assert min(step.number for step in observer.tiles) == schedule.last + 1  # type: ignore[attr-defined]
     after = content(store)
     records = [key for key in undisturbed if key.startswith("evaluated/")]
     assert {key: after[key] for key in records} == {key: undisturbed[key] for key in records}
-    points, again = evaluated_points(store), Course.read(store)
+    points, again = evaluated_points(store), Schedule.read(store)
     assert again is not None
     assert evaluated < points == int((store.group["level"][:] >= 0).sum())
-    assert len(again.certificates) > len(course.certificates)
+    assert len(again.certificates) > len(schedule.certificates)
     assert again.certificates[-1].tolerance["loss"] == 0.001
     assert verify(store) == []
     # What was asked for before, or less, has nothing to do.
     for asked in (TIGHTER, ASKED, ASKED.model_copy(update={"tolerance": 0.1})):
-        assert Steps(store, asked, going_on=False).complete
+        assert StepQueue(store, asked, going_on=False).complete
 
 
 def test_everything_is_evaluated_where_nothing_may_be_predicted_any_more(store: Store) -> None:
-    refine(store, HillCrew(store), None)
+    refine(store, HillWorkers(store), None)
     assert finished(store)
     np.testing.assert_array_equal(store.read("loss", "train"), exactly(store))
     assert evaluated_points(store) == GRID.points
     assert (store.group["predicted_error"][:] == 0).all()
-    assert Steps(store, ASKED, going_on=False).complete
+    assert StepQueue(store, ASKED, going_on=False).complete
     assert verify(store) == []
 
 
 def test_what_takes_long_is_evaluated_in_parts(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.scheduling.steps._PART_SECONDS", 1e-9)
-    monkeypatch.setattr("cluster.scheduling.steps._MOST_PARTS", 5)
+    monkeypatch.setattr("cluster.scheduling.step_queue._PART_SECONDS", 1e-9)
+    monkeypatch.setattr("cluster.scheduling.step_queue._MOST_PARTS", 5)
     before, composed = evaluated_points(store), COMPOSE
-    observer = refine(store, HillCrew(store, seed=3), None)
-    facts = Refined(store).evaluations.facts
+    observer = refine(store, HillWorkers(store, seed=3), None)
+    facts = Refinement(store).records.facts
     points = [facts(step).points for step in observer.tiles if step.number > composed]  # type: ignore[attr-defined]
     assert len(points) == (5 + 1) * GRID.tile_count
     assert sum(points) == GRID.points - before
@@ -250,42 +251,42 @@ def test_what_takes_long_is_evaluated_in_parts(
     assert verify(store) == []
     # A tile that is lost is put together from all parts again.
     store.withdraw(Tile(0, 1, 0))
-    refine(store, HillCrew(store), None)
+    refine(store, HillWorkers(store), None)
     assert finished(store)
 
 
 def test_no_more_passes_than_a_store_has_room_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.scheduling.steps._PART_SECONDS", 1e-9)
-    monkeypatch.setattr("cluster.scheduling.steps.PASSES", COMPOSE + 2)
-    steps = Steps(store, None, going_on=False)
+    monkeypatch.setattr("cluster.scheduling.step_queue._PART_SECONDS", 1e-9)
+    monkeypatch.setattr("cluster.scheduling.step_queue.PASSES", COMPOSE + 2)
+    steps = StepQueue(store, None, going_on=False)
     with pytest.raises(ClusterError, match=rf"{COMPOSE + 3} passes; wanted at most {COMPOSE + 2},"):
         steps.begin()
     assert len(store.committed()) == GRID.tile_count  # nothing was put back
     assert finished(store)
-    monkeypatch.setattr("cluster.scheduling.steps.PASSES", COMPOSE + 5)
+    monkeypatch.setattr("cluster.scheduling.step_queue.PASSES", COMPOSE + 5)
     steps.begin()
-    course = Course.read(store)
-    assert course is not None
-    assert [each.parts for each in course.passes[COMPOSE + 1 :]] == [3, 3, 3, 1]
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert [each.parts for each in schedule.passes[COMPOSE + 1 :]] == [3, 3, 3, 1]
 
 
 def test_on_a_line_a_tile_is_no_square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.scheduling.steps._PART_SECONDS", 10.0)
+    monkeypatch.setattr("cluster.scheduling.step_queue._PART_SECONDS", 10.0)
     store = create(tmp_path / "a.zarr", Grid(width=40, height=1, tile=40))
-    steps = Steps(store, ASKED, going_on=False)
+    steps = StepQueue(store, ASKED, going_on=False)
     (step,) = steps.begin()
     assert isinstance(step, Step)
     facts = HillRenderer(store)(step)
     steps.after(step, Done(0, facts.points, float(facts.points)))  # a second each
     assert steps.expected_seconds == pytest.approx(0.3 * 40)
-    Evaluations(store).withdraw([step])
-    Evaluations(store).commit(step, Points(*POINT, np.zeros((2, 1), "f4")), 1.0, 0)
-    Steps(store, None, going_on=False).begin()
-    course = Course.read(store)
-    assert course is not None
-    assert course.passes[-2].parts == 4
+    Records(store).withdraw([step])
+    Records(store).commit(step, Points(*POINT, np.zeros((2, 1), "f4")), 1.0, 0)
+    StepQueue(store, None, going_on=False).begin()
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert schedule.passes[-2].parts == 4
 
 
 def test_a_note_of_costs_that_cannot_be_written_or_read_stops_nobody(
@@ -307,24 +308,24 @@ def test_a_note_of_costs_that_cannot_be_written_or_read_stops_nobody(
     monkeypatch.setattr("cluster.scheduling.work_queue._PATIENCE", ())
     monkeypatch.setattr(Store, "write_note", full)
     store = create(tmp_path / "a.zarr")
-    refine(store, HillCrew(store), workers=1)
+    refine(store, HillWorkers(store), workers=1)
     assert tried == [f"costs/pass-{number}.json" for number in range(COMPOSE + 1)]
     assert content(store) == undisturbed
     monkeypatch.setattr(Store, "read_note", gone)
-    Steps(store, ASKED, going_on=True).begin()
+    StepQueue(store, ASKED, going_on=True).begin()
 
 
 def test_composing_is_given_up_where_more_is_asked_for(tmp_path: Path) -> None:
     """Its steps count as done, without points: what follows waits for nobody."""
     store = create(tmp_path / "a.zarr")
-    refine(store, HillCrew(store), workers=1, stop=lambda _: len(store.committed()) >= 2)
-    ready = Steps(store, TIGHTER, going_on=False).begin()
+    refine(store, HillWorkers(store), workers=1, stop=lambda _: len(store.committed()) >= 2)
+    ready = StepQueue(store, TIGHTER, going_on=False).begin()
     assert {step.number for step in ready} == {COMPOSE + 1}  # type: ignore[union-attr]
     assert store.committed() == set()
-    evaluations = Evaluations(store)
+    records = Records(store)
     composing = [Step(COMPOSE, *tile) for tile in GRID.tiles()]
-    assert evaluations.committed() >= set(composing)
-    assert evaluations.counts(composing) == [0] * 4
+    assert records.committed() >= set(composing)
+    assert records.counts(composing) == [0] * 4
 
 
 @pytest.mark.slow
@@ -332,15 +333,15 @@ def test_composing_is_given_up_where_more_is_asked_for(tmp_path: Path) -> None:
 def test_more_may_be_asked_for_at_any_time(tmp_path: Path, done: int) -> None:
     """In the first pass, and while composing, which is then given up."""
     store = create(tmp_path / "a.zarr")
-    refine(store, HillCrew(store), stop=lambda observer: len(observer.tiles) >= done)
+    refine(store, HillWorkers(store), stop=lambda observer: len(observer.tiles) >= done)
     composed = len(store.committed())
-    observer = refine(store, HillCrew(store), TIGHTER)
+    observer = refine(store, HillWorkers(store), TIGHTER)
     assert not observer.given_up
     assert finished(store)
     assert verify(store) == []
     if composed:
         assert not [s for s in observer.tiles if s.number == COMPOSE]  # type: ignore[attr-defined]
-        facts = [Evaluations(store).facts(Step(COMPOSE, *tile)) for tile in GRID.tiles()]
+        facts = [Records(store).facts(Step(COMPOSE, *tile)) for tile in GRID.tiles()]
         assert [each.points for each in facts] == [0] * 4
 
 
@@ -358,9 +359,9 @@ def test_tiles_are_withdrawn_before_more_is_asked_for(
 
     monkeypatch.setattr(Store, "withdraw", put_back_or_die)
     with pytest.raises(KeyboardInterrupt):
-        Steps(store, TIGHTER, going_on=False).begin()
+        StepQueue(store, TIGHTER, going_on=False).begin()
     assert not finished(store)
-    observer = refine(store, HillCrew(store), going_on=True)
+    observer = refine(store, HillWorkers(store), going_on=True)
     assert len(observer.tiles) == 3
     assert content(store) == undisturbed
 
@@ -370,10 +371,10 @@ def test_what_is_asked_for_is_noted_for_whoever_goes_on(store: Store) -> None:
     decide(store, ASKED)
     assert finished(store)
     decide(store, TIGHTER)
-    assert Course.read(store).asked == (ASKED, TIGHTER)  # type: ignore[union-attr]
+    assert Schedule.read(store).asked == (ASKED, TIGHTER)  # type: ignore[union-attr]
     assert store.committed() == set()
-    refine(store, HillCrew(store), going_on=True)
-    assert Course.read(store).certificates[-1].tolerance["loss"] == 0.001  # type: ignore[union-attr]
+    refine(store, HillWorkers(store), going_on=True)
+    assert Schedule.read(store).certificates[-1].tolerance["loss"] == 0.001  # type: ignore[union-attr]
 
 
 def test_less_than_what_was_begun_is_remarked_on(begun: Store) -> None:
@@ -387,7 +388,7 @@ def test_less_than_what_was_begun_is_remarked_on(begun: Store) -> None:
 
 def test_two_drivers_do_not_decide_at_once(tmp_path: Path) -> None:
     store = create(tmp_path / "a.zarr")
-    steps = Steps(store, ASKED, going_on=False)
+    steps = StepQueue(store, ASKED, going_on=False)
     steps.begin()
     decide(store, TIGHTER)
     for step in map(Step._make, itertools.product([0], [0], range(2), range(2))):
@@ -401,7 +402,7 @@ def test_two_drivers_do_not_decide_at_once(tmp_path: Path) -> None:
 # Who may go ahead
 
 
-class _Hasty(SimulatedCrew):
+class _Hasty(SimulatedWorkers):
     """Workers that only say that they have done it; one step takes ages."""
 
     def __init__(self, slow: Step) -> None:
@@ -419,16 +420,16 @@ def test_nobody_is_idle_while_a_tile_is_slow_except_near_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One tile of 625 hangs in the first pass that refines; elsewhere passes go on."""
-    monkeypatch.setattr(Refined, "ranges", lambda *_: [])
+    monkeypatch.setattr(Refinement, "ranges", lambda *_: [])
     grid = Grid(400, 400, 16)
     store = create(tmp_path / "a.zarr", grid)
-    crew = _Hasty(slow=Step(1, 0, 0, 0))
-    observer = refine(store, crew, workers=4, stop=lambda _: crew.now > 5_000)
-    course = Course.read(store)
-    assert course is not None
-    reach = Refined(store).needed(course, Tile(0, 0, 0))[0].stop // 16
-    last = course.last - 1
-    assert [each.kind for each in course.passes] == ["lattice", *["refine"] * last, "audit"]
+    simulated = _Hasty(slow=Step(1, 0, 0, 0))
+    observer = refine(store, simulated, workers=4, stop=lambda _: simulated.now > 5_000)
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    reach = Refinement(store).required_region(schedule, Tile(0, 0, 0))[0].stop // 16
+    last = schedule.last - 1
+    assert [each.kind for each in schedule.passes] == ["lattice", *["refine"] * last, "audit"]
     # With each pass the tiles that have to wait grow by as much as one looks around.
     held = {
         Step(number, 0, row, column)
@@ -439,27 +440,27 @@ def test_nobody_is_idle_while_a_tile_is_slow_except_near_it(
     free = {Step(number, *tile) for number in range(last + 1) for tile in grid.tiles()} - held
     assert len(free) > 0.4 * 625 * (last + 1)
     assert set(observer.tiles) >= free  # type: ignore[operator]
-    assert max(when for when, step in crew.begun if step in free) < 1.05 * len(free) / 3 + 10
+    assert max(when for when, step in simulated.begun if step in free) < 1.05 * len(free) / 3 + 10
 
 
 @pytest.mark.slow
 def test_frames_wait_for_those_they_are_predicted_from(tmp_path: Path) -> None:
     grid = Grid(32, 32, 32, frames=8)
     store = create(tmp_path / "a.zarr", grid)
-    crew = HillCrew(store)
-    observer = refine(store, crew, ASKED, workers=3)
+    simulated = HillWorkers(store)
+    observer = refine(store, simulated, ASKED, workers=3)
     assert not observer.given_up
     assert finished(store)
-    course = Course.read(store)
-    assert course is not None
-    assert course.stride > 1
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert schedule.stride > 1
     place = {step: at for at, step in enumerate(observer.tiles)}
     for step in observer.tiles:
         assert isinstance(step, Step)
-        if course.passes[step.number].kind != "refine":
+        if schedule.passes[step.number].kind != "refine":
             continue
-        before = course.settled(step.number) - 1
-        for parent in course.parents(step.frame, 8):
+        before = schedule.round_end(step.number) - 1
+        for parent in schedule.parents(step.frame, 8):
             assert place[Step(before, parent, 0, 0)] < place[step]  # type: ignore[index]
 
 
@@ -467,27 +468,27 @@ def test_no_frame_begins_before_those_it_is_predicted_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One key frame takes ages to refine: its descendants wait for it, and nobody else does."""
-    monkeypatch.setattr(Refined, "ranges", lambda *_: [])
+    monkeypatch.setattr(Refinement, "ranges", lambda *_: [])
     frames = 17
     store = create(tmp_path / "a.zarr", Grid(32, 32, 32, frames=frames))
     slow = Step(1, 0, 0, 0)
-    crew = _Hasty(slow)
-    refine(store, crew, workers=4, stop=lambda _: crew.now > 2_000)
-    course = Course.read(store)
-    assert course is not None
-    assert course.stride > 1
+    simulated = _Hasty(slow)
+    refine(store, simulated, workers=4, stop=lambda _: simulated.now > 2_000)
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert schedule.stride > 1
     heirs = {0}
-    while found := {f for f in range(frames) if heirs & set(course.parents(f, frames))} - heirs:
+    while found := {f for f in range(frames) if heirs & set(schedule.parents(f, frames))} - heirs:
         heirs |= found
     assert 1 < len(heirs) < frames
-    refining = [n for n, each in enumerate(course.passes) if each.kind == "refine"]
-    begun = {step for _, step in crew.begun if step.number in refining}
+    refining = [n for n, each in enumerate(schedule.passes) if each.kind == "refine"]
+    begun = {step for _, step in simulated.begun if step.number in refining}
     free = {Step(n, f, 0, 0) for n in refining for f in range(frames) if f not in heirs}
     assert begun == free | {slow}
     # Of those that are free, each comes after its parents have done all of theirs.
-    order = {step: at for at, (_, step) in enumerate(crew.begun)}
+    order = {step: at for at, (_, step) in enumerate(simulated.begun)}
     for step in free:
-        for parent in course.parents(step.frame, frames):
+        for parent in schedule.parents(step.frame, frames):
             assert order[Step(refining[-1], parent, 0, 0)] < order[step]
 
 
@@ -495,18 +496,18 @@ def test_no_frame_begins_before_those_it_is_predicted_from(
 def test_a_driver_takes_over_a_film(tmp_path: Path) -> None:
     grid = Grid(32, 32, 32, frames=8)
     store, other = (create(tmp_path / f"{name}.zarr", grid) for name in "ab")
-    refine(store, HillCrew(store))
+    refine(store, HillWorkers(store))
     for goal in (12, 10):
-        refine(other, HillCrew(other), stop=lambda o, goal=goal: len(o.tiles) > goal)  # type: ignore[misc]
-    refine(other, HillCrew(other))
+        refine(other, HillWorkers(other), stop=lambda o, goal=goal: len(o.tiles) > goal)  # type: ignore[misc]
+    refine(other, HillWorkers(other))
     assert content(other) == content(store)
 
 
 def test_what_a_step_costs_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where each tile of ten thousand waits for a hundred around it: no two milliseconds."""
-    monkeypatch.setattr(Refined, "ranges", lambda *_: [])
+    monkeypatch.setattr(Refinement, "ranges", lambda *_: [])
     store = create(tmp_path / "a.zarr", Grid(6400, 6400, 64))
-    steps = Steps(store, ASKED, going_on=False)
+    steps = StepQueue(store, ASKED, going_on=False)
     ready = deque(steps.begin())
     assert len(ready) == 10_000
     for _ in range(10_000):
@@ -531,24 +532,24 @@ def test_what_an_earlier_version_certified_in_vain_is_gone_on_from(
     """A negative loss, refined on clamped logarithms and audited by them, as it was once."""
     monkeypatch.setattr(hill_module, "hills", lambda frame, x, y: hills(frame, x, y) - 9)
     store = create(tmp_path / "a.zarr")
-    begun = Course.begin(GRID, ASKED)
+    begun = Schedule.begin(GRID, ASKED)
     replace(begun, passes=tuple(replace(p, logs="clamped") for p in begun.passes)).write(store)
     with monkeypatch.context() as patch:
         patch.setattr(Scale, "off", lambda self, p, v: np.abs(self.units(p) - self.units(v)))
-        patch.setattr(Refined, "note_log", lambda *_: None)
-        refine(store, HillCrew(store), going_on=True)
-    course = Course.read(store)
-    assert course is not None
-    assert [each.beyond for each in course.certificates] == [0]
-    unsaid = tuple(replace(each, of_values=False) for each in course.certificates)
-    replace(course, certificates=unsaid).write(store)
+        patch.setattr(Refinement, "note_log", lambda *_: None)
+        refine(store, HillWorkers(store), going_on=True)
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    assert [each.beyond for each in schedule.certificates] == [0]
+    unsaid = tuple(replace(each, of_values=False) for each in schedule.certificates)
+    replace(schedule, certificates=unsaid).write(store)
     x, y = np.meshgrid(*GRID.axes(store.extent(0)))
     truth, found = hills(0, x, y) - 9, store.read("loss", "train")
     allowed = 0.01 * (np.percentile(truth, 99) - truth.min())
     assert (np.abs(found - truth) > 20 * allowed).mean() > 0.5
     assert not finished(store)
     before = evaluated_points(store)
-    refine(store, HillCrew(store), going_on=True)
+    refine(store, HillWorkers(store), going_on=True)
     assert finished(store)
     found, level = store.read("loss", "train"), store.level(0)
     assert level is not None

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.geometry.grid import Grid
 from pipeline.refinement.audit import Certificate, quantiles
-from pipeline.refinement.schedule import Course, Pass
-from pipeline.refinement.summary import Account, at_most, percent, sentences
+from pipeline.refinement.schedule import Pass, Schedule
+from pipeline.refinement.summary import Summary, at_most, percent, sentences
 from pipeline.spec import RefineSpec
 
 
@@ -22,8 +22,8 @@ def certificate(beyond: int = 0, bound: float = 0.000998, error: bool = False) -
     return Certificate(60_000, 3000, beyond, bound, 0.001, 0.95, tolerance, found)
 
 
-def account(found: Certificate | None, final: bool = True, **asked: float) -> Account:
-    return Account(66_049, 4029, RefineSpec(**asked), found, final, "nats per example")
+def account(found: Certificate | None, final: bool = True, **asked: float) -> Summary:
+    return Summary(66_049, 4029, RefineSpec(**asked), found, final, "nats per example")
 
 
 def test_a_render_whose_audit_passed() -> None:
@@ -72,27 +72,27 @@ def test_a_failed_audit_says_what_follows() -> None:
 
 def test_nothing_is_said_that_was_not_measured() -> None:
     assert account(None).small_print().endswith("the rest predicted and not audited")
-    full = Account(100, 100, None, None, True, "")
+    full = Summary(100, 100, None, None, True, "")
     assert full.rows() == [("points", "all 100 evaluated, none predicted")]
     assert full.small_print() == ""
 
 
 def test_an_audit_counts_for_what_it_was_made_for() -> None:
     grid, asked = Grid(100, 100, 50), RefineSpec(tolerance=0.01)
-    course = Course.begin(grid, asked).audited(certificate(), 0)
-    assert Account.of(course, 9, 3, True, "").certificate == certificate()
-    tighter = course.asking(RefineSpec(tolerance=0.001))
+    schedule = Schedule.begin(grid, asked).after_audit(certificate(), 0)
+    assert Summary.of(schedule, 9, 3, True, "").certificate == certificate()
+    tighter = schedule.with_request(RefineSpec(tolerance=0.001))
     assert tighter.passes[-1] == Pass("audit", 1)
-    assert Account.of(tighter, 9, 3, False, "").certificate is None
-    done = tighter.audited(certificate(bound=0.0005), 0)
-    assert Account.of(done, 9, 3, True, "").certificate == certificate(bound=0.0005)
+    assert Summary.of(tighter, 9, 3, False, "").certificate is None
+    done = tighter.after_audit(certificate(bound=0.0005), 0)
+    assert Summary.of(done, 9, 3, True, "").certificate == certificate(bound=0.0005)
     assert [told.split("than ")[1][:5] for told in sentences(done, "")] == ["1 % o", "0.1 %"]
     # Something tighter was asked for before the first audit was through.
-    early = Course.begin(grid, asked).asking(RefineSpec(tolerance=0.001))
-    done = early.audited(certificate(), 0)
-    assert Account.of(done, 9, 3, True, "").certificate == certificate()
+    early = Schedule.begin(grid, asked).with_request(RefineSpec(tolerance=0.001))
+    done = early.after_audit(certificate(), 0)
+    assert Summary.of(done, 9, 3, True, "").certificate == certificate()
     assert [told.split("than ")[1][:5] for told in sentences(done, "")] == ["0.1 %"]
-    assert Account.of(None, 9, 0, False, "").as_dict()["asked"] is None
+    assert Summary.of(None, 9, 0, False, "").as_dict()["asked"] is None
 
 
 @pytest.mark.parametrize(
