@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from cluster.cli.film import film, frames
-from cluster.cli.map import map_
-from cluster.cli.pages import (
-    ADDRESS,
-    BACKGROUND,
-    of_a_page,
-    page_style,
-    report,
-    spread_over,
-)
-from cluster.cli.places import place_of
-from cluster.cli.relief import relief
-from cluster.cli.stopping import one_place, stoppable
+from cluster.cli.export_film import film
+from cluster.cli.export_frames import frames
+from cluster.cli.export_map import map_
+from cluster.cli.export_poster import poster
+from cluster.cli.export_relief import relief
 
 
 @click.group()
@@ -30,86 +20,5 @@ def export() -> None:
     """
 
 
-export.add_command(map_)
-export.add_command(frames)
-export.add_command(film)
-export.add_command(relief)
-
-
-@export.command()
-@click.argument("runs", metavar="RUN", nargs=-1, required=True)
-@click.argument("out", type=click.Path())
-@of_a_page
-@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
-@BACKGROUND
-@click.option(
-    "--axis",
-    type=click.Choice(["x", "alpha"]),
-    default="x",
-    show_default=True,
-    help="Of a line plot: the plane's x, or alpha, 0 and 1 at the two sets of weights.",
-)
-@click.option(
-    "--vector-contours",
-    is_flag=True,
-    help="In a .pdf or .svg: lines of equal value as paths, which do not fade where they crowd.",
-)
-@click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
-@click.option("--scale-bar/--no-scale-bar", default=True, help="How far a round distance is.")
-@ADDRESS
-def poster(
-    runs: tuple[str, ...], out: str, address: str | None, as_json: bool, **style: Any
-) -> None:
-    """Draw one frame as a poster: colour, relief, contours, curve, scale and provenance.
-
-    Two to four runs stand side by side, in one tone: equal colours are equal values.
-
-    A store of height 1 becomes a line plot: loss and error, dots where they were computed. In a
-    .pdf or .svg type and lines are vectors; a landscape is an image in it.
-
-    \b
-    Examples:
-      lossatlas export poster runs/bowl.zarr bowl.png
-      lossatlas export poster runs/bowl.zarr bowl.png --width 12000 --theme dark
-      lossatlas export poster runs/bowl.zarr bowl.pdf --paper A0
-      lossatlas export poster runs/bowl.zarr bowl.svg --width 6.75in --vector-contours
-      lossatlas export poster runs/a.zarr runs/b.zarr both.png --quantity error --split test
-      lossatlas export poster runs/bowl.zarr bowl.tif --paper 24x36in --dpi 600
-      lossatlas export poster runs/bowl.zarr error.png --quantity error --split test --tone linear
-      lossatlas export poster runs/line.zarr line.pdf --layout paper --size 3.25x2.4in --axis alpha
-    """
-    with stoppable(one_place(out)):
-        asked, places = page_style(style), [place_of(run) for run in runs]
-        with spread_over(address) as spread:
-            if len(places) > 1:
-                from renders.page.comparison import export_comparison
-
-                made = export_comparison(places, out, spread=spread, **side_by_side(asked))
-            else:
-                from renders.page.poster import export_poster
-
-                made = export_poster(places[0], out, spread=spread, **asked)
-    report(out, made, as_json)
-
-
-def side_by_side(asked: dict[str, Any]) -> dict[str, Any]:
-    """The options as a comparison takes them.
-
-    Raises:
-        ClusterError: one is given that only a single picture has.
-    """
-    from cluster.errors import ClusterError
-
-    alone = {
-        "size": None, "paper": None, "orientation": "auto", "layout": "gallery", "axis": "x",
-        "title": None, "subtitle": None, "scale_bar": True,
-    }  # fmt: skip
-    for name, default in alone.items():
-        if asked.pop(name) != default:
-            raise ClusterError(
-                f"--{name.replace('_', '-')} is given with several runs: wanted it with one; leave "
-                "it out, --width and --dpi decide the size"
-            )
-    if asked["quantity"] is None:
-        del asked["quantity"]
-    return asked
+for command in (map_, frames, film, relief, poster):
+    export.add_command(command)
