@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from cluster.cli import arguments, picture_options, sizes, training_run
+from cluster.cli import arguments, training_run
+from cluster.cli.export import picture_options, sizes
 from cluster.terminal import print_json, print_text, warn
 
 

@@ -19,7 +19,7 @@ import click
 from cluster.cli.connect import connect
 from cluster.cli.curve import curve
 from cluster.cli.drive import drive
-from cluster.cli.export import export
+from cluster.cli.export.group import export
 from cluster.cli.fit import fit
 from cluster.cli.info import info
 from cluster.cli.list import list_

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.cli import arguments, film_options, picture_options
-from cluster.cli.interruption import interruptible, whole_output
+from cluster.cli import arguments
+from cluster.cli.export import film_options, picture_options
+from cluster.cli.export.interruption import interruptible, whole_output
 from cluster.terminal import print_json, print_line
 
 if TYPE_CHECKING:

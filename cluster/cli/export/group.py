@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from cluster.cli.export_film import film
-from cluster.cli.export_frames import frames
-from cluster.cli.export_map import map_
-from cluster.cli.export_poster import poster
-from cluster.cli.export_relief import relief
+from cluster.cli.export.film import film
+from cluster.cli.export.frames import frames
+from cluster.cli.export.map import map_
+from cluster.cli.export.poster import poster
+from cluster.cli.export.relief import relief
 
 
 @click.group()

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from cluster.cli import arguments, picture_options, sizes
+from cluster.cli import arguments
+from cluster.cli.export import picture_options, sizes
 from cluster.terminal import print_json, print_line
 
 F = TypeVar("F", bound=Callable[..., Any])

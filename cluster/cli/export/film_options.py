@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cluster.cli import arguments, picture_options, sizes
+from cluster.cli import arguments
+from cluster.cli.export import picture_options, sizes
 
 if TYPE_CHECKING:
     from renders.film.film import FilmFacts

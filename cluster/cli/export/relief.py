@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from cluster.cli import arguments, page_options
-from cluster.cli.interruption import interruptible, whole_output
+from cluster.cli import arguments
+from cluster.cli.export import page_options
+from cluster.cli.export.interruption import interruptible, whole_output
 
 
 @click.command()
