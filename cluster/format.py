@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+from collections.abc import Mapping
 
 from pipeline.geometry.grid import Grid
 from pipeline.url import is_url
@@ -42,8 +43,16 @@ def size(bytes_: float) -> str:
     return f"{bytes_ / 1000:,.1f} TB"
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """`1 tile`, `2,000 tiles`; `nouns` is the plural where an s is not enough."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or f'{noun}s'}"
+
+
+def table(title: str, rows: Mapping[str, str]) -> list[str]:
+    """A title, and a line for each row that has a text, with its name in front."""
+    shown = {name: text for name, text in rows.items() if text}
+    width = max(len(name) for name in shown)
+    return [title, *(f"  {name:<{width}}  {text}" for name, text in shown.items())]
 
 
 def bar(fraction: float, width: int = 30) -> str:

@@ -16,7 +16,21 @@ from typing import TextIO
 
 import click
 
-from cluster.cli import export, jobs, looking, running, submitting, training
+from cluster.cli.connect import connect
+from cluster.cli.curve import curve
+from cluster.cli.drive import drive
+from cluster.cli.export.group import export
+from cluster.cli.fit import fit
+from cluster.cli.info import info
+from cluster.cli.list import list_
+from cluster.cli.logs import logs
+from cluster.cli.plan import plan
+from cluster.cli.render import render
+from cluster.cli.resume import resume
+from cluster.cli.status import status
+from cluster.cli.stop import stop
+from cluster.cli.submit import submit
+from cluster.cli.verify import verify
 from cluster.workers import packages
 
 INTERRUPTED = 130
@@ -48,12 +62,10 @@ def cli() -> None:
 
 
 for _command in (
-    *running.COMMANDS,
-    *submitting.COMMANDS,
-    *jobs.COMMANDS,
-    *training.COMMANDS,
-    *looking.COMMANDS,
-    export.export,
+    *(plan, render, resume),
+    *(submit, drive, logs, stop, list_),
+    *(fit, connect, curve),
+    *(status, info, verify, export),
 ):
     cli.add_command(_command)
 

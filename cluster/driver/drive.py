@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cluster import format
 from cluster.driver.session import Session
 from cluster.lease import Holder, held
-from cluster.monitor.progress import line_printer
+from cluster.monitor.log import line_printer
 from cluster.options import Options
 from cluster.scheduling import step_queue
 from cluster.scheduling.refinement_progress import RefinementReader, done_text, summary_lines

@@ -41,7 +41,7 @@ def connect(address: str) -> tuple[str, Any]:
     """The plain address, and Ray's client of the Jobs API there.
 
     Every request carries the user's token, so nothing but what the user gave may be an address
-    (`cluster.cli.jobs`), and an answer that sends us elsewhere is not followed.
+    (`cluster.cli.find_job`), and an answer that sends us elsewhere is not followed.
 
     Args:
         address: `http://HOST:8265`.

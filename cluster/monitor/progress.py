@@ -1,44 +1,120 @@
-"""What a user sees while a render runs: a bar on a terminal, plain lines elsewhere."""
+"""Progress on stderr: of a render, of a training, and of anything that is counted.
+
+On a terminal the progress is shown in place; elsewhere it is a line now and then.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TextIO
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cluster import format
-from cluster.scheduling.event_loop import Done
-from cluster.scheduling.scheduler import Scheduler
-from pipeline.geometry.grid import Work
+from cluster.monitor.log import RenderLog
 from pipeline.naming import shown
-from pipeline.refinement.summary import percent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from cluster.scheduling.event_loop import Done
+    from cluster.scheduling.scheduler import Scheduler
+    from pipeline.geometry.grid import Work
+    from pipeline.training.session import Progress
 
 _LINE_SECONDS = 10.0
 _LINE_FRACTION = 0.1
 _LINE_AT_LEAST_SECONDS = 1.0
+_TRAINING_LINES = 20
+
+
+class CountProgress:
+    """`film: 12/240 pictures 5 %`, called with the count so far and the total.
+
+    Args:
+        what: is being made.
+        things: are counted.
+        quiet: count, but print nothing.
+    """
+
+    def __init__(self, what: str, things: str, quiet: bool = False) -> None:
+        self._what, self._things, self._quiet = what, things, quiet
+        self._printed_at = time.monotonic()
+        self.done = 0
+
+    def __call__(self, done: int, of: int) -> None:
+        self.done = done
+        if self._quiet:
+            return
+        text = f"{self._what}: {done:,}/{of:,} {self._things} {100 * done // of} %"
+        now = time.monotonic()
+        if _in_place(text, is_last=done == of) or now - self._printed_at < _LINE_SECONDS:
+            return
+        self._printed_at = now
+        print(text, file=sys.stderr, flush=True)
+
+
+class TrainingProgress:
+    """`fit: epoch 1.2/3 · loss 0.5 · lr 0.1 · ETA 3 s`, called with a training's progress."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._next = 0.0
+        self._first: int | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        if self._first is None:
+            self._first = progress.step
+        text = (
+            f"{self._what}: epoch {progress.epoch:.1f}/{progress.epochs} · "
+            f"loss {progress.loss:.4f} · lr {progress.lr:.2g}{self._eta(progress)}"
+        )
+        share, is_last = progress.step / progress.steps, progress.step == progress.steps
+        if _in_place(text, is_last) or (share < self._next and not is_last):
+            return
+        self._next = share + 1 / _TRAINING_LINES
+        print(text, file=sys.stderr, flush=True)
+
+    def _eta(self, progress: Progress) -> str:
+        made = progress.step - (self._first or 0)
+        if made <= 0 or progress.step == progress.steps:
+            return ""
+        seconds = progress.seconds / made * (progress.steps - progress.step)
+        return f" · ETA {format.duration(seconds)}"
+
+
+def clear_line() -> None:
+    """Remove a line that was written in place."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+
+
+def _in_place(text: str, is_last: bool) -> bool:
+    """Write over the current line of a terminal; False if stderr is no terminal."""
+    if not sys.stderr.isatty():
+        return False
+    print(f"\r\x1b[K{text}", end="\n" if is_last else "", file=sys.stderr, flush=True)
+    return True
 
 
 @dataclass(frozen=True)
 class PassProgress:
-    """How far a refinement is: the pass it is at, and points evaluated, of all."""
+    """How far a refinement is: its present pass, and how many of its points are evaluated."""
 
     phase: str
     evaluated: int
     points: int
 
     def __str__(self) -> str:
+        from pipeline.refinement.summary import percent
+
         share = f"{percent(self.evaluated / self.points)} evaluated"
         return f"{self.phase}, {share}" if self.phase else share
 
 
 class ProgressView:
-    """Counts what a render does and shows it on stderr: an `Observer` of the event loop."""
+    """Counts what a render does and shows it; receives the events of the event loop."""
 
     def __init__(
         self,
@@ -60,6 +136,7 @@ class ProgressView:
         self._as_json = as_json
         self._noun = noun
         self._stream = stream or sys.stderr
+        self._log = RenderLog(name, as_json, self._stream)
         self._clock = clock
         self._working_since: float | None = None
         self._printed_at = clock()
@@ -67,20 +144,12 @@ class ProgressView:
         self.points = 0
         self.tiles = 0
         self._retries = self._quarantined = self._workers = self._starting = 0
-        self._refining: PassProgress | None = None
-        self._bar: Progress | None = None
+        self._pass: PassProgress | None = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> ProgressView:
         if not self._quiet and not self._as_json and self._stream.isatty():
-            console = Console(file=self._stream, highlight=False)
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),
-                TextColumn("{task.fields[facts]}", markup=False),
-                console=console,
-                refresh_per_second=4,
-                transient=True,
-            )
+            self._bar = _bar(self._stream)
             self._task = self._bar.add_task(
                 self._name,
                 total=self._tiles_total,
@@ -95,7 +164,7 @@ class ProgressView:
             self._bar.stop()
             self._bar = None
 
-    # Observer
+    # Events
 
     def rendered(self, work: Work, done: Done) -> None:
         self._tiles_done += 1
@@ -105,32 +174,23 @@ class ProgressView:
 
     def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None:
         self._quarantined += 1
-        if self._as_json:
-            self._event("quarantined", tile=str(work), reasons=list(reasons))
-            return
-        self.warn(f"{self._noun} {work} given up after {len(reasons)} tries: {reasons[-1]}")
+        text = f"{self._noun} {work} given up after {len(reasons)} tries: {reasons[-1]}"
+        self._warn(text, "quarantined", {"tile": str(work), "reasons": list(reasons)})
 
     def total(self, tiles: int) -> None:
-        """How many there are in all, where that turned out to be another number."""
+        """Correct the number of all tiles."""
         if tiles != self._tiles_total:
             self._tiles_total = tiles
             if self._bar is not None:
                 self._bar.update(self._task, total=tiles)
 
     def show_pass(self, now: PassProgress) -> None:
-        """How far a refinement is."""
-        self._refining = now
+        """Show how far a refinement is."""
+        self._pass = now
 
     def warn(self, text: str) -> None:
-        """One line a user should read, above the bar; also when quiet."""
-        if self._as_json:
-            self._event("warning", text=text)
-            return
-        line = f"lossatlas: {shown(text)}"
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, soft_wrap=True)
-        else:
-            print(line, file=self._stream, flush=True)
+        """Print one line that a user should read, above the bar; also when quiet."""
+        self._warn(text, "warning", {"text": text})
 
     def ticked(self, scheduler: Scheduler) -> None:
         now = self._clock()
@@ -141,18 +201,18 @@ class ProgressView:
         if self._bar is not None:
             self._bar.update(self._task, completed=self._tiles_done, facts=self._facts())
         elif not self._quiet:
-            self._print_progress(now)
+            self._log_progress(now)
 
     def reported(self, facts: dict[str, Any]) -> None:
-        """What the render cost in the end, for who reads the log by machine."""
-        self._event("report", **facts)
+        """Log what the render cost, as a JSON event."""
+        self._log.progress("", "report", facts)
 
     def refined(self, facts: dict[str, Any]) -> None:
-        """What was evaluated and what the audit found, for who reads the log by machine."""
-        self._event("refined", **facts)
+        """Log what was evaluated and what the audit found, as a JSON event."""
+        self._log.progress("", "refined", facts)
 
     def stopping(self) -> None:
-        """Answer the user's ^C at once; taking the workers down takes a moment."""
+        """Show that ^C was received; ending the workers takes a moment."""
         if self._bar is not None:
             self._bar.update(self._task, facts="stopping")
 
@@ -174,8 +234,8 @@ class ProgressView:
     def _facts(self) -> str:
         count = f"{self._tiles_done:,}/{self._tiles_total:,} {self._noun}s"
         parts = [f"{count} {format.percent(self._fraction)}"]
-        if self._refining is not None:
-            parts.append(str(self._refining))
+        if self._pass is not None:
+            parts.append(str(self._pass))
         speed = self.points_per_second()
         if speed:
             parts.append(format.rate(speed))
@@ -185,12 +245,12 @@ class ProgressView:
             format.plural(self._workers, "worker") if self._workers else "starting workers"
         )
         if self._retries:
-            parts.append("1 retry" if self._retries == 1 else f"{self._retries:,} retries")
+            parts.append(format.plural(self._retries, "retry", "retries"))
         if self._quarantined:
             parts.append(f"{self._quarantined:,} quarantined")
         return " · ".join(parts)
 
-    def _print_progress(self, now: float) -> None:
+    def _log_progress(self, now: float) -> None:
         waited = now - self._printed_at
         moved = self._fraction - self._printed_fraction
         if waited < _LINE_SECONDS and not (
@@ -198,39 +258,38 @@ class ProgressView:
         ):
             return
         self._printed_at, self._printed_fraction = now, self._fraction
-        if self._as_json:
-            speed = self.points_per_second()
-            at = self._refining
-            known = at is None and speed > 0
-            refining = {} if at is None else {"phase": at.phase, "points_evaluated": at.evaluated}
-            self._event(
-                "progress",
-                tiles_done=self._tiles_done,
-                tiles=self._tiles_total,
-                points_per_second=round(speed, 3),
-                eta_seconds=round(self._points_left / speed, 1) if known else None,
-                workers=self._workers,
-                workers_starting=self._starting,
-                retries=self._retries,
-                quarantined=self._quarantined,
-                **refining,
-            )
-            return
-        print(f"{self._name}: {self._facts()}", file=self._stream, flush=True)
+        speed, at = self.points_per_second(), self._pass
+        has_eta = at is None and speed > 0
+        facts: dict[str, Any] = {
+            "tiles_done": self._tiles_done,
+            "tiles": self._tiles_total,
+            "points_per_second": round(speed, 3),
+            "eta_seconds": round(self._points_left / speed, 1) if has_eta else None,
+            "workers": self._workers,
+            "workers_starting": self._starting,
+            "retries": self._retries,
+            "quarantined": self._quarantined,
+        }
+        if at is not None:
+            facts |= {"phase": at.phase, "points_evaluated": at.evaluated}
+        self._log.progress(self._facts(), "progress", facts)
 
-    def _event(self, event: str, **facts: Any) -> None:
-        print(event_line(self._name, event, **facts), file=self._stream, flush=True)
-
-
-def event_line(run: str, event: str, **facts: Any) -> str:
-    """One JSON object: time in seconds since the epoch, run, event and its facts."""
-    return json.dumps({"time": round(time.time(), 3), "run": run, "event": event} | facts)
+    def _warn(self, text: str, event: str, facts: dict[str, Any]) -> None:
+        if self._bar is not None:
+            self._bar.console.print(f"lossatlas: {shown(text)}", markup=False, soft_wrap=True)
+        else:
+            self._log.warn(text, event, facts)
 
 
-def line_printer(
-    print_line: Callable[[str], None], run: str, as_json: bool
-) -> Callable[[str], None]:
-    """`print_line`, or a function that prints each line as a JSON event of `run`."""
-    if not as_json:
-        return print_line
-    return lambda text: print_line(event_line(run, "message", text=text))
+def _bar(stream: TextIO) -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),
+        TextColumn("{task.fields[facts]}", markup=False),
+        console=Console(file=stream, highlight=False),
+        refresh_per_second=4,
+        transient=True,
+    )

@@ -173,7 +173,7 @@ def lines(sessions: list[dict[str, Any]]) -> list[str]:
         f"{format.plural(len(sessions), 'driver')}, {format.duration(total('seconds'))}, "
         f"{_hours(total('worker_hours'))} worker-hours{gpu}; writing took "
         f"{_share(total('write_seconds'), total('busy_seconds'))} of the tiles' time",
-        f"{_count(total('retries'), 'retry', 'retries')}, "
+        f"{format.plural(int(total('retries')), 'retry', 'retries')}, "
         f"{format.plural(int(total('workers_lost')), 'worker')} lost",
     ]
     if rates:
@@ -204,7 +204,3 @@ def _hours(hours: float) -> str:
 
 def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.0f} %" if whole > 0 and math.isfinite(whole) else "0 %"
-
-
-def _count(number: float, one: str, many: str) -> str:
-    return f"{int(number):,} {one if number == 1 else many}"

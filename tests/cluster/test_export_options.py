@@ -15,7 +15,7 @@ import renders.film.frames
 import renders.page.poster
 import renders.web.webmap
 from cluster.cli import main
-from cluster.cli.export import export
+from cluster.cli.export.group import export
 from tests.renders.films import film_store
 
 PAGE = ("--width", "--size", "--paper", "--orientation", "--dpi", "--format", "--layout")

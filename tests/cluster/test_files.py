@@ -328,7 +328,7 @@ def test_slurm_starts_the_same_render_on_every_node(tmp_path: Path) -> None:
 
 
 def test_every_option_of_ours_exists() -> None:
-    from cluster.cli.running import render
+    from cluster.cli.render import render
 
     known = {option for parameter in render.params for option in parameter.opts}
     for name in ("slurm.sh", "rayjob.yaml"):

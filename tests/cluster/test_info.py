@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cluster.cli.reports import info_facts, info_lines, plan_lines
+from cluster.cli.info_table import info_facts, info_lines
+from cluster.cli.plan_table import plan_lines
 from pipeline import opening, plan, prepare, spec
 from pipeline.geometry.grid import Grid
 from pipeline.store.store import Store

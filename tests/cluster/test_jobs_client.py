@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cluster.cli import main, submitting
+from cluster.cli import find_job, main
 from cluster.errors import ClusterError
 from cluster.jobs import client as jobs
 from cluster.jobs.client import ID_VARIABLE, Job, Jobs, Note, entrypoint
@@ -261,7 +261,7 @@ def test_a_job_is_given_the_digest_of_the_code_that_was_seen_here(
     made, _ = opening.create(prepared, Grid(7, 5, 3))
     client, digest = Client(), prepare.code_in(made).digest
     there = connected(monkeypatch, client)
-    monkeypatch.setattr(submitting, "connected", lambda address: there)
+    monkeypatch.setattr(find_job, "jobs_at", lambda address: there)
     resume = ["resume", made.url, "--address", "http://h:8265"]
     assert main.run(resume) == 0
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.cli.pages import length_from, page_size, size_or_width
+from cluster.cli.export.sizes import length_from, page_size, size_or_width
 from cluster.errors import ClusterError
 
 

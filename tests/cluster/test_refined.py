@@ -381,9 +381,9 @@ def test_what_was_begun_is_finished_where_less_is_asked_for_then(
 def test_a_spec_that_comes_to_refine_is_told_that_its_store_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cluster.cli import submitting
+    from cluster.cli import find_job
 
-    monkeypatch.setattr(submitting, "connected", lambda _: Jobs())
+    monkeypatch.setattr(find_job, "jobs_at", lambda _: Jobs())
     spec, store = landscape.lay_out(tmp_path), tmp_path / "tiny.zarr"
     assert main.run(["render", str(spec), *SERIAL, "--frames", "0:1"]) == 0
     Store.open(str(store), writable=True).withdraw(Tile(0, 1, 0))
@@ -416,9 +416,9 @@ def test_a_job_goes_by_what_its_spec_asks_for_now(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`submit` notes it in the store, which is all that the job needs; the job is driven here."""
-    from cluster.cli import submitting
+    from cluster.cli import find_job
 
-    monkeypatch.setattr(submitting, "connected", lambda _: Jobs())
+    monkeypatch.setattr(find_job, "jobs_at", lambda _: Jobs())
     spec, store = folder / "spec.yaml", Store.open(str(folder / "tiny.zarr"))
     assert main.run(["submit", str(spec)]) == 0
     assert "all 4 tiles are done; nothing to do" in capsys.readouterr().err

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli import jobs, main
+from cluster.cli import main
+from cluster.cli.stop import _done_text
 from cluster.jobs.client import Job
 from cluster.lease import Holder
 from cluster.monitor import status
@@ -208,10 +209,10 @@ def test_what_is_kept_is_said_in_steps_until_tiles_are_composed(
 
 def test_stop_says_so_too(begun_store: Store, refined_store: Store) -> None:
     job = Job("bowl-1", "bowl", begun_store.url, "STOPPED", None, 0.0)
-    told = jobs._kept(job)
+    told = _done_text(job)
     assert told.startswith(f"; 16 of {12 * passes_of(begun_store)} steps are done and kept. Go on")
     job = replace(job, store=refined_store.url)
-    assert jobs._kept(job) == "; 12 of 12 tiles are done and kept"
+    assert _done_text(job) == "; 12 of 12 tiles are done and kept"
 
 
 def test_only_steps_that_are_not_done_are_quarantined(begun_store: Store, tmp_path: Path) -> None:

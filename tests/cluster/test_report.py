@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.cli import reports
+from cluster.cli.info_table import _plane
 from cluster.jobs.client import ID_VARIABLE
 from cluster.monitor import report
 from cluster.monitor.report import Report
@@ -114,5 +114,5 @@ def test_every_driver_has_one_entry_in_the_store(
     ],
 )
 def test_info_says_what_a_plane_was_made_from(asked: dict[str, Any], told: str) -> None:
-    said = reports._plane({"kind": "curve", "units": "euclidean"}, asked)
+    said = _plane({"kind": "curve", "units": "euclidean"}, asked)
     assert told in said

@@ -87,7 +87,7 @@ def test_a_workers_warning_is_one_harmless_line(capsys: pytest.CaptureFixture[st
 
 
 def test_text_leaves_through_one_module() -> None:
-    allowed = {"terminal.py", "progress.py", "counter.py", "training.py"}  # bars and counters
+    allowed = {"terminal.py", "progress.py"}
     for path in sorted((ROOT / "cluster").rglob("*.py")):
         if path.name in allowed:
             continue

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli import jobs as commands
-from cluster.cli import main
+from cluster.cli import find_job, main
 from cluster.jobs.client import NOTE, Jobs
 from cluster.jobs.dashboard import DashboardError, connect
 from pipeline import machine_notes
@@ -128,7 +127,7 @@ def test_the_end_of_the_usual_tunnel_is_known(
 ) -> None:
     """`list` and `submit` ask there without a word too: a store that names it adds nothing."""
     with serving() as server:
-        monkeypatch.setattr(commands, "_DEFAULT", server.address)
+        monkeypatch.setattr(find_job, "_DEFAULT", server.address)
         store = store_of(tmp_path / "x.zarr", "tiny-1", server.address)
         assert main.run(["logs", store.url]) == 0
 

@@ -1,8 +1,17 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import click
+
+if TYPE_CHECKING:
+    from pipeline.spec import RenderSpec
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 SPEC = click.argument("spec", type=click.Path(dir_okay=False))
 RUN = click.argument("run", type=click.Path())
@@ -64,3 +73,58 @@ PYTHON = click.option(
     metavar="PATH",
     help="The interpreter on the head that has lossatlas.",
 )
+
+
+def run_options(command: F) -> F:
+    chosen = (
+        click.option(
+            "--executor",
+            type=click.Choice(["ray", "serial"]),
+            default="ray",
+            show_default=True,
+            help="ray: workers in processes of their own; serial: here, for tiny grids.",
+        ),
+        WORKERS,
+        DEVICE,
+        click.option(
+            "--address",
+            metavar="HOST:PORT",
+            help="Use the Ray cluster there instead of a private one on this machine.",
+        ),
+        FRAMES,
+        EVERY,
+        OTHER_VERSIONS,
+        LOG,
+        QUIET,
+    )
+    for option in reversed(chosen):
+        command = option(command)
+    return command
+
+
+def store_url(run: str) -> str:
+    """A URL as it is, a path made absolute.
+
+    Raises:
+        PlaceError: a URL with credentials in it.
+    """
+    from pipeline.url import check, is_url
+
+    return check(run) if is_url(run) else os.path.abspath(os.path.expanduser(run))
+
+
+def read_spec(path: str, store: str | None) -> RenderSpec:
+    """The spec in the file `path`, with `store` in place of its own where that is given.
+
+    Raises:
+        LossatlasError: it is no spec, or the store a URL with credentials in it.
+    """
+    from pipeline.spec import read
+
+    found = read(path)
+    return found if store is None else found.model_copy(update={"store": store_url(store)})
+
+
+def is_jobs_api(address: str | None) -> bool:
+    """`http://HOST:8265`, against the `HOST:6379` of the cluster itself."""
+    return (address or "").startswith(("http://", "https://"))

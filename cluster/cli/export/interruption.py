@@ -1,10 +1,9 @@
-"""^C and SIGTERM while something is exported."""
+"""^C and SIGTERM during an export."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 
 import click
@@ -14,7 +13,7 @@ from cluster.workers.interrupts import EXIT_CODE, Interrupts
 
 
 @contextlib.contextmanager
-def stoppable(kept: Callable[[], str]) -> Iterator[None]:
+def interruptible(kept: Callable[[], str]) -> Iterator[None]:
     """Say what an interrupted export leaves, and let it end with exit code 130.
 
     Args:
@@ -27,13 +26,14 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            if sys.stderr.isatty():  # the count of pictures is on this line
-                sys.stderr.write("\r\x1b[K")
+            from cluster.monitor.progress import clear_line
+
+            clear_line()
             warn(f"stopped; {kept()}")
             raise click.exceptions.Exit(EXIT_CODE) from None
 
 
-def one_place(out: str) -> Callable[[], str]:
+def whole_output(out: str) -> Callable[[], str]:
     """For a file or a folder that is replaced whole or not at all."""
     from cluster import format
 

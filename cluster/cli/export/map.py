@@ -7,15 +7,14 @@ from typing import Any
 
 import click
 
-from cluster.cli import shared
-from cluster.cli.pages import ADDRESS, PALETTE, PREVIEW, TONE, palette_from, spread_over, tell
-from cluster.cli.places import place_of
-from cluster.cli.stopping import one_place, stoppable
+from cluster.cli import arguments
+from cluster.cli.export import picture_options
+from cluster.cli.export.interruption import interruptible, whole_output
 from cluster.terminal import print_json, print_line
 
 
 @click.command("map")
-@shared.RUN
+@arguments.RUN
 @click.argument("folder", type=click.Path())
 @click.option("--width", type=int, help="Of the deepest level, pixels; default: by the grid.")
 @click.option("--quantity", "quantities", multiple=True, help="Default: loss and error.")
@@ -24,7 +23,7 @@ from cluster.terminal import print_json, print_line
 @click.option(
     "--tone",
     type=click.Choice(["linear", "log", "equalised"]),
-    help=TONE,
+    help=picture_options.TONE,
 )
 @click.option(
     "--clip",
@@ -34,16 +33,16 @@ from cluster.terminal import print_json, print_line
     metavar="LOW HIGH",
     help="Percentiles at which the colours end.",
 )
-@PALETTE
+@picture_options.PALETTE
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @click.option("--contours/--no-contours", default=True, help="Lines of equal value.")
 @click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
 @click.option("--title", help="Instead of the run's name.")
 @click.option("--subtitle", help="Instead of what the store says; '' leaves it out.")
-@ADDRESS
+@picture_options.ADDRESS
 @click.option("--offline", is_flag=True, help="Never call npm for the page's library.")
 @click.option("--yes", is_flag=True, help="Go on even when the map is absurdly large.")
-@shared.JSON
+@arguments.JSON
 def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any) -> None:
     """Write a web page that zooms to the last pixel and reads out the numbers.
 
@@ -58,18 +57,19 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
     from cluster import format
 
     if style["palette"] is not None:
-        style["palette"] = palette_from(style["palette"])
-    with stoppable(one_place(folder)):
+        style["palette"] = picture_options.palette_from(style["palette"])
+    with interruptible(whole_output(folder)):
         from renders.web.webmap import export_map
 
-        with spread_over(address) as spread:
-            facts = dataclasses.asdict(export_map(place_of(run), folder, spread=spread, **style))
-    tell(facts["remarks"])
+        with picture_options.spread_over(address) as spread:
+            facts = dataclasses.asdict(
+                export_map(arguments.store_url(run), folder, spread=spread, **style)
+            )
+    picture_options.warn_of(facts["remarks"])
     if as_json:
         print_json(facts)
         return
-    unfinished = "" if facts["share"] >= 1 else f", {format.percent(facts['share'])} rendered"
-    unfinished += PREVIEW if facts["preview"] else ""
+    unfinished = picture_options.unfinished_text(facts["share"], facts["preview"])
     print_line(
         f"{format.place(folder)}/index.html: {facts['layers']} × {facts['width']:,} × "
         f"{facts['height']:,} pixels, {facts['tiles']:,} tiles, {format.size(facts['bytes'])}"

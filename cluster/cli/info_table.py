@@ -1,10 +1,10 @@
-"""The longer answers: what a plan says, and what a store is."""
+"""What `info` prints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -21,18 +21,14 @@ from pipeline.refinement.summary import sentences, tolerated
 from pipeline.spec import RefineSpec
 from pipeline.store.notes import Amount, Count
 from pipeline.store.store import Store
-from renders.page.caveats import coarse
 
-if TYPE_CHECKING:
-    from pipeline.plan import Plan
-
-_OWN_LOSSES = 6
+LISTED_OWN_LOSSES = 6
 """How many anchors a table names, the furthest off first."""
 
 
 @dataclass(frozen=True)
 class _Check:
-    """What is told of a worker's check of its precision."""
+    """The part of a worker's precision check that is printed."""
 
     within: Amount
     tolerance: Amount
@@ -40,35 +36,6 @@ class _Check:
 
 
 _CHECK = TypeAdapter(_Check)
-
-
-def plan_lines(plan: Plan) -> list[str]:
-    """A plan as lines of a table."""
-    frames = f"{plan.frames:,} frames of " if plan.frames > 1 else ""
-    rows = {
-        "grid": f"{frames}{plan.width:,} × {plan.height:,} points ({plan.points:,} in all)",
-        "coarse": coarse(plan.height, plan.width),
-        "tiles": f"{plan.tiles:,} of up to {plan.tile:,} × {plan.tile:,} points",
-        "network": f"{plan.parameters:,} parameters"
-        + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),
-        "buffers": plan.buffers or "",
-        "own losses": caption.shortened(plan.own_losses, _OWN_LOSSES),
-        "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "
-        f"{format.duration(plan.seconds_a_point)} on one worker",
-        "inputs": plan.inputs,
-        "targets": plan.targets,
-        "workers": f"{plan.workers:,} on {plan.device}",
-        "time": f"{'at most' if plan.refined else 'about'} {format.duration(plan.seconds)}",
-        "refine": "points and time are the most it can take; it evaluates only what it cannot "
-        "predict, as a rule a small share"
-        if plan.refined
-        else "",
-        "memory": f"{format.size(plan.worker_bytes)} a worker and "
-        f"{format.size(plan.driver_bytes)} the driver, {format.size(plan.memory_bytes)} together",
-        "disk": f"{'about' if plan.refined else 'at most'} {format.size(plan.disk_bytes)}",
-        "store": format.place(plan.store),
-    }
-    return _table(plan.name, rows)
 
 
 def info_facts(store: Store) -> dict[str, Any]:
@@ -112,7 +79,7 @@ def _info_lines(store: Store) -> list[str]:
         "network": f"{store.words['network']}, {network['parameters']:,} parameters",
         "batch norm": caption.batch_norm(attrs),
         "buffers": caption.buffers(attrs),
-        "own losses": caption.shortened(caption.own_losses(attrs, labels), _OWN_LOSSES),
+        "own losses": caption.shortened(caption.own_losses(attrs, labels), LISTED_OWN_LOSSES),
         "plane": _plane(attrs["plane"], spec["plane"]),
         "extent": f"x {extent.x0:.6g} to {extent.x1:.6g}, y {extent.y0:.6g} to {extent.y1:.6g}"
         + (" (first frame)" if grid.frames > 1 else ""),
@@ -147,7 +114,7 @@ def _info_lines(store: Store) -> list[str]:
         rows["user code"] = ", ".join(
             f"{name}: {facts['entry']} ({facts['digest'][:12]}…)" for name, facts in code.items()
         )
-    return _table(spec["name"], rows)
+    return format.table(spec["name"], rows)
 
 
 def _refinement_rows(store: Store) -> dict[str, str]:
@@ -214,12 +181,6 @@ def _rendered_with(store: Store) -> str:
         + (f" since {each['since']}" if "since" in each else "")
         for each in found
     )
-
-
-def _table(title: str, rows: Mapping[str, str]) -> list[str]:
-    told = {name: text for name, text in rows.items() if text}
-    width = max(len(name) for name in told)
-    return [title, *(f"  {name:<{width}}  {text}" for name, text in told.items())]
 
 
 def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

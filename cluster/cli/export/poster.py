@@ -1,4 +1,4 @@
-"""`export …`: from a store to pictures."""
+"""`export poster`: one frame, or several runs side by side, on a page."""
 
 from __future__ import annotations
 
@@ -6,42 +6,17 @@ from typing import Any
 
 import click
 
-from cluster.cli.film import film, frames
-from cluster.cli.map import map_
-from cluster.cli.pages import (
-    ADDRESS,
-    BACKGROUND,
-    of_a_page,
-    page_style,
-    report,
-    spread_over,
-)
-from cluster.cli.places import place_of
-from cluster.cli.relief import relief
-from cluster.cli.stopping import one_place, stoppable
+from cluster.cli import arguments
+from cluster.cli.export import page_options, picture_options
+from cluster.cli.export.interruption import interruptible, whole_output
 
 
-@click.group()
-def export() -> None:
-    """Draw pictures of a store. Works on unfinished stores too.
-
-    Of one that is being refined they show what can be predicted by now, from its first pass on, and
-    say that they are previews.
-    """
-
-
-export.add_command(map_)
-export.add_command(frames)
-export.add_command(film)
-export.add_command(relief)
-
-
-@export.command()
+@click.command()
 @click.argument("runs", metavar="RUN", nargs=-1, required=True)
 @click.argument("out", type=click.Path())
-@of_a_page
+@page_options.add_page_options
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
-@BACKGROUND
+@picture_options.BACKGROUND
 @click.option(
     "--axis",
     type=click.Choice(["x", "alpha"]),
@@ -56,7 +31,7 @@ export.add_command(relief)
 )
 @click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
 @click.option("--scale-bar/--no-scale-bar", default=True, help="How far a round distance is.")
-@ADDRESS
+@picture_options.ADDRESS
 def poster(
     runs: tuple[str, ...], out: str, address: str | None, as_json: bool, **style: Any
 ) -> None:
@@ -78,21 +53,21 @@ def poster(
       lossatlas export poster runs/bowl.zarr error.png --quantity error --split test --tone linear
       lossatlas export poster runs/line.zarr line.pdf --layout paper --size 3.25x2.4in --axis alpha
     """
-    with stoppable(one_place(out)):
-        asked, places = page_style(style), [place_of(run) for run in runs]
-        with spread_over(address) as spread:
+    with interruptible(whole_output(out)):
+        asked, places = page_options.page_style(style), [arguments.store_url(run) for run in runs]
+        with picture_options.spread_over(address) as spread:
             if len(places) > 1:
                 from renders.page.comparison import export_comparison
 
-                made = export_comparison(places, out, spread=spread, **side_by_side(asked))
+                made = export_comparison(places, out, spread=spread, **_comparison_style(asked))
             else:
                 from renders.page.poster import export_poster
 
                 made = export_poster(places[0], out, spread=spread, **asked)
-    report(out, made, as_json)
+    page_options.print_result(out, made, as_json)
 
 
-def side_by_side(asked: dict[str, Any]) -> dict[str, Any]:
+def _comparison_style(asked: dict[str, Any]) -> dict[str, Any]:
     """The options as a comparison takes them.
 
     Raises:

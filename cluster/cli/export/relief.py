@@ -6,14 +6,13 @@ from typing import Any
 
 import click
 
-from cluster.cli import shared
-from cluster.cli.pages import of_a_page, page_style, report
-from cluster.cli.places import place_of
-from cluster.cli.stopping import one_place, stoppable
+from cluster.cli import arguments
+from cluster.cli.export import page_options
+from cluster.cli.export.interruption import interruptible, whole_output
 
 
 @click.command()
-@shared.RUN
+@arguments.RUN
 @click.argument("out", type=click.Path())
 @click.option(
     "--camera",
@@ -29,7 +28,7 @@ from cluster.cli.stopping import one_place, stoppable
     show_default=True,
     help="Height of the colours' whole range, in lengths of the longer side.",
 )
-@of_a_page
+@page_options.add_page_options
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="dark", show_default=True)
 @click.option("--light/--no-light", default=True, help="Sunlight and its shadows.")
 def relief(
@@ -47,11 +46,13 @@ def relief(
       lossatlas export relief runs/bowl.zarr bowl.png --size 1920x1080 --layout bare
       lossatlas export relief runs/bowl.zarr bowl.pdf --paper A2
     """
-    with stoppable(one_place(out)):
+    with interruptible(whole_output(out)):
         from renders.page.poster import export_poster
         from renders.relief.camera import camera_from
         from renders.relief.relief import checked
 
         asked = checked(None if camera is None else camera_from(camera), rise)
-        made = export_poster(place_of(run), out, relief=asked, **page_style(style))
-    report(out, made, as_json)
+        made = export_poster(
+            arguments.store_url(run), out, relief=asked, **page_options.page_style(style)
+        )
+    page_options.print_result(out, made, as_json)
