@@ -110,7 +110,7 @@ def run(
             refused[str(way)] = str(error)
             continue
         if found["replayed"]:
-            launched = _evaluator(copy.deepcopy(net), data, device, way, record=False)
+            launched = _evaluator(copy.deepcopy(net), data, device, way, cuda_graph=False)
             without = _speed(launched, plane, timed, device)
         values = evaluator.evaluate(plane, coordinates)
         fidelity = compare(reference, values, way.precision, DEFAULT_TOLERANCE, way.compiled)
@@ -175,7 +175,7 @@ def _evaluator(
     data: subject.Splits,
     device: str,
     way: Way,
-    record: bool = True,
+    cuda_graph: bool = True,
 ) -> Evaluator:
     return Evaluator(
         net,
@@ -184,7 +184,7 @@ def _evaluator(
         chunk=len(data["train"][0]),  # as on a GPU, whatever the device: all examples at once
         precision=way.precision,
         compiled=way.compiled,
-        record=record,
+        cuda_graph=cuda_graph,
     )
 
 

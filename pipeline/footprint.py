@@ -80,7 +80,7 @@ class Footprint:
         self._begun = begun
         self._chunk = evaluator.chunk
         self._largest = evaluator.example_bytes
-        self._weights = evaluator.weights
+        self._weights = evaluator.layout.size
         self._waits = evaluator.recomputes
         self.split = inputs.calibrate
         self._examples = len(self._splits[self.split][0])

@@ -1,9 +1,10 @@
-"""Coroutines for code that cannot yield: tasks that run in turn and meet half-way.
+"""A barrier for forward passes: several wait for each other at every batch norm.
 
-A network's forward pass is a plain call, so it cannot be suspended where a batch norm needs the
-statistics of examples that another call is still on the way to. Each call gets a thread of its
-own, but only one runs at any time: every task goes as far as the next meeting, then hands over.
-So the tasks' order is fixed, each works on data that is still in the cache, and no lock is held.
+A batch norm needs the statistics of all chunks of a split before any chunk can go on, and a
+forward pass is a plain call that cannot be suspended. So each chunk has a thread of its own. Only
+one thread runs at any time: it goes as far as the next barrier and hands over to the next one. The
+order of the chunks is therefore fixed, each works on data that is still in the cache, and no lock
+is held.
 """
 
 from __future__ import annotations
@@ -17,66 +18,67 @@ from pipeline.errors import LossatlasError, one_line
 
 T = TypeVar("T")
 Combine = Callable[[list[Any]], Any]
-Meet = Callable[[Any, Combine], Any]
+# barrier(value, combine) waits for all tasks and returns what `combine` makes of their values.
+Barrier = Callable[[Any, Combine], Any]
 
 
-class LockstepError(LossatlasError):
-    """The tasks do not all meet equally often."""
+class BarrierError(LossatlasError):
+    """The tasks do not all reach the barrier equally often."""
 
 
-def lockstep(tasks: Sequence[Callable[[Meet], T]], threads: Executor) -> list[T]:
-    """Run `tasks` in turn, from meeting to meeting, and return their results in order.
+def run_with_barrier(tasks: Sequence[Callable[[Barrier], T]], threads: Executor) -> list[T]:
+    """Run `tasks` in turn, from barrier to barrier, and return their results in order.
 
     Args:
-        tasks: each is called with `meet(value, combine)`, which returns, once every task has
-            come to it, `combine` of all their values in the order of the tasks.
+        tasks: each is called with `barrier(value, combine)`. It returns `combine` of all tasks'
+            values, in the order of the tasks, once every task has reached it.
         threads: at least as many as tasks.
 
     Raises:
-        LockstepError: a task ended while another still wanted to meet, or there is no thread for
-            one.
+        BarrierError: a task ended while another waited at a barrier, or there are too few threads.
         Exception: the first one that a task raised.
     """
     if len(tasks) == 1:
         return [tasks[0](lambda value, combine: combine([value]))]
-    line = _Line(len(tasks))
+    turns = _Turns(len(tasks))
     futures = []
     try:
         for place, task in enumerate(tasks):
-            futures.append(threads.submit(line.run, place, task))
+            futures.append(threads.submit(turns.run, place, task))
     except RuntimeError as error:
-        line.abandon(
-            LockstepError(
+        turns.abandon(
+            BarrierError(
                 f"no thread for each of {len(tasks)} chunks ({one_line(error)}); wanted one. Use "
                 "fewer examples in the calibrating split, or allow more threads"
             )
         )
     results = [future.result() for future in futures]
-    if line.failure is not None:
-        raise line.failure
+    if turns.failure is not None:
+        raise turns.failure
     return results
 
 
 class _Abandoned(BaseException):
-    """Unwinds the other tasks once one has failed."""
+    """Ends the other tasks once one has failed."""
 
 
-class _Line:
-    """One round after another of tasks handing over in a fixed order."""
+class _Turns:
+    """Lets one task run at a time, in a fixed order."""
 
     def __init__(self, count: int) -> None:
         self.failure: Exception | None = None
         self._turns = [Semaphore(1 if place == 0 else 0) for place in range(count)]
-        self._brought: list[Any] = []
+        self._values: list[Any] = []
         self._combined: Any = None
-        self._meetings = 0
+        self._barriers = 0
 
-    def run(self, place: int, task: Callable[[Meet], T]) -> Any:
+    def run(self, place: int, task: Callable[[Barrier], T]) -> Any:
+        """Run the task at `place` in this thread, whenever it is its turn."""
         result = None
         self._turns[place].acquire()
         try:
             if self.failure is None:
-                result = task(lambda value, combine: self._meet(place, value, combine))
+                result = task(lambda value, combine: self._wait(place, value, combine))
         except _Abandoned:
             pass
         except Exception as error:
@@ -85,24 +87,24 @@ class _Line:
         return result
 
     def abandon(self, failure: Exception) -> None:
-        """Let everybody go, also those that wait for tasks which never began."""
+        """End all tasks, also those that wait for tasks which never began."""
         self.failure = failure
         for turn in self._turns:
             turn.release()
 
-    def _meet(self, place: int, value: Any, combine: Combine) -> Any:
-        meetings = self._meetings
-        self._brought.append(value)
-        if place == len(self._turns) - 1 and len(self._brought) == len(self._turns):
-            self._combined = combine(self._brought)
-            self._brought = []
-            self._meetings += 1
+    def _wait(self, place: int, value: Any, combine: Combine) -> Any:
+        barriers = self._barriers
+        self._values.append(value)
+        if place == len(self._turns) - 1 and len(self._values) == len(self._turns):
+            self._combined = combine(self._values)
+            self._values = []
+            self._barriers += 1
         self._hand_over(place)
         self._turns[place].acquire()
         if self.failure is not None:
             raise _Abandoned
-        if self._meetings == meetings:
-            raise LockstepError(
+        if self._barriers == barriers:
+            raise BarrierError(
                 "the network meets a different number of batch norms for different examples; "
                 "wanted the same for all. Use batch_norm: frozen"
             )

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import LossatlasError
-from pipeline.evaluation.barrier import Meet
+from pipeline.evaluation.barrier import Barrier
 
 _FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 
-# Of each thread: where its forward pass waits for the other parts of a calibration set. Not in
-# Statistics, which an operator of torch's cannot be handed.
+# The barrier of each thread's forward pass. Not in Statistics: an operator of torch's takes tensors
+# and numbers alone.
 _WAITING = threading.local()
 
 
@@ -46,14 +46,14 @@ class Statistics:
         self._moments = []
 
     @contextlib.contextmanager
-    def calibrate(self, meet: Meet) -> Iterator[None]:
+    def calibrate(self, barrier: Barrier) -> Iterator[None]:
         """This thread's forward pass carries a part of the calibration set."""
         self._here.normalise = self._part
-        _WAITING.meet = lambda *part: meet(part, self._combine)
+        _WAITING.barrier = lambda *part: barrier(part, self._combine)
         try:
             yield
         finally:
-            del _WAITING.meet
+            del _WAITING.barrier
 
     def calibrate_at_once(self) -> None:
         """This thread's next forward pass carries all of the calibration set.
@@ -77,8 +77,8 @@ class Statistics:
     def _part(self, x: Tensor, norm: PopulationNorm) -> Tensor:
         part = moments_of_examples(x)
         if torch.compiler.is_compiling():
-            return norm.with_moments(x, *torch.ops.lossatlas.meet(*part, self._turn))
-        return norm.with_moments(x, *_WAITING.meet(*part))
+            return norm.with_moments(x, *torch.ops.lossatlas.barrier(*part, self._turn))
+        return norm.with_moments(x, *_WAITING.barrier(*part))
 
     def _combine(self, parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
         mean, variance = population(parts)
@@ -100,15 +100,15 @@ class Statistics:
 
 
 @functools.cache
-def register_meeting() -> None:
-    """Let compiled forward passes meet, by an operator of torch's: `lossatlas::meet`.
+def register_barrier() -> None:
+    """Give compiled forward passes a barrier, as an operator of torch's: `lossatlas::barrier`.
 
-    A compiler moves operators about, and leaves out those that nobody uses. Batch norms are told
-    apart by their order, so each takes its turn: a tensor that the operator says it changes.
+    A compiler moves operators, and leaves out those whose result is not used. Batch norms are told
+    apart by their order, so the operator declares that it changes a tensor, `turn`.
     """
 
-    def meet(means: Tensor, squares: Tensor, count: int, turn: Tensor) -> tuple[Tensor, Tensor]:
-        mean, variance = _WAITING.meet(means, squares, count)
+    def barrier(means: Tensor, squares: Tensor, count: int, turn: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = _WAITING.barrier(means, squares, count)
         # Copies: what an operator gives out may be written over, and others have the same two.
         return mean.clone(), variance.clone()
 
@@ -117,7 +117,7 @@ def register_meeting() -> None:
 
     schema = "(Tensor means, Tensor squares, int count, Tensor(a!) turn) -> (Tensor, Tensor)"
     operator = torch.library.custom_op(
-        "lossatlas::meet", meet, mutates_args=("turn",), schema=schema
+        "lossatlas::barrier", barrier, mutates_args=("turn",), schema=schema
     )
     operator.register_fake(shapes)
 

@@ -19,20 +19,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import is_out_of_memory, one_line
-from pipeline.evaluation.barrier import Meet, lockstep
+from pipeline.evaluation.barrier import Barrier, run_with_barrier
 from pipeline.evaluation.batch_norm import (
     Statistics,
     check_frozen,
-    register_meeting,
+    register_barrier,
     use_population_statistics,
 )
 from pipeline.evaluation.compiled import Compiled
-from pipeline.evaluation.cuda_graph import Record, Recorded, cuda_graph
+from pipeline.evaluation.cuda_graph import Capture, GraphReplay, capture_on
 from pipeline.evaluation.examples import Examples, tried
 from pipeline.evaluation.grouped import group_size, losses_and_errors
 from pipeline.evaluation.precision import Precision, arithmetic, lowered
 from pipeline.evaluation.room import NoRoomError, give_back_memory, keep_freed_memory
-from pipeline.evaluation.weights import Placement
+from pipeline.evaluation.weights import NetworkWeights
 from pipeline.geometry.plane import Plane
 from pipeline.problem.layout import Layout
 from pipeline.problem.losses import (
@@ -70,8 +70,8 @@ class Evaluator:
         precision, compiled: what the network computes in, and whether torch compiles it
             (`pipeline.evaluation.compiled`). The caller finds out whether the results are good
             enough (`pipeline.evaluation.precision.compare`).
-        record: whether a point may be recorded and replayed on a GPU, see
-            `pipeline.evaluation.cuda_graph`.
+        cuda_graph: whether a GPU may replay points from a CUDA graph
+            (`pipeline.evaluation.cuda_graph`).
 
     Raises:
         EvaluateError: the network does not take the inputs, or the loss not its outputs.
@@ -92,12 +92,12 @@ class Evaluator:
         calibrate: str | None = None,
         precision: Precision = "float32",
         compiled: bool = False,
-        record: bool = True,
+        cuda_graph: bool = True,
     ) -> None:
         keep_freed_memory()
         self._device = torch.device(device)
         self._precision: Precision = precision
-        self._record = record
+        self._may_replay = cuda_graph
         self._quantities = tuple(quantities)
         self._loss = loss
         self._splits = [
@@ -115,12 +115,12 @@ class Evaluator:
             check_frozen(network)
         self._network: Callable[[Tensor], Tensor] = network
         self._module = network
-        self._place = Placement(network, self._device)
+        self._weights = NetworkWeights(network, self._device)
         self._has_modes = has_modes(network)
         with arithmetic(precision):
             self.example_bytes = self._check(network)
         if compiled:
-            register_meeting()
+            register_barrier()
             self._network = Compiled(network)
         self._cut(chunk or _chunk_size(self.example_bytes, self._device.type))
 
@@ -144,7 +144,7 @@ class Evaluator:
         shape = len(self._quantities), len(self._splits), len(coordinates)
         # On the device: asking it for a number would be waiting for it at every point.
         values = torch.empty(shape, dtype=torch.float64, device=self._device)
-        self._place.load(plane)
+        self._weights.load(plane)
         group = self.group
         with arithmetic(self._precision):
             for begin in range(0, len(coordinates), group):
@@ -180,14 +180,9 @@ class Evaluator:
         return self._recompute
 
     @property
-    def weights(self) -> int:
-        """How many parameters the network has."""
-        return self.layout.size
-
-    @property
     def is_replayed(self) -> bool:
-        """Whether points are replayed from a recording by now."""
-        return self._here.is_replayed
+        """Whether points are replayed from a CUDA graph by now."""
+        return self._at_point.is_replayed
 
     def _cut(self, size: int) -> None:
         """From now on, at most `size` examples go through the network at once."""
@@ -195,17 +190,17 @@ class Evaluator:
         self.group = self._group_size(size)
         self._chunks = [split.chunks(size) for split in self._splits]
         self._threads = _pool(self._chunks[self._calibrating])
-        self._here = Recorded(self._at_weights_in_place, self._recorder())
+        self._at_point = GraphReplay(self._at_weights_in_place, self._capture())
 
-    def _recorder(self) -> Record | None:
-        # A loss of the user's may do more than compute, and chunks in lockstep have threads of
-        # their own, which a graph does not follow.
+    def _capture(self) -> Capture | None:
+        # A loss of the user's may do more than compute, and chunks that wait at a barrier have
+        # threads of their own, which a graph does not follow.
         is_ours = self._loss in (cross_entropy, mean_squared_error)
-        in_lockstep = self._recompute and len(self._chunks[self._calibrating]) > 1
-        # What a change of mode makes anew is not where the recording reads it.
-        if not self._record or not is_ours or in_lockstep or self._has_modes:
+        has_barrier = self._recompute and len(self._chunks[self._calibrating]) > 1
+        # A network with modes may make new tensors at every point; a graph reads the old ones.
+        if not self._may_replay or not is_ours or has_barrier or self._has_modes:
             return None
-        return recorder(self._device)
+        return capture_on(self._device)
 
     def _group_size(self, chunk: int) -> int:
         # On CUDA, how a sum of many rows is taken may depend on how many there are.
@@ -254,14 +249,14 @@ class Evaluator:
     def _alone(self, x: float, y: float) -> Tensor:
         """The quantities at one point, float64 (quantities, splits, 1)."""
         self._move(x, y)
-        return self._here().clone()  # which the next replay overwrites
+        return self._at_point().clone()  # which the next replay overwrites
 
     def _move(self, x: float, y: float) -> None:
         """Put θ(x, y) into the network, and let it follow."""
         # In this order: what a network fuses in eval() is made of the weights that are loaded.
         if self._has_modes:
             self._module.train()
-        self._place.move(x, y)
+        self._weights.move(x, y)
         if self._has_modes:
             self._module.eval()
 
@@ -297,16 +292,16 @@ class Evaluator:
         ]
 
     def _calibrate(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
-        def task(chunk: Examples, meet: Meet) -> T:
+        def task(chunk: Examples, barrier: Barrier) -> T:
             # Inference mode belongs to a thread, and a calibrating chunk has its own.
-            with self._statistics.calibrate(meet), torch.inference_mode():
+            with self._statistics.calibrate(barrier), torch.inference_mode():
                 return each(chunk)
 
         self._statistics.clear()
         if len(chunks) == 1 and takes_moments_at_once(self._device):
             self._statistics.calibrate_at_once()
             return [each(chunks[0])]
-        return lockstep([partial(task, chunk) for chunk in chunks], self._threads)
+        return run_with_barrier([partial(task, chunk) for chunk in chunks], self._threads)
 
     def _apply(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
         found = []
@@ -367,11 +362,6 @@ def has_modes(network: nn.Module) -> bool:
         or type(module).eval is not nn.Module.eval
         for module in network.modules()
     )
-
-
-def recorder(device: torch.device) -> Record | None:
-    """What a point can be recorded with on `device`."""
-    return cuda_graph(device) if device.type == "cuda" else None
 
 
 def takes_moments_at_once(device: torch.device) -> bool:

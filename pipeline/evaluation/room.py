@@ -44,7 +44,7 @@ def keep_freed_memory() -> None:
 
 def give_back_memory(device: torch.device) -> None:
     """Let others have what evaluators that are gone have held of `device`, or evaluations."""
-    # Recordings hold themselves in a cycle, and so do chunks that met in lockstep.
+    # CUDA graphs hold themselves in a cycle, and so do chunks that waited at a barrier.
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -10,11 +10,11 @@ from pipeline.errors import LossatlasError
 from pipeline.geometry.plane import Plane
 
 
-class PlacementError(LossatlasError):
+class WeightsError(LossatlasError):
     """The plane belongs to another network."""
 
 
-class Placement:
+class NetworkWeights:
     """Puts θ(x, y) into a network whose parameters view one flat float32 buffer.
 
     The network is stored channels-last, so the plane's vectors are brought into the buffer's
@@ -46,12 +46,12 @@ class Placement:
         """Move over `plane` from now on.
 
         Raises:
-            PlacementError: it has another number of weights than the network.
+            WeightsError: it has another number of weights than the network.
         """
         if plane is self._plane:
             return
         if plane.origin.size != self._flat.numel():
-            raise PlacementError(
+            raise WeightsError(
                 f"the plane has {plane.origin.size:,} values and the network "
                 f"{self._flat.numel():,} parameters; wanted as many"
             )

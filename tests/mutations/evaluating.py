@@ -7,7 +7,7 @@ from tests.mutations.fault import of
 CROSSCHECK = "tests/pipeline/test_crosscheck.py"
 EVALUATE = "tests/pipeline/test_evaluate.py"
 GRID = "tests/pipeline/test_grid.py"
-PLACEMENT = "tests/pipeline/test_placement.py"
+WEIGHTS = "tests/pipeline/test_weights.py"
 PLANE = "tests/pipeline/test_plane.py"
 PRECISION = "tests/pipeline/test_precision.py"
 PROMISES = "tests/cluster/test_promises.py"
@@ -70,18 +70,18 @@ FAULTS = (
     *of(
         "pipeline/evaluation/weights.py",
         (
-            "placement: rounded twice",
+            "weights: rounded twice",
             "torch.empty_like(self._flat, dtype=torch.float64)",
             "torch.empty_like(self._flat)",
-            PLACEMENT,
+            WEIGHTS,
         ),
         (
-            "placement: the plane in float32",
+            "weights: the plane in float32",
             "torch.tensor(vector)[self._order].to(self._device)",
             "torch.tensor(vector).float()[self._order].double().to(self._device)",
-            PLACEMENT,
+            WEIGHTS,
         ),
-        ("placement: v's sign", "self._v, alpha=y, out", "self._v, alpha=-y, out", PLACEMENT),
+        ("weights: v's sign", "self._v, alpha=y, out", "self._v, alpha=-y, out", WEIGHTS),
     ),
     *of(
         "pipeline/evaluation/batch_norm.py",

@@ -46,7 +46,7 @@ def _nothing_kept() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("mode", "chunk", "at_once"),
     [("recompute", 16, False), ("recompute", None, True), ("frozen", 40, False)],
-    ids=["in lockstep", "at once", "frozen"],
+    ids=["with a barrier", "at once", "frozen"],
 )
 def test_compiled_points_agree_with_the_float64_reference(
     mode: Literal["recompute", "frozen"],
@@ -132,7 +132,7 @@ def test_each_batch_norm_keeps_its_own_statistics(
 @pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["recompute", "frozen"])
 @pytest.mark.parametrize("chunk", [None, 16])
-def test_a_gpu_compiles_and_records_and_agrees_with_the_float64_reference(
+def test_a_gpu_compiles_and_replays_and_agrees_with_the_float64_reference(
     mode: Literal["recompute", "frozen"], chunk: int | None
 ) -> None:
     net, data = small_net(), two_splits()
@@ -143,7 +143,7 @@ def test_a_gpu_compiles_and_records_and_agrees_with_the_float64_reference(
     found = made.evaluate(plane, POINTS)["loss"]
     np.testing.assert_allclose(found, expected, rtol=2e-5)
     assert made.is_replayed == (mode == "frozen" or chunk is None)
-    launched = Evaluator(net, data, record=False, **given).evaluate(plane, POINTS)["loss"]
+    launched = Evaluator(net, data, cuda_graph=False, **given).evaluate(plane, POINTS)["loss"]
     np.testing.assert_array_equal(found, launched)
 
 

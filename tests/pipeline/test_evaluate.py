@@ -15,12 +15,12 @@ from torch import nn
 
 from benchmarks.subject import plane_of
 from pipeline.evaluation import evaluator as evaluate
-from pipeline.evaluation.barrier import LockstepError
+from pipeline.evaluation.barrier import BarrierError
 from pipeline.evaluation.batch_norm import BatchNormError, population
 from pipeline.evaluation.evaluator import Evaluator, _chunk_size
 from pipeline.evaluation.examples import EvaluateError
 from pipeline.evaluation.room import NoRoomError, room_on
-from pipeline.evaluation.weights import PlacementError
+from pipeline.evaluation.weights import WeightsError
 from pipeline.geometry.plane import Plane
 from pipeline.problem import network
 from pipeline.problem.losses import cross_entropy, mean_squared_error, misclassified, over_examples
@@ -231,7 +231,7 @@ def test_a_thread_that_cannot_be_had_ends_the_call_and_not_the_evaluator(
         return submit(self, *rest)
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", few)
-    with pytest.raises(LockstepError, match="no thread for each of 5 chunks"):
+    with pytest.raises(BarrierError, match="no thread for each of 5 chunks"):
         evaluator.evaluate(plane, POINTS)
     assert np.isfinite(evaluator.evaluate(plane, POINTS)["loss"]).all()
 
@@ -382,7 +382,7 @@ def test_a_plane_of_another_network_is_refused(net: nn.Module, data: Arrays) -> 
     plane = plane_of(net, seed=1)
     other = Plane(plane.origin[1:], plane.u[1:], plane.v[1:], "euclidean")
     size = plane.origin.size
-    with pytest.raises(PlacementError, match=f"{size - 1} values and the network {size} param"):
+    with pytest.raises(WeightsError, match=f"{size - 1} values and the network {size} param"):
         Evaluator(net, data).evaluate(other, POINTS)
 
 
@@ -462,7 +462,7 @@ def test_out_of_memory_halves_the_chunk_and_not_one_bit_changes(mode: Any) -> No
 
 def test_what_filled_the_memory_is_let_go_before_the_next_try() -> None:
     class Hoards(nn.Module):
-        """Its first chunks meet in lockstep holding memory, then the last finds none left."""
+        """Its first chunks wait at a barrier holding memory, then the last finds none left."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -15,11 +15,12 @@ from torch import nn
 
 from cluster.cli import main
 from pipeline import footprint, memory
-from pipeline.evaluation.barrier import LockstepError
+from pipeline.evaluation.barrier import BarrierError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.room import NoRoomError
 from pipeline.footprint import Footprint, FootprintError, _Took
 from pipeline.prepare import Prepared, prepare
+from pipeline.problem.layout import Layout
 from pipeline.spec import read
 from pipeline.task import RenderInputs
 from tests.cluster.landscape import lay_out
@@ -64,7 +65,8 @@ def prepared(tmp_path: Path) -> Prepared:
 class Waiting:
     """An evaluator to ask for its sizes: of 40 chunks of 8 examples, 1 MiB each, all waiting."""
 
-    chunk, example_bytes, weights, recomputes = 8, MIB, 1000, True
+    chunk, example_bytes, recomputes = 8, MIB, True
+    layout = Layout.of(nn.Linear(999, 1))
 
 
 def of_many(prepared: Prepared) -> Footprint:
@@ -179,7 +181,7 @@ def test_threads_that_do_not_start_are_one_line(monkeypatch: pytest.MonkeyPatch)
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("threading.Thread.start", refuse)
-    with pytest.raises(LockstepError, match="no thread for each of 4 chunks"):
+    with pytest.raises(BarrierError, match="no thread for each of 4 chunks"):
         made.at(np.zeros(48, "f4"))
 
 

@@ -1,4 +1,4 @@
-"""Recording and replaying a point, with a recorder for CPUs that does what a CUDA graph does.
+"""Capturing and replaying a point, with a capturer for CPUs that does what a CUDA graph does.
 
 It takes down every operator with its arguments, and replays those: what Python does in between is
 not done again, and a number that was asked for on the way cannot be had.
@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 
 from benchmarks.subject import plane_of
 from pipeline.evaluation import evaluator as evaluate
-from pipeline.evaluation.cuda_graph import Recorded, cuda_graph
+from pipeline.evaluation.cuda_graph import GraphReplay, capture_on
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.geometry.plane import Plane
 from pipeline.problem.losses import cross_entropy
@@ -68,14 +68,14 @@ def _tensors(outputs: Any) -> list[Tensor]:
     return [outputs] if isinstance(outputs, Tensor) else [*outputs]
 
 
-class Recorder:
-    """Records on a CPU; counts what it did."""
+class Capturer:
+    """Captures on a CPU; counts what it did."""
 
     def __init__(self) -> None:
-        self.recordings = self.replays = 0
+        self.captures = self.replays = 0
 
     def __call__(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        self.recordings += 1
+        self.captures += 1
         with Tape() as tape:
             output = compute()
 
@@ -88,9 +88,9 @@ class Recorder:
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    made = Recorder()
-    monkeypatch.setattr(evaluate, "recorder", lambda device: made)
+def capturer(monkeypatch: pytest.MonkeyPatch) -> Capturer:
+    made = Capturer()
+    monkeypatch.setattr(evaluate, "capture_on", lambda device: made)
     return made
 
 
@@ -111,14 +111,14 @@ DATA = {"train": _images(12, 0), "test": _images(7, 1)}
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("mode", ["recompute", "frozen"])
 def test_a_replayed_point_is_the_point_to_the_bit(
-    recorder: Recorder, mode: Literal["recompute", "frozen"], precision: Any
+    capturer: Capturer, mode: Literal["recompute", "frozen"], precision: Any
 ) -> None:
     net, plane = _resnet(), plane_of(_resnet(), seed=1)
     given: dict[str, Any] = {"batch_norm": mode, "precision": precision, "chunk": 16}
-    plain = Evaluator(copy.deepcopy(net), DATA, record=False, **given)
+    plain = Evaluator(copy.deepcopy(net), DATA, cuda_graph=False, **given)
     evaluator = Evaluator(net, DATA, **given)
     found, expected = evaluator.evaluate(plane, POINTS), plain.evaluate(plane, POINTS)
-    assert (recorder.recordings, recorder.replays) == (1, len(POINTS) - 1)
+    assert (capturer.captures, capturer.replays) == (1, len(POINTS) - 1)
     assert (evaluator.is_replayed, plain.is_replayed) == (True, False)
     for quantity, values in expected.items():
         np.testing.assert_array_equal(found[quantity], values)
@@ -137,7 +137,7 @@ def test_a_gpu_point_is_few_operators(monkeypatch: pytest.MonkeyPatch) -> None:
         counts.append(len(tape.operators))
         raise RuntimeError("only counted")
 
-    monkeypatch.setattr(evaluate, "recorder", lambda device: count)
+    monkeypatch.setattr(evaluate, "capture_on", lambda device: count)
     for at_once in (False, True):
         monkeypatch.setattr(evaluate, "takes_moments_at_once", lambda device, on=at_once: on)
         Evaluator(ResNet(20), data, quantities=["loss"]).evaluate(plane, POINTS[:2])
@@ -145,32 +145,32 @@ def test_a_gpu_point_is_few_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts[1] < 90 < 400 < counts[0]
 
 
-def test_a_recording_goes_on_in_another_tile_and_on_another_plane(recorder: Recorder) -> None:
+def test_a_graph_goes_on_in_another_tile_and_on_another_plane(capturer: Capturer) -> None:
     net, plane = _resnet(), plane_of(_resnet(), seed=1)
     other = Plane(plane.origin * 0.9, plane.v, plane.u, "euclidean")
-    plain = Evaluator(copy.deepcopy(net), DATA, chunk=16, record=False)
+    plain = Evaluator(copy.deepcopy(net), DATA, chunk=16, cuda_graph=False)
     evaluator = Evaluator(net, DATA, chunk=16)
     for each, points in itertools.product((plane, other), (POINTS[:4], POINTS[4:])):
         found, expected = evaluator.evaluate(each, points), plain.evaluate(each, points)
         np.testing.assert_array_equal(found["loss"], expected["loss"])
-    assert recorder.recordings == 1
+    assert capturer.captures == 1
 
 
-def test_nan_and_infinity_are_replayed(recorder: Recorder) -> None:
+def test_nan_and_infinity_are_replayed(capturer: Capturer) -> None:
     net, plane = _resnet(), plane_of(_resnet(), seed=1)
     points = POINTS.copy()
     points[1::2] = 1e38, -1e38
     points[4] = np.nan, 0.0
-    plain = Evaluator(copy.deepcopy(net), DATA, chunk=16, record=False)
+    plain = Evaluator(copy.deepcopy(net), DATA, chunk=16, cuda_graph=False)
     found = Evaluator(net, DATA, chunk=16).evaluate(plane, points)
     np.testing.assert_array_equal(found["loss"], plain.evaluate(plane, points)["loss"])
-    assert recorder.replays == len(points) - 1
+    assert capturer.replays == len(points) - 1
     assert np.isnan(found["loss"][:, 4]).all()
 
 
 @pytest.mark.parametrize(("make", "replays"), [(Asking, 0), (Counting, 1)])
 def test_what_cannot_be_replayed_is_computed(
-    recorder: Recorder, make: type[nn.Module], replays: int
+    capturer: Capturer, make: type[nn.Module], replays: int
 ) -> None:
     torch.manual_seed(0)
     net = make()
@@ -181,42 +181,44 @@ def test_what_cannot_be_replayed_is_computed(
     evaluator = Evaluator(copy.deepcopy(net), data)
     evaluator.group = 1  # as on a GPU
     found = evaluator.evaluate(plane, POINTS)["loss"]
-    assert (recorder.recordings, recorder.replays) == (1, replays)
+    assert (capturer.captures, capturer.replays) == (1, replays)
     assert not evaluator.is_replayed
     if make is Asking:
-        plain = Evaluator(copy.deepcopy(net), data, record=False).evaluate(plane, POINTS)["loss"]
+        plain = Evaluator(copy.deepcopy(net), data, cuda_graph=False).evaluate(plane, POINTS)[
+            "loss"
+        ]
         np.testing.assert_array_equal(found, plain)
 
 
-def test_chunks_in_lockstep_and_losses_of_the_users_are_not_recorded(recorder: Recorder) -> None:
+def test_chunks_with_a_barrier_and_losses_of_the_users_are_not_replayed(capturer: Capturer) -> None:
     plane = plane_of(_resnet(), seed=1)
     Evaluator(_resnet(), DATA, chunk=5).evaluate(plane, POINTS[:4])
     own: Callable[[Tensor, Tensor], Tensor] = lambda outputs, targets: cross_entropy(  # noqa: E731
         outputs, targets
     )
     Evaluator(_resnet(), DATA, loss=own, chunk=16).evaluate(plane, POINTS[:4])
-    assert recorder.recordings == 0
+    assert capturer.captures == 0
     # Frozen, chunks go one after the other.
     Evaluator(_resnet(), DATA, batch_norm="frozen", chunk=5).evaluate(plane, POINTS[:4])
-    assert (recorder.recordings, recorder.replays) == (1, 3)
+    assert (capturer.captures, capturer.replays) == (1, 3)
 
 
-def test_memory_that_runs_out_while_recording_costs_no_point() -> None:
+def test_memory_that_runs_out_while_capturing_costs_no_point() -> None:
     calls = iter(range(100))
 
     def compute() -> Tensor:
         return torch.tensor([float(next(calls))])
 
-    def record(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    def capture(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    recorded = Recorded(compute, record)
-    assert [float(recorded()) for _ in range(5)] == [0, 1, 2, 3, 4]
-    assert not recorded.is_replayed
+    replayed = GraphReplay(compute, capture)
+    assert [float(replayed()) for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert not replayed.is_replayed
 
 
-def test_nothing_is_recorded_on_a_cpu() -> None:
-    assert evaluate.recorder(torch.device("cpu")) is None
+def test_nothing_is_replayed_on_a_cpu() -> None:
+    assert evaluate.capture_on(torch.device("cpu")) is None
     evaluator = Evaluator(MLP(7, (8,)), {"train": (np.ones((3, 7), "f4"), np.arange(3))})
     evaluator.at(np.zeros(sum(p.numel() for p in MLP(7, (8,)).parameters())))
     assert not evaluator.is_replayed
@@ -226,7 +228,7 @@ def test_nothing_is_recorded_on_a_cpu() -> None:
 @pytest.mark.parametrize("mode", ["recompute", "frozen"])
 def test_a_gpu_replays_to_the_bit(mode: Literal["recompute", "frozen"]) -> None:
     net, plane = _resnet(), plane_of(_resnet(), seed=1)
-    plain = Evaluator(copy.deepcopy(net), DATA, batch_norm=mode, device="cuda", record=False)
+    plain = Evaluator(copy.deepcopy(net), DATA, batch_norm=mode, device="cuda", cuda_graph=False)
     evaluator = Evaluator(net, DATA, batch_norm=mode, device="cuda")
     found, expected = evaluator.evaluate(plane, POINTS), plain.evaluate(plane, POINTS)
     assert evaluator.is_replayed
@@ -235,13 +237,13 @@ def test_a_gpu_replays_to_the_bit(mode: Literal["recompute", "frozen"]) -> None:
 
 
 @pytest.mark.gpu
-def test_a_gpu_goes_on_after_a_recording_that_failed() -> None:
+def test_a_gpu_goes_on_after_a_graph_that_failed() -> None:
     device = torch.device("cuda")
     value = torch.ones(3, device=device)
     stream = torch.cuda.current_stream()
-    recorded = Recorded(lambda: value * value.sum().item(), cuda_graph(device))
+    replayed = GraphReplay(lambda: value * value.sum().item(), capture_on(device))
     for factor in (1.0, 2.0, 3.0, 4.0):
         value.fill_(factor)
-        assert recorded().tolist() == [3 * factor * factor] * 3
-    assert not recorded.is_replayed
+        assert replayed().tolist() == [3 * factor * factor] * 3
+    assert not replayed.is_replayed
     assert torch.cuda.current_stream() == stream

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.evaluation.weights import Placement
+from pipeline.evaluation.weights import NetworkWeights
 from pipeline.geometry.plane import Plane
 
 
@@ -17,7 +17,7 @@ def test_weights_are_those_of_the_plane_rounded_once() -> None:
     generator = np.random.default_rng(0)
     origin, u, v = (scale * generator.standard_normal(count) for scale in (1.0, 3.0, 5.0))
     plane = Plane(origin, u, v, "euclidean")
-    place = Placement(net, torch.device("cpu"))
+    place = NetworkWeights(net, torch.device("cpu"))
     place.load(plane)
     for x, y in ((0.0, 0.0), (0.3, -0.7), (-1.9, 2.1), (0.1, 1e-5)):
         place.move(x, y)
@@ -29,7 +29,7 @@ def test_weights_are_those_of_the_plane_rounded_once() -> None:
 
 def test_a_line_has_no_second_direction() -> None:
     net = nn.Linear(3, 2)
-    place = Placement(net, torch.device("cpu"))
+    place = NetworkWeights(net, torch.device("cpu"))
     generator = np.random.default_rng(0)
     origin, u = generator.standard_normal((2, 8))
     place.load(Plane(origin, u, np.zeros(1), "euclidean"))
