@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import xarray as xr
 import lossatlas
 from pipeline.errors import LossatlasError
 from pipeline.store.store import Store
+from tests.bowl import write_bowl
 from tests.renders.conftest import make_store as make_store
 from tests.renders.surfaces import landscape
 
@@ -100,3 +102,57 @@ print(codes, [name for name in {heavy} if name in sys.modules], file=sys.stderr)
     root = Path(__file__).parents[1]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     assert done.stderr.strip() == "[0, 0] []"
+
+
+def test_a_run_becomes_netcdf(make_store: MakeStore, tmp_path: Path) -> None:
+    run = lossatlas.open(make_store(landscape(20, 26), frames=2))
+    run.to_netcdf(tmp_path / "run.nc")
+    with xr.open_dataset(tmp_path / "run.nc") as read:
+        np.testing.assert_array_equal(read.loss, run.loss)
+        assert read.split.values.tolist() == ["train", "test"]
+        assert read.loss.attrs["long_name"] == "mean loss per example"
+        assert json.loads(read.attrs["spec"])["name"] == "two-wells"
+
+
+def test_a_render_from_python(tmp_path: Path) -> None:
+    spec = lossatlas.read_spec(write_bowl(tmp_path))
+    planned = lossatlas.plan(spec, workers=1)
+    lines: list[str] = []
+    before = Path.cwd()
+    found = lossatlas.render(spec, executor="serial", tell=lines.append)
+    assert Path.cwd() == before
+    assert found.state == "done"
+    assert found.points == planned.points
+    assert any("done" in line for line in lines)
+    assert lossatlas.status(spec.store).state == found.state
+    assert lossatlas.resume(spec.store, executor="serial").points_done == found.points
+    run = lossatlas.open(spec.store)
+    assert bool(run.finished.all())
+    made = lossatlas.export_poster(spec.store, tmp_path / "bowl.png", width=300)
+    assert made.width == 300
+
+
+def test_what_is_wrong_is_an_exception(tmp_path: Path) -> None:
+    with pytest.raises(LossatlasError, match="no such store"):
+        lossatlas.status(tmp_path / "none.zarr")
+    with pytest.raises(LossatlasError):
+        lossatlas.read_spec(tmp_path / "none.yaml")
+    with pytest.raises(AttributeError, match="has no attribute 'rendr'"):
+        lossatlas.rendr  # noqa: B018
+
+
+def test_all_names_are_there_and_are_said() -> None:
+    assert set(lossatlas.__all__) == set(dir(lossatlas))
+    for name in lossatlas.__all__:
+        assert getattr(lossatlas, name).__doc__, name
+    source = Path(lossatlas.__file__).read_text(encoding="utf-8")
+    assert all(f" as {name}\n" in source for name in lossatlas.__all__)
+
+
+def test_looking_at_a_run_takes_neither_torch_nor_ray(make_store: MakeStore) -> None:
+    code = (
+        "import sys, lossatlas; run = lossatlas.open(sys.argv[1]); lossatlas.status(sys.argv[1]); "
+        "assert not {'torch', 'ray'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, make_store(landscape(8, 8))]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1])

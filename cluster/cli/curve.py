@@ -57,6 +57,7 @@ def curve(
       lossatlas curve spec.yaml --points 31 --json > curve.json
     """
     from cluster.monitor.progress import CountProgress
+    from cluster.workers import devices
     from pipeline.errors import LossatlasError
     from pipeline.problem import trust as code_trust
     from pipeline.spec import read
@@ -68,7 +69,7 @@ def curve(
 
         checked_path(picture)
         shape = sizes.size_or_width(size)
-    on = training_run.torch_device(device)
+    on = devices.torch_device(device)
     progress = None if quiet else CountProgress("curve", "points")
     if _is_render(spec):
         if frame is not None:

@@ -32,8 +32,10 @@ def training_function(
     train: Callable[..., Outcome], prepared: Any, device: Any, address: str | None
 ) -> Train:
     """`train` with all its arguments but the progress function: here, or on a cluster."""
+    from cluster.workers import devices
+
     if address is None:
-        return lambda progress: train(prepared, torch_device(device), progress)
+        return lambda progress: train(prepared, devices.torch_device(device), progress)
     from cluster.driver.trainer import train_on
 
     return lambda progress: train_on(address, train, prepared, device, progress)
@@ -66,19 +68,3 @@ def run_training(
         if then is not None:
             print_line(then)
     return 0
-
-
-def torch_device(asked: str) -> str:
-    """The device for --device `asked`.
-
-    Raises:
-        ClusterError: it is cuda, and there is no GPU.
-    """
-    import torch
-
-    from cluster.errors import ClusterError
-
-    found = torch.cuda.is_available()
-    if asked == "cuda" and not found:
-        raise ClusterError("--device cuda: torch sees no GPU here; wanted one. Leave --device out")
-    return "cuda" if found and asked != "cpu" else "cpu"

@@ -58,3 +58,17 @@ def _gpus() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def torch_device(asked: str) -> str:
+    """The device that a training computes on: cpu, or cuda.
+
+    Raises:
+        ClusterError: it is cuda, and there is no GPU.
+    """
+    import torch
+
+    found = torch.cuda.is_available()
+    if asked == "cuda" and not found:
+        raise ClusterError("--device cuda: torch sees no GPU here; wanted one. Leave --device out")
+    return "cuda" if found and asked != "cpu" else "cpu"

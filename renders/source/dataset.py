@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -65,7 +66,7 @@ def open_run(run: str) -> xr.Dataset:
         The coordinate `finished`, bool (frame, y, x), says where a value is computed, or predicted
         for good while a refinement is under way. `x` and `y` are the plane's where all frames have
         one extent, else fractions of each frame's `extent` (frame, bound). `anchor` and `curve` lie
-        in the plane. The attributes are the store's.
+        in the plane. The attributes are the store's; what is nested is JSON, which netCDF can hold.
 
     Raises:
         LossatlasError: there is no store, or it cannot be read.
@@ -84,7 +85,18 @@ def open_run(run: str) -> xr.Dataset:
     )
     other = set(found.data_vars) - {"anchor", "curve", "extent"}
     labelled: xr.Dataset = found.drop_vars(other).assign(variables).assign_coords(finished=finished)
-    return labelled.assign_attrs(preview=is_preview(store))
+    attrs = {str(name): _plain(value) for name, value in found.attrs.items() if value is not None}
+    labelled = labelled.assign_coords(split=[str(name) for name in store.splits])
+    labelled["split"].attrs = found["split"].attrs
+    labelled.attrs = attrs | {"preview": int(is_preview(store))}
+    return labelled
+
+
+def _plain(value: Any) -> str | int | float:
+    """An attribute as netCDF can hold it: text or a number."""
+    if isinstance(value, (str, int, float)):
+        return int(value) if isinstance(value, bool) else value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _values(store: Store, quantity: str) -> Frames:
