@@ -71,7 +71,7 @@ def render(
         address: HOST:PORT of a Ray cluster to use instead of this machine.
         frames, every: of a film: a range such as "100:200", and every n-th of them.
         other_versions: go on although the store was begun with another torch or numpy.
-        tell: takes the lines that the command prints.
+        tell: takes the lines that the command prints with --quiet, such as how to go on.
 
     Returns:
         How far the store is.
