@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from pipeline.geometry.plane import through_points as through_points
     from pipeline.spec import RenderSpec as RenderSpec
     from pipeline.spec import read as read_spec
+    from renders.comparison import export_comparison as export_comparison
     from renders.film.film import export_film as export_film
     from renders.film.frames import export_frames as export_frames
     from renders.map.tone import Tone as Tone
     from renders.map.tone import fit_tone as fit_tone
-    from renders.page.comparison import export_comparison as export_comparison
-    from renders.page.poster import export_poster as export_poster
+    from renders.poster import export_poster as export_poster
     from renders.relief.relief import Relief as Relief
     from renders.shading import shade as shade
     from renders.source.dataset import open_run as open
@@ -41,11 +41,11 @@ _PLACES = {
     "Tone": "renders.map.tone:Tone",
     "along_line": "pipeline.geometry.plane:along_line",
     "connect": "cluster.api:connect",
-    "export_comparison": "renders.page.comparison:export_comparison",
+    "export_comparison": "renders.comparison:export_comparison",
     "export_film": "renders.film.film:export_film",
     "export_frames": "renders.film.frames:export_frames",
     "export_map": "renders.web.webmap:export_map",
-    "export_poster": "renders.page.poster:export_poster",
+    "export_poster": "renders.poster:export_poster",
     "filter_normalise": "pipeline.geometry.plane:filter_normalise",
     "fit": "cluster.api:fit",
     "fit_tone": "renders.map.tone:fit_tone",

@@ -167,7 +167,7 @@ def _surface(folder: Path) -> tuple[Any, Any]:
 
 
 def _tiff(folder: Path, side: int) -> Callable[[], Result]:
-    from renders.page.poster import export_poster
+    from renders.poster import export_poster
 
     out = folder / "out" / "a.tif"
     url = str(folder / "run.zarr")
@@ -182,7 +182,7 @@ def _map(folder: Path, side: int) -> Callable[[], Result]:
 
 
 def _poster(folder: Path, side: int) -> Callable[[], Result]:
-    from renders.page.poster import export_poster
+    from renders.poster import export_poster
 
     out, url = folder / "out" / "a.png", str(folder / "run.zarr")
     dpi = 300.0 if side > 2_000 else 20.0

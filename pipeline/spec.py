@@ -23,8 +23,8 @@ from pydantic import (
 )
 
 from pipeline import naming
+from pipeline.audit import least_sample
 from pipeline.errors import LossatlasError, one_line
-from pipeline.refinement.audit import least_sample
 from pipeline.url import check
 from pipeline.url import is_url as is_url
 

@@ -97,6 +97,24 @@ def test_there_are_no_circles(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
+def test_rooms_know_each_other_one_way(package: str) -> None:
+    """Lazy imports included. A module beside the rooms counts as a room of its own."""
+    modules = sources(package)
+
+    def room(name: str) -> str:
+        return ".".join(name.split(".")[:2])
+
+    arrows = {
+        (room(name), room(imported))
+        for name, path in modules.items()
+        for imported in imports(path)
+        if imported in modules and imported.count(".") and room(imported) != room(name)
+    }
+    both = sorted(pair for pair in arrows if pair[::-1] in arrows and pair[0] < pair[1])
+    assert both == []
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
 def test_nothing_happens_when_a_package_is_imported(package: str) -> None:
     for name, path in sources(package).items():
         if path.name == "__init__.py":

@@ -18,7 +18,7 @@ from cluster.scheduling.refinement_progress import RefinementProgress, Refinemen
 from cluster.scheduling.work_queue import sample, seconds_of
 from pipeline.geometry.grid import Tile, Work
 from pipeline.store.store import Store
-from renders.page.caveats import cure, lost
+from renders.source.missing import cure, lost
 
 _SAMPLE_TILES = 200
 # After that a job without a driver is not on its way any more.

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from pipeline.audit import Certificate
 from pipeline.geometry.grid import Grid
-from pipeline.refinement.audit import Certificate
 from pipeline.refinement.lattice import Lattice, coarsest_step, frame_stride, parents
 from pipeline.refinement.scale import Range, Scale, Space, scales
 from pipeline.spec import RefineSpec, stored_refine

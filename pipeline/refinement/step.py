@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from pipeline import audit
+from pipeline.audit import Certificate
 from pipeline.geometry.grid import Grid, Step, Tile
-from pipeline.refinement import audit, prediction
-from pipeline.refinement.audit import Certificate
+from pipeline.refinement import prediction
 from pipeline.refinement.lattice import Floats, Lattice
 from pipeline.refinement.records import Points, Records
 from pipeline.refinement.scale import Range

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.audit import Certificate
 from pipeline.caption import amount
-from pipeline.refinement.audit import Certificate
 from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from renders.colour import FloatArray, rgb
 from renders.map.tone import LUT_SIZE, Tone
-from renders.page.ticks import label, linear_ticks, round_step, spread_ticks
+from renders.ticks import label, linear_ticks, round_step, spread_ticks
 
 
 @dataclass(frozen=True)

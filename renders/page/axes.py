@@ -10,8 +10,8 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from renders.box import Box
 from renders.page.sheet import Sheet
 from renders.page.text import Type, cap_height
-from renders.page.ticks import label, linear_ticks
 from renders.projection import Projection
+from renders.ticks import label, linear_ticks
 
 
 def draw_axes(

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.geometry.grid import Tile
 from pipeline.refinement.lattice import is_coarse
+from renders.source.missing import cure, lost
 
 if TYPE_CHECKING:
     from renders.map.tone import Tone
-
-_NAMED = 5
 
 
 def coarse(height: int, width: int) -> str:
@@ -49,17 +48,3 @@ def remarks(url: str, tones: Collection[Tone], absent: Collection[Tile]) -> tupl
     if absent:
         found.append(f"{lost(absent)}: drawn as not computed. {cure(url)}")
     return tuple(found)
-
-
-def lost(absent: Collection[Tile]) -> str:
-    """Which finished tiles have lost their chunks."""
-    named = ", ".join(str(tile) for tile in sorted(absent)[:_NAMED])
-    more = f" and {len(absent) - _NAMED:,} more" if len(absent) > _NAMED else ""
-    if len(absent) == 1:
-        return f"a chunk of finished tile {named} is missing"
-    return f"chunks of {len(absent):,} finished tiles are missing ({named}{more})"
-
-
-def cure(url: str) -> str:
-    """Of missing chunks."""
-    return f"Put them back to pending with lossatlas verify {url}, then lossatlas resume {url}"

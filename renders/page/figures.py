@@ -15,7 +15,7 @@ from renders.map.gap import Gap
 from renders.map.tone import Tone
 from renders.page.sheet import Sheet
 from renders.page.text import Type, cap_height, text_width
-from renders.page.ticks import label
+from renders.ticks import label
 
 
 @dataclass(frozen=True)

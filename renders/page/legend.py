@@ -13,7 +13,7 @@ from renders.map.tone import Tone
 from renders.page.axes import framed, lettered
 from renders.page.sheet import Sheet
 from renders.page.text import Type, cap_height, text_width
-from renders.page.ticks import label, spread_ticks
+from renders.ticks import label, spread_ticks
 
 
 @dataclass(frozen=True, eq=False)

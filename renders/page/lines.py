@@ -18,8 +18,8 @@ from renders.map.holes import FINITE, INF, NAN, UNFINISHED
 from renders.page.sheet import Sheet
 from renders.page.text import Type, cap_height, text_width
 from renders.page.theme import Theme
-from renders.page.ticks import label, linear_ticks, spread_ticks
 from renders.page.words import INFINITE, NOT_A_NUMBER, NOT_COMPUTED
+from renders.ticks import label, linear_ticks, spread_ticks
 
 HEADROOM = 0.07
 """Room above and below the lines, as a share of their height."""

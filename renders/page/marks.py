@@ -13,9 +13,9 @@ from renders.map.tone import Tone
 from renders.page.inks import Inks, ground_at, inks_on
 from renders.page.sheet import Sheet
 from renders.page.text import Type, cap_height, text_width
-from renders.page.ticks import label
 from renders.projection import Projection, nearest_values
 from renders.source.surface import Surface
+from renders.ticks import label
 
 WORDS = {"euclidean": "in weight space", "filter-normalised": "filter-normalised"}
 _SLANT = 0.75

@@ -29,7 +29,7 @@ from renders.page.page import Page
 from renders.page.sheet import Sheet, house
 from renders.page.text import Type, cap_height, text_width
 from renders.page.theme import Theme, grounded
-from renders.page.ticks import short
+from renders.ticks import short
 
 GEOMETRIC = 8.0
 """Losses whose highest is more than this many times the lowest get a logarithmic scale."""

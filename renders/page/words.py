@@ -10,9 +10,9 @@ from pipeline.caption import proper
 from renders.map.tone import Tone
 from renders.page import caveats
 from renders.page.theme import Theme
-from renders.page.ticks import short
 from renders.source.provenance import Provenance
 from renders.source.surface import TITLES, Surface
+from renders.ticks import short
 
 NOT_A_NUMBER, INFINITE, NOT_COMPUTED = "not a number", "infinite", "not computed yet"
 

@@ -7,9 +7,9 @@ import numpy as np
 from renders.colour import FloatArray
 from renders.page.sheet import Sheet
 from renders.page.text import Type, cap_height
-from renders.page.ticks import label, linear_ticks
 from renders.relief.camera import Shot
 from renders.relief.terrain import PLINTH, Ground
+from renders.ticks import label, linear_ticks
 
 _GAP = 0.040
 """How far from the model's foot figures stand, world units."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipeline.errors import LossatlasError
 from pipeline.geometry.grid import Tile
 from pipeline.geometry.plane import Anchor
-from renders.page.caveats import cure, lost
+from renders.source.missing import cure, lost
 
 if TYPE_CHECKING:
     import xarray as xr

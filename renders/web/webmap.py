@@ -26,7 +26,6 @@ from renders.page.caveats import remarks
 from renders.page.layout import map_aspect
 from renders.page.text import Weight, font_file
 from renders.page.theme import theme_named
-from renders.page.ticks import label, spread_ticks
 from renders.page.words import Style, small_print, subtitle_of, title_of
 from renders.source.provenance import Provenance, provenance
 from renders.source.surface import (
@@ -37,6 +36,7 @@ from renders.source.surface import (
     read_surface,
     sample_stride,
 )
+from renders.ticks import label, spread_ticks
 from renders.web import openseadragon
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import renders.film.film
 import renders.film.frames
-import renders.page.poster
+import renders.poster
 import renders.web.webmap
 from cluster.cli import main
 from cluster.cli.export.group import export
@@ -43,8 +43,8 @@ def test_a_film_takes_its_flight_and_its_frames(
 @pytest.mark.parametrize(
     ("command", "module", "function"),
     [
-        ("poster", renders.page.poster, "export_poster"),
-        ("relief", renders.page.poster, "export_poster"),
+        ("poster", renders.poster, "export_poster"),
+        ("relief", renders.poster, "export_poster"),
         ("map", renders.web.webmap, "export_map"),
         ("film", renders.film.film, "export_film"),
         ("frames", renders.film.frames, "export_frames"),

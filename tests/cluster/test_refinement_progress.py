@@ -19,8 +19,8 @@ from cluster.monitor.progress import PassProgress, ProgressView
 from cluster.scheduling import quarantine, refinement_progress
 from cluster.scheduling.refinement_progress import RefinementReader
 from cluster.scheduling.scheduler import Scheduler
+from pipeline.audit import Certificate
 from pipeline.geometry.grid import Grid, Step, Tile
-from pipeline.refinement.audit import Certificate
 from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
 from pipeline.store.store import Store

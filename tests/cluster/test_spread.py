@@ -13,7 +13,7 @@ import pytest
 from cluster.errors import ClusterError
 from cluster.workers import local, spread
 from pipeline.errors import LossatlasError
-from renders.page.poster import export_poster
+from renders.poster import export_poster
 from renders.spread import Spread
 from tests.cluster.landscape import lossatlas
 from tests.renders.films import film_store

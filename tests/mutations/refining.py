@@ -11,7 +11,7 @@ STEPS = "tests/cluster/test_step_queue.py"
 
 FAULTS = (
     *of(
-        "pipeline/refinement/audit.py",
+        "pipeline/audit.py",
         (
             "audit: the bound at one minus the confidence",
             "> 1 - confidence:",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.refinement.audit import Certificate, bound, draw, least_sample, quantiles
+from pipeline.audit import Certificate, bound, draw, least_sample, quantiles
 
 
 def test_the_sample_is_seeded_and_drawn_without_replacement() -> None:

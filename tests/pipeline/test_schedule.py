@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.audit import Certificate
 from pipeline.geometry.grid import Extent, Grid
 from pipeline.geometry.plane import Anchor, FrameFacts
-from pipeline.refinement.audit import Certificate
 from pipeline.refinement.scale import Range
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.summary import Summary

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.audit import Certificate, quantiles
 from pipeline.geometry.grid import Grid
-from pipeline.refinement.audit import Certificate, quantiles
 from pipeline.refinement.schedule import Pass, Schedule
 from pipeline.refinement.summary import Summary, at_most, percent, sentences
 from pipeline.spec import RefineSpec

@@ -14,7 +14,7 @@ from pipeline.store.store import Store
 from renders.film.frames import export_frames
 from renders.map.tone import fit_tone
 from renders.page.caveats import clipped, coarse
-from renders.page.poster import export_poster
+from renders.poster import export_poster
 from tests.renders.said import said
 from tests.renders.surfaces import landscape
 

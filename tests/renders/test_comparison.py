@@ -12,8 +12,8 @@ from PIL import Image
 
 from cluster.cli import main
 from pipeline.errors import LossatlasError
+from renders.comparison import comparison_page, export_comparison
 from renders.map.tone import fit_tone
-from renders.page.comparison import comparison_page, export_comparison
 from renders.page.theme import LIGHT
 from renders.page.words import Style
 from renders.source.provenance import Provenance

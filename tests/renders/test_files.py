@@ -24,8 +24,8 @@ from renders.files import scratch
 from renders.files.deepzoom import deepest, level_size, write_tiles
 from renders.files.image import ImageError, write_png, write_tiff
 from renders.files.scratch import save
-from renders.page.poster import export_poster
 from renders.picture import Picture, paint
+from renders.poster import export_poster
 from renders.spread import over_threads
 from tests.renders.said import said
 from tests.renders.sheets import Blocks

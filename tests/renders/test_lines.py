@@ -19,11 +19,11 @@ from pipeline.store.store import Store
 from renders.map.tone import fit_tone
 from renders.page.interpolation import LineError, Quantity, line_page, line_print
 from renders.page.lines import line_colours
-from renders.page.poster import export_poster
 from renders.page.printed import Printed
 from renders.page.sheet import Sheet, house
 from renders.page.theme import DARK, LIGHT, Theme
 from renders.page.words import Style
+from renders.poster import export_poster
 from renders.source.provenance import provenance
 from renders.source.surface import read_surface
 from tests.renders.sheets import drawn as drawn_over

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.errors import LossatlasError
 from renders.page.layout import KINDS, fitted_layout
 from renders.page.paper import PaperError, sheet_named
-from renders.page.poster import export_poster
+from renders.poster import export_poster
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]

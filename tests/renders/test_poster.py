@@ -19,11 +19,11 @@ from renders.map.tone import fit_tone
 from renders.page.landscape import landscape_page
 from renders.page.layout import layout_for, map_aspect
 from renders.page.lettering import fitted_type
-from renders.page.poster import export_poster
 from renders.page.text import Type, text_width
 from renders.page.theme import LIGHT
 from renders.page.words import Style, small_print
 from renders.picture import paint
+from renders.poster import export_poster
 from renders.source.provenance import provenance
 from renders.source.surface import finished_values, read_surface
 from tests.renders.surfaces import landscape
@@ -194,7 +194,7 @@ def test_starting_an_export_loads_nothing_heavy() -> None:
         "pyvips",
         "matplotlib",
     ]
-    code = f"import sys, renders.page.poster; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, renders.poster; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()
     )

@@ -17,7 +17,7 @@ from pipeline.errors import LossatlasError
 from pipeline.store.store import Store
 from renders.film.frames import export_frames
 from renders.film.reel import open_reel
-from renders.page.poster import export_poster
+from renders.poster import export_poster
 from renders.source.provenance import provenance
 from renders.source.surface import opened, read_surface
 from renders.web.numbers import doubts, values_script

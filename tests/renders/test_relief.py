@@ -15,10 +15,10 @@ from pipeline.errors import LossatlasError
 from pipeline.geometry.plane import Anchor
 from renders.box import Box
 from renders.map.tone import Tone, fit_tone
-from renders.page.poster import PosterError, export_poster
 from renders.page.theme import DARK, LIGHT
 from renders.page.words import Style
 from renders.picture import paint
+from renders.poster import PosterError, export_poster
 from renders.relief.bake import Sun, irradiance
 from renders.relief.camera import Camera, CameraError, camera_from, framed
 from renders.relief.drape import anchor_spots, draped, hidden, seen_share

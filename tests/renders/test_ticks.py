@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from renders.page.ticks import label, linear_ticks, round_step, short, spread_ticks
+from renders.ticks import label, linear_ticks, round_step, short, spread_ticks
 
 ends = st.tuples(st.floats(-1e6, 1e6), st.floats(1e-4, 1e6))
 

@@ -25,11 +25,11 @@ from renders.map.tone import fit_tone
 from renders.page.landscape import landscape_page
 from renders.page.layout import layout_for
 from renders.page.page import Page
-from renders.page.poster import export_poster
 from renders.page.printed import Printed
 from renders.page.theme import LIGHT
 from renders.page.words import Style
 from renders.picture import paint
+from renders.poster import export_poster
 from renders.relief.relief import Relief
 from renders.source.provenance import Provenance
 from renders.spread import over_threads

@@ -25,11 +25,11 @@ from renders.film.scene import Scene
 from renders.map.tone import Tone, fit_tone
 from renders.page.layout import layout_for
 from renders.page.lettering import draw_words
-from renders.page.poster import PosterFacts
 from renders.page.report import write_report
 from renders.page.sheet import Sheet, house
 from renders.page.theme import LIGHT
 from renders.page.words import Style, small_print, subtitle_of
+from renders.poster import PosterFacts
 from renders.source.provenance import provenance
 from renders.source.surface import Surface, read_surface
 from renders.web import webmap

@@ -57,11 +57,11 @@ def poster(
         asked, places = page_options.page_style(style), [arguments.store_url(run) for run in runs]
         with picture_options.spread_over(address) as spread:
             if len(places) > 1:
-                from renders.page.comparison import export_comparison
+                from renders.comparison import export_comparison
 
                 made = export_comparison(places, out, spread=spread, **_comparison_style(asked))
             else:
-                from renders.page.poster import export_poster
+                from renders.poster import export_poster
 
                 made = export_poster(places[0], out, spread=spread, **asked)
     page_options.print_result(out, made, as_json)

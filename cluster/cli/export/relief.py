@@ -47,7 +47,7 @@ def relief(
       lossatlas export relief runs/bowl.zarr bowl.pdf --paper A2
     """
     with interruptible(whole_output(out)):
-        from renders.page.poster import export_poster
+        from renders.poster import export_poster
         from renders.relief.camera import camera_from
         from renders.relief.relief import checked
 

@@ -21,7 +21,12 @@ from renders.page.legend import draw_scale, ramp
 from renders.page.lettering import fitted_lines, fitted_type
 from renders.page.page import Page
 from renders.page.paper import VECTOR
-from renders.page.poster import (
+from renders.page.sheet import Sheet, house
+from renders.page.text import Type, text_width
+from renders.page.theme import grounded
+from renders.page.words import Style, heading_of, small_print, title_of
+from renders.picture import Layer
+from renders.poster import (
     BACKGROUNDS,
     PosterFacts,
     checked_dpi,
@@ -30,11 +35,6 @@ from renders.page.poster import (
     one_of,
     refuse_absurd,
 )
-from renders.page.sheet import Sheet, house
-from renders.page.text import Type, text_width
-from renders.page.theme import grounded
-from renders.page.words import Style, heading_of, small_print, title_of
-from renders.picture import Layer
 from renders.projection import Projection
 from renders.source.provenance import Provenance, provenance
 from renders.source.surface import (
@@ -84,7 +84,7 @@ def export_comparison(
 
     Args:
         store_urls: two to four renders of planes.
-        out_path: see `renders.page.poster.export_poster`, whose arguments the others are; the tone
+        out_path: see `renders.poster.export_poster`, whose arguments the others are; the tone
             is fitted over all frames of all stores.
 
     Raises:
