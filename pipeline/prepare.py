@@ -22,12 +22,13 @@ from pipeline.fingerprint import differences, digest_of_parts
 from pipeline.footprint import Footprint, resident
 from pipeline.geometry import film_planes
 from pipeline.geometry.plane import FrameFacts, Plane
+from pipeline.geometry.plane_spec import CurvePlane
 from pipeline.geometry.planes import Geometry, geometry_of
 from pipeline.problem import data, network, trust
 from pipeline.problem.losses import available_quantities
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes
-from pipeline.spec import CurvePlane, RenderSpec, stored
+from pipeline.spec import RenderSpec, stored
 from pipeline.store.store import Store
 from pipeline.task import RenderInputs, evaluator
 

@@ -17,10 +17,11 @@ from pipeline.geometry import film_planes, plane
 from pipeline.geometry.film_planes import Planes, Still
 from pipeline.geometry.grid import Extent
 from pipeline.geometry.plane import FrameFacts, Plane, Vector
+from pipeline.geometry.plane_spec import CurvePlane, PlaneSpec
 from pipeline.problem import checkpoint, state_dict
 from pipeline.problem.checkpoint import Known, State
 from pipeline.problem.layout import Layout
-from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec
+from pipeline.spec import RenderSpec
 
 
 class PlanesError(LossatlasError):

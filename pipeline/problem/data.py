@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.problem.source import DataError, Split, first_few, opener
+from pipeline.problem.source import opener
+from pipeline.problem.split import DataError, Split, first_few
 from pipeline.problem.usercode import UserCode
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from pipeline.problem.data import Subsample
 from pipeline.problem.losses import fitted
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes, Named
-from pipeline.spec import NormaliseSpec, validate
+from pipeline.spec import NormaliseSpec
+from pipeline.spec_file import validate
 from pipeline.training.run_folder import TrainingError, described
 from pipeline.training.sgd import generator
 from pipeline.training.spec import ConnectSpec, FitSpec, Spec, TrainSpec
