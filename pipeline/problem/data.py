@@ -158,13 +158,7 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
             f"data.splits.{name} asks for {count:,} examples and {split.where} has {total:,}; "
             f"wanted at most as many. Lower data.splits.{name}"
         )
-    select: Literal["head", "stratified", "seeded"]
-    if spec.select == "head":
-        select = "head"
-        rows = np.arange(count, dtype=np.int64)
-    else:
-        select = "stratified" if has_classes(targets) else "seeded"
-        rows = draw(targets, count, spec.seed, name)
+    select, rows = _chosen(targets, count, spec, name)
     targets = targets[rows]
     _check_finite(targets, rows, what)
     raw = split.inputs(rows)
@@ -176,6 +170,7 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
             targets = _prepared(given[rows], rows, spec, what)
             of_targets = "bytes, treated as the inputs are: scaled to [0, 1]"
             of_targets += ", normalised" if spec.normalise else ""
+    classes = f"{len(split.classes)} classes: {first_few(split.classes)}" if split.classes else ""
     return Subsample(
         name=name,
         inputs=inputs,
@@ -184,11 +179,19 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
         digest=_digest(rows, raw, targets),
         select=select,
         bytes_of_targets=of_targets,
-        classes=f"{len(split.classes)} classes: {first_few(split.classes)}"
-        if split.classes
-        else "",
+        classes=classes,
         inputs_told="" if split.decoded else _layout(raw),
     )
+
+
+def _chosen(
+    targets: np.ndarray, count: int, spec: DataSpec, split: str
+) -> tuple[Literal["head", "stratified", "seeded"], np.ndarray]:
+    """How `count` examples are chosen, and their rows, int64 (count,)."""
+    if spec.select == "head":
+        return "head", np.arange(count, dtype=np.int64)
+    how: Literal["stratified", "seeded"] = "stratified" if has_classes(targets) else "seeded"
+    return how, draw(targets, count, spec.seed, split)
 
 
 def _prepared(raw: np.ndarray, rows: np.ndarray, spec: DataSpec, what: str) -> np.ndarray:
