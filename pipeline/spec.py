@@ -14,7 +14,7 @@ from pipeline.spec_fields import Label, Name, RunName, SpecModel, a_name
 from pipeline.spec_file import absolute, absolute_callable, read_yaml, validate
 
 Quantity = Literal["loss", "error", "loss_stderr"]
-# In the context of what is validated: it comes from a store, and was accepted when that was made.
+# The context of a spec that comes from a store: an earlier version has accepted it.
 _STORED = "stored"
 
 
@@ -31,7 +31,7 @@ class NetworkSpec(SpecModel):
     @field_validator("kwargs")
     @classmethod
     def _plain(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Only what a store can keep: a resumed render builds its network from that."""
+        """Refuse what a store cannot keep: a resumed render builds its network from it."""
         parts: list[tuple[str, Any]] = list(kwargs.items())
         met = set()
         for name, value in parts:  # which grows
@@ -67,7 +67,7 @@ class GridSpec(SpecModel):
 
     @property
     def edge(self) -> int | None:
-        """Points along a tile's edge, at most the grid's; None where that is left to us."""
+        """Points along a tile's edge, at most the grid's; None for auto."""
         return None if self.tile == "auto" else min(self.tile, max(self.width, self.height))
 
 
@@ -109,17 +109,17 @@ class DataSpec(SpecModel):
 
 
 class RefineSpec(SpecModel):
-    """Which points need not be evaluated, and how sure that has to be.
+    """When points may be predicted instead of evaluated, and how that is audited.
 
     Attributes:
-        tolerance: the error a predicted loss may have, as a share of the colour range; 0.002 where
-            nothing is said. Half a step of an 8-bit picture.
-        nats: the same as an absolute error, instead.
+        tolerance: the error a predicted loss may have, as a share of the colour range; 0.002 by
+            default, half a step of an 8-bit picture.
+        nats: the same as an absolute error, in place of `tolerance`.
         error: tolerated in the fraction misclassified.
         scale: the space that predictions are made and compared in, as the picture is coloured.
-        audit: how many predicted points are evaluated in the end, to see how far they were off.
-        beyond: the share of predicted points that may be off by more, for the audit to pass.
-        confidence: of what the audit says.
+        audit: how many predicted points are evaluated in the end, to measure their errors.
+        beyond: the share of predicted points that may have larger errors for the audit to pass.
+        confidence: of the audit.
         seed: of the audit's sample.
     """
 
@@ -158,7 +158,7 @@ class RefineSpec(SpecModel):
 
 
 def refuse_unit(loss: str, unit: str | None) -> None:
-    """A unit is for losses of the user's own.
+    """Refuse a unit with a built-in loss.
 
     Raises:
         ValueError: the loss is built in.
@@ -174,8 +174,8 @@ def refuse_unit(loss: str, unit: str | None) -> None:
 class EvaluateSpec(SpecModel):
     """What is computed at every grid point.
 
-    `calibrate` names the split whose statistics batch norms use; `RenderSpec.calibrating` is what
-    that comes to where nothing is said.
+    `calibrate` names the split whose statistics batch norms use; `RenderSpec.calibrating` has the
+    default.
     """
 
     loss: str = "cross_entropy"
@@ -274,7 +274,7 @@ def parse(content: dict[str, Any], where: str = "spec") -> RenderSpec:
 
 
 def stored(content: dict[str, Any], where: str) -> RenderSpec:
-    """The spec in a store, which an earlier version may have accepted that knew fewer mistakes.
+    """The spec in a store. An earlier version may have accepted more than this one does.
 
     Raises:
         SpecError: as for `parse`.

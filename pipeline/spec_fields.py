@@ -1,4 +1,4 @@
-"""What the fields of specs are made of: names, labels, and models closed to unknown keys."""
+"""Types for the fields of specs: names, labels, and models that refuse unknown keys."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _JOINERS = "\u200c\u200d"  # some scripts and emoji are written with them
 
 
 class SpecModel(BaseModel):
-    """What every part of a spec is: frozen, and closed to unknown keys."""
+    """The base of every part of a spec: frozen, refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def a_name(name: str) -> str:
-    """`name`, if it may be one of a file; for pydantic."""
+    """`name`, if it may be the name of a file; for pydantic."""
     found = naming.fault(name)
     if found is not None:
         raise ValueError(f"{found}; wanted letters, digits and marks, such as train or test-2")
@@ -28,7 +28,7 @@ def a_name(name: str) -> str:
 
 
 def _lettered(text: str) -> str:
-    """A text that pictures and tables show: of one line, and visible."""
+    """A text for pictures and tables: one line of visible characters."""
     shown = text.strip()
     hidden = [c for c in shown if unicodedata.category(c) in _INVISIBLE and c not in _JOINERS]
     if not shown or hidden:

@@ -80,9 +80,7 @@ def absolute_callable(name: str, folder: Path, path_by_itself: bool = False) -> 
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses what plain YAML takes in silence: a key written twice, and an alias of a
-    part inside that part.
-    """
+    """YAML that also refuses a key written twice, and an alias of a part inside that part."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -104,7 +102,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node: Any = super().compose_mapping_node(anchor)
-        # Here, before merge keys (<<) bring in what may be written once more.
+        # Before merge keys (<<) add keys, which may be written a second time.
         keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         repeated = sorted({key[1] for key in keys if keys.count(key) > 1})
         if repeated:
@@ -120,7 +118,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         key = ".".join(str(part) for part in _untagged(item["loc"]))
         alternatives = key.partition(".tile.")[1] or key.partition(".extent.")[1]
         if alternatives:
-            # One value with several possible types: pydantic reports each; the first says enough.
+            # A value of several possible types: pydantic reports each; the first is enough.
             key = key.partition(alternatives)[0] + alternatives.rstrip(".")
             if key in explained:
                 continue

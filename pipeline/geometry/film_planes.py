@@ -1,9 +1,9 @@
-"""The planes of a render: one for a picture, one a frame for a film of a curve being found.
+"""The planes of a render: one for a picture; for a film of a curve's training, one a frame.
 
-The frames of a film share the two ends, so u is the same in all of them. v turns with the bend, and
-must not jump: its sign is carried from frame to frame. A frame whose bend lies on the line between
-the ends spans no plane; it takes the limit, the v of the nearest frame in time (the one before, or
-at the beginning the first that has one), on which its bend has y = 0.
+The frames of a film share the two ends, so u is the same in all of them. v turns with the bend. It
+must not jump, so each frame keeps the sign of the frame before. A frame whose bend lies on the line
+between the ends spans no plane. It takes the v of the frame before, or at the beginning that of the
+first frame which has one; its bend then has y = 0.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from pipeline.problem.layout import Layout
 from pipeline.url import UnreachableError, is_url, reached
 
 _ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
-# A bend this close to the line, as a share of its distance from the start, spans a plane only by
-# the rounding of its weights (float16 has 5e-4).
+# A bend this close to the line, as a share of its distance from the start, is on it but for the
+# rounding of its weights (5e-4 in float16).
 _ON_THE_LINE = 1e-3
 
 
@@ -60,7 +60,7 @@ class Basis:
 
 @dataclass(frozen=True)
 class Film:
-    """One plane a frame through two ends and a bend that is read when it is asked for.
+    """One plane a frame, through two ends and a bend that is read when the plane is needed.
 
     Attributes:
         start, end: float64 (P,).
@@ -101,7 +101,7 @@ Planes = Still | Film
 class Survey:
     """What one pass over a film's frames finds: geometry, digests and names, no weights.
 
-    `epochs` is of the training that left the frames, None where not all of them know theirs.
+    `epochs` are those of the training that wrote the frames, None where not all files have them.
     """
 
     film: Film
@@ -158,7 +158,7 @@ def survey(
     extent: Literal["common", "frame"] | tuple[float, float, float, float],
     margin: float | None,
 ) -> Survey:
-    """Look at every frame once, holding the weights of one at a time.
+    """Read every frame once, with the weights of one at a time in memory.
 
     Args:
         paths: from `listing`.

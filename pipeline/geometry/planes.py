@@ -30,7 +30,7 @@ class PlanesError(LossatlasError):
 
 @dataclass(frozen=True)
 class Geometry:
-    """The planes of a render and all that is known of them.
+    """The planes of a render, and what its store says of them.
 
     Attributes:
         planes: of every frame.
@@ -141,7 +141,7 @@ class Checkpoints:
         ]
 
     def _require_statistics(self, state: State, where: str) -> None:
-        """Raises PlanesError where a checkpoint lacks the statistics that are to be frozen."""
+        """Raises PlanesError where a checkpoint lacks the statistics that `frozen` uses."""
         missing = state_dict.missing_statistic(state, self.layout)
         if missing is not None and self._is_frozen:
             raise PlanesError(

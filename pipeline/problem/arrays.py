@@ -18,7 +18,7 @@ from pipeline.problem.split import FEWER, DataError, Split
 
 @dataclass(frozen=True)
 class Arrays:
-    """Inputs and targets that are arrays already."""
+    """A split whose inputs and targets are arrays."""
 
     where: str
     x: Callable[[], np.ndarray]
@@ -55,7 +55,7 @@ def of_function(make: Callable[..., Any], split: str, source: str) -> Split:
 
 
 def _array(values: Any, what: str) -> np.ndarray:
-    """An array of what a user's code returned: an array, a tensor, or lists of numbers."""
+    """An array from what a user's code returned: an array, a tensor, or lists of numbers."""
     import torch
 
     if isinstance(values, list | tuple) and any(isinstance(v, torch.Tensor) for v in values):

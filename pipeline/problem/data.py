@@ -33,7 +33,7 @@ class Subsample:
         select: how they were chosen: head, stratified, or seeded where the targets have no classes.
         bytes_of_targets: what became of targets that are bytes, in words; empty for others.
         classes: how many classes a source with named classes has, and the first of their names.
-        inputs_told: how the layout of arrays was taken and what was scaled, in words; empty where
+        inputs_told: how the axes of arrays were read and what was scaled, in words; empty where
             nothing was changed, and for image files.
     """
 
@@ -74,7 +74,7 @@ def load(
 
 
 def by_split(facts: Mapping[str, Mapping[str, Any]], key: str) -> str:
-    """What the facts of the splits say under `key`, in one line; empty where none says any."""
+    """The facts of all splits under `key`, in one line; empty where there are none."""
     found = {split: of_split[key] for split, of_split in facts.items() if key in of_split}
     if len(found) == len(facts) and len(set(found.values())) == 1:
         return str(next(iter(found.values())))
@@ -82,7 +82,7 @@ def by_split(facts: Mapping[str, Mapping[str, Any]], key: str) -> str:
 
 
 def ordered(subsamples: Sequence[Subsample], first: str) -> tuple[Subsample, ...]:
-    """The split `first` before the others by name: YAML's mappings have no order to keep."""
+    """The split `first`, then the others by name: the order in a YAML mapping does not count."""
     return tuple(sorted(subsamples, key=lambda each: (each.name != first, each.name)))
 
 

@@ -23,7 +23,7 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 
 @dataclass(frozen=True)
 class Images:
-    """Image files; their classes are their folders, numbered by name."""
+    """A split of image files; each class is a folder, and the folders are numbered by name."""
 
     where: str
     files: Any
@@ -41,7 +41,7 @@ class Images:
 
 
 def of_folder(where: str, files: Any, root: str, classes: list[str]) -> Images:
-    """The images of a split; a class is the place of its folder in `classes`."""
+    """The images of a split; a class is the index of its folder in `classes`."""
     found = sorted(p for p in files.find(root) if posixpath.splitext(p)[1].lower() in _IMAGES)
     inner = {path: path.removeprefix(root).lstrip("/").split("/") for path in found}
     inner = {path: parts for path, parts in inner.items() if not any(map(_is_hidden, parts))}

@@ -73,7 +73,7 @@ class Parquet:
                 try:
                     yield where, pyarrow.parquet.ParquetFile(file)
                 except (pyarrow.ArrowException, OSError) as error:
-                    # Of content pyarrow raises an OSError as well, but a plain one.
+                    # pyarrow raises a plain OSError, without errno, for broken content.
                     if isinstance(error, OSError) and (error.errno or type(error) is not OSError):
                         raise
                     raise DataError(
@@ -90,12 +90,12 @@ class Parquet:
 
 
 def _require_room(file: Any, name: str, groups: Iterable[int], where: str) -> None:
-    """Hold what some row groups of a column declare to the memory there is."""
+    """See that the memory holds what some row groups of a column declare."""
     declared = 0
     for group in map(file.metadata.row_group, groups):
         columns = [group.column(index) for index in range(group.num_columns)]
         of_name = [c for c in columns if c.path_in_schema.partition(".")[0] == name]
-        # Repeated values take little room in the file, and a number each in memory.
+        # Repeated values take little room in the file, and 8 bytes each in memory.
         declared += max(8 * group.num_rows, sum(c.total_uncompressed_size for c in of_name))
     memory.require(declared, f"{where}: {name}", FEWER)
 

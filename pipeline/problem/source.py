@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def opener(spec: DataSpec, code: UserCode | None) -> Callable[[str], Split]:
-    """What opens a split of `spec.source` by its name."""
+    """A function that opens a split of `spec.source` by its name."""
     file, _, name = spec.source.rpartition(":")
     if file.endswith(".py"):
         make = usercode.attribute(code or usercode.read(file), name)
@@ -57,7 +57,7 @@ class _Folder:
         }
 
     def split(self, name: str, alone: bool) -> Split:
-        """The split `name`; if it is `alone`, a source that holds one set will do."""
+        """The split `name`; if it is the only one asked for, a source of one set will do."""
         if self.is_file:
             return self._file(self.root, name, alone)
         found = [e for e, is_folder in self.entries.items() if not is_folder and _holds(e, name)]
@@ -87,11 +87,11 @@ class _Folder:
                 )
 
     def _classes(self, name: str) -> list[str]:
-        """The class folders in order, whose places are the classes of the split `name`.
+        """The class folders in order; their places number the classes of the split `name`.
 
-        One order for all splits: that of `train`, by which networks are trained. Where there is
-        no such folder, it is that of the split with most classes, among those asked for and those
-        that are there under a usual name.
+        All splits have the order of `train`, which networks are trained with. Where there is no
+        such folder, they have that of the split with most classes, among those asked for and
+        those with a usual name.
         """
         if not self.entries.get(name):
             return class_folders(self.files, self.root)
@@ -118,7 +118,7 @@ class _Folder:
         return {split: classes for split, classes in held.items() if classes}
 
     def _only_set(self) -> list[str]:
-        """The entries of the one set of examples in the folder, unless it is another split's."""
+        """The entries of the only set of examples in the folder; none if it has a split's name."""
         files = [e for e, is_folder in self.entries.items() if not is_folder]
         files = [e for e in files if e.endswith((".parquet", ".npz"))]
         folders = [e for e, is_folder in self.entries.items() if is_folder]
@@ -153,5 +153,5 @@ def _holds(entry: str, split: str) -> bool:
 
 
 def _set(entry: str) -> str:
-    """What a file or folder holds examples of: its name without suffix and shard number."""
+    """The set that a file or folder belongs to: its name without suffix and shard number."""
     return re.sub(r"(-\d+(-of-\d+)?)?\.(parquet|npz)$", "", entry)
