@@ -1,7 +1,7 @@
-"""What is said of a render in words: its network, its unit, how its examples were drawn.
+"""A render in words: its network, the unit of its loss, how its examples were drawn.
 
-Pictures and reports take their words from here. What a store's attributes do not know is left out;
-a guess is never made. Nothing here imports torch.
+Pictures and reports use these texts. What is not in a store's attributes is left out, never
+guessed. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def network_label(factory: str, label: str | None = None, class_name: str = "") 
 
 
 def loss_unit(loss: str, given: str | None, positions: int) -> str:
-    """The unit of a loss; empty where it has none, or nobody has said it.
+    """The unit of a loss; empty where it has none, or it is not known.
 
     Args:
         loss: as a spec names it.
@@ -68,12 +68,12 @@ def loss_unit(loss: str, given: str | None, positions: int) -> str:
 
 
 def words(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a store's attributes call things: words alone, which decide no number.
+    """The names in a store's attributes. No number depends on them.
 
     Returns:
         `network`, a name, empty where it is not known; `labels`, one an anchor or none at all;
-        and `unit`, of the loss. Stores that are older know neither labels nor a unit: theirs is
-        nats where the loss is cross-entropy, and not known elsewhere.
+        and `unit`, of the loss. Older stores have neither labels nor a unit: the unit is then
+        nats for cross-entropy, and unknown for other losses.
     """
     network: Mapping[str, Any] = attrs.get("network") or {}
     spec: Mapping[str, Any] = attrs.get("spec") or {}
@@ -95,13 +95,13 @@ def loss_name(attrs: Mapping[str, Any]) -> str:
 
 
 def measures(loss: str, unit: str) -> dict[str, str]:
-    """What the figures of each quantity are: its unit, or what it is where it has none."""
+    """The unit of each quantity, or where it has none, what it is."""
     own = unit or ("mean squared error" if loss == "mse" else "")
     return {"loss": own, "loss_stderr": own, "error": "fraction misclassified"}
 
 
 def short_unit(unit: str) -> str:
-    """A unit as it follows a number: losses are of an example where nothing else is said."""
+    """A unit as it follows a number, without `per example`."""
     return unit.removesuffix(" per example")
 
 
@@ -141,15 +141,15 @@ def counts(attrs: Mapping[str, Any], splits: Mapping[str, int]) -> str:
 
 
 def own_losses(attrs: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
-    """Where a checkpoint's loss with its own buffers is another than here: the worst first.
+    """Checkpoints whose loss differs with their own buffers, the largest difference first.
 
     Args:
         attrs: of the store, whose network may have `own_losses`.
         labels: the anchors' names as they are shown.
 
     Returns:
-        One phrase an anchor, of the split where the two are furthest apart: `end: 3.49 here, 1.08
-        with its own statistics`, or `buffers` where they are not batch norms' statistics alone.
+        One phrase an anchor, for the split with the largest difference: `end: 3.49 here, 1.08 with
+        its own statistics`; it says `buffers` if other buffers than batch norms' differ.
     """
     what = "buffers" if buffers(attrs) else "statistics"
     noted: Sequence[Mapping[str, Any]] = (attrs.get("network") or {}).get("own_losses") or ()
@@ -171,7 +171,7 @@ def shortened(phrases: Sequence[str], most: int = 1) -> str:
 
 
 def buffers(attrs: Mapping[str, Any]) -> str:
-    """Whose buffers serve everywhere; empty where that makes no difference."""
+    """Which checkpoint's buffers are used everywhere; empty where that changes nothing."""
     return str((attrs.get("network") or {}).get("buffers") or "")
 
 

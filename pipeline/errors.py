@@ -1,4 +1,4 @@
-"""The one root of every error a user can cause or cure, and the one of warnings."""
+"""The base class of all errors that a user can cause or cure, and that of warnings."""
 
 import errno
 import re
@@ -19,15 +19,15 @@ class LossatlasError(Exception):
 
 
 class InputsChangedError(LossatlasError):
-    """What a render reads is not what it began with: no further tile can be right."""
+    """A file that a render reads has changed since it began: no further tile can be right."""
 
 
 class LossatlasWarning(UserWarning):
-    """Says in one line what a user should know of something that goes on all the same."""
+    """One line that a user should read, about something that goes on."""
 
 
 def one_line(error: BaseException, longest: int | None = None) -> str:
-    """An error's message on one line, to be told in ours; its type's name where it has none.
+    """An error's message on one line, for use in ours; its type's name where it has none.
 
     Args:
         error: anyone's; libraries' messages may have line breaks.
@@ -37,9 +37,9 @@ def one_line(error: BaseException, longest: int | None = None) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory, or no thread, to be had.
+    """Whether an error says that memory or threads ran out.
 
-    torch says so of a CPU with a plain RuntimeError, and so does Python of threads.
+    On a CPU torch raises a plain RuntimeError for memory, and Python does for threads.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
@@ -49,6 +49,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def described(error: BaseException, longest: int | None = None) -> str:
-    """`one_line` behind the error's type: `KeyError: 'weight'`."""
+    """The error's type and `one_line`: `KeyError: 'weight'`."""
     name, line = type(error).__name__, one_line(error, longest)
     return name if line == name else f"{name}: {line}"

@@ -1,4 +1,4 @@
-"""What a store says of its render: what decides its numbers, and what a reader wants to know."""
+"""The attributes of a store: the parts of its fingerprint, and facts about its render."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def parts_of(
         "evaluate.quantities": list(inputs.quantities),
         "evaluate.batch_norm": inputs.batch_norm,
         "evaluate.precision": spec.evaluate.precision,
-        # Only where it is asked for: stores that are older know nothing of it.
+        # Only where the spec asks for it: older stores do not have the key.
         **({"evaluate.compile": True} if spec.evaluate.compile else {}),
         **({"evaluate.calibrate": spec.calibrating} if calibrates else {}),
     }
@@ -119,7 +119,7 @@ def facts_of(
 
 
 def _batch_norm(spec: RenderSpec, net: nn.Module) -> str | None:
-    """How batch norm is treated, in words that stand alone; None where there is none."""
+    """How batch norm is treated, in words; None where the network has none."""
     if not has_batch_norm(net):
         return None
     if spec.evaluate.batch_norm == "frozen":

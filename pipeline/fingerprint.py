@@ -1,4 +1,4 @@
-"""What decides a render's numbers, as one digest and as parts that can be compared."""
+"""Fingerprints: what decides a render's numbers, as comparable parts and as one digest."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How much memory a render's processes take, told before they take it.
+"""How much memory the processes of a render will take, estimated before they start.
 
 Where batch norms recompute their statistics, every chunk of the calibrating split waits at each of
-them, in a thread of its own: memory grows with the examples. By how much an example depends on the
-network and on what the allocator makes of it. Where that is a lot, a short process evaluates some
-chunks, and the whole split takes in proportion.
+them, in a thread of its own: memory grows with the examples. How much an example takes depends on
+the network and on the allocator. Where the estimate is large, a short process evaluates some chunks
+to measure it, and the whole split takes in proportion.
 
 All figures are peaks of resident memory, in bytes: `VmHWM` of Linux.
 """
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from pipeline.evaluation.evaluator import Evaluator
     from pipeline.task import RenderInputs
 
-# What an example takes that waits, and one of a chunk on its way, in its largest activation. Of
-# seven networks waiting ones took 5 to 9.
+# Memory of an example that waits, and of one in a chunk that is computed, as multiples of its
+# largest activation. In seven networks waiting examples took 5 to 9.
 _WAITING, _PASSING = 7.0, 8.0
-# Of each weight of an evaluator: its values, its place, the plane's three vectors and what moves.
+# Bytes a weight in an evaluator: its values and index, the plane's three vectors, and θ in float64.
 _WEIGHT_BYTES = 56
-# What the first evaluation of a process loads.
+# Libraries that the first evaluation of a process loads.
 _FIRST_BYTES = 30 << 20
-# What is less is not worth the seconds that measuring takes.
+# Measuring takes seconds; a smaller estimate is not worth them.
 _WORTH_BYTES = 64 << 20
 _MOST_CHUNKS, _LEAST_CHUNKS = 32, 4
 _POINTS = 4
 _SECONDS = 120.0
-# What connects driver and workers (Ray 2.60): in each of them, and in processes of its own.
+# Ray 2.60: in the driver and in each worker, and in processes of its own.
 _RUNTIME_BYTES, _RUNTIMES_OWN_BYTES = 70 << 20, 400 << 20
 
 _CHILD = (
@@ -57,8 +57,11 @@ class FootprintError(LossatlasError):
 
 @dataclass(frozen=True)
 class _Took:
-    """What evaluating took a process: beyond what it held before an evaluator was made (`all_`),
-    and beyond what it held then (`points`); `fresh` is what it held without data, 0 if unknown."""
+    """Memory that evaluating took in a process.
+
+    `all_` is beyond what it held before the evaluator was made, `points` beyond what it held after;
+    `fresh` is what it held without data, 0 if unknown.
+    """
 
     all_: float
     points: float
@@ -66,7 +69,7 @@ class _Took:
 
 
 class Footprint:
-    """What the processes of one render take.
+    """The memory of one render's processes.
 
     Args:
         inputs: of the render.
@@ -87,20 +90,20 @@ class Footprint:
         self._held = 0
 
     def prepared(self) -> None:
-        """Take what this process holds now as what it holds while it renders.
+        """Note that this process now holds what it will hold while it renders.
 
-        What it evaluates before, to measure, leaves free memory behind, which is used again.
+        Evaluations before, for measuring, leave free memory, which is used again.
         """
         self._held = resident()
 
     def worker(self, device: str = "cpu") -> int:
-        """A process that renders tiles, and has the inputs from those that all share."""
+        """A worker's memory; its inputs are shared with all workers of the machine."""
         took = self._took if device == "cpu" else self._estimate(0)
         return round((took.fresh or self._begun) + _RUNTIME_BYTES + self.shared + took.all_)
 
     @cached_property
     def shared(self) -> int:
-        """Of that: what all workers of a machine have in common."""
+        """The part of it that all workers of a machine share."""
         buffers: list[pickle.PickleBuffer] = []
         head = pickle.dumps(self._inputs, protocol=5, buffer_callback=buffers.append)
         return len(head) + sum(buffer.raw().nbytes for buffer in buffers)
@@ -166,7 +169,7 @@ class Footprint:
 
     @cached_property
     def _took(self) -> _Took:
-        """What evaluating all of the data on the CPU takes; measured where that is a lot."""
+        """Memory for evaluating all of the data on the CPU; measured where it may be large."""
         estimate = self._estimate(self._examples)
         if self._waiting(self._examples) < _WORTH_BYTES:
             return estimate
@@ -179,10 +182,10 @@ class Footprint:
         took = _measured(_of_first(self._inputs, examples))
         if took is None:
             return estimate
-        # In proportion: the difference of two measurements is the less certain.
+        # In proportion: the difference of two measurements would be less certain.
         ahead = self._examples / examples - 1
         points = took.points + ahead * max(0.0, took.points - self._begins)
-        # What the others add is their data: their chunks pass one by one.
+        # The other splits add only their data: their chunks are computed one by one.
         data = {name: _bytes(x) for name, (x, _) in self._splits.items()}
         rest = sum(data.values()) - data[self.split] * examples / self._examples
         built = took.all_ - took.points + rest
@@ -190,7 +193,7 @@ class Footprint:
 
     @property
     def _begins(self) -> float:
-        """What an evaluator that is built takes to evaluate, besides activations."""
+        """What the first evaluation takes besides activations."""
         return _FIRST_BYTES + _WEIGHT_BYTES / 2 * self._weights
 
     def _estimate(self, waiting: int) -> _Took:
@@ -217,10 +220,10 @@ def peak() -> int:
 
 
 def answer() -> None:
-    """What a process does that was started to measure: it evaluates a few points, and says."""
+    """The main function of the measuring process: evaluate a few points, print the memory."""
     sys.path[:] = pickle.load(sys.stdin.buffer)
     told = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the user's code prints is no answer
+    os.dup2(2, 1)  # what the user's code prints goes elsewhere
     import torch
 
     from pipeline.task import evaluator
@@ -238,7 +241,7 @@ def answer() -> None:
 
 
 def _measured(inputs: RenderInputs) -> _Took | None:
-    """What evaluating some inputs took a process of its own; None where that failed."""
+    """The memory that a process took to evaluate some inputs; None where it failed."""
     root = str(Path(__file__).resolve().parents[1])
     command = [sys.executable, "-P", "-c", _CHILD, root]
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL

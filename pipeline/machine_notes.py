@@ -1,8 +1,8 @@
-"""This machine's own notes: what was begun here, which stores cannot be asked about themselves.
+"""This machine's own notes on what was started here. A store cannot be trusted to say it.
 
-One small file a note, in the user's state folder (`$XDG_STATE_HOME/lossatlas`, as a rule
-`~/.local/state/lossatlas`), which nobody else can read or write. They are for convenience: where
-there is no such folder, nothing is noted, and commands ask for more.
+One small file a note, in the user's state folder (`$XDG_STATE_HOME/lossatlas`, usually
+`~/.local/state/lossatlas`), which nobody else can read or write. Without such a folder nothing is
+noted, and commands ask for more.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How much memory is free, and refusing what says beforehand that it wants more.
+"""How much memory is free, and refusing files that declare more.
 
-A file of a few kilobytes may unpack to terabytes. What a header declares is held to what is free
-before anything is unpacked.
+A file of a few kilobytes may unpack to terabytes. The size that a header declares is compared with
+the free memory before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FILES = (
 
 
 class RoomError(LossatlasError):
-    """Something wants more memory than is free."""
+    """Something needs more memory than is free."""
 
 
 def require(bytes_: int, what: str, cure: str) -> None:

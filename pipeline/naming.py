@@ -1,7 +1,7 @@
 """Names that become files, keys and lines: of splits, frames, anchors, quantities and runs.
 
-They come from specs and from stores, which others may have written. Each is checked once, where it
-comes in, and text that was not checked is made harmless where it goes out.
+They come from specs and from stores, which others may have written. Each is checked once, when it
+is read; text that was not checked is made harmless when it is printed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def fault(name: object) -> str | None:
 
 
 def require(names: Iterable[object], what: str) -> None:
-    """Refuse what is no name.
+    """Refuse texts that cannot be names.
 
     Args:
         names: to look at.

@@ -1,4 +1,4 @@
-"""The store of a render: made, or opened and held to what is asked for now."""
+"""Creating the store of a render, or opening it and checking that it is of the same render."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.problem import trust
 from pipeline.store import growth
 from pipeline.store.store import Store, StoreError
 
-# Holds others off a store.
+# Keeps other drivers off a store.
 Held = Callable[[Store], AbstractContextManager[None]]
 
 

@@ -1,4 +1,4 @@
-"""What a render will cost, measured before it is paid."""
+"""What a render will cost, measured before it starts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.refinement.schedule import Schedule
 from pipeline.task import evaluator
 from pipeline.url import is_url
 
-# One tile should cost about this long: little is lost with a dead worker, little to overhead.
+# About how long a tile should take: a dead worker then loses little, and overhead is small.
 _TILE_SECONDS = 10.0
 _TILES_A_WORKER = 8
 _LARGEST_TILE = 512
@@ -38,7 +38,7 @@ _BYTES_A_TILE = 400  # of driver memory: its place in the queue and in the listi
 
 
 class PlanError(LossatlasError):
-    """The render would take more than there is."""
+    """The render needs more than there is."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _refined_bytes(prepared: Prepared, grid: Grid, arrays: int, block: int) -> i
 
 
 def _stored(bytes_: int, block: int) -> int:
-    """What a file of so many bytes takes."""
+    """Bytes on disk of a file with so many bytes."""
     return -(-bytes_ // block) * block
 
 

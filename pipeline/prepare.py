@@ -1,4 +1,4 @@
-"""From a spec to everything a render needs: checked, loaded, and nothing written yet."""
+"""From a spec to everything that a render needs, checked and loaded. Nothing is written here."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from pipeline.footprint import Footprint, resident
 from pipeline.geometry import film_planes
 from pipeline.geometry.plane import FrameFacts, Plane
 from pipeline.geometry.planes import Geometry, geometry_of
+from pipeline.plane_spec import CurvePlane
 from pipeline.problem import data, network, trust
 from pipeline.problem.losses import available_quantities
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes
-from pipeline.spec import CurvePlane, RenderSpec, stored
+from pipeline.spec import RenderSpec, stored
 from pipeline.store.store import Store
 from pipeline.task import RenderInputs, evaluator
 
@@ -45,13 +46,13 @@ class Prepared:
 
     Attributes:
         spec: what was asked for.
-        inputs: what workers need.
+        inputs: for the workers.
         frames: the geometry of each frame.
         parts: what decides the numbers, for the fingerprint; without the tile size.
-        facts: what the store says of itself.
+        facts: the attributes of the store.
         evaluator: on the CPU, for measuring.
-        code: what of it is the user's own.
-        footprint: what memory its processes will take.
+        code: the user's own code in it.
+        footprint: the memory of its processes.
     """
 
     spec: RenderSpec
@@ -76,7 +77,7 @@ class Prepared:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know of a render that goes on all the same."""
+        """Lines that a user should read before the render goes on."""
         told = [caption.buffers(self.facts)]
         if self.own_losses:
             losses = caption.shortened(self.own_losses, _OWN_LOSSES)
@@ -159,7 +160,7 @@ def prepare_resume(
     trust.require(store.url, _named(spec, codes), given, tell)
     spec = _with_frames(spec, store.attrs["plane"].get("frames"))
     if spec.evaluate.batch_norm == "recompute":
-        # Not what the spec would mean now: in a store the calibrating split is the first.
+        # In a store the calibrating split is the first, whatever the spec would mean now.
         calibrated = spec.evaluate.model_copy(update={"calibrate": store.splits[0]})
         spec = spec.model_copy(update={"evaluate": calibrated})
     prepared = prepare(spec, codes)
@@ -173,7 +174,7 @@ def prepare_resume(
 
 
 def recorded(store: Store) -> tuple[RenderSpec, Codes]:
-    """What a store was rendered from: its spec, and the code that it keeps. Nothing of it is run.
+    """The spec that a store was rendered from, and the code in it. No code is run.
 
     Raises:
         PrepareError: its splits are not those that its values are labelled with.
@@ -200,7 +201,7 @@ def code_in(store: Store) -> trust.Named:
 
 
 def stored_parts(store: Store, prepared: Prepared) -> dict[str, Any]:
-    """What decided a store's numbers, with what older versions did not say filled in."""
+    """The parts of a store's fingerprint; those that older versions left out are filled in."""
     parts = {**store.attrs["parts"], "data.splits": sorted(store.splits)}
     if "evaluate.calibrate" in prepared.parts:
         parts.setdefault("evaluate.calibrate", store.splits[0])
@@ -212,7 +213,7 @@ def _named(spec: RenderSpec, codes: Codes) -> trust.Named:
 
 
 def _with_frames(spec: RenderSpec, names: Sequence[str] | None) -> RenderSpec:
-    """A film's spec without the frames that its folder has come to hold since."""
+    """A film's spec without the frames that were added to its folder later."""
     asked = spec.plane
     if names is None or not isinstance(asked, CurvePlane) or not isinstance(asked.frames, str):
         return spec

@@ -1,4 +1,4 @@
-"""The one task of a render: evaluate a tile, write it, commit it."""
+"""The task of a worker: evaluate a tile or a step, write it, commit it."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class RenderInputs:
 
     @property
     def is_reference(self) -> bool:
-        """Whether it computes in float32, operator by operator, which others are held to."""
+        """Whether it computes in float32, operator by operator: the reference for others."""
         return self.precision == "float32" and not self.compiled
 
     def as_reference(self) -> RenderInputs:
         return replace(self, precision="float32", compiled=False)
 
     def uncompiled(self) -> RenderInputs:
-        """For measuring a point or two, which compiling would take longer than."""
+        """The same without compiling, for measuring: it takes longer than a few points."""
         return replace(self, compiled=False)
 
     def with_splits(self, splits: Splits) -> RenderInputs:
@@ -137,10 +137,10 @@ class FrameEvaluator:
         if threads is not None:
             torch.set_num_threads(threads)
         self._store = store
-        # A store keeps the order of splits that it was made with, whatever a spec's mapping has.
+        # The order of splits is that of the store, whatever the spec's mapping has now.
         inputs = inputs.with_splits({name: inputs.problem.splits[name] for name in store.splits})
         self._planes = inputs.planes
-        # One frame at a time: a film's planes together may not fit.
+        # One frame at a time: all planes of a film may not fit into memory.
         self._plane = functools.lru_cache(maxsize=1)(self._load_plane)
         self._evaluator = evaluator(inputs, device)
         if not inputs.is_reference:
@@ -155,7 +155,7 @@ class FrameEvaluator:
         plane = self._plane(frame)
         try:
             return self._evaluator.evaluate(plane, coordinates)
-        except OSError as error:  # the user's own, which says nothing of the store
+        except OSError as error:  # from the user's code, not from the store
             raise EvaluateError(
                 f"the network or the loss failed with {type(error).__name__}: "
                 f"{one_line(error, 300)}. Check the code they are from, and what it reads"
@@ -164,8 +164,8 @@ class FrameEvaluator:
     def _fidelity(self, inputs: RenderInputs, device: str) -> Fidelity:
         """How far the render is from its reference on this device, over a spread of points.
 
-        On each worker: what rounding does depends on the device, and a worker that fell back to
-        float32 by itself would leave a seam.
+        Each worker checks it: rounding depends on the device. None falls back to float32 by
+        itself, which would leave a seam.
         """
         evaluators = evaluator(inputs.as_reference(), device), self._evaluator
         frames = sorted({0, self._store.frames - 1})
@@ -267,7 +267,7 @@ class StepRenderer:
         except UnreachableError:
             raise
         except StoreError as error:
-            # Not the fault of this step: what it reads belongs to others, around it.
+            # The fault is not in this step: it reads the records of the steps around it.
             raise StoreError(f"{error}. Run lossatlas verify, then resume") from None
 
     def _render(self, step: Step) -> TileFacts:

@@ -1,4 +1,4 @@
-"""Which torch and numpy the numbers of a store are of: others may move last bits."""
+"""The versions of torch and numpy that made a store's numbers: others may move last bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ("torch", "numpy")
 
 
 class VersionsError(LossatlasError):
-    """Another torch or numpy is installed here than the store's numbers are of."""
+    """The store's numbers were made with another torch or numpy than is installed here."""
 
 
 def installed() -> dict[str, str]:

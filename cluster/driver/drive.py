@@ -1,7 +1,7 @@
-"""The driver: from a spec or a store to a finished store, whatever happens in between.
+"""The driver: from a spec or a store to a finished store.
 
-It is disposable: everything it needs to go on is in the store, so it may be stopped or killed at
-any moment and another one takes over.
+Everything that it needs to go on is in the store. So it may be stopped or killed at any moment, and
+another one takes over.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def render(spec: RenderSpec, options: Options, print_line: Callable[[str], None]
             local.settle(options.address)
             prepared = prepare.prepare(spec)
             if spec.evaluate.refine and not Store.exists(spec.store):
-                step_queue.check(options.selection)  # before there is anything
+                step_queue.check(options.selection)  # before the store is made
             return _drive(prepared, None, options, interrupts, print_line)
         except KeyboardInterrupt:
             written = Store.exists(spec.store)
@@ -124,7 +124,7 @@ def _drive(
         for remark in prepared.remarks:
             session.warn(remark)
         try:
-            if ray is None:  # what machines of a cluster have is not known here
+            if ray is None:  # the memory of a cluster's machines is not known here
                 is_serial = options.executor == "serial"
                 prepared.footprint.require(worker_plan.count, worker_plan.device.name, is_serial)
             session.run(prepared.inputs, worker_plan, ray)
@@ -132,7 +132,7 @@ def _drive(
             interrupts.requested = True
         except (CompileError, FootprintError, InputsChangedError, PrecisionError):
             if not was_there:
-                # Or the same spec, without what was refused, would find its place taken.
+                # Otherwise a corrected spec would find its place taken.
                 _remove_empty(store)
             raise
     place = format.place(store.url)
@@ -164,20 +164,20 @@ def _store_of(prepared: Prepared, worker_plan: WorkerPlan) -> tuple[Store, bool]
     device, count = worker_plan.device.name, worker_plan.count
     seconds = plan.measure(prepared, _here(device))
     grid = plan.resolve_grid(prepared, seconds, count)
-    plan.plan(prepared, grid, seconds, count, device)  # refuses what cannot be
+    plan.plan(prepared, grid, seconds, count, device)  # refuses what does not fit
     return opening.create(prepared, grid, held)
 
 
 def _remove_empty(store: Store) -> None:
-    """Take away a store that this driver has made, if nothing has come of it."""
-    with contextlib.suppress(OSError):  # why it is to go is what the user should hear of
+    """Remove a store that this driver has made, if nothing was committed."""
+    with contextlib.suppress(OSError):  # the error that led here is the one to report
         work = Refinement(store).records.committed() if store.refined else set()
         if not work and not store.committed() and Holder.read(store) is None:
             store.remove()
 
 
 def _here(device: str) -> str:
-    """What to measure on: a cluster may have GPUs where the driver's machine has none."""
+    """The device to measure on: a cluster may have GPUs where this machine has none."""
     import torch
 
     return device if device == "cpu" or torch.cuda.is_available() else "cpu"

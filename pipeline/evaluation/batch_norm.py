@@ -1,8 +1,8 @@
 """Batch norm with the exact population statistics of a calibration set.
 
 The statistics of a batch norm depend on the weights before it, so at every grid point they are
-computed anew: the mean and the variance over the whole calibration set at those weights, the
-limit that `update_bn` of Garipov et al. 2018 (arXiv:1802.10026) averages towards.
+computed anew: the mean and the variance over the whole calibration set at those weights. This is
+the limit that `update_bn` of Garipov et al. 2018 (arXiv:1802.10026) averages towards.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WAITING = threading.local()
 
 
 class BatchNormError(LossatlasError):
-    """A batch norm of which the statistics asked for cannot be had."""
+    """A batch norm whose statistics cannot be computed, or are missing."""
 
 
 class Statistics:
@@ -58,9 +58,10 @@ class Statistics:
     def calibrate_at_once(self) -> None:
         """This thread's next forward pass carries all of the calibration set.
 
-        Each batch norm is then one operator, moments included, which on a GPU is what counts: ours
-        are some twenty, four of them over all activations (decision 019). torch's moments are
-        as exact as float32 allows there; on a CPU they are slower than ours and less so.
+        Each batch norm is then one operator, moments included. On a GPU the number of operators
+        matters most: ours takes about twenty, four of them over all activations (decision 019).
+        torch's moments are as exact as float32 allows there; on a CPU they are slower than ours
+        and less exact.
         """
         self._here.normalise = self._whole
 
@@ -70,7 +71,7 @@ class Statistics:
         self._here.step = 0
 
     def normalise(self, x: Tensor, norm: PopulationNorm) -> Tensor:
-        """`x` (n, C, …), normalised at the batch norm it has come to."""
+        """`x` (n, C, …) at the next batch norm, normalised."""
         normalised: Tensor = self._here.normalise(x, norm)
         return normalised
 
@@ -95,7 +96,7 @@ class Statistics:
     def _kept(self, x: Tensor, norm: PopulationNorm) -> Tensor:
         mean, variance, eps = self._moments[self._here.step]
         self._here.step += 1
-        # Here, not where the calibration was: without another split nobody asks.
+        # Not at the calibration: it is needed only where there is another split.
         return norm.with_moments(x, mean, variance if eps is None else variance.pow(-2) - eps)
 
 
@@ -109,7 +110,7 @@ def register_barrier() -> None:
 
     def barrier(means: Tensor, squares: Tensor, count: int, turn: Tensor) -> tuple[Tensor, Tensor]:
         mean, variance = _WAITING.barrier(means, squares, count)
-        # Copies: what an operator gives out may be written over, and others have the same two.
+        # Copies: an operator's outputs may be overwritten, and all chunks have the same two.
         return mean.clone(), variance.clone()
 
     def shapes(means: Tensor, squares: Tensor, count: int, turn: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,8 +127,8 @@ def moments_of_examples(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """Per example and channel of `x` (n, C, …): mean and sum of squared deviations from it.
 
     Returns:
-        Two float32 tensors (n, C), and how many values each is over. Per example, so that they
-        do not depend on which examples share a chunk.
+        Two float32 tensors (n, C), and how many values each is over. They are per example, so
+        that they do not depend on the other examples of a chunk.
     """
     inner = tuple(range(2, x.ndim))
     if not inner:
@@ -151,10 +152,10 @@ _CLASSES: dict[type[_BatchNorm], type[PopulationNorm]] = {}
 
 
 class PopulationNorm(_BatchNorm):
-    """A batch norm of the network's own that takes its moments from `Statistics`.
+    """A batch norm that takes its moments from `Statistics`.
 
-    Never constructed: `use_population_statistics` changes the class of the batch norms that are
-    there, so hooks, parametrizations, and names stay.
+    It is never constructed: `use_population_statistics` changes the class of the network's batch
+    norms, which keep their hooks, parametrizations and names.
     """
 
     _statistics: Statistics
@@ -168,7 +169,7 @@ class PopulationNorm(_BatchNorm):
 
 
 def _population_class(kind: type[_BatchNorm]) -> type[PopulationNorm]:
-    # Before `kind`: its forward is replaced, and everything else is inherited.
+    # PopulationNorm comes first: its forward replaces that of `kind`, the rest is inherited.
     if kind not in _CLASSES:
         _CLASSES[kind] = type(f"Population{kind.__name__}", (PopulationNorm, kind), {})
     return _CLASSES[kind]
@@ -185,7 +186,7 @@ def check_frozen(network: nn.Module) -> None:
 
 
 def check_recomputable(network: nn.Module) -> None:
-    """Raises BatchNormError where a batch norm does something else in its forward as well."""
+    """Raises BatchNormError where a batch norm has a forward of its own."""
     for name, module in network.named_modules():
         if not isinstance(module, _BatchNorm):
             continue

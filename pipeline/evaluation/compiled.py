@@ -1,7 +1,7 @@
 """A network's forward pass, compiled by torch for one device and the shapes it is used with.
 
-What follows a convolution or a product (normalising, activation, sum) becomes one kernel instead of
-one for each, and reads what it works on once. The products themselves stay the libraries'.
+The operators after a convolution or a product (normalising, activation, sum) become one kernel,
+which reads its input once. The products themselves stay with the libraries.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _MOST_SHAPES = 64
 
 
 class CompileError(LossatlasError):
-    """The network cannot be compiled, or there is nothing to compile it with."""
+    """The network cannot be compiled, or there is no compiler."""
 
 
 class Compiled:
     """The forward pass of `network`, compiled when it is first called with a shape.
 
-    As a whole or not at all: what torch would leave to Python, or give up after some calls, would
-    be computed in another way from then on, and show as a seam.
+    It is compiled as a whole or not at all. A part that torch left to Python, or stopped compiling
+    after some calls, would be computed in another way from then on, and show as a seam.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        # It speaks for TF32, which `arithmetic` decides on.
+        # The warning recommends TF32, which `arithmetic` decides on.
         warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
 
     @functools.cached_property
@@ -46,7 +46,7 @@ class Compiled:
         Raises:
             CompileError: it cannot be compiled as a whole.
         """
-        from torch._dynamo import config, exc  # a second that nobody else should pay
+        from torch._dynamo import config, exc  # takes a second
 
         try:
             with config.patch(recompile_limit=_MOST_SHAPES):
@@ -55,7 +55,7 @@ class Compiled:
             cause = _innermost(error)
             if isinstance(cause, torch.OutOfMemoryError):
                 raise cause from None
-            # Behind the reason torch says how to get at its logs.
+            # After the reason, torch tells how to see its logs.
             told = described(cause).partition(" Set TORCHDYNAMO")[0][:200]
             raise CompileError(
                 f"evaluate.compile: the network cannot be compiled ({told}); wanted a forward that "
@@ -67,8 +67,8 @@ class Compiled:
 def _options() -> dict[str, str | int | bool | Callable[..., Any]]:
     from torch._inductor import config
 
-    # In this process: helpers of its own would outlive a worker that is killed. And by rule, where
-    # it would otherwise measure on the device which way of summing is faster.
+    # In this process: torch's helper processes would outlive a worker that is killed. And
+    # deterministic: otherwise it measures on the device which way of summing is faster.
     options = {"compile_threads": 1, "deterministic": True}
     return {name: value for name, value in options.items() if hasattr(config, name)}
 

@@ -1,10 +1,10 @@
-"""Before a render begins: the evaluator against plain torch, at every checkpoint of the plane.
+"""The evaluator compared with plain torch at every checkpoint of the plane, before a render begins.
 
 The evaluator moves all weights through one network and cuts the data into chunks. A network that
 keeps something made from its weights, that draws random numbers, or whose outputs depend on which
-examples share a batch gets wrong numbers that way. So at each checkpoint a fresh network loads it
-and takes the data in one ordinary forward pass. A difference beyond rounding ends the render with
-one line.
+examples share a batch gets wrong numbers that way. So a fresh network loads each checkpoint and
+takes the data in one ordinary forward pass. A difference beyond rounding ends the render with one
+line.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from pipeline.problem.checkpoint import Known
 from pipeline.problem.layout import Layout
 from pipeline.problem.losses import fitted
 
-# The examples of each split that both ways evaluate: the first of the subsample, which are a
-# subsample themselves. Plain torch takes them in one batch, which has to fit into memory.
+# How many examples of each split are compared: the first of the subsample. Plain torch takes them
+# in one batch, which has to fit into memory.
 _MOST_EXAMPLES = 512
 _MOST_BYTES = 256 << 20
-# What that takes of memory in all was up to 19 times the largest activations; some is for others.
+# The batch was found to take up to 19 times its largest activations; other programs need some too.
 _TIMES_ACTIVATIONS = 40
 # A difference is rounding where it is below this share of the loss, or below a few times what
 # changing each weight by one part in 10⁵ does.
 _ROUNDING = 1e-4
 _WEIGHTS_MOVED = 1e-5
 _TIMES_MOVED = 3.0
-# How often a network that draws random numbers is asked whether they matter.
+# How often a network that draws random numbers is called to see whether they matter.
 _DRAWS = 100
 _CHANCE = (
     "the network or the loss draws random numbers, or remembers earlier calls; wanted one number "
@@ -104,9 +104,9 @@ def _refuse_chance(
 
 
 def _refuse_rare_chance(plain: PlainTorch, known: Known) -> None:
-    """Raises CrosscheckError where random numbers are drawn that matter now and then.
+    """Raises CrosscheckError where random numbers change the outputs now and then.
 
-    Some networks draw in eval mode and use what they drew in training alone.
+    Some networks draw in eval mode, and use the numbers only in training.
     """
     network, loss = plain.network(known.state), plain.problem.loss_function()
     inputs, targets = (torch.tensor(each[:2]) for each in plain.problem.splits[plain.calibrate])
@@ -127,13 +127,13 @@ def _refuse_rare_chance(plain: PlainTorch, known: Known) -> None:
 
 
 def _random_states() -> tuple[bytes, str, int]:
-    """Of the generators that code draws from without one of its own."""
+    """The states of the global generators."""
     state = np.random.get_state(legacy=False)
     return torch.get_rng_state().numpy().tobytes(), repr(state), hash(random.getstate())
 
 
 def _refuse_random_parts(plain: PlainTorch, known: Known, found: PlainLosses) -> None:
-    """Raises CrosscheckError where the constructor draws what no checkpoint holds."""
+    """Raises CrosscheckError where the constructor draws numbers that no checkpoint holds."""
     if not _same(plain.evaluate(known, seed=1).tensors(), found.tensors()):
         raise CrosscheckError(
             f"{known}: the outputs depend on random numbers that the network's constructor "
@@ -173,7 +173,7 @@ def _agree(
 
 
 def _refuse_constant(plain: PlainTorch, known: Known, found: PlainLosses) -> None:
-    """Raises CrosscheckError where even plain torch does not see the weights of a checkpoint."""
+    """Raises CrosscheckError where the outputs do not depend on the checkpoint's weights."""
     initial = plain.problem.network(in_eval=False)
     before = nn.utils.parameters_to_vector(initial.parameters()).detach().numpy()
     if np.array_equal(before, state_dict.weights(known.state, Layout.of(initial))):
@@ -194,7 +194,7 @@ def _reason(
     wanted: NDArray[np.float64],
     allowed: NDArray[np.float64],
 ) -> str:
-    """Why the evaluator and plain torch differ, as far as trying tells, and what to do."""
+    """Why the evaluator and plain torch differ, as far as trials tell, and what to do."""
     differ = (
         f"{known}: the evaluator finds the loss {_numbers(plain, found)} where plain "
         f"torch finds {_numbers(plain, wanted)}"

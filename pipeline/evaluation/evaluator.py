@@ -1,9 +1,9 @@
 """The evaluator: a block of grid points in, loss and error of every split out. torch alone.
 
 Examples go through the network in chunks that fit in the cache. The size of a chunk follows from
-the network alone, and sums over examples are taken in one fixed order in float64: what is computed
-at a point depends neither on the tile it is in nor on who computes it. One thing may move last bits
-on a GPU: where its memory holds no whole chunk, chunks are halved.
+the network alone, and sums over examples are taken in a fixed order in float64, so the
+numbers at a point depend neither on its tile nor on the worker. There is one exception, in the last
+bits: where a GPU's memory does not hold a whole chunk, chunks are halved.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from pipeline.problem.norms import has_batch_norm, running_statistics
 
 T = TypeVar("T")
 
-# The largest activation of one chunk. On a CPU it stays in the cache: twice this costs a quarter of
-# the speed (docs/log.md). A GPU wants work, and calibrating sets that are one chunk (decision 019):
-# 8,192 images of a ResNet-20 there, in some two gigabytes; where that is too much it takes less.
+# The largest activation of one chunk, in bytes. On a CPU it has to stay in the cache: twice as much
+# costs a quarter of the speed (docs/log.md). A GPU is fastest with large chunks, and where the
+# calibrating set is one chunk (decision 019): 8,192 images of a ResNet-20, about two gigabytes.
 _CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 512 << 20}
 _LARGEST_CHUNK = {"cpu": 512, "cuda": 8192}
 
@@ -64,11 +64,12 @@ class Evaluator:
         batch_norm: `recompute`: at every point each batch norm uses the exact population mean
             and variance over the split `calibrate` at those weights. `frozen`: its running
             statistics.
-        device: where to compute.
-        calibrate: by default the first of `splits`.
-        chunk: how many examples go through the network at once; by default what fits the cache.
+        device: `cpu`, `cuda` or `cuda:1`.
+        calibrate: the calibrating split; by default the first of `splits`.
+        chunk: how many examples go through the network at once; by default as many as the cache
+            holds.
         precision, compiled: what the network computes in, and whether torch compiles it
-            (`pipeline.evaluation.compiled`). The caller finds out whether the results are good
+            (`pipeline.evaluation.compiled`). The caller checks whether the results are good
             enough (`pipeline.evaluation.precision.compare`).
         cuda_graph: whether a GPU may replay points from a CUDA graph
             (`pipeline.evaluation.cuda_graph`).
@@ -137,12 +138,12 @@ class Evaluator:
             quantity → float32 (splits, points). NaN and inf are results.
 
         Raises:
-            CompileError: the network was to be compiled, and cannot be.
-            NoRoomError: not even one example at a time fits into the device's memory; or, on a
-                CPU, not all that wait for each other's batch norms, or their threads.
+            CompileError: the network cannot be compiled.
+            NoRoomError: not even one example fits into the device's memory; or, on a CPU, not
+                all the chunks that wait at a barrier, or their threads.
         """
         shape = len(self._quantities), len(self._splits), len(coordinates)
-        # On the device: asking it for a number would be waiting for it at every point.
+        # On the device: copying numbers from it at every point would wait for it.
         values = torch.empty(shape, dtype=torch.float64, device=self._device)
         self._weights.load(plane)
         group = self.group
@@ -159,9 +160,9 @@ class Evaluator:
         return {q: values[:, 0] for q, values in self.evaluate(plane, np.zeros((1, 2))).items()}
 
     def use_buffers(self, buffers: Mapping[str, Tensor]) -> None:
-        """Evaluate with `buffers`, by the network's names, from now on; others stay.
+        """Evaluate with `buffers`, by the network's names, from now on; other buffers stay.
 
-        Where batch norms recompute their statistics, the running ones have no part in it.
+        Where batch norms recompute their statistics, their running ones are left out.
         """
         own = running_statistics(self._module) if self._recompute else ()
         for name, buffer in self._module.named_buffers():
@@ -169,7 +170,7 @@ class Evaluator:
                 buffer.copy_(buffers[name])
 
     def rest(self) -> None:
-        """Give back what evaluating has taken and does not need between two evaluations."""
+        """Free the memory that is needed only during an evaluation."""
         self._threads.shutdown()
         self._threads = _pool(self._chunks[self._calibrating])
         give_back_memory(self._device)
@@ -211,7 +212,7 @@ class Evaluator:
         return group_size(self._loss, outputs, targets, chunk)
 
     def _measure_in_room(self, points: list[list[float]]) -> Tensor:
-        """`_measure`, in smaller chunks where the device's memory does not hold one."""
+        """`_measure`; where the device's memory does not hold a chunk, in smaller ones."""
         while True:
             try:
                 return self._measure(points)
@@ -227,7 +228,7 @@ class Evaluator:
                     f"({one_line(error, 200)}); wanted both. Use fewer examples in data.splits, or "
                     "fewer workers (--workers)"
                 ) from None
-            # Not in the handler: the error's traceback holds what fills the memory.
+            # After the handler: the error's traceback keeps the tensors that fill the memory.
             largest = max(len(chunk.inputs) for chunks in self._chunks for chunk in chunks)
             if largest == 1:
                 raise NoRoomError(
@@ -252,8 +253,8 @@ class Evaluator:
         return self._at_point().clone()  # which the next replay overwrites
 
     def _move(self, x: float, y: float) -> None:
-        """Put θ(x, y) into the network, and let it follow."""
-        # In this order: what a network fuses in eval() is made of the weights that are loaded.
+        """Put θ(x, y) into the network."""
+        # eval() comes last: what a network fuses in eval() is made from its weights.
         if self._has_modes:
             self._module.train()
         self._weights.move(x, y)
@@ -266,7 +267,7 @@ class Evaluator:
         return self._of_examples([(losses[None], errors[None]) for losses, errors in joined])
 
     def _together(self, points: list[list[float]]) -> Tensor:
-        """The quantities at several points, all points' losses taken at once."""
+        """The quantities at several points, with one call for the losses of all of them."""
         found = []
         for x, y in points:
             self._move(x, y)
@@ -283,7 +284,7 @@ class Evaluator:
         return torch.stack([torch.stack(row) for row in rows])
 
     def _pass(self, each: Callable[[Examples], T]) -> list[list[T]]:
-        """`each` of every chunk, in a list for every split, at the weights in place."""
+        """The results of `each` for every chunk, in one list a split, at the present weights."""
         first = self._calibrating
         calibrated = self._calibrate(self._chunks[first], each) if self._recompute else None
         return [
@@ -293,7 +294,7 @@ class Evaluator:
 
     def _calibrate(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
         def task(chunk: Examples, barrier: Barrier) -> T:
-            # Inference mode belongs to a thread, and a calibrating chunk has its own.
+            # Inference mode is per thread, and a calibrating chunk has a thread of its own.
             with self._statistics.calibrate(barrier), torch.inference_mode():
                 return each(chunk)
 
@@ -319,7 +320,7 @@ class Evaluator:
         return losses, misclassified(outputs, chunk.targets)
 
     def _kept(self, chunk: Examples) -> Tensor:
-        # A network may give out its own weights, which move, or one buffer again and again.
+        # A copy: a network may return its own weights, which move, or the same buffer each time.
         return self._outputs(chunk.inputs).clone()
 
     def _outputs(self, inputs: Tensor) -> Tensor:
@@ -350,9 +351,9 @@ class Evaluator:
 
 
 def has_modes(network: nn.Module) -> bool:
-    """Whether a module of `network` does something of its own in `train()` or `eval()`.
+    """Whether a module of `network` has a `train()` or `eval()` of its own.
 
-    What it keeps there may depend on the weights (attention biases that are gathered once for
+    What it computes there may depend on the weights (attention biases that are gathered once for
     evaluation), so both are called at every point.
     """
     return any(
@@ -365,17 +366,17 @@ def has_modes(network: nn.Module) -> bool:
 
 
 def takes_moments_at_once(device: torch.device) -> bool:
-    """Whether a calibration set that is one chunk leaves its moments to torch's batch norm."""
+    """Whether torch's batch norm computes the moments of a calibration set that is one chunk."""
     return device.type == "cuda"
 
 
 def _pool(chunks: Sequence[Examples]) -> ThreadPoolExecutor:
-    """One for each chunk of a calibrating split, once they are wanted."""
+    """One thread for each chunk of a calibrating split; they start when they are used."""
     return ThreadPoolExecutor(max_workers=len(chunks))
 
 
 def _chunk_size(bytes_an_example: int, device: str) -> int:
-    # Not by what is free or fast just now: two workers have to choose the same.
+    # Independent of free memory and of speed: all workers have to choose the same size.
     fitting = max(1, _CHUNK_BYTES[device] // max(1, bytes_an_example))
     return min(_LARGEST_CHUNK[device], 1 << (fitting.bit_length() - 1))
 

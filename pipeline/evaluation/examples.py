@@ -51,7 +51,7 @@ class Examples:
         return Examples(name, x.to(device), torch.tensor(targets).to(device))
 
     def chunks(self, size: int) -> list[Examples]:
-        """Pieces of at most `size` examples, as equal as can be: none is left with only a few."""
+        """Pieces of at most `size` examples, of nearly equal size."""
         count = -(-len(self.inputs) // size)
         pieces = zip(
             torch.tensor_split(self.inputs, count),

@@ -1,10 +1,9 @@
-"""Points of a small network in groups: forward passes one by one, their losses in one call.
+"""Small networks: one forward pass a point, and one call for the losses of a group of points.
 
-Where a forward pass takes less than a millisecond, what comes after it costs as much again, nearly
+Where a forward pass takes less than a millisecond, computing the losses costs as much again, nearly
 all of it in calling torch. Cross-entropy takes every row of outputs by itself, so the rows of many
-points can go into one call and none can tell. The network stays out of it: whatever a user's
-forward does, it is called for one point as ever, and not a bit of its outputs changes (decision
-017).
+points can go into one call without a bit changing. The network is still called once for each point
+(decision 017).
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from torch import Tensor
 
 from pipeline.problem.losses import LossFunction, cross_entropy, misclassified
 
-# The calls cost each point a thirtieth then, which is nothing beside its forward pass.
+# Each point then pays a thirtieth of the calls, which is little beside its forward pass.
 _LARGEST_GROUP = 32
-# What a group's outputs take in float64: it should stay in the cache.
+# The outputs of a group in float64, which should stay in the cache.
 _GROUP_BYTES = 1 << 20
 # A network is small where that many examples fit in the cache at once.
 _SMALLEST_CHUNK = 256
@@ -27,16 +26,16 @@ _SMALLEST_CHUNK = 256
 def group_size(
     loss: LossFunction, outputs: torch.Size, targets: Sequence[torch.Size], chunk: int
 ) -> int:
-    """How many points' losses are taken together; 1 where they are not.
+    """How many points have their losses computed together.
 
-    By the network and the data alone: two workers have to choose the same.
+    It depends on the network and the data alone: all workers have to choose the same.
 
     Args:
-        loss: only of cross-entropy is it known that it takes each row by itself.
-        outputs: the shape of some examples' outputs: (n, classes), or there are no rows to take.
-        targets: the shape of each split's: (n,), or they are not for rows.
+        loss: groups are for cross-entropy alone, which takes each row by itself.
+        outputs: the shape of some examples' outputs; groups need (n, classes).
+        targets: the shape of each split's targets; groups need (n,).
         chunk: how many examples go through the network at once. Where they are few, or a split
-            needs several passes, the network is what costs.
+            needs several passes, the network takes most of the time.
     """
     is_rows = len(outputs) == 2 and all(len(shape) == 1 for shape in targets)
     examples = max(shape[0] for shape in targets)
@@ -55,7 +54,7 @@ def losses_and_errors(
     Args:
         outputs: of each point (n, classes).
         targets: int64 (n,).
-        with_errors: where not, the losses stand in for the errors.
+        with_errors: whether errors are computed; if not, the losses are returned twice.
 
     Returns:
         Two float64 tensors (points, n).

@@ -1,7 +1,7 @@
 """What the buffers of a plane's first checkpoint change at the other checkpoints.
 
-A render uses the buffers of its first checkpoint at every point. A checkpoint whose own buffers are
-others may have another loss on the plane than by itself. That is reported, with both numbers
+A render uses the buffers of its first checkpoint at every point. A checkpoint with other buffers
+may have another loss on the plane than by itself. Such losses are reported, with both numbers
 (decision 021).
 """
 
@@ -22,7 +22,7 @@ from pipeline.problem.checkpoint import Known
 from pipeline.problem.layout import Layout
 from pipeline.problem.norms import running_statistics, step_counts
 
-# A smaller share of the loss is rounding.
+# A difference below this share of the loss is rounding.
 _ROUNDING = 1e-4
 # How many buffers a sentence names.
 _NAMED = 3
@@ -86,7 +86,7 @@ def compare_buffers(
 
 
 def _buffers_that_matter(plain: PlainTorch, network: nn.Module) -> list[str]:
-    """The names of the render's buffers that have a part in a forward pass."""
+    """The names of the render's buffers that a forward pass uses."""
     unused = step_counts(network)
     if plain.batch_norm == "recompute":
         unused |= running_statistics(network)
@@ -126,7 +126,7 @@ def _in_words(
     """Which buffers of the first checkpoint are used where they do not belong."""
     statistics = running_statistics(network)
     others = [state_dict.buffers(known.state, network) for known in checkpoints[1:]]
-    if not others:  # a plane around one checkpoint: what its training changed belongs to it
+    if not others:  # a plane around one checkpoint: compare with the initial buffers
         others = [dict(network.named_buffers())]
     names = [
         name

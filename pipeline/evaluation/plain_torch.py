@@ -1,6 +1,6 @@
-"""Plain torch's way to evaluate a problem, which the evaluator is compared with.
+"""Evaluating a problem with plain torch, to compare the evaluator with.
 
-A fresh network, `load_state_dict`, `eval()`, and one forward pass over each split.
+Plain torch means a fresh network, `load_state_dict`, `eval()`, and a forward pass over each split.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def shape_of(outputs: Any) -> torch.Size:
 
 
 class _Calibration:
-    """Batch norms of plain torch in training mode for one pass, then with what that pass found."""
+    """Batch norms in training mode for one pass, then with the statistics of that pass."""
 
     def __init__(self, network: nn.Module) -> None:
         self._norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]

@@ -1,9 +1,9 @@
-"""How numbers are computed, and a check that fewer bits, or compiling, do not move them.
+"""The precision of computing, and a check that fewer bits, or compiling, do not move the losses.
 
 float32 is the reference. On CUDA, `tf32` rounds the operands of convolutions and matrix products
-to 10 bits of mantissa; elsewhere it is float32. `bf16` rounds them and what comes out to 7, as
-torch's autocast does. In all of them weights are placed in float64, moments of batch norms kept in
-float32 or better, and losses taken in float64.
+to 10 bits of mantissa; elsewhere it is float32. `bf16` rounds the operands and the
+results to 7 bits, as torch's autocast does. In all of them weights are computed in float64, moments
+of batch norms in float32 or better, and losses in float64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.errors import LossatlasError
 
 Precision = Literal["float32", "tf32", "bf16"]
 DEFAULT_TOLERANCE = 1e-3
-# Losses below this (nats) are compared in absolute terms: at a perfect fit no ratio means much.
+# Losses below this (nats) are compared in absolute terms: near 0 a ratio says little.
 _SMALLEST_LOSS = 1e-2
 _WANTED_SHARE = 0.99
 
@@ -61,7 +61,7 @@ class Fidelity:
         return self.within >= _WANTED_SHARE
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, which knows no infinity: an infinite deviation is null."""
+        """For JSON, which has no infinity: an infinite deviation is null."""
         return {k: None if v == np.inf else v for k, v in asdict(self).items()}
 
     def require(self) -> None:
@@ -107,12 +107,12 @@ def compare(
 
 
 def _losses(values: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The losses, or whatever else was asked for instead."""
+    """The losses; where there are none, the first quantity."""
     return values["loss"] if "loss" in values else next(iter(values.values()))
 
 
 def spread(count: int) -> NDArray[np.float64]:
-    """`count` places in the unit square, its corners first, then evenly: float64 (count, 2)."""
+    """`count` points of the unit square: its corners, then evenly spread; float64 (count, 2)."""
     corners = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
     # The additive sequence of the plastic number fills a square evenly at every length.
     steps = np.arange(1, max(0, count - 4) + 1)[:, None] / 1.32471795724474602596 ** np.arange(1, 3)
@@ -121,7 +121,7 @@ def spread(count: int) -> NDArray[np.float64]:
 
 @contextmanager
 def arithmetic(precision: Precision) -> Iterator[None]:
-    """torch's libraries computing in `precision` and nothing less, and the same way at every call.
+    """torch's libraries compute in `precision`, and the same way at every call.
 
     Their defaults are not float32: cuDNN's convolutions use TF32 unless told otherwise, and a
     user's `torch.set_float32_matmul_precision` would change the rest. The process's settings are
@@ -129,15 +129,15 @@ def arithmetic(precision: Precision) -> Iterator[None]:
     """
     backends: Any = torch.backends
     cuda, cudnn, cpu = backends.cuda.matmul, backends.cudnn, backends.mkldnn
-    # The one for all comes first: setting it sets others too, though not all.
+    # The global setting comes first: setting it changes some of the others.
     parts = (backends, cuda, cudnn, cudnn.conv, cudnn.rnn, cpu, cpu.matmul, cpu.conv, cpu.rnn)
     before = [(part, part.fp32_precision) for part in parts]
     old, ways = _old_names(), (cudnn.benchmark, cudnn.deterministic)
     for part in parts:
         part.fp32_precision = "ieee"
-    # By their old names again, or reading those raises, which torch and users' code do.
+    # By their old names too: torch and users' code read those, which otherwise raises.
     cudnn.allow_tf32 = cuda.allow_tf32 = precision == "tf32"
-    # Measured choices of algorithms differ from worker to worker, and so would the last bits.
+    # Choosing algorithms by measuring differs between workers, and so do the last bits.
     cudnn.benchmark, cudnn.deterministic = False, True
     try:
         yield
@@ -151,7 +151,7 @@ def arithmetic(precision: Precision) -> Iterator[None]:
 
 
 def _old_names() -> tuple[str, bool] | None:
-    """What torch's older switches say; None where the process has set newer ones against them."""
+    """The values of torch's older settings; None where they contradict the newer ones."""
     try:
         return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     except RuntimeError:
@@ -159,7 +159,7 @@ def _old_names() -> tuple[str, bool] | None:
 
 
 def lowered(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """This thread's forward passes with their products in bf16, where `precision` says so."""
+    """This thread's forward passes compute products in bf16 if `precision` is bf16."""
     if precision != "bf16":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)

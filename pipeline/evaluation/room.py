@@ -1,4 +1,4 @@
-"""Memory: what is said where it runs out, and giving it back."""
+"""Memory of a device: the error where it runs out, and freeing it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pipeline.evaluation.examples import EvaluateError
 
 
 class NoRoomError(EvaluateError, MemoryError):
-    """The device's memory is full: another device, or another moment, may have room."""
+    """The device's memory is full. Another device may have room, or this one later."""
 
 
 @contextlib.contextmanager
 def room_on(device: str) -> Iterator[None]:
-    """Say plainly where `device` cannot even hold what an evaluator begins with.
+    """Turn torch's errors into one line where `device` cannot hold a network and its data.
 
     Raises:
         NoRoomError: torch ran out of memory.
@@ -36,18 +36,18 @@ def room_on(device: str) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    # glibc hands freed memory back to the kernel, and fetches it again for the next layer, until
-    # it has seen a large block freed. A large network's activations are such blocks; a small one
-    # would pay a tenth of its time (docs/log.md). Nothing touches this one.
+    # glibc returns freed memory to the kernel and fetches it again for the next layer, until one
+    # large block was freed. A large network's activations are such blocks; a small network would
+    # lose a tenth of its time (docs/log.md). This block is allocated and freed for that alone.
     torch.empty(4 << 20, dtype=torch.uint8)
 
 
 def give_back_memory(device: torch.device) -> None:
-    """Let others have what evaluators that are gone have held of `device`, or evaluations."""
-    # CUDA graphs hold themselves in a cycle, and so do chunks that waited at a barrier.
+    """Free the memory on `device` that past evaluators and evaluations held."""
+    # CUDA graphs are in reference cycles, and so are chunks that waited at a barrier.
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    # Each thread's freed memory stays with it, and with recompute each chunk has a thread.
+    # A thread keeps the memory that it freed, and with recompute each chunk has a thread.
     with contextlib.suppress(AttributeError, OSError):  # no glibc
         ctypes.CDLL(None).malloc_trim(0)

@@ -43,7 +43,7 @@ class NetworkWeights:
             parameter.data = _viewed(part, parameter.shape).copy_(parameter.data)
 
     def load(self, plane: Plane) -> None:
-        """Move over `plane` from now on.
+        """Use `plane` from now on.
 
         Raises:
             WeightsError: it has another number of weights than the network.

@@ -1,9 +1,9 @@
-"""The planes of a render: one for a picture, one a frame for a film of a curve being found.
+"""The planes of a render: one for a picture; for a film of a curve's training, one a frame.
 
-The frames of a film share the two ends, so u is the same in all of them. v turns with the bend, and
-must not jump: its sign is carried from frame to frame. A frame whose bend lies on the line between
-the ends spans no plane; it takes the limit, the v of the nearest frame in time (the one before, or
-at the beginning the first that has one), on which its bend has y = 0.
+The frames of a film share the two ends, so u is the same in all of them. v turns with the bend. It
+must not jump, so each frame keeps the sign of the frame before. A frame whose bend lies on the line
+between the ends spans no plane. It takes the v of the frame before, or at the beginning that of the
+first frame which has one; its bend then has y = 0.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from pipeline.problem.layout import Layout
 from pipeline.url import UnreachableError, is_url, reached
 
 _ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
-# A bend this close to the line, as a share of its distance from the start, spans a plane only by
-# the rounding of its weights (float16 has 5e-4).
+# A bend this close to the line, as a share of its distance from the start, is on it but for the
+# rounding of its weights (5e-4 in float16).
 _ON_THE_LINE = 1e-3
 
 
@@ -60,7 +60,7 @@ class Basis:
 
 @dataclass(frozen=True)
 class Film:
-    """One plane a frame through two ends and a bend that is read when it is asked for.
+    """One plane a frame, through two ends and a bend that is read when the plane is needed.
 
     Attributes:
         start, end: float64 (P,).
@@ -101,7 +101,7 @@ Planes = Still | Film
 class Survey:
     """What one pass over a film's frames finds: geometry, digests and names, no weights.
 
-    `epochs` is of the training that left the frames, None where not all of them know theirs.
+    `epochs` are those of the training that wrote the frames, None where not all files have them.
     """
 
     film: Film
@@ -158,7 +158,7 @@ def survey(
     extent: Literal["common", "frame"] | tuple[float, float, float, float],
     margin: float | None,
 ) -> Survey:
-    """Look at every frame once, holding the weights of one at a time.
+    """Read every frame once, with the weights of one at a time in memory.
 
     Args:
         paths: from `listing`.
@@ -171,43 +171,36 @@ def survey(
     Raises:
         FramesError: the frames have different ends, or no bend leaves the line.
     """
-    given = ends is not None
-    bases: list[Basis] = []
+    given = ends
+    basis: Basis | None = None
+    bases: list[Basis | None] = []
     seen: list[tuple[tuple[plane.Anchor, ...], np.ndarray]] = []
     digests, of_bends = [], []
     previous: Plane | None = None
     for index, path in enumerate(paths):
         start, bend, end = _points(checkpoint.load(path), path, layout, *(ends or (None, None)))
-        if not given and ends is not None and not _same(ends, (start, end)):
-            raise FramesError(
-                f"{Path(path).name} has other ends than {Path(paths[0]).name}; wanted the states "
-                "of one curve, whose ends stay where they are"
-            )
+        if given is None:
+            _require_same_ends(ends, (start, end), paths[0], path)
         ends = ends or (start, end)
         digests.append(digest_of_array(start, bend, end))
         of_bends.append(digest_of_array(bend))
         spanned = _spanned(start, end, bend)
-        if spanned is None:
-            bases.append(Basis(bases[-1].frame if bases and previous else -1, 1))
-        else:
-            sign: Literal[1, -1] = 1
-            if previous is not None and plane.dot(previous.v, spanned.v) < 0:
-                sign = -1
-            previous = _flipped(spanned, sign)
-            bases.append(Basis(index, sign))
-        if spanned is None and previous is not None:
-            bases[-1] = Basis(bases[-2].frame, bases[-2].sign)
+        if spanned is not None:
+            turned = previous is not None and plane.dot(previous.v, spanned.v) < 0
+            basis = Basis(index, -1 if turned else 1)
+            previous = _flipped(spanned, basis.sign)
+        bases.append(basis)
         on = previous or plane.along_line(start, end)
         points = (start, bend, end)
         anchors = plane.anchored(on, dict(zip(("start", "bend", "end"), points, strict=True)))
         seen.append((anchors, plane.project_curve(on, kind, points)))
-    first = next((b for b in bases if b.frame >= 0), None)
+    first = next((each for each in bases if each is not None), None)
     if first is None or ends is None:
         raise FramesError(
             "the bend of every frame lies on the line between the ends; wanted at least one that "
             "spans a plane. Use kind: interpolation for a line"
         )
-    settled = tuple(b if b.frame >= 0 else first for b in bases)
+    settled = tuple(each or first for each in bases)
     dx = plane.norm(ends[1] - ends[0])
     dy = max(abs(anchors[1].y) for anchors, _ in seen)
     extents = _extents([anchors for anchors, _ in seen], settled, extent, margin, (dx, dy))
@@ -290,8 +283,16 @@ def _flipped(spanned: Plane, sign: int) -> Plane:
     return spanned if sign > 0 else Plane(spanned.origin, spanned.u, -spanned.v, spanned.units)
 
 
-def _same(ends: tuple[Vector, Vector], found: tuple[Vector, Vector]) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(ends, found, strict=True))
+def _require_same_ends(
+    ends: tuple[Vector, Vector] | None, found: tuple[Vector, Vector], first: str, path: str
+) -> None:
+    """Raises FramesError where a frame's curve has other `ends` than the first one's."""
+    if ends is None or all(np.array_equal(a, b) for a, b in zip(ends, found, strict=True)):
+        return
+    raise FramesError(
+        f"{Path(path).name} has other ends than {Path(first).name}; wanted the states of one "
+        "curve, whose ends stay where they are"
+    )
 
 
 def _checkpoints(folder: str) -> list[str]:

@@ -97,9 +97,9 @@ class Grid:
         return all(0 <= place < count for place, count in zip(tile, counts, strict=True))
 
     def tiles_of_keys(self, folder: str, names: Iterable[str]) -> Iterator[Tile]:
-        """The tiles whose keys are `names` in a folder FRAME/ROW/; none in one that is no such.
+        """The tiles whose keys are `names` in a folder FRAME/ROW/; none in any other folder.
 
-        Other names are what killed writers left half-written, or what somebody put there.
+        Other names are left out: partial files of killed writers, or anyone's own files.
         """
         frame_, _, row_ = folder.removesuffix("/").partition("/")
         frame, row = number_in(frame_, self.frames), number_in(row_, self.tile_rows)

@@ -30,8 +30,8 @@ class PlaneError(LossatlasError):
 class Anchor:
     """A point of a plane: coordinates, and its distance off the plane.
 
-    `name` says what it is to the plane (w₀, start, bend, …); `label` is the user's own word for it,
-    for showing only.
+    `name` is its role in the plane (w₀, start, bend, …); `label` is the user's own name for it, for
+    showing only.
     """
 
     name: str
@@ -97,8 +97,8 @@ class Plane:
 def dot(a: Vector, b: Vector) -> float:
     """The inner product of two vectors (P,), the same on every machine.
 
-    A BLAS sums in another order for every number of threads, and numpy's own sum does not; a
-    driver on a cluster must find the bits that the submitting machine found.
+    The order in which a BLAS sums depends on the number of threads; numpy's own sum does not. A
+    driver on a cluster must find the same bits as the submitting machine.
     """
     parts = range(0, a.size, _BLOCK)
     return math.fsum(float(np.sum(a[i : i + _BLOCK] * b[i : i + _BLOCK])) for i in parts)

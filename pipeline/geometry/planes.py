@@ -17,10 +17,11 @@ from pipeline.geometry import film_planes, plane
 from pipeline.geometry.film_planes import Planes, Still
 from pipeline.geometry.grid import Extent
 from pipeline.geometry.plane import FrameFacts, Plane, Vector
+from pipeline.plane_spec import CurvePlane, PlaneSpec
 from pipeline.problem import checkpoint, state_dict
 from pipeline.problem.checkpoint import Known, State
 from pipeline.problem.layout import Layout
-from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec
+from pipeline.spec import RenderSpec
 
 
 class PlanesError(LossatlasError):
@@ -29,7 +30,7 @@ class PlanesError(LossatlasError):
 
 @dataclass(frozen=True)
 class Geometry:
-    """The planes of a render and all that is known of them.
+    """The planes of a render, and what its store says of them.
 
     Attributes:
         planes: of every frame.
@@ -140,7 +141,7 @@ class Checkpoints:
         ]
 
     def _require_statistics(self, state: State, where: str) -> None:
-        """Raises PlanesError where a checkpoint lacks the statistics that are to be frozen."""
+        """Raises PlanesError where a checkpoint lacks the statistics that `frozen` uses."""
         missing = state_dict.missing_statistic(state, self.layout)
         if missing is not None and self._is_frozen:
             raise PlanesError(

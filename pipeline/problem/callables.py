@@ -1,4 +1,4 @@
-"""What a spec may call: functions and classes, but never Python's own, which run commands too."""
+"""What a spec may call: functions and classes, but none of Python's own: some run commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: trained weights from a file, and back into one."""
+"""Checkpoint files: reading and writing trained weights."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def load(path: str) -> dict[str, torch.Tensor]:
     content = _content(path)
     read = _read_safetensors if suffix == ".safetensors" else _read_pickle
     state = _unnest(read(content, path), path)
-    # A tensor may say that its one value is there a billion times.
+    # A tensor of one value may be expanded to a billion.
     _require_room(4 * sum(tensor.numel() for tensor in state.values()), path)
     return {name: _usable(tensor, name, path) for name, tensor in state.items()}
 
@@ -159,7 +159,7 @@ def _read_pickle(content: bytes, path: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that torch reads all the same
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has no one type for "this is not a checkpoint"
+    except Exception as error:  # torch raises many types for a file that is no checkpoint
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and refused:
             raise CheckpointError(
@@ -214,7 +214,8 @@ def _usable(tensor: torch.Tensor, name: str, path: str) -> torch.Tensor:
     if not tensor.is_floating_point():
         return tensor.detach()
     tensor = tensor.detach().to(torch.float32)
-    # Not torch's: on small tensors its threads cost more than the work (a film has 600 × 243).
+    # numpy's isfinite: torch's threads cost more than the work on small tensors (a film has
+    # 600 × 243 of them).
     if not np.isfinite(tensor.numpy()).all():
         raise CheckpointError(
             f"{path}: {name} holds NaN or inf; wanted finite float32 weights. Take a checkpoint "

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.problem.source import DataError, Split, first_few, opener
+from pipeline.problem.source import opener
+from pipeline.problem.split import DataError, Split, first_few
 from pipeline.problem.usercode import UserCode
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Subsample:
         select: how they were chosen: head, stratified, or seeded where the targets have no classes.
         bytes_of_targets: what became of targets that are bytes, in words; empty for others.
         classes: how many classes a source with named classes has, and the first of their names.
-        inputs_told: how the layout of arrays was taken and what was scaled, in words; empty where
+        inputs_told: how the axes of arrays were read and what was scaled, in words; empty where
             nothing was changed, and for image files.
     """
 
@@ -73,7 +74,7 @@ def load(
 
 
 def by_split(facts: Mapping[str, Mapping[str, Any]], key: str) -> str:
-    """What the facts of the splits say under `key`, in one line; empty where none says any."""
+    """The facts of all splits under `key`, in one line; empty where there are none."""
     found = {split: of_split[key] for split, of_split in facts.items() if key in of_split}
     if len(found) == len(facts) and len(set(found.values())) == 1:
         return str(next(iter(found.values())))
@@ -81,7 +82,7 @@ def by_split(facts: Mapping[str, Mapping[str, Any]], key: str) -> str:
 
 
 def ordered(subsamples: Sequence[Subsample], first: str) -> tuple[Subsample, ...]:
-    """The split `first` before the others by name: YAML's mappings have no order to keep."""
+    """The split `first`, then the others by name: the order in a YAML mapping does not count."""
     return tuple(sorted(subsamples, key=lambda each: (each.name != first, each.name)))
 
 
@@ -157,13 +158,7 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
             f"data.splits.{name} asks for {count:,} examples and {split.where} has {total:,}; "
             f"wanted at most as many. Lower data.splits.{name}"
         )
-    select: Literal["head", "stratified", "seeded"]
-    if spec.select == "head":
-        select = "head"
-        rows = np.arange(count, dtype=np.int64)
-    else:
-        select = "stratified" if has_classes(targets) else "seeded"
-        rows = draw(targets, count, spec.seed, name)
+    select, rows = _chosen(targets, count, spec, name)
     targets = targets[rows]
     _check_finite(targets, rows, what)
     raw = split.inputs(rows)
@@ -175,6 +170,7 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
             targets = _prepared(given[rows], rows, spec, what)
             of_targets = "bytes, treated as the inputs are: scaled to [0, 1]"
             of_targets += ", normalised" if spec.normalise else ""
+    classes = f"{len(split.classes)} classes: {first_few(split.classes)}" if split.classes else ""
     return Subsample(
         name=name,
         inputs=inputs,
@@ -183,11 +179,19 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
         digest=_digest(rows, raw, targets),
         select=select,
         bytes_of_targets=of_targets,
-        classes=f"{len(split.classes)} classes: {first_few(split.classes)}"
-        if split.classes
-        else "",
+        classes=classes,
         inputs_told="" if split.decoded else _layout(raw),
     )
+
+
+def _chosen(
+    targets: np.ndarray, count: int, spec: DataSpec, split: str
+) -> tuple[Literal["head", "stratified", "seeded"], np.ndarray]:
+    """How `count` examples are chosen, and their rows, int64 (count,)."""
+    if spec.select == "head":
+        return "head", np.arange(count, dtype=np.int64)
+    how: Literal["stratified", "seeded"] = "stratified" if has_classes(targets) else "seeded"
+    return how, draw(targets, count, spec.seed, split)
 
 
 def _prepared(raw: np.ndarray, rows: np.ndarray, spec: DataSpec, what: str) -> np.ndarray:

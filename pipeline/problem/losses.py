@@ -1,4 +1,4 @@
-"""Losses and errors, one value an example, and what is told of a split's."""
+"""Losses and errors, one value an example, and their means over a split."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pipeline.errors import LossatlasError
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
-# Where there are few classes, it pays to take the exponentials of several rows at once. torch takes
-# so many at most, and what is left over in another way: in whole groups a row's bits do not depend
-# on its place.
+# With few classes, taking the exponentials of several rows at once is faster. torch takes at most
+# 16 values together and computes the rest in another way. In whole groups the bits of a row do not
+# depend on its place.
 _FEW_CLASSES = 32
 _ROWS = 16
 
@@ -46,7 +46,7 @@ def loss_function(name: str, custom: LossFunction | None = None) -> LossFunction
 
 
 def available_quantities(loss: str, asked: Sequence[str]) -> tuple[str, ...]:
-    """`asked`, without `error` where the loss is not one of classification.
+    """`asked`, without `error` where the loss is not for classification.
 
     Raises:
         LossError: nothing is left.
@@ -152,7 +152,7 @@ def _text(shape: Sequence[int]) -> str:
 def is_by_example(loss: LossFunction, outputs: Tensor, targets: Tensor, losses: Tensor) -> bool:
     """Whether `loss` gives each of a few examples what it gives it alone.
 
-    Outputs (n, 1) and targets (n,) make (n, n) differences of a user's loss, in silence.
+    A user's loss may broadcast outputs (n, 1) against targets (n,) to (n, n) without an error.
     """
     try:
         each = [loss(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(targets))]
@@ -236,10 +236,10 @@ def over_examples(quantity: str, losses: Tensor, errors: Tensor) -> Tensor:
         case "error":
             return errors.mean(1)
         case "loss_stderr":
-            # One example has no spread, and says so.
+            # One example has no standard error: NaN.
             examples = losses.shape[1]
             if examples == 1:
                 return torch.full_like(losses[:, 0], math.nan)
-            # Row by row: torch takes the spread of one row in another way than that of several.
+            # Row by row: torch computes the deviation of one row in another way than of several.
             return torch.stack([row.std() for row in losses]) / math.sqrt(examples)
     raise LossError(f"unknown quantity {quantity!r}; wanted loss, error or loss_stderr")

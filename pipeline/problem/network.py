@@ -52,8 +52,8 @@ def build(
         kwargs: what the callable is given.
         code: the source behind `path/file.py`; the path itself is then never opened.
         seed: of the initial weights.
-        in_eval: False leaves the mode as the factory has it: a network may fuse its weights in
-            `eval()`, and other ones are still to be loaded.
+        in_eval: False leaves the mode of the factory. A network may fuse its weights in `eval()`,
+            so other weights have to be loaded before.
 
     Raises:
         NetworkError: no such built-in or module, a callable that cannot give a network (it is
@@ -113,7 +113,7 @@ def _kind(called: Any) -> str:
 def _installed(factory: str, place: str, name: str) -> Callable[..., Any]:
     """The callable `name` of an installed module, which is not one of Python's own."""
     if place.partition(".")[0] in sys.stdlib_module_names:
-        raise _of_python(factory, place)  # importing them alone does things
+        raise _of_python(factory, place)  # importing some of them has effects
     try:
         module = importlib.import_module(place)
     except Exception as error:

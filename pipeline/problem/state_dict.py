@@ -31,9 +31,9 @@ _CURE = "Check network.factory, or the checkpoint"
 def match(state: State, layout: Layout, where: str) -> None:
     """Check that `state` holds every parameter and buffer of a network, and nothing else.
 
-    The running statistics of batch norms may be missing: `batch_norm: recompute` has no use for
-    them (`missing_statistic` finds what `frozen` lacks). So may a norm's `num_batches_tracked`: it
-    has no part in a forward pass in eval mode.
+    The running statistics of batch norms may be missing: `batch_norm: recompute` does not use them
+    (`missing_statistic` finds what `frozen` lacks). A norm's `num_batches_tracked` may be missing
+    too: no forward pass in eval mode reads it.
 
     Args:
         state: as `checkpoint.load` gives it.
@@ -100,7 +100,7 @@ def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
 def state_for(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
     """`state` by the network's own names, complete, for `load_state_dict`.
 
-    The state has to `match`. What the checkpoint lacks all the same is the network's own.
+    The state has to `match`. What the checkpoint may lack is the network's own.
     """
     layout = Layout.of(network)
     state = _by_own_names(state, layout)
@@ -132,7 +132,7 @@ def named(flat: np.ndarray, layout: Layout) -> dict[str, torch.Tensor]:
 def is_curve(state: State, layout: Layout) -> bool:
     """Whether `state` is a curve checkpoint: every parameter ends in _0, _1, …, point by point.
 
-    Where the network's own parameters end so, its own names decide.
+    If the network's own parameters have such names, the network's names decide.
 
     Source: the layout of the code of Garipov et al. 2018, arXiv:1802.10026.
     """
@@ -148,7 +148,7 @@ def bends_alone(state: State, layout: Layout) -> int:
 
 
 def constants(state: State) -> set[str]:
-    """The names that a curve's own buffers have in `state`, without wrappers."""
+    """The names of a curve's own buffers in `state`, without wrappers."""
     wrapper = _prefixes(state, _WRAPPERS)[0]
     return {name.removeprefix(wrapper) for name in state} & set(_CONSTANTS)
 
@@ -156,9 +156,9 @@ def constants(state: State) -> set[str]:
 def curve_points(state: State, layout: Layout, where: str) -> list[np.ndarray]:
     """The weights of a curve checkpoint: start, bends in order, end; each float32 (P,).
 
-    Parameters are found by name. Where the curve's code names its modules otherwise than the
-    network (`downsample.weight` for `downsample.0.weight`), they are paired in order, as that
-    code does, if the file has an order, and all kinds and shapes agree.
+    Parameters are found by name. The curve's code may name its modules otherwise than the network
+    (`downsample.weight` for `downsample.0.weight`). Then they are paired in order, as that code
+    does, if the file has an order and all kinds and shapes agree.
 
     Raises:
         CheckpointError: not a curve checkpoint, or one of another network.
@@ -186,7 +186,7 @@ def curve_points(state: State, layout: Layout, where: str) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class _Naming:
-    """From a name in a file to the network's own, and how many names agree after that."""
+    """Turns a name in a file into the network's own; `agreeing`: how many names then agree."""
 
     strip: str
     add: str
@@ -197,10 +197,10 @@ class _Naming:
 
 
 def _naming(names: Iterable[str], own: Collection[str], wrappers: tuple[str, ...]) -> _Naming:
-    """Wrappers taken off `names`, or the network's put on, so that most of them are its `own`.
+    """The renaming that makes most of `names` the network's `own`.
 
-    What in a name is a wrapper, and what a module that its author called so, no name tells by
-    itself.
+    It removes wrappers, or adds those of the network. A single name does not tell a wrapper from a
+    module with the same name.
     """
     names = [name for name in names if name != _AVERAGED]
     ways = (
@@ -235,7 +235,7 @@ def _points(state: State, layout: Layout) -> dict[str, dict[int, torch.Tensor]]:
 
 
 def _found(state: State, layout: Layout) -> tuple[_Naming, dict[str, dict[int, torch.Tensor]]]:
-    """How `state` names what the network has, and the points of a curve; none if it is not one."""
+    """How to rename `state`, and the points of a curve; none if it is no curve checkpoint."""
     own = layout.names
     plain = _naming(state, own, _WRAPPERS)
     numbered = {name: match for name in state if (match := re.fullmatch(r"(.+)_(\d+)", name))}

@@ -1,8 +1,8 @@
-"""Whose code may run: what stores and trainings name, and the word it takes.
+"""Which code of a store or a training may run.
 
-A store holds code, and whoever can write the store can change it. Code that a spec of the user's on
-this machine has named before runs, to the letter and with the same arguments; any other wants its
-digest from the user, who has seen it.
+A store holds code, and anyone who can write the store can change it. Code runs if a spec on this
+machine named the same code before, with the same arguments. Any other code runs only if the user,
+who has seen it, gives its digest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DIGITS = 32
 
 
 class TrustError(LossatlasError):
-    """A store or a training names code that nobody here has answered for."""
+    """A store or a training names code that is not trusted on this machine."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_codes(network: NetworkSpec, data: DataSpec, loss: str) -> Codes:
 
 
 def named(network: NetworkSpec, data: DataSpec, loss: str, codes: Codes) -> Named:
-    """What of a spec is code; `codes` has the sources of what is in files."""
+    """The code in a spec; `codes` has the sources of what is in files."""
     functions, parts = [], []
     for role, name in _called(network, data, loss).items():
         # A path is a name on one machine; the code it leads to counts by its digest.
@@ -143,7 +143,7 @@ def recorded(
             continue
         code = usercode.recorded(kept.get(role) or {}, where)
         listed = parts.get(f"{role}.code", parts.get(f"evaluate.{role}.code"))
-        # Where examples come from has no part of its own: the examples have.
+        # The fingerprint has no part for the code of the data: the examples have one.
         if code.entry != file or (role != "data" and listed != code.digest):
             raise UserCodeError(
                 f"{where}: the code of {code.entry} ({code.digest[:12]}…) is not what it lists for "
@@ -155,7 +155,7 @@ def recorded(
 
 
 def _called(network: NetworkSpec, data: DataSpec, loss: str) -> dict[str, str]:
-    """What of a spec names a function, by what it is for."""
+    """The functions that a spec names: role → name."""
     names = {"network": network.factory, "loss": loss, "data": data.source}
     called = {role: name for role, name in names.items() if _file(name) is not None}
     if ":" in network.factory:

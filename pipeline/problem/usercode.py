@@ -1,4 +1,4 @@
-"""User code: a user's own Python file, carried as source to wherever it has to run."""
+"""User code: a user's own Python file, which travels as source to where it runs."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def attribute(code: UserCode, name: str) -> Callable[..., Any]:
 
 
 def place(error: BaseException) -> str | None:
-    """Where in user code an error arose (`model.py line 12`), or None if nowhere in it."""
+    """The place in user code where an error arose (`model.py line 12`), or None."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename.startswith(f"<{_PREFIX}"):
             return f"{frame.filename.partition('>/')[2]} line {frame.lineno}"
@@ -234,7 +234,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
 
 
 def _forget(finder: _Finder) -> None:
-    """Remove what a failed import left, so that the next attempt starts afresh."""
+    """Remove what a failed import left, so that the next attempt starts anew."""
     sys.meta_path.remove(finder)
     for name in [n for n in sys.modules if f"{n}.".startswith(f"{finder.package}.")]:
         del sys.modules[name]

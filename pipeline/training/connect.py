@@ -1,6 +1,6 @@
 """Finding a curve of low loss between two modes, after Garipov et al. 2018 (arXiv:1802.10026).
 
-What the folder of such a training holds is told in `curve`.
+`curve` lists the files of such a training.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Prepared:
         inputs: network, data and loss.
         start, end: float32 (P,).
         buffers: the start's, by name.
-        facts: what session.json will say; `parts` decide whether a training is the same.
-        code: what of it is the user's own.
+        facts: for training.json; `parts` decide whether a training is the same.
+        code: the user's own code in it.
     """
 
     spec: ConnectSpec

@@ -1,6 +1,6 @@
 """Curves between two modes, and the files that hold them.
 
-The folder of a curve's training holds, besides what `session` says:
+The folder of a curve's training holds the files that `session` lists, and:
 
     ends.safetensors               start and end
     frames/frame-0000.safetensors  the bends alone, and frame-0000.json: epoch, step, train_loss
@@ -44,7 +44,7 @@ _NET = "net."
 
 
 class CurveError(LossatlasError):
-    """No curve can be trained between these ends, or read from this place."""
+    """The states of a curve's training cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def named_point(layout: Layout, index: int, flat: Weights) -> dict[str, Tensor]:
 
 
 def constants(kind: Kind, points: int) -> dict[str, Tensor]:
-    """The buffers of the authors' `Bezier` and `PolyChain` modules, by which a kind is known."""
+    """The buffers of the authors' `Bezier` and `PolyChain` modules; they tell the kind."""
     steps = torch.arange(points, dtype=torch.float32)
     if kind == "chain":
         return {f"{_CONSTANTS}range": steps}

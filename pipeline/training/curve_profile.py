@@ -1,4 +1,4 @@
-"""What is met along a curve, beside the straight line between its ends, as numbers and a table."""
+"""Loss and error along a curve and along the straight line between its ends, with a table."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pipeline.geometry.plane import Vector
 
 @dataclass(frozen=True)
 class Profile:
-    """What is met along one way from the start to the end.
+    """Distances, losses and errors along one path from the start to the end.
 
     Attributes:
         distance: from the start, Euclidean in weight space, float64 (T,).
-        length: of the way, measured from point to point.
+        length: of the path, measured from point to point.
         values: quantity → float64 (splits, T). `loss`; with cross-entropy, in nats, also `error`,
             and `ensemble_loss` and `ensemble_error` of the averaged softmax.
     """
@@ -36,10 +36,10 @@ class CurveReport:
         kind, bends: of the curve.
         splits: their names, in the order of the values.
         t: even steps from 0 to 1, float64 (T,).
-        curve, line: what is met.
+        curve, line: the values along each.
         batch_norm: how it was treated, in words; None where the network has none.
-        network: its name; empty where nobody has said it.
-        measures: quantity → its unit, or what its figures are.
+        network: its name; empty where it is not known.
+        measures: quantity → its unit, or what its numbers are.
     """
 
     kind: str
@@ -111,7 +111,7 @@ class CurveReport:
         }
 
     def _columns(self) -> list[tuple[str, Profile, str]]:
-        """Head, whose value, and which, of the columns of each split."""
+        """The columns of each split: head, profile and quantity."""
         columns = [("loss", self.curve, "loss"), ("line loss", self.line, "loss")]
         if "error" in self.curve.values:
             columns += [("error", self.curve, "error"), ("line error", self.line, "error")]

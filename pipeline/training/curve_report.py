@@ -1,8 +1,8 @@
 """Along a curve: loss and error of each split, beside the straight line between its ends.
 
 Batch-norm statistics are recomputed at every point. The ensemble of the start with the point at
-t averages their softmaxes: where its error is lower than either's, the curve has come to a
-function that errs on other examples.
+t averages their softmaxes. Where its error is lower than either's, the two functions make errors
+on different examples.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def of_run(
         folder: of the training.
         points, device, on_progress: as for `along`.
         frame: its number; None for the trained curve.
-        spec: whose words are used; None is the one that the training began with.
+        spec: for the network's label and the loss's unit; by default the training's own.
         given, tell: as for `trust.require`.
 
     Raises:
@@ -155,9 +155,9 @@ def _checked(
     device: str,
     on_progress: OnProgress | None,
 ) -> CurveReport:
-    """The report, once the evaluator is held to plain torch at the points that define the curve.
+    """The report, after the evaluator was compared with plain torch at the points of the curve.
 
-    The buffers are those of the first of them.
+    The buffers are those of the first point.
     """
     net, loss = problem.network(), problem.loss_function()
     buffers = state_dict.buffers(known[0].state, net)
@@ -234,14 +234,16 @@ def _report(
 
 
 class _Measure:
-    """The quantities at given weights, and those of the ensemble with the first ones given."""
+    """The quantities at given weights, and those of the ensemble with the first weights."""
 
     def __init__(self, network: nn.Module, splits: Splits, loss: LossFunction, device: str) -> None:
         self._classifies = loss is cross_entropy
         quantities = ("loss", "error") if self._classifies else ("loss",)
         # The evaluator gives outputs to its loss alone, in the order of splits and examples.
-        self._seen: list[tuple[Tensor, Tensor]] = []
-        self._evaluator = Evaluator(network, splits, quantities, self._heard(loss), device=device)
+        self._calls: list[tuple[Tensor, Tensor]] = []
+        self._evaluator = Evaluator(
+            network, splits, quantities, self._kept_outputs(loss), device=device
+        )
         self.splits = tuple(splits)
         self._sizes = [len(targets) for _, targets in splits.values()]
         self._first: list[Tensor] | None = None
@@ -259,40 +261,40 @@ class _Measure:
         return f"batch norm recomputed at every point, over the {self.splits[0]} split"
 
     def __call__(self, weights: Vector) -> dict[str, NDArray[np.float64]]:
-        self._seen.clear()
+        self._calls.clear()
         measured = self._evaluator.at(weights)
         values = {q: of_splits.astype(np.float64) for q, of_splits in measured.items()}
         if not self._classifies:
             return values
-        # The last ones: a try that did not fit the device's memory was heard as well.
+        # The last ones: attempts that did not fit the device's memory were kept as well.
         count = sum(self._sizes)
-        heard = (torch.cat(each)[-count:] for each in zip(*self._seen, strict=True))
-        outputs, targets = (torch.split(each, self._sizes) for each in heard)
+        kept = (torch.cat(each)[-count:] for each in zip(*self._calls, strict=True))
+        outputs, targets = (torch.split(each, self._sizes) for each in kept)
         pairs = list(zip(outputs, targets, strict=True))
         softmaxes = [classes_last(*pair).double().softmax(-1) for pair in pairs]
         self._first = self._first or softmaxes
         both = [(own + first) / 2 for own, first in zip(softmaxes, self._first, strict=True)]
         pairs = list(zip(both, targets, strict=True))
-        # The logarithm of a softmax is a row of outputs with that softmax.
+        # cross_entropy takes outputs; the logarithms of a softmax are outputs with that softmax.
         values["ensemble_loss"] = np.array(
             [float(cross_entropy(p.log(), y).mean()) for p, y in pairs]
         )
         values["ensemble_error"] = np.array([float(misclassified(p, y).mean()) for p, y in pairs])
         return values
 
-    def _heard(self, loss: LossFunction) -> LossFunction:
-        """`loss`, with all that it is given kept."""
+    def _kept_outputs(self, loss: LossFunction) -> LossFunction:
+        """`loss`, keeping its arguments."""
 
         @functools.wraps(loss)
-        def heard(outputs: Tensor, targets: Tensor) -> Tensor:
-            self._seen.append((outputs, targets))
+        def keeping(outputs: Tensor, targets: Tensor) -> Tensor:
+            self._calls.append((outputs, targets))
             return loss(outputs, targets)
 
-        return heard
+        return keeping
 
 
 class _Walk:
-    """Distances met on a way, with no more than two of its points held."""
+    """Distances along a path, with at most two of its points in memory."""
 
     def __init__(self) -> None:
         self.distances: list[float] = []

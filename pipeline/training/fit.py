@@ -1,7 +1,7 @@
 """Training a mode from fresh weights, for people who have no checkpoints.
 
-The folder of a training holds, besides what `session` says, mode.safetensors: the network's
-parameters and buffers by name. Frames, where they are asked for, are such states too.
+The folder holds the files that `session` lists, and mode.safetensors: the network's parameters and
+buffers by name. Frames, where the spec asks for them, hold the same tensors.
 """
 
 from __future__ import annotations

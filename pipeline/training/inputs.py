@@ -24,7 +24,8 @@ from pipeline.problem.data import Subsample
 from pipeline.problem.losses import fitted
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes, Named
-from pipeline.spec import NormaliseSpec, validate
+from pipeline.spec import NormaliseSpec
+from pipeline.spec_file import validate
 from pipeline.training.run_folder import TrainingError, described
 from pipeline.training.sgd import generator
 from pipeline.training.spec import ConnectSpec, FitSpec, Spec, TrainSpec
@@ -37,7 +38,7 @@ _KINDS = {FitSpec: "fit", ConnectSpec: "connect"}
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a training needs besides its starting weights, by value, so that a worker can have it.
+    """What a training needs besides its starting weights. It can be pickled for a worker.
 
     Attributes:
         problem: network, loss and data; the split that trains comes first.
@@ -68,11 +69,11 @@ def read_codes(spec: ConnectSpec | FitSpec) -> Codes:
 def load_inputs(
     spec: ConnectSpec | FitSpec, codes: Codes
 ) -> tuple[TrainingInputs, nn.Module, dict[str, Any]]:
-    """Load and check what `spec` names, but for weights.
+    """Load and check what `spec` names, except weights.
 
     Returns:
-        The inputs, a network, and the parts of a fingerprint: what decides the numbers. Only
-        the split that trains does; the others are for reports.
+        The inputs, a network, and the parts of the fingerprint, which decide the numbers. Of the
+        splits only the one that trains is among them; the others are for reports.
 
     Raises:
         LossatlasError: one line on whatever is missing or does not fit.
@@ -109,14 +110,14 @@ def training_split(spec: ConnectSpec | FitSpec) -> str:
     """
     try:
         parts = described(Path(spec.out)).get("parts", {})
-    except TrainingError:  # none has begun, or its folder is refused where it is claimed
+    except TrainingError:  # none has begun, or locking the folder will refuse it
         parts = {}
     begun = (name for name in spec.data.splits if name != "normalise" and f"data.{name}" in parts)
     return next(begun, spec.data.leading)
 
 
 def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """What training.json says: enough to go on, and to report, without the spec's file."""
+    """The content of training.json: enough to go on and to report without the spec's file."""
     return {
         "kind": _KINDS[type(spec)],
         "name": spec.name,
@@ -208,7 +209,7 @@ def _with_fitted_targets(problem: Problem, net: nn.Module) -> Problem:
     check_recomputable(net)
     loss, splits = problem.loss_function(), {}
     for name, (inputs, targets) in problem.splits.items():
-        # The lowest and the highest class of each split tell whether the network has them all.
+        # The examples with the lowest and the highest class: the network has to have both.
         rows = targets.reshape(len(targets), -1)
         chosen = [int(rows.min(1).argmin()), int(rows.max(1).argmax())]
         extremes = Examples.of(name, inputs[chosen], targets[chosen], torch.device("cpu"))

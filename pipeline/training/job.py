@@ -1,4 +1,4 @@
-"""A training as values: what is trained, on what, how, and what is written of it."""
+"""A training as values: what is trained, on which data, how, and which files are written."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, on what, and how. All tensors are on one device.
+    """What is trained, on which data, and how. All tensors are on one device.
 
     Attributes:
         objective: to be minimised.

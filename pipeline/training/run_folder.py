@@ -1,4 +1,4 @@
-"""The folder of a training: held by one process, and its files whole or not there.
+"""The folder of a training. One process at a time works in it, and its files are never partial.
 
 Every file is written under another name, flushed and renamed.
 """
@@ -20,16 +20,16 @@ from pipeline.fingerprint import differences
 
 
 class TrainingError(LossatlasError):
-    """A training cannot begin, go on, or be kept."""
+    """A training cannot begin or go on, or its files cannot be written."""
 
 
 @contextmanager
-def claimed(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
-    """The folder of a training, made or found again, and held for this process alone.
+def locked(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
+    """Make or find the folder of a training, and lock it for this process.
 
     Args:
         folder: new, empty, or of the same training.
-        facts: what training.json says; `parts` among them decides whether it is the same.
+        facts: for training.json; `parts` among them decides whether the training is the same.
 
     Raises:
         TrainingError: the folder belongs to something else, another process is at work in it,
@@ -42,7 +42,7 @@ def claimed(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
         raise TrainingError(
             f"{folder} cannot be written ({error.strerror}); wanted a folder. Change out"
         ) from None
-    with lock:  # The lock goes with the process, however it ends.
+    with lock:  # However the process ends, the lock ends with it.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,9 +7,9 @@ A training is a folder, and one process at a time works in it:
     frames/frame-0000.*     kept states: .safetensors, then .json with epoch, step, train_loss
     <result>.safetensors    the trained weights; written last
 
-Files are whole or not there (`run_folder.py`). All random numbers (batches, t, augmentation,
+Files are never partial (`run_folder.py`). All random numbers (batches, t, augmentation,
 dropout) derive from the seed, the epoch and the step (`sgd.py`), so a frame that is written again
-after a kill is the same file. Bit for bit means: on the same kind of device, with as many threads.
+after a kill is the same file. Bit for bit means on the same kind of device, with as many threads.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from pipeline.evaluation.precision import arithmetic
 from pipeline.problem import trust
 from pipeline.problem.trust import Named
 from pipeline.training.job import Job, State
-from pipeline.training.run_folder import TrainingError, claimed, write, write_tensors
+from pipeline.training.run_folder import TrainingError, locked, write, write_tensors
 from pipeline.training.sgd import (
     batches,
     channels_last,
     crop_flip,
-    descend,
     generator,
     learning_rate,
     private_random_numbers,
     seed_torch,
+    sgd_step,
 )
 from pipeline.training.spec import FramesSpec
 
@@ -50,11 +50,11 @@ _PROGRESS_SECONDS = 0.2
 
 
 class Prepared(Protocol):
-    """A training that is ready to start; by value, so that a worker can do it.
+    """A training that is ready to start. It can be pickled for a worker.
 
     Attributes:
-        facts: what training.json will say.
-        code: what of it is the user's own.
+        facts: for training.json.
+        code: the user's own code in it.
     """
 
     @property
@@ -134,7 +134,7 @@ def run(
     began = time.monotonic()
     folder, job = prepared.folder, prepared.job(torch.device(device))
     files = job.files
-    with claimed(folder, prepared.facts):
+    with locked(folder, prepared.facts):
         trust.note(prepared.code)
         if files.ends is not None:
             name, tensors = files.ends
@@ -175,7 +175,7 @@ def _train(
 
 @contextmanager
 def _room(job: Job) -> Iterator[None]:
-    """Say plainly where the device has no room for a step."""
+    """Turn torch's error into one line where the device has no room for a step."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -189,7 +189,7 @@ def _room(job: Job) -> Iterator[None]:
 
 
 class _Keeper:
-    """Keeps frames and checkpoints, and tells of progress."""
+    """Writes frames and checkpoints, and reports progress."""
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class _Keeper:
         self._told = -float("inf")
 
     def after(self, state: State, seen: int) -> None:
-        """A step is done; `seen` examples of the epoch have been met."""
+        """Note that a step is done; `seen` examples of the epoch were used so far."""
         now = time.monotonic()
         ended = state.step % self._job.steps_an_epoch == 0
         last = state.step == self._job.steps
@@ -212,7 +212,7 @@ class _Keeper:
         tell = ended or now - self._told >= _PROGRESS_SECONDS
         frame = self._is_frame(state.step)
         if not (ended or save or tell or frame):
-            return  # Nobody asks for a number: an accelerator is not waited for.
+            return  # Reading the loss would wait for an accelerator.
         mean = float(state.loss_sum) / seen
         self._check(state, mean)
         if frame:
@@ -240,7 +240,7 @@ class _Keeper:
             "train_loss": float(state.loss_sum) / seen if seen else None,
         }
         write_tensors(stem.with_suffix(".safetensors"), self._job.files.frame(state), facts)
-        # The facts come last: a frame is there when they are.
+        # The facts come last: with them the frame is complete.
         write(stem.with_suffix(".json"), (json.dumps(facts) + "\n").encode())
 
     def _is_frame(self, step: int) -> bool:
@@ -287,7 +287,7 @@ def _step(job: Job, state: State, epoch: int, within: int, rows: Tensor) -> None
     (gradient,) = torch.autograd.grad(minimised, trained)
     state.trained = trained.detach()
     lr = learning_rate(recipe, epoch + 1)
-    descend(state.trained, state.momentum, gradient, lr, recipe)
+    sgd_step(state.trained, state.momentum, gradient, lr, recipe)
     state.loss_sum = state.loss_sum + mean.double() * len(rows)
     state.step += 1
 

@@ -1,6 +1,6 @@
-"""One step of a descent, and the random numbers it takes: pure functions of seed, epoch and step.
+"""One step of SGD, and its random numbers: pure functions of seed, epoch and step.
 
-No generator has a state to keep, so a training that was killed goes on with the same numbers.
+No generator keeps a state, so a training that was killed goes on with the same numbers.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ def generator(
     step: int,
     purpose: Literal["order", "curve", "augment", "torch", "weights"],
 ) -> np.random.Generator:
-    """Random numbers for one purpose in one step, from nothing but the arguments."""
+    """Random numbers for one purpose in one step; they depend on the arguments alone."""
     entropy = [seed, epoch, step, _PURPOSES.index(purpose)]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
 def batches(count: int, size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """A permutation of `count` examples, cut into ⌈count/size⌉ pieces as equal as can be.
+    """A permutation of `count` examples in ⌈count/size⌉ pieces of nearly equal size.
 
-    So no batch is left with only a few examples, whose batch statistics would be noise.
+    A last batch of a few examples would have noisy batch statistics.
     """
     order = generator(seed, epoch, 0, "order").permutation(count)
     return np.array_split(order, -(-count // size))
 
 
 def crop_flip(inputs: Tensor, fill: Tensor, random: np.random.Generator) -> Tensor:
-    """Pad images by 4 pixels, cut them back at a random place, mirror every second one.
+    """Pad images by 4 pixels, crop them at a random place, mirror half of them at random.
 
     Args:
         inputs: (n, channels, height, width).
@@ -85,7 +85,7 @@ def crop_flip(inputs: Tensor, fill: Tensor, random: np.random.Generator) -> Tens
 def views(theta: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """θ (P,) as name → tensor of the parameter's shape; differentiable.
 
-    Images' filters come channels-last, which is the faster order for their convolutions.
+    Filters of images are channels-last: convolutions are faster in that order.
     """
     parts = torch.split(theta, [shape.numel() for shape in shapes.values()])
     return {
@@ -122,7 +122,7 @@ def penalised_loss(
     return mean + 0.5 * weight_decay * theta.square().sum(), mean.detach()
 
 
-def descend(
+def sgd_step(
     trained: Tensor, momentum: Tensor, gradient: Tensor, lr: float, recipe: TrainSpec
 ) -> None:
     """One step of SGD with momentum, in place; the same as `torch.optim.SGD`."""
@@ -133,7 +133,7 @@ def descend(
 
 @contextmanager
 def private_random_numbers(device: torch.device) -> Iterator[None]:
-    """Seeding inside leaves torch's generators outside as they were."""
+    """torch's generators are as they were before, however they are seeded inside."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
@@ -149,7 +149,7 @@ def seed_torch(seed: int, device: torch.device) -> None:
 
 
 def channels_last(tensor: Tensor) -> Tensor:
-    """Images in the order of memory that convolutions are fastest in; anything else as it is."""
+    """Images in channels-last order, the fastest for convolutions; other tensors as they are."""
     if tensor.ndim != 4:
         return tensor
     return tensor.contiguous(memory_format=torch.channels_last)

@@ -7,20 +7,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from pipeline.spec import (
-    DataSpec,
-    Label,
-    NetworkSpec,
-    RunName,
-    SpecError,
-    SpecModel,
-    absolute,
-    absolute_callable,
-    is_url,
-    read_yaml,
-    refuse_unit,
-    validate,
-)
+from pipeline.spec import DataSpec, NetworkSpec, refuse_unit
+from pipeline.spec_fields import Label, RunName, SpecModel
+from pipeline.spec_file import SpecError, absolute, absolute_callable, read_yaml, validate
+from pipeline.url import is_url
 
 
 class CurveSpec(SpecModel):

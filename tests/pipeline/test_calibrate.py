@@ -23,7 +23,8 @@ from pipeline.prepare import PrepareError
 from pipeline.problem import checkpoint, state_dict
 from pipeline.problem.layout import Layout
 from pipeline.problem.network import build
-from pipeline.spec import RenderSpec, SpecError
+from pipeline.spec import RenderSpec
+from pipeline.spec_file import SpecError
 from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 from pipeline.training import fit

@@ -23,7 +23,8 @@ from pipeline.evaluation.precision import PrecisionError
 from pipeline.geometry.grid import Grid
 from pipeline.geometry.plane import Plane
 from pipeline.prepare import Prepared, PrepareError
-from pipeline.spec import RenderSpec, SpecError
+from pipeline.spec import RenderSpec
+from pipeline.spec_file import SpecError
 from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 from tests.pipeline.naive import POINTS, Asking, Counting, reference, small_net, two_splits

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.spec import SpecError, validate
+from pipeline.spec_file import SpecError, validate
 from pipeline.training import connect, fit, spec
 from pipeline.training.spec import ConnectSpec
 

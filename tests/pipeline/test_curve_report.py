@@ -18,6 +18,7 @@ from pipeline import spec
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.examples import EvaluateError
+from pipeline.geometry import plane_spec
 from pipeline.problem import checkpoint, data, network, state_dict
 from pipeline.problem.layout import Layout
 from pipeline.problem.losses import mean_squared_error
@@ -303,12 +304,14 @@ def test_the_authors_curve_agrees_with_the_grids_evaluator(
 def test_other_planes_have_no_curve(shared_data: Path, tmp_path: Path) -> None:
     read = _render(shared_data, tmp_path, ["a.pt", "b.pt", "c.pt"], 4)
     points = read.model_copy(
-        update={"plane": spec.PointsPlane(kind="points", weights=read.plane.weights)}
+        update={"plane": plane_spec.PointsPlane(kind="points", weights=read.plane.weights)}
     )
     with pytest.raises(ReportError, match="plane.kind is points; wanted curve"):
         curve_report.of_render(points)
     film = read.model_copy(
-        update={"plane": spec.CurvePlane(kind="curve", weights=["a.pt", "c.pt"], frames="states")}
+        update={
+            "plane": plane_spec.CurvePlane(kind="curve", weights=["a.pt", "c.pt"], frames="states")
+        }
     )
     with pytest.raises(ReportError, match="plane.frames is the curves of a film; wanted one"):
         curve_report.of_render(film)

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.problem import source, usercode
+from pipeline.problem import usercode
 from pipeline.problem.data import DataError, Subsample, draw, load
+from pipeline.problem.parquet import Parquet
 from pipeline.spec import DataSpec, NormaliseSpec
 from pipeline.url import UnreachableError
 
@@ -156,13 +157,13 @@ def test_labels_are_read_before_images_and_only_chosen_images_are_decoded(tmp_pa
 def test_nothing_but_labels_is_read_before_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     for name in ("targets", "inputs"):
-        method = getattr(source.Parquet, name)
+        method = getattr(Parquet, name)
 
         def spy(self: Any, *args: Any, name: str = name, method: Any = method) -> Any:
             order.append(name)
             return method(self, *args)
 
-        monkeypatch.setattr(source.Parquet, name, spy)
+        monkeypatch.setattr(Parquet, name, spy)
     load(spec(EXAMPLE, train=8, select="stratified"))
     assert order == ["targets", "inputs"]
 
@@ -547,4 +548,4 @@ def test_a_parquet_file_that_cannot_be_had_is_not_called_broken(
             return Failing(error)
 
     with pytest.raises(kind, match=told):
-        source.Parquet(place, Files(), ("b/x.parquet",)).targets()
+        Parquet(place, Files(), ("b/x.parquet",)).targets()

@@ -1,4 +1,4 @@
-"""Training a mode, and what all training shares: the descent, its checkpoints, its refusals."""
+"""Training a mode, and what all training shares: SGD, its checkpoints, its refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.problem.layout import Layout
 from pipeline.problem.losses import cross_entropy
 from pipeline.training import fit, session, sgd
 from pipeline.training import spec as connect_spec
-from pipeline.training.run_folder import TrainingError, claimed
+from pipeline.training.run_folder import TrainingError, locked
 from pipeline.training.session import Progress
 from pipeline.training.spec import FitSpec, TrainSpec
 
@@ -175,7 +175,7 @@ def test_the_learning_rate_is_the_authors() -> None:
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_the_descent_is_torchs_sgd(nesterov: bool) -> None:
+def test_a_step_is_that_of_torchs_sgd(nesterov: bool) -> None:
     recipe = TrainSpec(epochs=1, lr=0.1, momentum=0.8, nesterov=nesterov)
     torch.manual_seed(0)
     found = torch.randn(5)
@@ -186,7 +186,7 @@ def test_the_descent_is_torchs_sgd(nesterov: bool) -> None:
         gradient = torch.randn(5)
         reference.grad = gradient.clone()
         optimiser.step()
-        sgd.descend(found, momentum, gradient, 0.1, recipe)
+        sgd.sgd_step(found, momentum, gradient, 0.1, recipe)
     torch.testing.assert_close(found, reference.detach())
 
 
@@ -401,7 +401,7 @@ def test_the_folder_of_another_training_is_refused(tmp_path: Path) -> None:
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     prepared = fit.prepare(fit_spec(tmp_path, IMAGES))
     with (
-        claimed(prepared.folder, prepared.facts),
+        locked(prepared.folder, prepared.facts),
         pytest.raises(TrainingError, match="another process is training"),
     ):
         fit.fit(prepared)

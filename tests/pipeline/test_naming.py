@@ -11,7 +11,7 @@ import pytest
 from pipeline.geometry.grid import Extent, Grid
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.naming import NamingError, fault, require, shown
-from pipeline.spec import SpecError
+from pipeline.spec_file import SpecError
 from pipeline.store.store import Store, StoreError
 
 

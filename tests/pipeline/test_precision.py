@@ -18,7 +18,8 @@ from pipeline.evaluation.precision import PrecisionError, arithmetic, compare, s
 from pipeline.geometry.grid import Grid
 from pipeline.geometry.plane import Plane
 from pipeline.prepare import Prepared
-from pipeline.spec import RenderSpec, SpecError
+from pipeline.spec import RenderSpec
+from pipeline.spec_file import SpecError
 from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from pipeline import spec
-from pipeline.spec import RenderSpec, SpecError
+from pipeline.spec import RenderSpec
+from pipeline.spec_file import SpecError
 from tests.bowl import write_bowl
 
 
