@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from cluster.errors import ClusterError
 from cluster.lease import held
-from cluster.scheduling.event_loop import Done
+from cluster.scheduling.events import Done
 from cluster.scheduling.refinement_progress import RefinementReader, phase
 from cluster.scheduling.selection import Selection
 from cluster.scheduling.work_queue import patiently
@@ -62,6 +63,7 @@ class StepQueue:
         self._asked = asked
         self._going_on = going_on
         self._asks = False
+        self._cancelled = threading.Event()
         self._open: set[Step] = set()
         self._evaluated, self._seconds = 0, 0.0
         self._look()
@@ -167,6 +169,9 @@ class StepQueue:
         self._count()
         self._open.clear()
         return self._ready()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
 
     def waiting(self, given_up: Collection[Work]) -> int:
         return self.total - len(self._committed.union(given_up))
@@ -292,7 +297,7 @@ class StepQueue:
             ClusterError: it cannot be reached or written, or what it says is damaged.
         """
         try:
-            return patiently(question)
+            return patiently(question, self._cancelled)
         except StoreError as error:
             raise ClusterError(
                 f"{error}. Put it back to pending with lossatlas verify, then resume"
