@@ -35,7 +35,8 @@ from pipeline.problem.trust import Codes
 from pipeline.problem.usercode import UserCode
 from pipeline.spec import CurvePlane, PlaneSpec, RenderSpec, stored
 from pipeline.store import growth
-from pipeline.store.store import Store, StoreError
+from pipeline.store.errors import StoreError
+from pipeline.store.store import Store
 from pipeline.task import RenderInputs, build_network, evaluator, problem_of
 
 # Raised when the same spec would give other numbers than before.

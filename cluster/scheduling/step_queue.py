@@ -29,8 +29,9 @@ from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement
 from pipeline.refinement.summary import tolerated
 from pipeline.spec import RefineSpec, stored_refine
+from pipeline.store.errors import StoreError
 from pipeline.store.layout import PASSES
-from pipeline.store.store import Store, StoreError
+from pipeline.store.store import Store
 
 # A step evaluates some of its tile's points, at worst three of four. A third of what all of them
 # take, times the scheduler's patience, is patience enough for those.

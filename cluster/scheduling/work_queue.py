@@ -13,7 +13,8 @@ from cluster.scheduling.events import Done
 from cluster.scheduling.refinement_progress import RefinementReader
 from cluster.scheduling.selection import Selection
 from pipeline.geometry.grid import Tile, Work
-from pipeline.store.store import Store, StoreError
+from pipeline.store.errors import StoreError
+from pipeline.store.store import Store
 
 _PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0)
 _SAMPLE_TILES = 20

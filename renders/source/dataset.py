@@ -10,7 +10,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from pipeline.store.store import Store
+from pipeline.store.reader import StoreReader
 from renders.source.surface import is_preview, opened
 
 
@@ -87,7 +87,7 @@ def open_run(run: str) -> xr.Dataset:
     return labelled.assign_attrs(preview=is_preview(store))
 
 
-def _values(store: Store, quantity: str) -> Frames:
+def _values(store: StoreReader, quantity: str) -> Frames:
     shape = len(store.splits), store.frames, store.height, store.width
     return Frames(shape, "float32", lambda s, f: store.read(quantity, store.splits[s], f))
 
