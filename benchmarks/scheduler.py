@@ -45,7 +45,7 @@ import numpy as np
 from benchmarks import host
 from cluster.driver.session import Session
 from cluster.options import Options
-from cluster.scheduling.event_loop import Event, Joined
+from cluster.scheduling.events import Event, Joined
 from cluster.scheduling.selection import Selection
 from cluster.scheduling.work_queue import TileQueue
 from cluster.workers import local, packages

@@ -11,7 +11,8 @@ from pipeline.geometry.grid import Grid
 from pipeline.prepare import Prepared, PrepareError, stored_parts
 from pipeline.problem import trust
 from pipeline.store import growth
-from pipeline.store.store import Store, StoreError
+from pipeline.store.errors import StoreError
+from pipeline.store.store import Store
 
 # Keeps other drivers off a store.
 Held = Callable[[Store], AbstractContextManager[None]]

@@ -25,7 +25,8 @@ from pipeline.problem.problem import Problem, Splits
 from pipeline.refinement.records import Points
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement
-from pipeline.store.store import Store, StoreError
+from pipeline.store.errors import StoreError
+from pipeline.store.store import Store
 from pipeline.url import UnreachableError
 
 _CHECKED_POINTS = 16

@@ -11,7 +11,8 @@ import numpy as np
 from pipeline.geometry.grid import Step, Tile
 from pipeline.refinement.records import Records
 from pipeline.refinement.schedule import Schedule
-from pipeline.store.store import Store, StoreError
+from pipeline.store.errors import StoreError
+from pipeline.store.store import Store
 from pipeline.url import UnreachableError
 
 

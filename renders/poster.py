@@ -23,7 +23,7 @@ from renders.source.provenance import provenance
 from renders.source.surface import finished_values, opened, read_surface, sample_stride
 
 if TYPE_CHECKING:
-    from pipeline.store.store import Store
+    from pipeline.store.reader import StoreReader
     from renders.relief.relief import Relief
     from renders.spread import Spread
 
@@ -233,7 +233,7 @@ def export_poster(
     )
 
 
-def _quantities(store: Store, asked: str | None, line: bool) -> list[str]:
+def _quantities(store: StoreReader, asked: str | None, line: bool) -> list[str]:
     if asked is not None:
         return [asked]
     return ["loss", "error"] if line and "error" in store.quantities else ["loss"]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from cluster.scheduling.event_loop import Done
+from cluster.scheduling.events import Done
 from cluster.scheduling.step_queue import StepQueue
 from pipeline import opening, prepare
 from pipeline.geometry.grid import Grid

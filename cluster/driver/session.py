@@ -1,14 +1,16 @@
-"""One driver's time on one store: lease, workers, loop, and what is told and noted of it."""
+"""A session: the time that one driver works on one store, from its lease to its report."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
 import time
 from collections.abc import Callable
 from typing import Any
 
 from cluster import format
+from cluster.driver.note_writer import NoteWriter
 from cluster.errors import ClusterError
 from cluster.lease import Lease
 from cluster.monitor import report
@@ -17,9 +19,10 @@ from cluster.monitor.progress import PassProgress, ProgressView
 from cluster.monitor.report import Report
 from cluster.options import Options
 from cluster.scheduling import event_loop, quarantine
-from cluster.scheduling.event_loop import Done
+from cluster.scheduling.events import Done
 from cluster.scheduling.refinement_progress import done_text, summary_lines
 from cluster.scheduling.scheduler import Rules, Scheduler
+from cluster.scheduling.successors import BackgroundSuccessors, NoSuccessors, Ready, Successors
 from cluster.scheduling.work_queue import WorkQueue
 from cluster.workers import devices, local
 from cluster.workers.devices import WorkerPlan
@@ -74,6 +77,7 @@ class Session:
         self._noted = set(quarantine.listed(store))
         self._given_up: dict[Work, tuple[str, ...]] = {}
         self._evaluated = 0
+        self._notes = NoteWriter()
         self._speed = 0.0
         self._seconds = 0.0
         self._stopped: str | None = None
@@ -90,7 +94,8 @@ class Session:
             stack.callback(self._sweep, lease)
             versions.note(self._store)
             self._report = Report(plan.device.gpus)
-            stack.callback(self._note_report)
+            stack.callback(self._write_report)
+            stack.callback(self._close_notes)
             self._count_evaluated()
             self._ray = ray
             self._device: devices.DeviceChoice = "cpu" if plan.device.name == "cpu" else "cuda"
@@ -101,34 +106,39 @@ class Session:
             self._interrupts.raising = self._options.executor == "serial"
             if self._interrupts.requested:
                 return
-            self._scheduler = scheduler = Scheduler(
+            scheduler = Scheduler(
                 self._queue.begin(),
                 plan.count,
                 _SLOW_START if ray or inputs.compiled else Rules(),
                 expected_seconds=self._queue.expected_seconds,
             )
-            self._show_queue()
+            self._show_queue(self._queue.total, self._queue.phase)
+            successors = self._start_successors(stack)
             try:
-                self._run_event_loop(scheduler, workers, lease)
+                self._run_event_loop(scheduler, workers, lease, successors)
             finally:
                 if self._interrupts.requested:
                     self._view.stopping()
 
     def _run_event_loop(
-        self, scheduler: Scheduler, workers: event_loop.Workers, lease: Lease
+        self,
+        scheduler: Scheduler,
+        workers: event_loop.Workers,
+        lease: Lease,
+        successors: Successors,
     ) -> None:
         def stop() -> bool:
             return self._interrupts.requested or lease.lost
 
         for _ in range(_RELISTINGS):
-            event_loop.run(scheduler, workers, self, stop)
+            event_loop.run(scheduler, workers, self, stop, successors=successors)
             if lease.lost:
                 raise ClusterError(
                     f"another driver took over {self._store.url}; this one stops. Everything "
                     "committed is kept"
                 )
             self._stopped = scheduler.stopped
-            if not scheduler.finished:
+            if not scheduler.finished or successors.pending:
                 return
             # The store is the truth: what is not listed there is not done.
             missing = [work for work in self._queue.missing() if work not in self._given_up]
@@ -215,21 +225,21 @@ class Session:
         self._view.rendered(work, done)
         for watcher in self._watchers:
             watcher.rendered(work, done)
-        if work in self._noted:
-            with contextlib.suppress(OSError):  # status ignores the notes of committed tiles
-                quarantine.lift(self._store, work)
-        self._scheduler.add(self._queue.after(work, done))
-        self._scheduler.expect(self._queue.expected_seconds)
         self._evaluated += done.points
-        self._show_queue()
+        if work in self._noted:
+            # No warning if it fails: status ignores the notes of committed tiles.
+            self._notes.submit(functools.partial(quarantine.lift, self._store, work))
+
+    def advanced(self, ready: Ready) -> None:
+        self._show_queue(ready.total, ready.phase)
 
     def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None:
         self._given_up[work] = reasons
         self._view.quarantined(work, reasons)
-        try:
-            quarantine.put(self._store, work, reasons)
-        except OSError as error:
-            self.warn(f"the quarantine of {self._queue.noun} {work} could not be noted: {error}")
+        self._notes.submit(
+            functools.partial(quarantine.put, self._store, work, reasons),
+            f"the quarantine of {self._queue.noun} {work} could not be noted",
+        )
 
     def warn(self, text: str) -> None:
         self._view.warn(text)
@@ -240,7 +250,10 @@ class Session:
             watcher.ticked(scheduler)
         self._follow_cluster(scheduler)
         if time.monotonic() - self._report_at > _REPORT_SECONDS:
-            self._note_report()
+            self._report_at = time.monotonic()
+            entry = self._report.as_dict()
+            self._notes.submit(functools.partial(self._report.write, self._store, entry))
+        self._warn_of_notes(self._notes.warnings())
         self._speed, self._seconds = self._view.points_per_second(), self._view.seconds()
 
     # Inside
@@ -252,12 +265,11 @@ class Session:
                 found = self._refinement_reader.read(self._store.committed())
                 self._evaluated = found.summary.evaluated
 
-    def _show_queue(self) -> None:
-        """Tell the user what the work has turned out to be."""
-        self._view.total(self._queue.total)
+    def _show_queue(self, total: int, phase: str) -> None:
+        """Show how much work there is, and the present pass of a refinement."""
+        self._view.total(total)
         if self._store.refined:
-            points = self._store.grid.points
-            self._view.show_pass(PassProgress(self._queue.phase, self._evaluated, points))
+            self._view.show_pass(PassProgress(phase, self._evaluated, self._store.grid.points))
 
     def _follow_cluster(self, scheduler: Scheduler) -> None:
         """Where the user left the number open, have as many workers as the cluster has room for."""
@@ -270,10 +282,22 @@ class Session:
             found = devices.plan_workers(None, self._device, self._ray)
             scheduler.wanted = found.count
 
-    def _note_report(self) -> None:
-        self._report_at = time.monotonic()
+    def _write_report(self) -> None:
         with contextlib.suppress(OSError):
             self._report.write(self._store)
+
+    def _close_notes(self) -> None:
+        self._warn_of_notes(self._notes.close())
+
+    def _warn_of_notes(self, warnings: list[str]) -> None:
+        for warning in warnings:
+            self.warn(warning)
+
+    def _start_successors(self, stack: contextlib.ExitStack) -> Successors:
+        """Only the steps of a refinement make other work ready."""
+        if not self._store.refined:
+            return NoSuccessors()
+        return stack.enter_context(BackgroundSuccessors(self._queue))
 
     @contextlib.contextmanager
     def _start_workers(self, inputs: Any, plan: WorkerPlan, ray: Any) -> Any:

@@ -18,7 +18,7 @@ from pipeline.naming import shown
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from cluster.scheduling.event_loop import Done
+    from cluster.scheduling.events import Done
     from cluster.scheduling.scheduler import Scheduler
     from pipeline.geometry.grid import Work
     from pipeline.training.session import Progress

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cluster import format
 from cluster.jobs.client import ID_VARIABLE
-from cluster.scheduling.event_loop import Done
+from cluster.scheduling.events import Done
 from cluster.scheduling.scheduler import Scheduler
 from pipeline.geometry.grid import Work
 from pipeline.store.notes import Amount
@@ -127,11 +127,12 @@ class Report:
         """The entries of every driver, this one's last; of earlier ones, those `write` found."""
         return [*(self._earlier or ()), self.as_dict()][-_SESSIONS:]
 
-    def write(self, store: Store) -> None:
-        """Put this driver's entry, or its newest state, behind those of earlier ones."""
+    def write(self, store: Store, entry: dict[str, Any] | None = None) -> None:
+        """Write `entry`, or this driver's present one, after those of earlier drivers."""
         if self._earlier is None:
             self._earlier = read(store)
-        store.write_note(NOTE, {"sessions": self.sessions()})
+        sessions = [*self._earlier, entry or self.as_dict()][-_SESSIONS:]
+        store.write_note(NOTE, {"sessions": sessions})
 
 
 def read(store: Store) -> list[dict[str, Any]]:

@@ -8,58 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from cluster.scheduling.events import Done, Event, Failed, Joined, Lost, Unwritable
 from cluster.scheduling.scheduler import Kill, Quarantine, Render, Scheduler, Stalled, Start, Warn
+from cluster.scheduling.successors import NoSuccessors, Ready, Successors
 from pipeline.geometry.grid import Work
 
 TICK_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Joined:
-    """A worker is ready for its first tile."""
-
-    worker: int
-
-
-@dataclass(frozen=True)
-class Done:
-    """A worker committed its tile of `points` grid points in `seconds`, writing included."""
-
-    worker: int
-    points: int
-    seconds: float
-    write_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The evaluation of a worker's tile raised an exception."""
-
-    worker: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Unwritable:
-    """The store could not be written or read for a worker's tile."""
-
-    worker: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A worker is gone; `preempted` if its machine was taken away."""
-
-    worker: int
-    reason: str
-    preempted: bool = False
-
-
-Event = Joined | Done | Failed | Unwritable | Lost
 
 
 class Workers(Protocol):
@@ -85,9 +41,11 @@ class Workers(Protocol):
 
 
 class Observer(Protocol):
-    """Receives the events of a render: the progress display and the notes in the store."""
+    """Receives what happens in a render. It adds no work, and its methods return quickly."""
 
     def rendered(self, work: Work, done: Done) -> None: ...
+
+    def advanced(self, ready: Ready) -> None: ...
 
     def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None: ...
 
@@ -102,6 +60,7 @@ def run(
     observer: Observer,
     stop: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
+    successors: Successors | None = None,
 ) -> None:
     """Render until every tile is settled, the scheduler gives up, or `stop()` is true.
 
@@ -111,7 +70,9 @@ def run(
         observer: receives every finished tile and every warning.
         stop: called several times a second.
         clock: seconds, never going back.
+        successors: finds the work that a committed step makes ready; None if nothing follows.
     """
+    successors = successors or NoSuccessors()
     while True:
         for action in scheduler.decide(clock()):
             match action:
@@ -128,22 +89,29 @@ def run(
                     observer.warn(f"{text}{workers.obstacle()}")
                 case Warn(text):
                     observer.warn(text)
-        if scheduler.finished or scheduler.stopped is not None or stop():
+        is_done = scheduler.finished and not successors.pending
+        if is_done or scheduler.stopped is not None or stop():
             return
         events = workers.wait(TICK_SECONDS)
         began = clock()
         for event in events:
-            _handle(scheduler, observer, event, clock())
+            _handle(scheduler, observer, successors, event, clock())
+        for ready in successors.collect(TICK_SECONDS):
+            scheduler.add(ready.work)
+            scheduler.expect(ready.expected_seconds)
+            observer.advanced(ready)
         observer.ticked(scheduler)
-        # A store that does not answer delays the observer. Handle what workers finished meanwhile,
-        # before the scheduler takes them for late. Handling that may be delayed as well.
+        # If anything above took long, handle what workers finished meanwhile, before the scheduler
+        # takes them for late. Handling that may take long as well.
         while clock() - began > TICK_SECONDS and (events := workers.wait(0.0)):
             began = clock()
             for event in events:
-                _handle(scheduler, observer, event, clock())
+                _handle(scheduler, observer, successors, event, clock())
 
 
-def _handle(scheduler: Scheduler, observer: Observer, event: Event, now: float) -> None:
+def _handle(
+    scheduler: Scheduler, observer: Observer, successors: Successors, event: Event, now: float
+) -> None:
     match event:
         case Joined(worker):
             scheduler.joined(worker, now)
@@ -151,6 +119,7 @@ def _handle(scheduler: Scheduler, observer: Observer, event: Event, now: float) 
             tile = scheduler.done(worker, now, points)
             if tile is not None:
                 observer.rendered(tile, event)
+                successors.completed(tile, event)
         case Failed(worker, reason):
             scheduler.failed(worker, reason, now)
         case Unwritable(worker, reason):

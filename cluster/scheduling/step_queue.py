@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from cluster.errors import ClusterError
 from cluster.lease import held
-from cluster.scheduling.event_loop import Done
+from cluster.scheduling.events import Done
 from cluster.scheduling.refinement_progress import RefinementReader, phase
 from cluster.scheduling.selection import Selection
 from cluster.scheduling.work_queue import patiently
@@ -28,8 +29,9 @@ from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement
 from pipeline.refinement.summary import tolerated
 from pipeline.spec import RefineSpec, stored_refine
+from pipeline.store.errors import StoreError
 from pipeline.store.layout import PASSES
-from pipeline.store.store import Store, StoreError
+from pipeline.store.store import Store
 
 # A step evaluates some of its tile's points, at worst three of four. A third of what all of them
 # take, times the scheduler's patience, is patience enough for those.
@@ -62,6 +64,7 @@ class StepQueue:
         self._asked = asked
         self._going_on = going_on
         self._asks = False
+        self._cancelled = threading.Event()
         self._open: set[Step] = set()
         self._evaluated, self._seconds = 0, 0.0
         self._look()
@@ -167,6 +170,9 @@ class StepQueue:
         self._count()
         self._open.clear()
         return self._ready()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
 
     def waiting(self, given_up: Collection[Work]) -> int:
         return self.total - len(self._committed.union(given_up))
@@ -292,7 +298,7 @@ class StepQueue:
             ClusterError: it cannot be reached or written, or what it says is damaged.
         """
         try:
-            return patiently(question)
+            return patiently(question, self._cancelled)
         except StoreError as error:
             raise ClusterError(
                 f"{error}. Put it back to pending with lossatlas verify, then resume"

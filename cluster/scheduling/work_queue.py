@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
+import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
 from cluster.errors import ClusterError
-from cluster.scheduling.event_loop import Done
+from cluster.scheduling.events import Done
 from cluster.scheduling.refinement_progress import RefinementReader
 from cluster.scheduling.selection import Selection
 from pipeline.geometry.grid import Tile, Work
-from pipeline.store.store import Store, StoreError
+from pipeline.store.errors import StoreError
+from pipeline.store.store import Store
 
 _PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0)
 _SAMPLE_TILES = 20
@@ -75,6 +76,9 @@ class WorkQueue(Protocol):
     def missing(self) -> list[Work]:
         """What can be rendered by a fresh listing of the store."""
 
+    def cancel(self) -> None:
+        """Stop waiting for a store that does not answer; may be called from another thread."""
+
     def waiting(self, given_up: Collection[Work]) -> int:
         """How many are not done besides `given_up`, though nothing can be rendered."""
 
@@ -117,6 +121,8 @@ class TileQueue:
     def missing(self) -> list[Work]:
         return [*self._selection.of(patiently(self._store.pending))]
 
+    def cancel(self) -> None: ...
+
     def waiting(self, given_up: Collection[Work]) -> int:
         return 0
 
@@ -142,16 +148,22 @@ def seconds_of(store: Store, tiles: Iterable[Tile]) -> dict[Tile, float]:
     return found
 
 
-def patiently(ask: Callable[[], T]) -> T:
-    """What `ask` answers, after a few more tries where the store cannot be reached.
+def patiently(ask: Callable[[], T], cancelled: threading.Event | None = None) -> T:
+    """What `ask` returns, after a few more tries if the store cannot be reached.
+
+    Args:
+        ask: reads or writes the store.
+        cancelled: ends the waiting between two tries.
 
     Raises:
-        ClusterError: it cannot be reached for half a minute.
+        ClusterError: the store cannot be reached for half a minute, or `cancelled` is set.
     """
-    for wait in _PATIENCE:
+    cancelled = cancelled or threading.Event()
+    for seconds in _PATIENCE:
         with contextlib.suppress(OSError):
             return ask()
-        time.sleep(wait)
+        if cancelled.wait(seconds):
+            break
     try:
         return ask()
     except OSError as error:

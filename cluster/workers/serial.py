@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from cluster.scheduling.event_loop import Done, Event, Failed, Joined, Unwritable
+from cluster.scheduling.events import Done, Event, Failed, Joined, Unwritable
 from cluster.workers.workers import describe
 from pipeline.errors import InputsChangedError
 from pipeline.geometry.grid import Work

@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster import format
 from cluster.errors import ClusterError
-from cluster.scheduling.event_loop import Done, Event, Failed, Joined, Lost, Unwritable
+from cluster.scheduling.events import Done, Event, Failed, Joined, Lost, Unwritable
 from cluster.workers import actor, packages
 from pipeline.errors import InputsChangedError, LossatlasError, described, one_line
 from pipeline.geometry.grid import Work

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from pipeline.geometry.grid import Step
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement, Region
+from pipeline.store.errors import StoreError
 from pipeline.store.layout import UNFINISHED
-from pipeline.store.store import Store, StoreError
+from pipeline.store.reader import StoreReader
+from pipeline.store.store import Store
 
 # Predicted at once, so that memory does not grow with the grid; larger, less is read twice.
 _BLOCK = 1024
@@ -36,10 +38,10 @@ class _Frame:
     finished: NDArray[np.bool_]
 
 
-class Preview(Store):
-    """A store as its committed steps show it; for reading, by one listing when it is made.
+class Preview(StoreReader):
+    """What the committed steps of a store show, by one listing when the preview is made.
 
-    Points that cannot be predicted yet count as unfinished.
+    It can only be read. Points that cannot be predicted yet count as unfinished.
     """
 
     def __init__(self, store: Store, schedule: Schedule, committed: set[Step]) -> None:
@@ -52,12 +54,15 @@ class Preview(Store):
         self._frame = functools.lru_cache(max(2, _CACHE_BYTES // a_frame))(self._predicted)
 
     @classmethod
-    def of(cls, store: Store) -> Store:
-        """A preview of `store`, or `store` itself: where it is not refined, is composed as a
-        whole, or has nothing to show yet, which is before its first pass is through."""
+    def of(cls, store: Store) -> StoreReader:
+        """A preview of `store`, or `store` itself if no preview is needed or possible.
+
+        None is needed if the store is not refined, or if all tiles are composed. None is possible
+        before the first pass is finished.
+        """
         if not store.refined or not store.pending():
             return store
-        # The schedule first: what it speaks of is committed already.
+        # Read the schedule first: the steps that it depends on are committed before it is written.
         schedule = Schedule.read(store)
         if schedule is None or not schedule.ranges:
             return store

@@ -30,9 +30,10 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import one_line
 from pipeline.geometry.grid import Grid, Step, Tile, number_in
+from pipeline.store.errors import StoreError
 from pipeline.store.layout import PASSES
 from pipeline.store.notes import Amount, Count
-from pipeline.store.store import Store, StoreError
+from pipeline.store.store import Store
 from pipeline.url import UnreachableError
 
 _READERS = 32

@@ -19,6 +19,7 @@ from pipeline.geometry.grid import Grid
 from pipeline.refinement.lattice import Lattice, coarsest_step, frame_stride, parents
 from pipeline.refinement.scale import Range, Scale, Space, scales
 from pipeline.spec import RefineSpec, stored_refine
+from pipeline.store.reader import StoreReader
 from pipeline.store.store import Store
 
 _NOTE, _COPY = "refine.json", "refine/copy.json"
@@ -95,7 +96,7 @@ class Schedule:
         return begun._append_round(1.0, 0)
 
     @classmethod
-    def read(cls, store: Store) -> Schedule | None:
+    def read(cls, store: StoreReader) -> Schedule | None:
         """The schedule of a store; None where it is not refined, not begun, or lost."""
         return cls._of(store.read_note(_NOTE)) or cls._of(store.read_note(_COPY))
 

@@ -23,8 +23,10 @@ from pipeline.refinement.lattice import Floats, Lattice
 from pipeline.refinement.records import Points, Records
 from pipeline.refinement.scale import Range
 from pipeline.refinement.schedule import UNRESOLVED, Pass, Schedule
+from pipeline.store.errors import StoreError
 from pipeline.store.notes import Count
-from pipeline.store.store import Predictions, Store, StoreError
+from pipeline.store.reader import Predictions
+from pipeline.store.store import Store
 
 # Notes of quantities that were found to have values of 0 or less where a log scale is used.
 _NO_LOG = "refine/no-log"

@@ -31,7 +31,7 @@ from renders.source.surface import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.store.store import Store
+    from pipeline.store.reader import StoreReader
     from renders.film.scene import Scene
 
 
@@ -83,7 +83,7 @@ class Reel:
         remarks: what the film's maker should hear.
     """
 
-    store: Store
+    store: StoreReader
     finished: dict[int, npt.NDArray[np.bool_]]
     shares: dict[int, float]
     frames: tuple[int, ...]
@@ -217,7 +217,7 @@ def open_reel(
     return Reel(store, finished, shares, frames, asked, tone, scene, named, told)
 
 
-def _span(store: Store, first: int | None, last: int | None) -> tuple[int, int]:
+def _span(store: StoreReader, first: int | None, last: int | None) -> tuple[int, int]:
     found = (0 if first is None else first, store.frames - 1 if last is None else last)
     if not 0 <= found[0] <= found[1] < store.frames:
         raise ReelError(
@@ -227,7 +227,7 @@ def _span(store: Store, first: int | None, last: int | None) -> tuple[int, int]:
     return found
 
 
-def _extents(store: Store) -> list[tuple[float, float, float, float]]:
+def _extents(store: StoreReader) -> list[tuple[float, float, float, float]]:
     extents = [store.extent(frame) for frame in range(store.frames)]
     return [(e.x0, e.x1, e.y0, e.y1) for e in extents]
 

@@ -11,7 +11,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from pipeline.store.store import Store
+from pipeline.store.reader import StoreReader
 from renders.source.surface import is_preview, opened
 
 
@@ -99,7 +99,7 @@ def _plain(value: Any) -> str | int | float:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _values(store: Store, quantity: str) -> Frames:
+def _values(store: StoreReader, quantity: str) -> Frames:
     shape = len(store.splits), store.frames, store.height, store.width
     return Frames(shape, "float32", lambda s, f: store.read(quantity, store.splits[s], f))
 

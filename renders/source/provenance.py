@@ -12,7 +12,7 @@ from pipeline import caption
 from renders.source.surface import is_preview
 
 if TYPE_CHECKING:
-    from pipeline.store.store import Store
+    from pipeline.store.reader import StoreReader
 
 _SPLITS = ("train", "test", "val", "valid", "validation", "data")
 
@@ -43,7 +43,7 @@ class Provenance:
     buffers: str = ""
 
 
-def provenance(store: Store, frame: int) -> Provenance:
+def provenance(store: StoreReader, frame: int) -> Provenance:
     """The facts for the small print, as far as the store's attributes hold them."""
     spec: Mapping[str, Any] = store.attrs.get("spec") or {}
     words = store.words
@@ -69,7 +69,7 @@ def provenance(store: Store, frame: int) -> Provenance:
     )
 
 
-def _refinement(store: Store, frame: int) -> str:
+def _refinement(store: StoreReader, frame: int) -> str:
     """What is evaluated of a frame, and how sure the rest is; empty where all of it is."""
     level = store.level(frame)
     if level is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from pipeline.refinement.preview import Preview
-    from pipeline.store.store import Store
+    from pipeline.store.reader import StoreReader
 
 SAMPLE = 4_000_000
 """How many values a tone is fitted to at most; beyond, every n-th."""
@@ -93,7 +93,7 @@ def labelled(
     return xr.DataArray(values, at, ("y", "x"), quantity, attrs)
 
 
-def opened(url: str) -> Store:
+def opened(url: str) -> StoreReader:
     """The store at `url`; a preview of it where it is being refined.
 
     Raises:
@@ -111,7 +111,7 @@ def opened(url: str) -> Store:
 
 
 def read_surface(
-    store: Store,
+    store: StoreReader,
     quantity: str,
     split: str | None,
     frame: int,
@@ -160,7 +160,7 @@ def read_surface(
 
 
 def absent_tiles(
-    store: Store,
+    store: StoreReader,
     quantity: str,
     split: str,
     frame: int,
@@ -188,7 +188,7 @@ def absent_tiles(
 
 
 def without(
-    store: Store, finished: npt.NDArray[np.bool_], absent: Collection[Tile]
+    store: StoreReader, finished: npt.NDArray[np.bool_], absent: Collection[Tile]
 ) -> npt.NDArray[np.bool_]:
     """`finished` of a frame, bool (height, width), without tiles of it that have lost a chunk."""
     if absent:
@@ -199,7 +199,7 @@ def without(
 
 
 def finished_values(
-    store: Store, quantity: str, splits: Sequence[str], absent: set[Tile] | None = None
+    store: StoreReader, quantity: str, splits: Sequence[str], absent: set[Tile] | None = None
 ) -> Iterator[npt.NDArray[np.float32]]:
     """The finished values of every frame, one flat float32 array a frame and split.
 
@@ -213,23 +213,23 @@ def finished_values(
             yield values[finished]
 
 
-def sample_stride(store: Store) -> int:
+def sample_stride(store: StoreReader) -> int:
     """Keep every n-th value so that a tone fit stays within `SAMPLE` values."""
     return -(-store.frames * store.height * store.width // SAMPLE)
 
 
-def is_preview(store: Store) -> bool:
+def is_preview(store: StoreReader) -> bool:
     """Whether the store is shown as far as its refinement has come."""
     return _previewed(store) is not None
 
 
-def lasting_share(store: Store, frame: int, finished: npt.NDArray[np.bool_]) -> float:
+def lasting_share(store: StoreReader, frame: int, finished: npt.NDArray[np.bool_]) -> float:
     """Which part of a frame is as it will stay, in [0, 1]: finished, in a preview evaluated."""
     preview = _previewed(store)
     return float(finished.mean()) if preview is None else preview.evaluated_share(frame)
 
 
-def _previewed(store: Store) -> Preview | None:
+def _previewed(store: StoreReader) -> Preview | None:
     if not store.refined:
         return None
     from pipeline.refinement.preview import Preview

@@ -13,13 +13,15 @@ from pipeline.store.layout import PREDICTED
 from renders.source.surface import Surface
 
 if TYPE_CHECKING:
-    from pipeline.store.store import Store
+    from pipeline.store.reader import StoreReader
 
 _STEPS = 14
 _UNKNOWN = 15
 
 
-def doubts(store: Store, quantity: str, split: str, frame: int) -> npt.NDArray[np.float32] | None:
+def doubts(
+    store: StoreReader, quantity: str, split: str, frame: int
+) -> npt.NDArray[np.float32] | None:
     """How far a frame may be off where it is predicted, float32 (height, width), in its unit.
 
     NaN where it is evaluated, and inf where it is predicted and nobody knows how well. None where

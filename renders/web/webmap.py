@@ -40,7 +40,7 @@ from renders.ticks import label, spread_ticks
 from renders.web import openseadragon
 
 if TYPE_CHECKING:
-    from pipeline.store.store import Store
+    from pipeline.store.reader import StoreReader
     from renders.spread import Spread
 
 FACTS = "map.js"
@@ -178,7 +178,7 @@ def export_map(
 
 def _write_layers(
     folder: Path,
-    store: Store,
+    store: StoreReader,
     surfaces: dict[_Layer, Surface],
     tones: dict[str, Tone],
     style: Style,
@@ -313,7 +313,7 @@ def _legend(quantity: str, tone: Tone, unit: str) -> dict[str, Any]:
 
 
 def _layers(
-    store: Store, quantities: Sequence[str], splits: Sequence[str], frames: Sequence[int]
+    store: StoreReader, quantities: Sequence[str], splits: Sequence[str], frames: Sequence[int]
 ) -> list[_Layer]:
     chosen = list(quantities) or [q for q in store.quantities if q in ("loss", "error")]
     # A render still under way may not have reached its later frames.
@@ -339,7 +339,7 @@ def _width(width: int | None, columns: int) -> int:
     return width
 
 
-def _size(store: Store, frame: int, width: int) -> tuple[int, int]:
+def _size(store: StoreReader, frame: int, width: int) -> tuple[int, int]:
     extent = store.extent(frame)
     aspect = map_aspect((extent.x0, extent.x1, extent.y0, extent.y1))[0]
     return width, max(1, round(width * aspect))

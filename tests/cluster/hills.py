@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.scheduling.event_loop import Done, Event, Failed, Lost, run
+from cluster.scheduling.event_loop import run
+from cluster.scheduling.events import Done, Event, Failed, Lost
 from cluster.scheduling.scheduler import Rules, Scheduler
 from cluster.scheduling.step_queue import StepQueue
-from pipeline.geometry.grid import Extent, Grid, Step
+from cluster.scheduling.successors import Ready
+from pipeline.geometry.grid import Extent, Grid, Step, Work
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement
@@ -116,17 +118,31 @@ class _Later:
 
 
 class Observer(Watcher):
-    """Hands the scheduler what becomes ready, as a run does."""
+    """Remembers the queue and the scheduler, too."""
 
-    def __init__(self, steps: StepQueue) -> None:
+    def __init__(self, steps: StepQueue, scheduler: Scheduler) -> None:
         super().__init__()
         self.steps = steps
-        self.scheduler: Scheduler | None = None
+        self.scheduler = scheduler
 
-    def rendered(self, tile: Step, done: Done) -> None:  # type: ignore[override]
-        super().rendered(tile, done)  # type: ignore[arg-type]
-        assert self.scheduler is not None
-        self.scheduler.add(self.steps.after(tile, done))
+
+class ImmediateSuccessors:
+    """Asks the queue at once, without a thread: simulated time does not pass meanwhile."""
+
+    def __init__(self, steps: StepQueue) -> None:
+        self._steps = steps
+        self._ready: list[Ready] = []
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._ready)
+
+    def completed(self, work: Work, done: Done) -> None:
+        self._ready.append(Ready(self._steps.after(work, done), self._steps.total, "", None))
+
+    def collect(self, seconds: float) -> list[Ready]:
+        ready, self._ready = self._ready, []
+        return ready
 
 
 def refine(
@@ -139,9 +155,9 @@ def refine(
 ) -> Observer:
     """Drive a refinement with simulated workers, to its end or until `stop`."""
     steps = StepQueue(store, asked, going_on)
-    observer = Observer(steps)
-    observer.scheduler = Scheduler(steps.begin(), workers, Rules(hopeless_tries=10**6))
-    run(observer.scheduler, simulated, observer, lambda: stop(observer), simulated.clock)
+    scheduler = Scheduler(steps.begin(), workers, Rules(hopeless_tries=10**6))
+    observer, successors = Observer(steps, scheduler), ImmediateSuccessors(steps)
+    run(scheduler, simulated, observer, lambda: stop(observer), simulated.clock, successors)
     return observer
 
 

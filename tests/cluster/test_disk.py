@@ -11,7 +11,8 @@ import pytest
 
 from cluster.cli import main
 from pipeline.geometry.grid import Tile
-from pipeline.store.store import Store, StoreError
+from pipeline.store.errors import StoreError
+from pipeline.store.store import Store
 from pipeline.verify import Damage, withdraw
 from tests.cluster import landscape
 

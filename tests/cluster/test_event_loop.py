@@ -8,7 +8,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.scheduling.event_loop import Done, Event, Failed, Joined, Lost, run
+from cluster.scheduling.event_loop import run
+from cluster.scheduling.events import Done, Event, Failed, Joined, Lost
 from cluster.scheduling.scheduler import Rules, Scheduler
 from pipeline.geometry.grid import Tile
 from tests.cluster.watcher import Watcher

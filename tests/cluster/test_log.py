@@ -11,7 +11,7 @@ import pytest
 
 from cluster.cli import main
 from cluster.monitor.progress import ProgressView
-from cluster.scheduling.event_loop import Done
+from cluster.scheduling.events import Done
 from cluster.scheduling.scheduler import Scheduler
 from pipeline.geometry.grid import Tile
 from tests.cluster.landscape import lay_out

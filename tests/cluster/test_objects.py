@@ -26,8 +26,9 @@ from cluster.lease import Holder, Lease
 from pipeline.geometry.grid import Extent, Grid, Tile
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.store import keys
+from pipeline.store.errors import TakenError
 from pipeline.store.keys import RemoteStore
-from pipeline.store.store import Store, TakenError
+from pipeline.store.store import Store
 from pipeline.store.swap import Swap
 from pipeline.url import PlaceError, UnreachableError, check, reached
 from tests.cluster import landscape
@@ -368,7 +369,7 @@ def test_commits_in_a_bucket_are_listed_folder_by_folder(
     objects: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With rows 1 and 10, and with dates read as botocore reads them."""
-    monkeypatch.setattr("pipeline.store.store._FOLDER_TILES", 1)
+    monkeypatch.setattr("pipeline.store.reader._FOLDER_TILES", 1)
     grid = Grid(3, 12, 1, frames=2)
     frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
     url = f"s3://{BUCKET}/runs/listed.zarr"

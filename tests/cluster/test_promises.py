@@ -30,7 +30,8 @@ from cluster.cli import main
 from cluster.driver.session import Session
 from cluster.lease import NOTE, Lease
 from cluster.options import Options
-from cluster.scheduling.event_loop import Done, Joined, run
+from cluster.scheduling.event_loop import run
+from cluster.scheduling.events import Done, Joined
 from cluster.scheduling.scheduler import Rules, Scheduler, Start
 from cluster.scheduling.selection import Selection
 from cluster.scheduling.step_queue import StepQueue

@@ -12,7 +12,7 @@ from cluster.cli.info_table import _plane
 from cluster.jobs.client import ID_VARIABLE
 from cluster.monitor import report
 from cluster.monitor.report import Report
-from cluster.scheduling.event_loop import Done
+from cluster.scheduling.events import Done
 from cluster.scheduling.scheduler import Scheduler
 from pipeline.geometry.grid import Extent, Grid, Tile
 from pipeline.geometry.plane import Anchor, FrameFacts

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cluster.errors import ClusterError
-from cluster.scheduling.event_loop import Done
+from cluster.scheduling.events import Done
 from cluster.scheduling.step_queue import StepQueue, decide, finished
 from pipeline.geometry.grid import Grid, Step, Tile
 from pipeline.refinement.records import Points, Records

@@ -21,7 +21,7 @@ from cluster.workers.workers import Device, RayWorkers, check_same
 from pipeline.errors import InputsChangedError
 from pipeline.evaluation.room import NoRoomError
 from pipeline.geometry.grid import Tile
-from pipeline.store.store import StoreError
+from pipeline.store.errors import StoreError
 from tests.cluster import renderers
 from tests.cluster.watcher import Watcher
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.scheduling.event_loop import Done
+from cluster.scheduling.events import Done
 from pipeline.geometry.grid import Tile
 
 
@@ -20,5 +20,7 @@ class Watcher:
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
+
+    def advanced(self, ready: object) -> None: ...
 
     def ticked(self, scheduler: object) -> None: ...

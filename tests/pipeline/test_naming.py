@@ -12,7 +12,8 @@ from pipeline.geometry.grid import Extent, Grid
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.naming import NamingError, fault, require, shown
 from pipeline.spec_file import SpecError
-from pipeline.store.store import Store, StoreError
+from pipeline.store.errors import StoreError
+from pipeline.store.store import Store
 
 
 def create(path: Path) -> Store:

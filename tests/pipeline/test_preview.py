@@ -12,7 +12,8 @@ from pipeline.refinement import preview
 from pipeline.refinement.preview import Preview
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement
-from pipeline.store.store import Store, StoreError
+from pipeline.store.errors import StoreError
+from pipeline.store.store import Store
 from tests.refining import forget_schedule, refined_in
 
 
@@ -111,3 +112,11 @@ def test_a_damaged_record_is_named(begun_film: Store, tmp_path: Path) -> None:
     shown.read("loss", "train", 0)
     with pytest.raises(StoreError, match=r"step 1/0/0, pass 0: .* Run lossatlas verify"):
         shown.read("loss", "train", 1)
+
+
+def test_a_preview_cannot_be_written(begun_store: Store) -> None:
+    shown = Preview.of(begun_store)
+    assert isinstance(shown, Preview)
+    assert not isinstance(shown, Store)
+    assert not hasattr(shown, "commit")
+    assert not hasattr(shown, "write_note")

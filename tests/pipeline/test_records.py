@@ -15,7 +15,8 @@ from pipeline.geometry.grid import Extent, Grid, Step, Tile
 from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.refinement import records
 from pipeline.refinement.records import Points, Records
-from pipeline.store.store import Store, StoreError
+from pipeline.store.errors import StoreError
+from pipeline.store.store import Store
 from tests.deaths import Killed, dying
 
 GRID = Grid(width=10, height=7, tile=4, frames=2)

@@ -1,0 +1,123 @@
+"""What a store says of itself, and what is at a place where one may be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import zarr
+from pydantic import Field, TypeAdapter
+
+from pipeline.errors import one_line
+from pipeline.geometry.grid import Grid
+from pipeline.store import keys
+from pipeline.store.errors import StoreError
+from pipeline.url import is_url
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Of what a store says of itself, as far as it says it."""
+
+    splits: list[str]
+    quantities: list[str]
+    anchors: list[str]
+    grid: dict[str, Annotated[int, Field(strict=True, gt=0)]]
+    spec: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
+    plane: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, dict[str, Any]] = field(default_factory=dict)
+    code: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+    created: str = ""
+
+
+SHAPE = TypeAdapter(_Shape)
+
+
+def refuse_links(url: str) -> None:
+    """What is written to a local store stays in it; the store itself may be behind a link.
+
+    The folders of arrays and notes are looked at, not those of single tiles.
+
+    Raises:
+        StoreError: one of them is a link.
+    """
+    if is_url(url):
+        return
+    folders = [Path(url)]
+    for folder in folders:
+        with os.scandir(folder) as found:
+            entries = list(found)
+        for entry in entries:
+            if entry.is_symlink():
+                raise StoreError(
+                    f"{entry.path} is a link to {os.readlink(entry.path)}; wanted a store whose "
+                    "parts lie in its own folder. Copy what it points to there"
+                )
+            if folder == folders[0] and entry.is_dir():
+                folders.append(Path(entry.path))
+
+
+def require_arrays(group: zarr.Group, grid: Grid, attributes: Mapping[str, Any]) -> None:
+    """Raises KeyError or ValueError where the arrays are not those of such a render."""
+    quantities, refined = attributes["quantities"], bool(attributes.get("refined"))
+    names = [*quantities, "done", "seconds", "worker", "extent", "anchor"]
+    if refined:
+        names += ["level", "predicted_error"]
+        names += [f"evaluated/{name}" for name in ("points", "values", "steps")]
+    arrays: dict[str, Any] = {name: group[name] for name in names}
+    points, tiles = (grid.height, grid.width), (grid.tile_rows, grid.tile_columns)
+    for name in (*quantities, *(name for name in ("level", "predicted_error") if refined)):
+        if arrays[name].shape[-2:] != points or arrays[name].chunks[-1] != grid.tile:
+            raise ValueError(f"{name} has other points or tiles than the grid")
+    for name in ("done", "seconds", "worker"):
+        # A film to which frames are being added has more than its metadata says yet.
+        if arrays[name].shape[0] < grid.frames or arrays[name].shape[1:] != tiles:
+            raise ValueError(f"{name} has other tiles than the grid")
+    for name, rest in (("extent", (4,)), ("anchor", (len(attributes["anchors"]), 3))):
+        if arrays[name].shape[0] < grid.frames or arrays[name].shape[1:] != rest:
+            raise ValueError(f"{name} has another shape than (frames, {rest})")
+
+
+def damaged(url: str, what: str) -> StoreError:
+    return StoreError(
+        f"{url} has damaged metadata ({what}); wanted that of a render. Put its zarr.json back, or "
+        "render its spec to another store"
+    )
+
+
+def kind_at(url: str) -> Literal["nothing", "store", "unfinished", "other"]:
+    """What is at `url`: nothing, a store, the remains of an unfinished creation, or other."""
+    if not is_url(url):
+        path = Path(url)
+        try:
+            exists = path.exists()
+        except OSError as error:  # too long a name, or a folder on the way that nobody may enter
+            raise StoreError(
+                f"{url} cannot be looked for ({error.strerror}); wanted the path of a .zarr. Check "
+                "its length and the permissions of its folders"
+            ) from None
+        if exists and not path.is_dir():
+            return "other"
+        if exists and not os.access(path, os.R_OK | os.X_OK):
+            raise StoreError(f"{url} cannot be read; wanted read permission")
+    try:
+        attributes = dict(keys.open_group(url, "r", use_consolidated=False).attrs)
+    except (FileNotFoundError, KeyError):
+        return "nothing" if keys.is_empty(url) else "other"
+    except ValueError as error:
+        raise StoreError(f"{url} has damaged metadata: {one_line(error)}") from None
+    match attributes.get("lossatlas"):
+        case "creating":
+            return "unfinished"
+        case int():
+            return "store"
+    return "other"
