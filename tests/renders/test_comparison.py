@@ -82,3 +82,5 @@ def test_the_command(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (tmp_path / "both.svg").read_text(encoding="utf-8").count("<image") == 3
     assert main.run(["export", "poster", *two, out, "--paper", "A4"]) == 2
     assert "--paper is given with several runs: wanted it with one" in capsys.readouterr().err
+    assert main.run(["export", "poster", two[0]]) == 2
+    assert f"Only {two[0]} is given; wanted RUN and OUT" in capsys.readouterr().err

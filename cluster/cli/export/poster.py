@@ -12,7 +12,7 @@ from cluster.cli.export.interruption import interruptible, whole_output
 
 
 @click.command()
-@click.argument("runs", metavar="RUN", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN...", nargs=-1)
 @click.argument("out", type=click.Path())
 @page_options.add_page_options
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
@@ -53,6 +53,10 @@ def poster(
       lossatlas export poster runs/bowl.zarr error.png --quantity error --split test --tone linear
       lossatlas export poster runs/line.zarr line.pdf --layout paper --size 3.25x2.4in --axis alpha
     """
+    if not runs:  # click gives a single argument to OUT
+        raise click.UsageError(
+            f"Only {out} is given; wanted RUN and OUT, such as {out} poster.png."
+        )
     with interruptible(whole_output(out)):
         asked, places = page_options.page_style(style), [arguments.store_url(run) for run in runs]
         with picture_options.spread_over(address) as spread:
