@@ -86,7 +86,7 @@ def _same(store: Store, other: Store) -> None:
     assert store.pending() == other.pending() == []
 
 
-@pytest.mark.parametrize("extent", [FIXED, "frame"])
+@pytest.mark.parametrize("extent", [FIXED, pytest.param("frame", marks=pytest.mark.slow)])
 def test_a_grown_film_is_the_film_that_had_all_frames_at_once(
     bowl: MakeSpec, tmp_path: Path, extent: Any
 ) -> None:

@@ -25,7 +25,7 @@ from renders.projection import Projection
 from tests.renders.sheets import GROUND, drawn, ink_of, stitched
 
 WIDE, HIGH = 1103, 617
-TILES = ((256, 100), (331, 77), (17, 900))
+TILES = ((331, 77), (117, 900))
 DPIS = (300.0, 127.3)
 INKS: Inks = inks_on(rgb("#0a1a50"), LIGHT)
 
@@ -63,7 +63,7 @@ def texts(sheet: Sheet, chance: Chance) -> None:
     words = "Loss 0.5", "AVATAR", "w₀ − 3×10⁶", "λ → ∞", "Ж ☃", "شبكة"
     kinds: tuple[Weight, ...] = ("Light", "Regular", "Semibold", "It", "SemiboldIt", "ExtraLight")
     sides: tuple[Align, ...] = ("left", "centre", "right")
-    for k, (x, y) in enumerate(chance.places(54)):
+    for k, (x, y) in enumerate(chance.places(36)):
         # No slanted or extra light font here need have other scripts.
         said = k // 3 % 6
         kind = Type(chance.size(5, 60), kinds[k % (3 if said > 3 else 6)])
@@ -117,14 +117,14 @@ def dashed_lines(sheet: Sheet, chance: Chance) -> None:
 
 
 def markers(sheet: Sheet, chance: Chance) -> None:
-    for k, (x, y) in enumerate(chance.places(48)):
+    for k, (x, y) in enumerate(chance.places(24)):
         sheet.disc(x, y, chance.size(0.6, 30), "#335577", 0.7)
         size = sheet.points(chance.size(2, 20))
         sheet.mark([x, y], [y, x], marker="x^o+"[k % 4], ms=size, ls="")
 
 
 def rectangles(sheet: Sheet, chance: Chance) -> None:
-    for x, y in chance.places(48):
+    for x, y in chance.places(24):
         width, height = (round(chance.size(1, 90)) for _ in "wh")
         sheet.rectangle(Box(round(x), round(y), width, height), "#553377", 0.6)
 
@@ -252,7 +252,7 @@ def test_a_sheet_that_was_sent_elsewhere_draws_the_same() -> None:
 
 def test_threads_that_draw_at_once_do_not_disturb_each_other() -> None:
     layer = Printed(sheet_of())
-    boxes = list(layer.covers.tiles(256, 100))
+    boxes = list(layer.covers.tiles(512, 300))
     alone = [drawn(layer, box) for box in boxes]
     fresh = Printed(sheet_of())
     with ThreadPoolExecutor(6) as pool:
