@@ -267,10 +267,10 @@ def create_or_match(
     store, tile = Store.open(url, writable=True), prepared.spec.grid.edge
     parts = _stored_parts(store, prepared)
     same_tiles = tile in (None, store.grid.tile)
-    if same_tiles and growth.lacks_frames(store, parts, prepared.parts):
+    if same_tiles and growth.has_fewer_frames(store, parts, prepared.parts):
         with held(store) if held else nullcontext():
             store = Store.open(url, writable=True)
-            if growth.lacks_frames(store, _stored_parts(store, prepared), prepared.parts):
+            if growth.has_fewer_frames(store, _stored_parts(store, prepared), prepared.parts):
                 store = growth.grow(store, prepared.parts, prepared.frames, prepared.facts)
         parts = _stored_parts(store, prepared)
     changed = differences(parts, prepared.parts)
