@@ -1,8 +1,9 @@
-"""One driver a store: a note that says who, kept fresh by a heartbeat.
+"""The lease: a note that names the one driver of a store, renewed by a heartbeat.
 
-Who takes or renews it changes the note only if it still is what they read (`pipeline.store.swap`),
-so of several takers one has it. Nobody's clock is held against another machine's: a driver
-elsewhere is dead when its note has not changed for a while of our own time.
+A driver takes or renews the lease only if the note is what the driver read before
+(`pipeline.store.shared_note`), so of several drivers one gets it. Clocks of two machines are not
+compared: a driver on another machine is dead when its note has not changed for some time of our own
+clock.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from cluster.errors import ClusterError
 from pipeline.store.notes import Amount, Count
+from pipeline.store.shared_note import NoteVersion, SharedNote
 from pipeline.store.store import Store
-from pipeline.store.swap import Seen, Swap
 from pipeline.url import UnreachableError
 
 NOTE = "lease.json"
 BEAT_SECONDS = 5.0
 DEAD_SECONDS = 30.0
-# Clocks of two machines are that close: a beat older than this needs no look.
+# Clocks of two machines differ by less: a heartbeat older than this is dead without waiting.
 _CLOCKS_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who drives a store: `start` is the process's start (clock ticks since boot)."""
+    """The driver that holds the lease; `start` is its process's start (clock ticks since boot)."""
 
     id: str
     host: str
@@ -47,19 +48,20 @@ class Holder:
 
     @classmethod
     def read(cls, store: Store) -> Holder | None:
-        """The holder the store names, alive or not; None where nobody holds it."""
+        """The holder, alive or not; None if there is none."""
         return store.read_note_as(NOTE, _SHAPE)
 
     @classmethod
-    def living(cls, store: Store, now: float) -> Holder | None:
+    def read_alive(cls, store: Store, now: float) -> Holder | None:
         """The holder, if it is alive."""
         holder = cls.read(store)
         return holder if holder is not None and holder.alive(now) else None
 
     def alive(self, now: float) -> bool:
-        """Whether it beat recently and, on this machine, its process still runs.
+        """Whether it renewed the lease recently and, on this machine, its process still runs.
 
-        By this machine's clock `now`, in seconds since the epoch: for telling, not for deciding.
+        Compares with this machine's clock `now`, in seconds since the epoch. That is good enough
+        to print, but not to take a lease over.
         """
         if now - self.beat > DEAD_SECONDS:
             return False
@@ -74,10 +76,10 @@ _SHAPE = TypeAdapter(Holder)
 
 @contextlib.contextmanager
 def held(store: Store) -> Iterator[None]:
-    """Keep other drivers off a store for a moment.
+    """Hold the lease of a store for a moment.
 
     Raises:
-        ClusterError: a living driver holds it, or the store cannot be written.
+        ClusterError: another driver holds it, or the store cannot be written.
     """
     lease = Lease(store, workers=0)
     try:
@@ -88,15 +90,15 @@ def held(store: Store) -> Iterator[None]:
 
 
 class Lease:
-    """The right to drive one store; taken, kept by a thread, released.
+    """The right to drive one store: taken, renewed by a thread, released.
 
     Args:
         store: to be driven.
-        workers: how many, for others to read.
-        beat_seconds: between two heartbeats.
-        dead_seconds: without one, until a driver on another machine counts as dead.
-        clock: seconds since the epoch, for people, and for drivers on this machine.
-        warn: takes a line where taking it lasts longer.
+        workers: their number, for `status`.
+        beat_seconds: time between two heartbeats.
+        dead_seconds: time without a heartbeat after which a driver on another machine is dead.
+        clock: seconds since the epoch; for people, and for drivers on this machine.
+        warn: prints a line if taking the lease will take long.
     """
 
     def __init__(
@@ -115,24 +117,24 @@ class Lease:
         self._clock = clock
         self._warn = warn
         self._id = secrets.token_hex(8)
-        self._note = Swap(store, NOTE)
-        self._seen: Seen | None = None
+        self._note = SharedNote(store, NOTE)
+        self._seen: NoteVersion | None = None
         self._end = threading.Event()
         self._taken_away = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def lost(self) -> bool:
-        """Whether another driver has taken the store over."""
+        """Whether another driver took the lease over."""
         return self._taken_away.is_set()
 
     def take(self) -> None:
-        """Take the lease, and sweep what a dead driver left half-written.
+        """Take the lease, and delete the half-written files of a dead driver.
 
         Raises:
-            ClusterError: a living driver holds it, or the store cannot be written.
+            ClusterError: another driver holds it, or the store cannot be written.
         """
-        before = self._free()
+        before = self._wait_until_free()
         try:
             self._seen = self._note.change(before, self._content())
         except UnreachableError:
@@ -147,15 +149,15 @@ class Lease:
                 f"{self._store.url} was taken by another driver at the same moment; wanted a "
                 "store nobody works on. Wait for it or stop it"
             )
-        # Sweeping a large store may take longer than a lease lasts without a beat.
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        # Sweeping a large store may take longer than a lease lasts without a heartbeat.
+        self._thread = threading.Thread(target=self._renew_regularly, name="lease", daemon=True)
         self._thread.start()
         self._store.sweep()
 
     def release(self) -> None:
-        """Stop the heartbeat and give the store free, unless somebody else has it.
+        """Stop the heartbeat and delete the note, unless another driver holds the lease.
 
-        Also after a `take` that failed or was interrupted, wherever it was.
+        May be called after a `take` that failed or was interrupted at any point.
         """
         self._end.set()
         if self._thread is not None and self._thread.is_alive():
@@ -166,28 +168,28 @@ class Lease:
             if _holder(now, self._id):
                 self._note.change(now, None)
         except OSError:
-            pass  # an unreachable store: the lease dies by itself
+            pass  # an unreachable store: the lease expires by itself
 
-    def _free(self) -> Seen:
-        """What the note says, once nobody alive holds the store.
+    def _wait_until_free(self) -> NoteVersion:
+        """The note's version, if no living driver holds the lease.
 
         Raises:
-            ClusterError: somebody does.
+            ClusterError: a driver holds it.
         """
         now = self._note.read()
         holder = _holder(now)
-        if holder is None or not self._lives(holder, now):
+        if holder is None or not self._is_alive(holder, now):
             return now
         now = self._note.read()
-        if _holder(now) is None:  # given free meanwhile
+        if _holder(now) is None:  # released meanwhile
             return now
         raise ClusterError(
             f"{self._store.url} is being rendered by {holder}; wanted a store nobody works on. "
             "Wait for it or stop it, then lossatlas resume"
         )
 
-    def _lives(self, holder: Holder, before: Seen) -> bool:
-        """Whether a driver does; one of another machine is looked at for as long as that takes."""
+    def _is_alive(self, holder: Holder, before: NoteVersion) -> bool:
+        """Whether a driver is alive; for one on another machine, wait for a heartbeat."""
         if holder.machine == _machine():
             return holder.alive(self._clock())
         if self._clock() - holder.beat > _CLOCKS_SECONDS:
@@ -203,21 +205,21 @@ class Lease:
                 return True
         return False
 
-    def _keep(self) -> None:
+    def _renew_regularly(self) -> None:
         while not self._end.wait(self._beat_seconds):
             try:
-                self._beat()
+                self._renew()
             except OSError:
-                continue  # the next beat may get through; if none does, the lease is dead
+                continue  # a later heartbeat may succeed; if none does, the lease expires
             if self.lost:
                 return
 
-    def _beat(self) -> None:
+    def _renew(self) -> None:
         assert self._seen is not None
         changed = self._note.change(self._seen, self._content())
         if changed is None:
-            # A note that is gone or half-written is no claim, and our own may have been written by
-            # a request that seemed to fail.
+            # A missing or half-written note does not name another driver. Our own note may be there
+            # after a request that seemed to fail.
             changed = self._note.read()
             holder = _holder(changed)
             if holder is not None and holder.id != self._id:
@@ -236,8 +238,8 @@ class Lease:
         }
 
 
-def _holder(seen: Seen, id_: str | None = None) -> Holder | None:
-    """Whom a note names, if it does; with `id_`, only if that is who."""
+def _holder(seen: NoteVersion, id_: str | None = None) -> Holder | None:
+    """The holder that a note names, or None; with `id_`, None if it is another one."""
     try:
         holder = _SHAPE.validate_python(seen.note)
     except ValidationError:
@@ -246,7 +248,7 @@ def _holder(seen: Seen, id_: str | None = None) -> Holder | None:
 
 
 def _machine() -> str:
-    """This boot and process-id space: where a pid means the same process."""
+    """This boot and process-id namespace, in which a pid means one process."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
@@ -255,7 +257,7 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> int:
-    """When process `pid` started, in clock ticks since boot; -1 where there is none."""
+    """When process `pid` started, in clock ticks since boot; -1 if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

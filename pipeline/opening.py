@@ -81,7 +81,7 @@ def match(prepared: Prepared, held: Held | None = None) -> Store:
 
 
 def _lacks_frames(store: Store, prepared: Prepared) -> bool:
-    return growth.lacks_frames(store, stored_parts(store, prepared), prepared.parts)
+    return growth.has_fewer_frames(store, stored_parts(store, prepared), prepared.parts)
 
 
 def _another_render(store: Store, prepared: Prepared, changed: list[str]) -> str:

@@ -25,7 +25,7 @@ def refuse_if_driven(jobs: Jobs, store: Store) -> None:
             f"{place} is being rendered by the job {alive.id} ({alive.state}); wanted a store "
             f"nobody works on. Wait for it, or lossatlas stop {place}"
         )
-    holder = Holder.living(store, time.time())
+    holder = Holder.read_alive(store, time.time())
     if holder is not None:
         raise ClusterError(
             f"{place} is being rendered by {holder}; wanted a store nobody works on. Wait for it "

@@ -1,4 +1,4 @@
-"""The place of a new store, which one of several creators gets: all of it, and at once."""
+"""Atomic creation of a store: of several creators one succeeds, and its store appears whole."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ _ABANDONED_SECONDS = 3600.0
 _OURS = re.compile(r"\.lossatlas-[0-9a-f]{8}\.partial")
 
 
-class Taken(Exception):  # noqa: N818
-    """Another creator has the place."""
+class TakenByOther(Exception):  # noqa: N818
+    """Another creator made the store first."""
 
 
 @contextlib.contextmanager
-def beside(url: str) -> Iterator[str]:
-    """Where to create what belongs at `url`; it is moved there at the end, if nothing is by then.
+def atomic_create(url: str) -> Iterator[str]:
+    """Gives the place to create a store in; at the end that folder is moved to `url`.
 
-    An empty folder is nothing. What cannot be moved is created where it belongs: on an object
-    store, on a disk mounted right there, over the remains of a creation that was cut short.
+    An empty folder at `url` is replaced. Where a folder cannot be moved to `url`, the store is
+    created at `url` itself: on an object store, on a disk that is mounted there, or over the
+    remains of a creation that was interrupted.
 
     Raises:
-        Taken: something has come to be at `url` meanwhile.
+        TakenByOther: another creator made something at `url` meanwhile.
     """
-    target = Path(os.path.realpath(url))  # where links lead
+    target = Path(os.path.realpath(url))  # follow links
     if is_url(url) or not _is_free(target):
         yield url
         return
@@ -45,7 +46,7 @@ def beside(url: str) -> Iterator[str]:
             os.rename(made, target)
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                raise Taken from None
+                raise TakenByOther from None
             raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -60,7 +61,7 @@ def _is_free(target: Path) -> bool:
 
 
 def _sweep(folder: Path) -> None:
-    """Delete what creators left there who were killed, long ago."""
+    """Delete the remains of creators that were killed more than an hour ago."""
     with contextlib.suppress(OSError):
         for path in filter(lambda path: _OURS.fullmatch(path.name), folder.iterdir()):
             if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:

@@ -1,8 +1,8 @@
-"""Adding frames to the store of a film whose folder has come to hold more.
+"""Growth: adding frames to the store of a film when its folder has new ones.
 
-What a reader of the old metadata sees is never touched: arrays grow along their frames, and what is
-written lies beyond the old ones. The attributes come last; until then the store is that of the old
-frames, and growing it once more does the same again.
+The old frames are never touched: arrays grow along the frame axis, and only new frames are written.
+The attributes are written last. Until then the store has the old frames only, and growing it again
+does the same once more.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _EXTENT = "plane.extent"
 
 
 class GrowthError(LossatlasError):
-    """A film has more frames than its store, and they cannot be added."""
+    """The new frames of a film cannot be added to its store."""
 
 
-def lacks_frames(store: Store, stored: Parts, parts: Parts) -> bool:
-    """Whether a store is of the first frames of the film that `parts` describe, and of that alone.
+def has_fewer_frames(store: Store, stored: Parts, parts: Parts) -> bool:
+    """Whether the store holds the first frames of the film of `parts`, and differs in nothing else.
 
     Args:
         store: of a render.
-        stored: what decides its numbers.
-        parts: what decides the numbers of what is asked for now.
+        stored: the parts that decide its numbers.
+        parts: the parts of the render that is asked for now.
     """
     old, new = _digests(stored), _digests(parts)
     is_film = "frames" in store.attrs["plane"]
@@ -47,23 +47,22 @@ def lacks_frames(store: Store, stored: Parts, parts: Parts) -> bool:
 def grow(
     store: Store, parts: Parts, frames: Sequence[FrameFacts], facts: Mapping[str, Any]
 ) -> Store:
-    """Add the frames that a store lacks; only for the holder of its lease.
+    """Add the missing frames to a store. Only the holder of its lease may do this.
 
     Args:
-        store: one that `lacks_frames`, opened for writing.
-        parts, frames, facts: of the film as it is asked for now.
+        store: one that `has_fewer_frames`, opened for writing.
+        parts, frames, facts: of the film that is asked for now.
 
     Returns:
         The store, opened again.
 
     Raises:
-        GrowthError: the new frames would change what is rendered already, or the store cannot be
-            written.
-        UnreachableError: a remote place does not answer.
+        GrowthError: the new frames would change rendered numbers, or the store cannot be written.
+        UnreachableError: a remote store does not answer.
     """
     had = store.frames
     _require_room(store, parts, len(frames))
-    # Whatever was committed beyond the frames is of nothing that the store knows.
+    # Commits beyond the old frames are from a growth that was interrupted.
     grid = replace(store.grid, frames=len(frames))
     beyond = Store(store.group, store.url)
     beyond.grid = grid
@@ -96,7 +95,7 @@ def grow(
 
 
 def _write(url: str, frames: Sequence[FrameFacts], had: int, attributes: Mapping[str, Any]) -> None:
-    """Grow every array that has frames, label the new ones, and say so last."""
+    """Grow every array along its frames, label the new frames, and write the attributes last."""
     new = frames[had:]
     labels: dict[str, Any] = {
         "frame": np.arange(had, len(frames)),
@@ -105,7 +104,7 @@ def _write(url: str, frames: Sequence[FrameFacts], had: int, attributes: Mapping
         "curve": [f.curve for f in new],
     }
     with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
-        # Nor are our notes a part of the hierarchy.
+        # Our notes are not part of the Zarr hierarchy; ignore warnings about them.
         warnings.filterwarnings("ignore", message=".*(onsolidated metadata|not recognized as a).*")
         group = keys.open_group(url, "r+", use_consolidated=False)
         for name, array in group.arrays():
@@ -121,10 +120,10 @@ def _write(url: str, frames: Sequence[FrameFacts], had: int, attributes: Mapping
 
 
 def _require_room(store: Store, parts: Parts, frames: int) -> None:
-    """Hold what is rendered to what new frames leave as it is.
+    """Refuse new frames that would change rendered numbers.
 
     Raises:
-        GrowthError: they would change it.
+        GrowthError: they would.
     """
     had = store.frames
     old, new = (_extents(p[_EXTENT], n) for p, n in ((store.attrs["parts"], had), (parts, frames)))
@@ -153,7 +152,7 @@ def _require_room(store: Store, parts: Parts, frames: int) -> None:
 
 
 def _digests(parts: Parts) -> list[str]:
-    """Of the frames, or of the plane's weights, in their order."""
+    """The digests of the frames, or of the plane's weights, in their order."""
     found: list[str] = []
     while (key := f"plane.weights[{len(found)}]") in parts:
         found.append(str(parts[key]))
@@ -165,5 +164,5 @@ def _without_frames(parts: Parts) -> dict[str, Any]:
 
 
 def _extents(part: Any, frames: int) -> list[list[float]]:
-    """One a frame: a part names one alone where all are equal."""
+    """One extent a frame; a part has a single one if all are equal."""
     return [list(each) for each in part] if isinstance(part[0], list) else [list(part)] * frames

@@ -1,4 +1,4 @@
-"""Reaching a store's keys: Zarr groups at a path or a URL, and listings that hold at scale."""
+"""The keys of a store: Zarr groups at a path or a URL, and listings of many keys."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from pipeline.errors import one_line
 from pipeline.url import PlaceError, check, is_url, reached
 
 _LISTINGS_AT_ONCE = 32
-# A server may accept a request and never answer. Libraries do not all notice: aiohttp waits without
-# end for the "100 Continue" of a PUT to S3. Under the least deadline of a tile, which would
-# otherwise be charged with what the store did.
+# A server may accept a request and never answer, and not every library notices: aiohttp waits
+# forever for the "100 Continue" of a PUT to S3. This limit is below the shortest deadline of a
+# tile, so that a tile is not blamed for its store.
 ANSWER_SECONDS = 60.0
-# How servers say that an object is not the one that a condition is about, or just changes.
+# Error codes of servers: an object does not fulfil a condition, or is changing just now.
 _REFUSED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey", "404"}
 
 T = TypeVar("T")
 
 
 class RemoteStore(FsspecStore):
-    """A Zarr store over fsspec that lists what is there now and has one error for all clouds."""
+    """A Zarr store over fsspec: it never lists from a cache, and has one error for all clouds."""
 
     @classmethod
     def at(cls, url: str, read_only: bool) -> RemoteStore:
         """The store at `url`.
 
         Raises:
-            PlaceError: no file system is known, or installed, for such a URL.
-            UnreachableError: there is one, and it refuses.
+            PlaceError: no file system for such a URL is known or installed.
+            UnreachableError: the file system refuses.
         """
         try:
             with reached(url):
-                # Other processes write what this one lists: nothing may come from a cache.
+                # Other processes write the keys that this one lists, so no listing is cached.
                 options = {"use_listings_cache": False, **_quick_listings(url)}
                 return cls.from_url(check(url), options, read_only)  # type: ignore[return-value]
         except (ImportError, ValueError) as error:
@@ -67,11 +67,11 @@ class RemoteStore(FsspecStore):
 
     @property
     def compares(self) -> bool:
-        """Whether the server can be asked to write only over what was read."""
+        """Whether the server can write on the condition that an object is unchanged."""
         return "s3" in self.fs.protocol
 
     async def get_tagged(self, key: str) -> tuple[bytes | None, str | None]:
-        """An object's content and the server's tag of it; None and None where there is none."""
+        """An object's content and the server's tag of it; None and None if there is no object."""
         place = self._place(key)
         try:
             answer = await self._answered(self.fs._call_s3("get_object", **place))
@@ -81,17 +81,17 @@ class RemoteStore(FsspecStore):
             return None, None
 
     async def set_if(self, key: str, content: bytes, tag: str | None) -> str | None:
-        """Write an object if it still is the one of `tag`; without a tag, if there is none.
+        """Write an object if its tag still is `tag`; if `tag` is None, only if there is no object.
 
         Returns:
-            The tag of what was written; None where it is another, and was left alone.
+            The new tag; None if the condition does not hold and nothing was written.
         """
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
         asked = self._place(key) | {"Body": content} | condition
         try:
             answer = await self._answered(self.fs._call_s3("put_object", **asked))
         except OSError as error:
-            if _told(error) & _REFUSED:
+            if _server_codes(error) & _REFUSED:
                 return None
             raise
         return cast("str", answer["ETag"])
@@ -116,8 +116,8 @@ class RemoteStore(FsspecStore):
                 async with asyncio.timeout(ANSWER_SECONDS):
                     return await request
             except TimeoutError as error:
-                told = str(error) or f"no answer within {ANSWER_SECONDS:g} s"
-                raise TimeoutError(told) from None
+                text = str(error) or f"no answer within {ANSWER_SECONDS:g} s"
+                raise TimeoutError(text) from None
 
     def _reached(self) -> contextlib.AbstractContextManager[None]:
         protocol = self.fs.protocol
@@ -125,8 +125,8 @@ class RemoteStore(FsspecStore):
         return reached(f"{scheme}://{self.path}")
 
 
-def _told(error: BaseException | None) -> set[str]:
-    """The codes of a server's answers that an error is from."""
+def _server_codes(error: BaseException | None) -> set[str]:
+    """The error codes that a server answered with, from an error and its causes."""
     codes = set()
     while error is not None:
         response: Any = getattr(error, "response", None)
@@ -137,7 +137,7 @@ def _told(error: BaseException | None) -> set[str]:
 
 
 def _quick_listings(url: str) -> dict[str, Any]:
-    """What makes listings on S3 bearable: four fifths of their time were the objects' dates."""
+    """Options for fast listings on S3: parsing dates took four fifths of their time."""
     if not url.startswith(("s3://", "s3a://")) or find_spec("aiobotocore") is None:
         return {}
     return {"session": _session()}
@@ -145,7 +145,7 @@ def _quick_listings(url: str) -> dict[str, Any]:
 
 @functools.cache
 def _session() -> Any:
-    """One for the process: file systems that share it are made once a URL."""
+    """One session for the process, so that file systems of the same URL are shared."""
     from aiobotocore.session import AioSession
 
     session = AioSession()
@@ -155,7 +155,7 @@ def _session() -> Any:
 
 
 def _timestamp(value: Any) -> datetime:
-    """As botocore reads dates, only the usual form of them a hundred times faster."""
+    """The date that botocore would read; the usual form is read a hundred times faster."""
     from botocore.utils import parse_timestamp
 
     try:
@@ -171,13 +171,13 @@ def open_group(url: str, mode: Any, **options: Any) -> zarr.Group:
         OSError, ValueError, KeyError: as zarr does; `UnreachableError` of a remote place.
     """
     store = RemoteStore.at(url, read_only=mode == "r") if is_url(url) else url
-    # Format 3 alone: looking for format 2 as well asks for four objects at once, and where one of
-    # them fails the others are heard of when the process ends.
+    # Only format 3. If zarr also looks for format 2, it asks for four objects at once; when one
+    # request fails, the errors of the others are printed at the end of the process.
     return zarr.open_group(store, mode=mode, zarr_format=3, **options)
 
 
 def is_empty(url: str) -> bool:
-    """Whether nothing is at `url`: no file, no key under it."""
+    """Whether there is no file at `url`, and no key under it."""
     if not is_url(url):
         path = Path(url)
         return not path.exists() or (path.is_dir() and not any(path.iterdir()))
@@ -191,13 +191,13 @@ def keys(store: Any, prefix: str) -> Iterator[str]:
 
 
 def folders(store: Any, prefixes: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The keys of a Zarr store under `prefixes`, folder by folder: each with the names in it.
+    """The folders of a Zarr store under `prefixes`, each with the names of the keys in it.
 
-    A folder may come more than once; it and the prefixes end with a slash. Object stores are
-    asked for several prefixes at once: they answer a thousand keys at a time, one after the other.
+    A folder may come more than once; folders and prefixes end with a slash. Object stores are
+    asked for several prefixes at once, because they return a thousand keys a request.
     """
     if isinstance(store, LocalStore):
-        # Zarr asks about each file twice, through pathlib: a minute for a million tiles.
+        # Zarr looks at each file twice, through pathlib: a minute for a million tiles.
         for prefix in prefixes:
             yield from _walk(os.path.join(str(store.root), prefix.rstrip("/")), prefix)
         return

@@ -1,4 +1,4 @@
-"""Which arrays a store has, with their chunks, codecs and labels."""
+"""The arrays of a store, with their chunks, codecs and labels."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _LONG_NAMES = {
 def create_arrays(
     group: zarr.Group, grid: Grid, splits: Sequence[str], quantities: Sequence[str], unit: str
 ) -> None:
-    """The quantities, a chunk a tile and split; and a chunk of one value a tile for its facts.
+    """Create the quantities, one chunk a tile and split, and the facts about tiles.
 
-    `unit` is of the loss, empty where it has none.
+    `unit` is the unit of the loss; empty if it has none.
     """
     for quantity in quantities:
         group.create_array(
@@ -60,24 +60,24 @@ def create_arrays(
 
 
 def _units(quantity: str, unit: str) -> dict[str, str]:
-    """The attribute `units` of a quantity; none where nobody knows it."""
+    """The attribute `units` of a quantity; empty if it is not known."""
     if quantity == "error":
         return {"units": "1"}
-    # What the nats are per is in the store's own `unit`.
+    # The store's own `unit` says per what the nats are.
     own = "nat" if unit.startswith("nats") else unit
     return {"units": own} if own else {}
 
 
 PREDICTED, UNFINISHED = -1, -2
-"""The levels of points that no pass has evaluated."""
+"""The levels of points that no pass evaluated."""
 PASSES = 256
-"""How many passes a refined render may have; more than any takes that ends."""
+"""The most passes that a refined render may have; no render that ends needs so many."""
 
 
 def create_refined_arrays(
     group: zarr.Group, grid: Grid, splits: Sequence[str], quantities: Sequence[str]
 ) -> None:
-    """What a render that is refined has besides: which points are predicted, and its records."""
+    """Create the arrays of a refined render: which points are predicted, and its records."""
     tile, fields = grid.tile, len(splits) * len(quantities)
     group.create_array(
         "level",
@@ -149,9 +149,9 @@ def create_coordinates(
     frames: Sequence[FrameFacts],
     calibrate: str | None = None,
 ) -> None:
-    """Axes, names and geometry: what labels the quantities.
+    """Create the arrays that label the quantities: axes, names and geometry.
 
-    `calibrate` is the split that calibrates batch norm; None where none does.
+    `calibrate` is the split that calibrates batch norm; None if none does.
     """
     extents = np.array(
         [(f.extent.x0, f.extent.x1, f.extent.y0, f.extent.y1) for f in frames], float

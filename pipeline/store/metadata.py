@@ -1,4 +1,4 @@
-"""What a store says of itself, and what is at a place where one may be."""
+"""Checks of a store's metadata, and of what is at a URL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class _Shape:
-    """Of what a store says of itself, as far as it says it."""
+    """The types of a store's attributes; those with a default may be missing."""
 
     splits: list[str]
     quantities: list[str]
@@ -43,9 +43,10 @@ SHAPE = TypeAdapter(_Shape)
 
 
 def refuse_links(url: str) -> None:
-    """What is written to a local store stays in it; the store itself may be behind a link.
+    """Refuse a local store that has links in it: what is written to a store must stay in it.
 
-    The folders of arrays and notes are looked at, not those of single tiles.
+    The store itself may be a link. The folders of arrays and notes are checked, the folders of
+    single tiles are not.
 
     Raises:
         StoreError: one of them is a link.
@@ -67,7 +68,7 @@ def refuse_links(url: str) -> None:
 
 
 def require_arrays(group: zarr.Group, grid: Grid, attributes: Mapping[str, Any]) -> None:
-    """Raises KeyError or ValueError where the arrays are not those of such a render."""
+    """Raises KeyError or ValueError if the arrays do not fit the grid and the attributes."""
     quantities, refined = attributes["quantities"], bool(attributes.get("refined"))
     names = [*quantities, "done", "seconds", "worker", "extent", "anchor"]
     if refined:
@@ -79,7 +80,7 @@ def require_arrays(group: zarr.Group, grid: Grid, attributes: Mapping[str, Any])
         if arrays[name].shape[-2:] != points or arrays[name].chunks[-1] != grid.tile:
             raise ValueError(f"{name} has other points or tiles than the grid")
     for name in ("done", "seconds", "worker"):
-        # A film to which frames are being added has more than its metadata says yet.
+        # While frames are added to a film, its arrays have more frames than its metadata.
         if arrays[name].shape[0] < grid.frames or arrays[name].shape[1:] != tiles:
             raise ValueError(f"{name} has other tiles than the grid")
     for name, rest in (("extent", (4,)), ("anchor", (len(attributes["anchors"]), 3))):
@@ -95,12 +96,12 @@ def damaged(url: str, what: str) -> StoreError:
 
 
 def kind_at(url: str) -> Literal["nothing", "store", "unfinished", "other"]:
-    """What is at `url`: nothing, a store, the remains of an unfinished creation, or other."""
+    """What is at `url`: nothing, a store, the remains of an interrupted creation, or other."""
     if not is_url(url):
         path = Path(url)
         try:
             exists = path.exists()
-        except OSError as error:  # too long a name, or a folder on the way that nobody may enter
+        except OSError as error:  # a name that is too long, or a folder without permission
             raise StoreError(
                 f"{url} cannot be looked for ({error.strerror}); wanted the path of a .zarr. Check "
                 "its length and the permissions of its folders"

@@ -1,4 +1,4 @@
-"""Numbers in a store's notes, which anybody may have written: no NaN, and sums stay numbers."""
+"""Types of the numbers in notes. Notes are untrusted: no NaN, nothing too large to be added."""
 
 from __future__ import annotations
 

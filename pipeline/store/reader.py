@@ -40,7 +40,8 @@ class Predictions:
 
     Attributes:
         level: the pass that evaluated each point, −1 for none: int16 (height, width).
-        error: to expect, in each quantity's unit: float32 (quantity, split, height, width).
+        error: the expected error, in each quantity's unit: float32 (quantity, split, height,
+            width).
     """
 
     level: NDArray[np.int16]
@@ -67,10 +68,10 @@ class StoreReader:
         self.grid = Grid(**attributes["grid"])
 
     def require(self, *names: str) -> None:
-        """See that the store says of itself what is called by these names.
+        """Refuse a store without the attributes of these names.
 
         Raises:
-            StoreError: it lacks one.
+            StoreError: one is missing.
         """
         for name in names:
             if name not in self.attrs:
@@ -104,7 +105,7 @@ class StoreReader:
         return self._mask(tile for tile in self.committed() if tile.frame == frame)
 
     def finished_frames(self) -> dict[int, NDArray[np.bool_]]:
-        """The same of every frame that has any such point, by one listing."""
+        """The same for every frame that has such a point, by one listing."""
         frames: defaultdict[int, list[Tile]] = defaultdict(list)
         for tile in self.committed():
             frames[tile.frame].append(tile)
@@ -113,14 +114,14 @@ class StoreReader:
     def absent(
         self, quantity: str, tiles: Collection[Tile], splits: Sequence[str] | None = None
     ) -> list[Tile]:
-        """Which of these committed tiles lack a chunk of a quantity, sorted; by one listing.
+        """Committed tiles that miss a chunk of a quantity, sorted; by one listing.
 
-        Zarr reads a chunk that is gone as NaN. Of one frame's tiles that frame alone is listed.
+        Zarr reads a missing chunk as NaN. If all tiles are of one frame, only that is listed.
 
         Args:
             quantity: which.
             tiles: committed before the listing, so that they had their chunks.
-            splits: the ones to look at; None for all.
+            splits: which; None for all.
         """
         frames = {tile.frame for tile in tiles}
         inside = f"{frames.pop()}/" if len(frames) == 1 else ""
@@ -144,10 +145,10 @@ class StoreReader:
         return cast("NDArray[np.float32]", self._of_frame(quantity, frame, (index, frame)))
 
     def level(self, frame: int = 0) -> NDArray[np.int16] | None:
-        """Which pass evaluated each point of a frame that is refined, int16 (height, width).
+        """Which pass evaluated each point of a refined frame, int16 (height, width).
 
-        It is −1 where a point is predicted, and −2 where it is unfinished. None where every point
-        is evaluated, because the render is not refined.
+        It is −1 where a point is predicted, and −2 where it is unfinished. The result is None if
+        the render is not refined, so that every point is evaluated.
 
         Raises:
             StoreError: a damaged chunk.
@@ -161,7 +162,7 @@ class StoreReader:
     ) -> NDArray[np.float32] | None:
         """The error to expect of one frame of one quantity, in its unit, float32 (height, width).
 
-        It is 0 where a point is evaluated, inf where nobody knows. None as for `level`.
+        It is 0 where a point is evaluated, and inf where the error is unknown. None as for `level`.
 
         Raises:
             StoreError: no such quantity, split or frame, or a damaged chunk.
@@ -184,7 +185,7 @@ class StoreReader:
         return cast("NDArray[np.float32]", found)
 
     def read_predictions(self, tile: Tile) -> Predictions:
-        """Which points of a tile of a render that is refined are predicted.
+        """Which points of a tile of a refined render are predicted.
 
         Raises:
             StoreError: a chunk is missing or damaged; the message says which.
@@ -196,7 +197,7 @@ class StoreReader:
         return Predictions(level, self._read_chunks("predicted_error", keys, whole))
 
     def tile_facts(self, tile: Tile) -> tuple[float, int]:
-        """Seconds a committed tile took, and the id of the worker that made it.
+        """How many seconds a committed tile took, and the id of its worker.
 
         Raises:
             StoreError: a chunk is damaged.
@@ -237,15 +238,15 @@ class StoreReader:
     def words(self) -> dict[str, Any]:
         """What the network, the anchors and the loss's unit are called; see `caption.words`.
 
-        Words decide no number: a later spec of the same render may say others, which are kept in
-        a note.
+        Words do not change a number. A later spec of the same render may have other words; they
+        are in a note.
         """
         return caption.words(self.attrs) | (self.read_note(WORDS) or {})
 
     # Notes: small JSON objects beside the arrays
 
     def read_note(self, name: str) -> dict[str, Any] | None:
-        """The JSON object `name`; None where there is none, only half of one, or something else."""
+        """The note `name`, a JSON object; None if it is missing, half-written or something else."""
         found = sync(self.group.store.get(self._key(f"{NOTES}/{name}"), default_buffer_prototype()))
         if found is None:
             return None
@@ -256,19 +257,19 @@ class StoreReader:
         return content if isinstance(content, dict) else None
 
     def read_note_as(self, name: str, shape: TypeAdapter[T]) -> T | None:
-        """The note `name` as a value of some type; None also where it has another shape."""
+        """The note `name` as a value of the type of `shape`; None also if it has another shape."""
         try:
             return shape.validate_python(self.read_note(name))
         except ValidationError:
             return None
 
     def note_key(self, name: str) -> str:
-        """The key that the note `name` is at."""
+        """The key of the note `name`."""
         return self._key(f"{NOTES}/{name}")
 
     @staticmethod
     def note_bytes(content: Mapping[str, Any]) -> bytes:
-        """What is there, of a note that says `content`."""
+        """The bytes of a note with this content."""
         return json.dumps(content, indent=1).encode()
 
     def notes(self, folder: str) -> list[str]:
@@ -280,13 +281,13 @@ class StoreReader:
     # Keys
 
     def listing(self, prefix: str) -> Iterator[tuple[str, list[str]]]:
-        """The keys under `prefix`, folder by folder: each with the names in it."""
+        """The folders under `prefix`, each with the names of the keys in it."""
         return keys.folders(self.group.store, [self._key(prefix)])
 
     # Inside
 
     def _check_names(self) -> None:
-        """What the store calls things becomes files, keys and lines; see `pipeline.naming`."""
+        """Check names that become parts of files, keys and printed lines; see `pipeline.naming`."""
         spec, plane = self.attrs.get("spec") or {}, self.attrs.get("plane") or {}
         for what, found in (
             ("split", self.splits),
@@ -306,7 +307,7 @@ class StoreReader:
         return mask
 
     def _read_chunks(self, name: str, keys: Sequence[str], at: tuple[Any, ...]) -> Any:
-        """A part of an array, all of whose chunks, `keys`, have to be there."""
+        """A part of an array. All of its chunks, `keys`, must exist."""
         for key in keys:
             if not sync(self.group.store.exists(self._key(key))):
                 raise StoreError(f"{key} is missing")
@@ -318,7 +319,7 @@ class StoreReader:
             raise StoreError(f"{' or '.join(keys)}: {one_line(error)}") from None
 
     def _tiles_in(self, path: str, folders: Sequence[str]) -> set[Tile]:
-        """The tiles that have a chunk in these folders, all of them under `path`."""
+        """The tiles that have a chunk in these folders under `path`."""
         tiles: set[Tile] = set()
         above = self._key(path)
         for folder, names in keys.folders(self.group.store, folders):
@@ -326,7 +327,7 @@ class StoreReader:
         return tiles
 
     def _folders(self, path: str) -> list[str]:
-        """What to list for all tiles under `path`: it, or many where each fills an answer."""
+        """The folders to list for all tiles under `path`: one, or many if each has many keys."""
         grid, paths = self.grid, [path]
         if grid.tile_rows * grid.tile_columns >= _FOLDER_TILES:
             paths = [f"{path}{frame}/" for frame in range(grid.frames)]
@@ -348,7 +349,7 @@ class StoreReader:
             raise self._unreadable(name, frame, one_line(error)) from None
 
     def _geometry(self, name: str, frame: int) -> NDArray[np.float64]:
-        """What was written of a frame when the store was made.
+        """An array of the geometry of a frame, written when the store was created.
 
         Raises:
             StoreError: it is missing or damaged.
@@ -360,7 +361,7 @@ class StoreReader:
             raise
         except (ValueError, RuntimeError, OSError) as error:
             raise self._lost(name, one_line(error)) from None
-        if not found.any():  # as zarr fills in what is gone
+        if not found.any():  # zarr reads a missing chunk as zeros
             counts = [-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True)]
             for rest in itertools.product(*map(range, counts[1:])):
                 key = f"{name}/c/{'/'.join(map(str, (frame // array.chunks[0], *rest)))}"

@@ -55,22 +55,22 @@ class Store(StoreReader):
         facts: Mapping[str, Any],
         refined: bool = False,
     ) -> Self:
-        """Make an empty store; its metadata is complete only when everything else is in place.
+        """Create an empty store. The write that completes its metadata is the last one.
 
         Args:
-            url: a local path or a URL that does not exist yet (a creation that was cut short
-                is replaced).
-            grid: all frames' points and tiles.
+            url: a local path or a URL at which there is nothing yet; the remains of an
+                interrupted creation are replaced.
+            grid: points and tiles of all frames.
             splits: names of the data splits, the calibrating one first.
             quantities: names of the arrays, among loss, error and loss_stderr.
-            frames: one a frame of the grid.
+            frames: one for each frame of the grid.
             facts: JSON attributes: spec, fingerprint, plane, versions and so on.
             refined: whether some points will be predicted (`pipeline.refinement.records`).
 
         Raises:
-            TakenError: something is already there, or has come to be there meanwhile.
-            StoreError: the place cannot be written.
-            UnreachableError: a remote place does not answer.
+            TakenError: something is at `url`, or another process made something there meanwhile.
+            StoreError: `url` cannot be written.
+            UnreachableError: a remote store does not answer.
         """
         if metadata.kind_at(url) in ("store", "other"):
             raise TakenError(f"{url} exists and is not empty; wanted a new path for this render")
@@ -88,9 +88,9 @@ class Store(StoreReader):
             "anchors": [anchor.name for anchor in frames[0].anchors],
         }
         try:
-            with atomic.beside(url) as place:
+            with atomic.atomic_create(url) as place:
                 _fill(place, attributes, grid, frames)
-        except (atomic.Taken, ContainsArrayError):
+        except (atomic.TakenByOther, ContainsArrayError):
             raise taken from None
         except UnreachableError:
             raise
@@ -101,7 +101,7 @@ class Store(StoreReader):
             ) from None
         try:
             made = cls.open(url, writable=True)
-        except StoreError:  # somebody else's arrays are in between
+        except StoreError:  # arrays of another creator are among ours
             raise taken from None
         if made.attrs["creation"] != attributes["creation"]:
             raise taken
@@ -112,10 +112,10 @@ class Store(StoreReader):
         """Open an existing store.
 
         Raises:
-            StoreError: there is no store at `url`, it is no lossatlas store, or it is to be
-                written and parts of it are links to somewhere else.
-            NamingError: a split, a frame or the like has no proper name.
-            UnreachableError: a remote place does not answer.
+            StoreError: there is no lossatlas store at `url`, its metadata is damaged, or it is
+                opened for writing and parts of it are links.
+            NamingError: the name of a split, a frame or the like is not allowed.
+            UnreachableError: a remote store does not answer.
         """
         match metadata.kind_at(url):
             case "nothing":
@@ -162,7 +162,15 @@ class Store(StoreReader):
         worker: int,
         predictions: Predictions | None = None,
     ) -> None:
-        """Write one tile's values, float32 (split, height, width) a quantity, and commit it."""
+        """Write the values of one tile and commit it.
+
+        Args:
+            tile: which one.
+            values: quantity → float32 (split, height, width).
+            seconds: how long its evaluation took.
+            worker: the id of the worker that evaluated it.
+            predictions: which of its points are predicted, in a refined render.
+        """
         rows, columns = self.grid.window(tile)
         if predictions is not None:
             self._array("level")[tile.frame, rows, columns] = predictions.level
@@ -175,7 +183,7 @@ class Store(StoreReader):
         self._array("done")[place] = 1
 
     def withdraw(self, tile: Tile) -> None:
-        """Put a tile back to pending: its commit goes first, then its chunks."""
+        """Put a tile back to pending: delete its commit first, then its chunks."""
         place = f"{tile.frame}/{tile.row}/{tile.column}"
         self.delete(f"done/c/{place}")
         for name in ("seconds", "worker"):
@@ -190,7 +198,7 @@ class Store(StoreReader):
     # Notes and keys
 
     def rename(self, words: Mapping[str, Any]) -> None:
-        """Call things by other words from now on."""
+        """Change what things are called; see `words`."""
         if words != self.words:
             self.write_note(WORDS, words)
             self.__dict__.pop("words", None)
@@ -208,9 +216,9 @@ class Store(StoreReader):
     # The whole store
 
     def sweep(self) -> int:
-        """Delete what killed writers left half-written; returns how many files that were.
+        """Delete the half-written files of killed writers; returns their number.
 
-        Only for the holder of the lease: a living writer's temporary file looks the same.
+        Only for the holder of the lease: the temporary file of a living writer looks the same.
         """
         root = Path(self.url)
         if not root.is_dir():
@@ -221,7 +229,7 @@ class Store(StoreReader):
         return len(stale)
 
     def remove(self) -> None:
-        """Delete the store and all that is in it."""
+        """Delete the store with everything in it."""
         if is_url(self.url):
             sync(self.group.store.clear())
         else:
@@ -234,7 +242,7 @@ def _fill(
     """Write an empty store to `place`.
 
     Raises:
-        atomic.Taken: somebody else has begun to write there.
+        atomic.TakenByOther: another creator began to write there.
     """
     splits, quantities = attributes["splits"], attributes["quantities"]
     unfinished = {"lossatlas": "creating", "creation": attributes["creation"]}
@@ -248,14 +256,14 @@ def _fill(
         create_coordinates(group, grid, splits, frames, calibrate)
         arrays = set(group.array_keys())
         if dict(keys.open_group(place, "r", use_consolidated=False).attrs) != unfinished:
-            raise atomic.Taken
+            raise atomic.TakenByOther
         group.attrs.put({**attributes, **unfinished})
         group = zarr.consolidate_metadata(group.store)
         if set(group.array_keys()) != arrays:
-            raise atomic.Taken
+            raise atomic.TakenByOther
         try:
             metadata.require_arrays(group, grid, attributes)
-        except ValueError:  # another creator's, who wants other tiles
-            raise atomic.Taken from None
-        # One last write, with the consolidated metadata in it, says that it is complete.
+        except ValueError:  # the arrays of another creator, with other tiles
+            raise atomic.TakenByOther from None
+        # The last write, which includes the consolidated metadata, marks the store as complete.
         group.attrs["lossatlas"] = FORMAT

@@ -156,7 +156,7 @@ def test_of_several_takers_one_has_it_though_writes_are_slow(
         monkeypatch.setattr(fcntl, "flock", without_locks)
     takers = [Lease(Store.open(store.url, writable=True), workers=1) for _ in range(4)]
     read = threading.Barrier(len(takers))
-    write, free = Store.write_note, Lease._free
+    write, free = Store.write_note, Lease._wait_until_free
 
     def slow(self: Store, name: str, content: dict[str, object]) -> None:
         time.sleep(0.3)
@@ -174,7 +174,7 @@ def test_of_several_takers_one_has_it_though_writes_are_slow(
         return False
 
     monkeypatch.setattr(Store, "write_note", slow)
-    monkeypatch.setattr(Lease, "_free", together)
+    monkeypatch.setattr(Lease, "_wait_until_free", together)
     with ThreadPoolExecutor(len(takers)) as threads:
         assert sum(threads.map(take, takers)) == 1
     for lease in takers:
@@ -188,7 +188,7 @@ def test_without_locks_a_quick_writer_waits_for_a_slow_one(
     """Both found it free; the slow one's name comes half a second after the quick one's."""
     monkeypatch.setattr(fcntl, "flock", without_locks)
     quick, slow = (Lease(Store.open(store.url, writable=True), workers=1) for _ in range(2))
-    read, write, free = threading.Barrier(2), Store.write_note, Lease._free
+    read, write, free = threading.Barrier(2), Store.write_note, Lease._wait_until_free
 
     def late(self: Store, name: str, content: dict[str, object]) -> None:
         if content.get("id") == slow._id:
@@ -201,7 +201,7 @@ def test_without_locks_a_quick_writer_waits_for_a_slow_one(
         return found
 
     monkeypatch.setattr(Store, "write_note", late)
-    monkeypatch.setattr(Lease, "_free", together)
+    monkeypatch.setattr(Lease, "_wait_until_free", together)
     with ThreadPoolExecutor(2) as threads:
         taking = threads.submit(slow.take)
         with pytest.raises(ClusterError, match="taken by another driver at the same moment"):
@@ -222,7 +222,7 @@ def test_a_driver_that_slept_does_not_write_over_who_took_over(store: Store) -> 
     lease = Lease(store, workers=1, beat_seconds=1e9)
     lease.take()
     claim(store)
-    lease._beat()
+    lease._renew()
     assert lease.lost
     holder = Holder.read(store)
     assert holder is not None

@@ -28,8 +28,8 @@ from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.store import keys
 from pipeline.store.errors import TakenError
 from pipeline.store.keys import RemoteStore
+from pipeline.store.shared_note import SharedNote
 from pipeline.store.store import Store
-from pipeline.store.swap import Swap
 from pipeline.url import PlaceError, UnreachableError, check, reached
 from tests.cluster import landscape
 from tests.cluster.hills import AUDIT, COMPOSE, content
@@ -108,7 +108,7 @@ def test_a_note_in_a_bucket_is_changed_by_who_knows_it(objects: ObjectServer) ->
     frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
     url = f"s3://{BUCKET}/noted.zarr"
     store = Store.create(url, Grid(2, 2, 1), ["train"], ["loss"], [frame], {})
-    one, other = Swap(store, "lease.json"), Swap(store, "lease.json")
+    one, other = SharedNote(store, "lease.json"), SharedNote(store, "lease.json")
     nothing = other.read()
     first = one.change(one.read(), {"id": "one"})
     assert first is not None
@@ -423,7 +423,7 @@ def test_of_several_takers_of_a_lease_in_a_bucket_one_has_it(
     frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
     store = Store.create(url, Grid(6, 6, 3), ["train"], ["loss"], [frame], {})
     takers = [Lease(Store.open(url, writable=True), workers=1) for _ in range(3)]
-    read, free, write = threading.Barrier(len(takers)), Lease._free, RemoteStore.set_if
+    read, free, write = threading.Barrier(len(takers)), Lease._wait_until_free, RemoteStore.set_if
 
     async def slow(self: RemoteStore, key: str, content: bytes, tag: str | None) -> str | None:
         await asyncio.sleep(0.3)
@@ -444,13 +444,13 @@ def test_of_several_takers_of_a_lease_in_a_bucket_one_has_it(
         return False
 
     monkeypatch.setattr(RemoteStore, "set_if", slow)
-    monkeypatch.setattr(Lease, "_free", together)
+    monkeypatch.setattr(Lease, "_wait_until_free", together)
     with ThreadPoolExecutor(len(takers)) as threads:
         took = list(threads.map(take, takers))
     assert sum(took) == 1
     winner = takers[took.index(True)]
     before = Holder.read(store)
-    winner._beat()
+    winner._renew()
     assert Holder.read(store) != before
     assert not winner.lost
     for lease in takers:
@@ -465,13 +465,13 @@ def test_a_lease_in_a_bucket_is_not_written_over(objects: ObjectServer) -> None:
     slept = Lease(store, workers=1, beat_seconds=1e9)
     slept.take()
     store.delete_note("lease.json")
-    slept._beat()
-    slept._beat()
+    slept._renew()
+    slept._renew()
     assert not slept.lost  # a note that is gone is no claim
     store.delete_note("lease.json")
     other = Lease(store, workers=1)
     other.take()
-    slept._beat()
+    slept._renew()
     assert slept.lost
     slept.release()
     assert Holder.read(store) is not None

@@ -27,7 +27,7 @@ FAULTS = (
         ("lease: no heartbeat is needed", "if now - self.beat > DEAD_SECONDS:", "if False:", LEASE),
         (
             "lease: a living holder is overrun",
-            "if holder is None or not self._lives(holder, now):",
+            "if holder is None or not self._is_alive(holder, now):",
             "if True:",
             LEASE,
         ),
@@ -52,7 +52,7 @@ FAULTS = (
         ),
         (
             "lease: the heart does not beat",
-            "                self._beat()\n            except",
+            "                self._renew()\n            except",
             "                pass\n            except",
             LEASE,
         ),
@@ -70,7 +70,7 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/store/swap.py",
+        "pipeline/store/shared_note.py",
         (
             "lease: written whatever it says",
             "if self.read().content != seen.content:",
@@ -86,7 +86,7 @@ FAULTS = (
         (
             "lease: not read back where there are no locks",
             "time.sleep(max(_SETTLE_SECONDS, _SETTLE_WRITES * took))\n",
-            "return Seen(content)\n",
+            "return NoteVersion(content)\n",
             LEASE,
         ),
         (

@@ -247,4 +247,4 @@ def test_a_frame_in_between_is_another_render(bowl: MakeSpec, tmp_path: Path) ->
         film.matched()
     film.add(3)
     store = Store.open(str(tmp_path / "bowl/bowl.zarr"))
-    assert not growth.lacks_frames(store, store.attrs["parts"], film.prepared().parts)
+    assert not growth.has_fewer_frames(store, store.attrs["parts"], film.prepared().parts)

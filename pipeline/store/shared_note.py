@@ -1,9 +1,9 @@
-"""One note of a store that several processes may want to change: only who knows what it says may.
+"""A note that several processes change: a change succeeds only if nobody else changed it before.
 
-On a disk a lock on a file beside it keeps others out while it is compared and written. On S3 the
-server compares, by the tag of what was read. Where a disk or a server knows no such thing, the note
-is read once more a while after it was written: then the last writer has it, as long as no write
-takes longer than that while.
+On a local disk a lock on a second file keeps other processes out while the note is compared and
+written. On S3 the server compares, by the tag of the version that was read. A disk without locks
+or a server without conditions cannot do that. There the note is read again some time after it was
+written, and the last writer has it, as long as no write takes longer than that time.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from pipeline.store.keys import RemoteStore
 from pipeline.store.store import Store
 from pipeline.url import is_url
 
-# How long after a write it is read once more, where nothing else helps: at least, and in writes.
+# How long to wait before a note is read again, where nothing else helps: at least so many seconds,
+# and so many times as long as the write took.
 _SETTLE_SECONDS, _SETTLE_WRITES = 1.0, 3.0
 _LOCK_SECONDS, _LOOK_SECONDS = 20.0, 0.02
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a note said: its bytes, None where there was none, and a server's tag of them."""
+class NoteVersion:
+    """What a note held: its bytes, None if there was none, and the server's tag of them."""
 
     content: bytes | None
     tag: str | None = None
 
     @property
     def note(self) -> dict[str, Any] | None:
-        """The JSON object in it, if it is one."""
+        """The JSON object in it; None if it is none."""
         try:
             found = json.loads(self.content or b"")
         except (ValueError, RecursionError):
@@ -46,8 +47,8 @@ class Seen:
         return found if isinstance(found, dict) else None
 
 
-class Swap:
-    """The note `name` of a store, read and changed."""
+class SharedNote:
+    """Reads and changes the note `name` of a store."""
 
     def __init__(self, store: Store, name: str) -> None:
         self._store = store
@@ -56,79 +57,80 @@ class Swap:
         self._server = remote if isinstance(remote, RemoteStore) and remote.compares else None
         self._is_tried = False
 
-    def read(self) -> Seen:
-        """What it says now.
+    def read(self) -> NoteVersion:
+        """The present version.
 
         Raises:
             OSError: the store cannot be read.
         """
         key = self._store.note_key(self._name)
         if self._server is not None:
-            return Seen(*sync(self._server.get_tagged(key)))
+            return NoteVersion(*sync(self._server.get_tagged(key)))
         found = sync(self._store.group.store.get(key, default_buffer_prototype()))
-        return Seen(None if found is None else found.to_bytes())
+        return NoteVersion(None if found is None else found.to_bytes())
 
-    def change(self, seen: Seen, note: Mapping[str, Any] | None) -> Seen | None:
-        """Write `note`, or delete what is there where it is None, if that still is as `seen`.
+    def change(self, seen: NoteVersion, note: Mapping[str, Any] | None) -> NoteVersion | None:
+        """Write `note`, or delete the note if it is None, as long as `seen` is its present version.
 
         Returns:
-            What it says then; None where it is not, because somebody else has changed it.
+            The new version; None if another process changed the note since it was `seen`.
 
         Raises:
             OSError: the store cannot be written.
         """
         if self._server is not None and note is not None:
             return self._change_on_server(self._server, seen, note)
-        with self._alone() as is_alone:
+        with self._locked() as is_locked:
             if self.read().content != seen.content:
                 return None
             if note is None:
                 self._store.delete_note(self._name)
-                return Seen(None)
+                return NoteVersion(None)
             began, content = time.monotonic(), self._store.note_bytes(note)
             self._store.write_note(self._name, note)
             took = time.monotonic() - began
-            return Seen(content) if is_alone else self._settled(content, took)
+            return NoteVersion(content) if is_locked else self._read_again(content, took)
 
     # Inside
 
-    def _settled(self, content: bytes, took: float) -> Seen | None:
+    def _read_again(self, content: bytes, took: float) -> NoteVersion | None:
+        """The version with our `content`, if no other writer replaced it meanwhile."""
         time.sleep(max(_SETTLE_SECONDS, _SETTLE_WRITES * took))
         found = self.read()
         return found if found.content == content else None
 
     def _change_on_server(
-        self, server: RemoteStore, seen: Seen, note: Mapping[str, Any]
-    ) -> Seen | None:
+        self, server: RemoteStore, seen: NoteVersion, note: Mapping[str, Any]
+    ) -> NoteVersion | None:
         key, content = self._store.note_key(self._name), self._store.note_bytes(note)
         began = time.monotonic()
         tag = sync(server.set_if(key, content, seen.tag))
         took = time.monotonic() - began
         if tag is None:
-            found = self.read()  # a request that was repeated finds what it wrote itself
+            found = self.read()  # the client may have repeated a request that had succeeded
             return found if found.content == content else None
         if self._is_tried:
-            return Seen(content, tag)
-        # A server that takes what is to be refused does not know conditions.
+            return NoteVersion(content, tag)
+        # Try once whether the server knows conditions: this write has to be refused.
         self._is_tried = True
         if sync(server.set_if(key, content, None)) is None:
-            return Seen(content, tag)
+            return NoteVersion(content, tag)
         self._server = None
-        return self._settled(content, took)
+        return self._read_again(content, took)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Keep others out; gives whether that is possible here.
+    def _locked(self) -> Iterator[bool]:
+        """Keep other processes out; gives False where no lock is possible.
 
         Raises:
-            TimeoutError: somebody else does not let go.
+            TimeoutError: another process keeps the lock.
         """
         if is_url(self._store.url):
             yield False
             return
         path = Path(self._store.url) / self._store.note_key(f"{self._name}.lock")
         path.parent.mkdir(exist_ok=True)
-        with path.open("a") as file:  # the lock goes with the process, however it ends
+        with path.open("a") as file:  # the lock ends with the process
             yield _lock(file.fileno(), path)
 
 
