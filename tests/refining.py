@@ -57,7 +57,7 @@ def refined_in(
     store, _ = prepare.create_or_match(
         prepared, lambda: Grid(asked.width, asked.height, asked.tile, len(prepared.frames))
     )
-    queue = StepQueue(store, prepared.spec.evaluate.refine, going_on=False)
+    queue = StepQueue(store, prepared.spec.evaluate.refine, keep_schedule=False)
     renderer = StepRenderer(prepared.inputs, store.url)
     waiting, done = deque(queue.begin()), 0
     while waiting and done != steps:
