@@ -62,7 +62,7 @@ def render(spec: RenderSpec, options: Options, print_line: Callable[[str], None]
         try:
             from pipeline import plan, prepare
 
-            local.settle(options.address)
+            local.set_environment(options.address)
             prepared = prepare.prepare(spec)
             if spec.evaluate.refine and not Store.exists(spec.store):
                 step_queue.check(options.selection)  # before there is anything
@@ -116,7 +116,7 @@ def resume(
                 return _nothing_to_do(store, options, print_line)
             from pipeline import prepare
 
-            local.settle(options.address)
+            local.set_environment(options.address)
             prepared = prepare.prepare_resume(store, trust, print_line)
             refine = prepared.spec.evaluate.refine
             job = _Job(
