@@ -108,7 +108,7 @@ class SharedWorkers(RayWorkers):
     def start(self, worker: int) -> None:
         handle = self._pool[worker % PROCESSES]
         self._actors[worker] = handle
-        self._await(handle.report.remote(), worker, "report")
+        self._watch(handle.report.remote(), worker, "report")
 
     def render(self, worker: int, tile: Tile) -> None:
         self._tiles.setdefault(worker, []).append(tile)

@@ -56,7 +56,7 @@ def refined_in(
     assert asked.tile != "auto"
     tiles = Grid(asked.width, asked.height, asked.tile, len(prepared.frames))
     store, _ = opening.create(prepared, tiles)
-    queue = StepQueue(store, prepared.spec.evaluate.refine, going_on=False)
+    queue = StepQueue(store, prepared.spec.evaluate.refine, keep_schedule=False)
     renderer = StepRenderer(prepared.inputs, store.url)
     waiting, done = deque(queue.begin()), 0
     while waiting and done != steps:

@@ -47,7 +47,7 @@ def render(spec: RenderSpec, options: Options, print_line: Callable[[str], None]
         try:
             from pipeline import prepare
 
-            local.settle(options.address)
+            local.set_environment(options.address)
             prepared = prepare.prepare(spec)
             if spec.evaluate.refine and not Store.exists(spec.store):
                 step_queue.check(options.selection)  # before the store is made
@@ -88,7 +88,7 @@ def resume(
                 return _nothing_to_do(store, options, print_line)
             from pipeline import prepare
 
-            local.settle(options.address)
+            local.set_environment(options.address)
             prepared = prepare.prepare_resume(store, trust, print_line)
             return _drive(prepared, store, options, interrupts, print_line)
         except KeyboardInterrupt:

@@ -153,7 +153,7 @@ class Session:
     def _conclude_queue(self) -> None:
         """Nothing can be rendered: that is the end, unless something waits for what failed."""
         self.complete = True
-        waiting = self._queue.waiting(self._given_up)
+        waiting = self._queue.blocked(self._given_up)
         if not waiting:
             return
         left = format.plural(waiting, self._queue.noun)
@@ -176,7 +176,7 @@ class Session:
             f"{self._view.points:,} points in {format.duration(self._seconds)}, "
             f"{format.rate(self._speed)}"
         )
-        total, left = self._store.grid.tile_count, self._queue.elsewhere
+        total, left = self._store.grid.tile_count, self._queue.not_selected
         if self._given_up:
             print_line(f"{place}: {done_text(self._store)} done ({rendered})")
             print_line(f"{format.plural(len(self._given_up), self._queue.noun)} quarantined:")

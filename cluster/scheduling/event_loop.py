@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from cluster.scheduling.actions import Kill, Quarantine, Render, Stalled, Start, Warn
 from cluster.scheduling.events import Done, Event, Failed, Joined, Lost, Unwritable
-from cluster.scheduling.scheduler import Kill, Quarantine, Render, Scheduler, Stalled, Start, Warn
+from cluster.scheduling.scheduler import Scheduler
 from cluster.scheduling.successors import NoSuccessors, Ready, Successors
 from pipeline.geometry.grid import Work
 

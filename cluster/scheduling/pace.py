@@ -1,15 +1,15 @@
-"""How long tiles take, as far as those that are done say it; without clocks or files."""
+"""The pace of a render: how long its tiles take, from those that are done. No clocks, no files."""
 
 from __future__ import annotations
 
-_FADING = 0.99  # what a tile counts for beside the next one
+_FADING = 0.99  # the weight of a tile, relative to the next one
 
 
 class Pace:
-    """What tiles took; all times in seconds.
+    """The times of tiles, in seconds.
 
     Attributes:
-        mean: of the last hundred or so; 0 before the first.
+        mean: of about the last hundred; 0 before the first.
         longest: of all.
     """
 
@@ -21,7 +21,7 @@ class Pace:
         self._most_points = 0
 
     def add(self, seconds: float, points: int) -> None:
-        """A tile is done, of which so many points were evaluated."""
+        """Add a finished tile, of which `points` were evaluated."""
         self._count += 1
         self.mean += (seconds - self.mean) / min(self._count, 100)
         self.longest = max(self.longest, seconds)
@@ -32,10 +32,10 @@ class Pace:
 
     @property
     def fullest(self) -> float:
-        """What the one with most points would take as things go: of whole tiles, the mean.
+        """The time that a tile with as many points as any so far would take now.
 
-        Steps of a refinement evaluate from none to all of their points. Their mean says nothing
-        about one that is full of them.
+        For whole tiles that is the mean. Steps of a refinement evaluate between none and all of
+        their points, so the mean says nothing about a step that evaluates all.
         """
         if not self._most_points:
             return self.mean

@@ -1,4 +1,4 @@
-"""The tiles given up for now: one note each in the store, until a later try succeeds."""
+"""The quarantine: tiles that failed too often have a note in the store, until they succeed."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _SHAPE = TypeAdapter(_Note)
 
 
 def put(store: Store, work: Work, reasons: Sequence[str]) -> None:
-    """Note that a tile or a step is given up, and why each try failed."""
+    """Write the note of a tile or a step that is given up, with the reason of each failure."""
     store.write_note(_name(work), {"reasons": list(reasons)})
 
 
 def lift(store: Store, work: Work) -> None:
-    """Forget its note."""
+    """Delete the note of a tile or a step."""
     store.delete_note(_name(work))
 
 
 def listed(store: Store) -> dict[Work, tuple[str, ...]]:
-    """The tiles, or steps, with a note, and why each try failed.
+    """The tiles, or steps, in quarantine, with the reason of each failure.
 
-    What else lies in that folder is no note, and one of another shape gives no reasons.
+    Other files in the folder are ignored. A note of another shape gives no reasons.
     """
     kind = Step if store.refined else Tile
     grid, found = store.grid, dict[Work, tuple[str, ...]]()

@@ -1,4 +1,4 @@
-"""How far a refinement is, read from its store alone."""
+"""The progress of a refinement, read from its store alone."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pipeline.store.store import Store
 
 @dataclass(frozen=True)
 class RefinementProgress:
-    """One look at it.
+    """The progress at one time.
 
     Attributes:
-        passes, number: how many there are as far as that is decided, and which one is the first
-            that is not through; `passes` where all are.
-        now: that one in words, as `phase`.
+        passes: how many there are, as far as that is decided.
+        number: the first pass that is not finished; equals `passes` if all are.
+        now: that pass for people, as `phase` names it.
         steps, steps_done: of all passes.
         pass_steps_left: of the present pass.
-        seconds_a_step: of its steps that are done; NaN without any.
-        seconds_per_point: of one worker, of everything evaluated so far; NaN where nothing is.
-        shown: whether exports have something to show.
+        seconds_a_step: mean time of the present pass's finished steps; NaN if there are none.
+        seconds_per_point: mean time of all evaluated points, on one worker; NaN if there are none.
+        shown: whether exports can show a preview.
         summary: what is evaluated, and what the audit found.
     """
 
@@ -59,9 +59,9 @@ class RefinementProgress:
 
 
 class RefinementReader:
-    """Looks again and again at a refinement; what a committed step cost is read once.
+    """Reads the progress of a refinement repeatedly; the cost of a step is read only once.
 
-    `done` are the committed steps that the last look has found.
+    `done` are the committed steps that the last `read` found.
     """
 
     def __init__(self, store: Store) -> None:
@@ -70,14 +70,14 @@ class RefinementReader:
         self.done: set[Step] = set()
 
     def read(self, composed: Iterable[Tile]) -> RefinementProgress:
-        """How far it is; `composed` are the store's committed tiles."""
+        """The progress now; `composed` are the store's committed tiles."""
         store, tiles = self._store, set(composed)
-        # The schedule first: passes that are decided on later have no steps in this listing.
+        # Read the schedule first: passes that are added later have no steps in this listing.
         schedule = Schedule.read(store)
         passes = schedule.last + 1 if schedule else 1
         done = self.refinement.done(schedule, lambda: tiles)
         self.done = done = {step for step in done if step.number < passes}
-        facts = self.refinement.records.costs(done)  # what is damaged is verify's business
+        facts = self.refinement.records.costs(done)  # without damaged ones: `verify` reports them
         count = store.grid.tile_count
         per_pass = Counter(step.number for step in done)
         number = next((n for n in range(passes) if per_pass[n] < count), passes)
@@ -102,16 +102,16 @@ class RefinementReader:
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """What was evaluated and what the audit found, a line each."""
+    """What was evaluated, and what the audit found, as lines."""
     return [f"{name}: {line}" for name, line in summary.rows()]
 
 
 def done_text(store: Store, done: Collection[Tile] | None = None) -> str:
-    """How much of a render is kept: `3 of 25 tiles`, or steps until tiles are composed.
+    """How much of a render is done: `3 of 25 tiles`, or its steps while no tile is composed.
 
     Args:
         store: of the render.
-        done: its committed tiles, where they are known.
+        done: its committed tiles, if the caller knows them.
     """
     done = store.committed() if done is None else done
     if store.refined and len(done) < store.grid.tile_count:
@@ -121,7 +121,7 @@ def done_text(store: Store, done: Collection[Tile] | None = None) -> str:
 
 
 def phase(schedule: Schedule | None, number: int) -> str:
-    """A pass in words: `level 3 of 5`, `audit`; empty where all are through."""
+    """The name of a pass for people: `level 3 of 5`, `audit`; empty after the last pass."""
     if schedule is None:
         return "coarsest points"
     if number > schedule.last:

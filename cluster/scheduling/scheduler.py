@@ -1,9 +1,9 @@
-"""Who renders what next: every decision of the loop, without Ray, clocks or files.
+"""The scheduler: which worker renders which tile next. It uses no Ray, no clock and no file.
 
-The scheduler is told what happened (`joined`, `done`, `failed`, `unwritable`, `lost`) and asked
-what to do (`decide`). Each event costs O(log n) at most in workers and tiles. A tile is always in
-exactly one place: fresh, waiting for another try, in the hands of one or more workers, or settled
-(done or quarantined). In a render that is refined, what is called a tile here is a step.
+The event loop reports what happened (`joined`, `done`, `failed`, `unwritable`, `lost`) and asks
+what to do (`decide`). An event costs at most O(log n) in workers and tiles. A tile is always in
+exactly one state: fresh, waiting for another try, rendered by one or more workers, done, or
+quarantined. In a refined render, what is called a tile here is a step.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cluster.scheduling.actions import Action, Kill, Quarantine, Render, Stalled, Start, Warn
 from cluster.scheduling.pace import Pace
 from pipeline.geometry.grid import Work
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How patient the scheduler is; all times in seconds."""
+    """The limits of the scheduler; all times in seconds."""
 
     strikes: int = 3
     deadline_floor: float = 120.0
@@ -39,54 +40,6 @@ class Rules:
     stall: float = 120.0
 
 
-@dataclass(frozen=True)
-class Start:
-    """Bring up a worker under this new number."""
-
-    worker: int
-
-
-@dataclass(frozen=True)
-class Render:
-    """Hand `tile` to an idle worker."""
-
-    worker: int
-    tile: Work
-
-
-@dataclass(frozen=True)
-class Kill:
-    """End a worker that took too long; the scheduler has already written it off."""
-
-    worker: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Quarantine:
-    """Note that `tile` is given up for this run."""
-
-    tile: Work
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Warn:
-    """Tell the user, once."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Stalled:
-    """Tell the user that nothing moves; whoever knows the workers may add why."""
-
-    text: str
-
-
-Action = Start | Render | Kill | Quarantine | Warn | Stalled
-
-
 @dataclass
 class _Attempt:
     tile: Work
@@ -95,7 +48,7 @@ class _Attempt:
 
 
 class Scheduler:
-    """Decides which worker renders which tile, and when to give up on either."""
+    """Decides which worker renders which tile, and when to give up a worker or a tile."""
 
     def __init__(
         self,
@@ -104,13 +57,13 @@ class Scheduler:
         rules: Rules | None = None,
         expected_seconds: float | None = None,
     ) -> None:
-        """Take charge of `tiles`.
+        """Schedule `tiles`.
 
         Args:
             tiles: the pending tiles, each once.
             workers: how many workers to keep alive.
-            rules: patience; the defaults suit real renders.
-            expected_seconds: measured time a tile, where there is a measurement.
+            rules: the limits; the defaults suit real renders.
+            expected_seconds: the measured time of a tile; None if there is no measurement.
         """
         self.rules = rules or Rules()
         self.wanted = workers
@@ -122,15 +75,15 @@ class Scheduler:
         self._fresh = deque(tiles)
         self.total = len(self._fresh)
         self._waiting: list[tuple[float, int, Work]] = []
-        self._hands: dict[Work, set[int]] = {}
-        self._single: dict[Work, float] = {}
+        self._workers_of: dict[Work, set[int]] = {}
+        self._single_since: dict[Work, float] = {}
         self._strikes: dict[Work, list[str]] = {}
         self._starting: dict[int, float] = {}
         self._idle: dict[int, None] = {}
         self._busy: dict[int, _Attempt] = {}
-        self._checks: list[tuple[float, int]] = []
-        self._checked: set[int] = set()
-        self._announced: list[Action] = []
+        self._deadline_checks: list[tuple[float, int]] = []
+        self._has_check: set[int] = set()
+        self._actions: list[Action] = []
         self._next_worker = 0
         self._order = 0
         self._expected = expected_seconds
@@ -141,7 +94,7 @@ class Scheduler:
         self._spawn_at = -math.inf
         self._write_rounds = 0
         self._paused_until = -math.inf
-        self._moved = -math.inf
+        self._progress_at = -math.inf
 
     @property
     def finished(self) -> bool:
@@ -165,42 +118,46 @@ class Scheduler:
     # Events
 
     def joined(self, worker: int, now: float) -> None:
-        """A worker is up and idle: one that was started here, or one that came by itself."""
+        """A worker is ready: one that the scheduler started, or one that joined by itself."""
         if worker in self._idle or worker in self._busy:
             return
         self._starting.pop(worker, None)
         self._next_worker = max(self._next_worker, worker + 1)
         self._start_rounds = 0
         self._idle[worker] = None
-        self._moved = now
+        self._progress_at = now
 
     def done(self, worker: int, now: float, points: int = 1) -> Work | None:
-        """A worker committed its tile, `points` of it evaluated; returns it the first time only."""
+        """A worker committed its tile, with `points` evaluated.
+
+        Returns:
+            The tile; None if it was committed before, by another worker.
+        """
         attempt = self._release(worker)
         if attempt is None:
             return None
-        self._moved = now
+        self._progress_at = now
         self._loss_rounds = self._write_rounds = 0
         if attempt.redundant:
             return None
         tile = attempt.tile
-        for other in self._hands.pop(tile) - {worker}:
+        for other in self._workers_of.pop(tile) - {worker}:
             self._busy[other].redundant = True
-        self._single.pop(tile, None)
+        self._single_since.pop(tile, None)
         self._strikes.pop(tile, None)
         self.done_count += 1
         self._pace.add(now - attempt.started, points)
         return tile
 
     def failed(self, worker: int, reason: str, now: float) -> None:
-        """The evaluation of a worker's tile raised; the worker itself is well."""
+        """The evaluation of a worker's tile raised an exception; the worker can go on."""
         attempt = self._release(worker)
         if attempt is not None:
-            self._give_back(attempt, worker, now, reason)
+            self._take_back(attempt, worker, now, reason)
             self._count_failure(reason)
 
     def unwritable(self, worker: int, reason: str, now: float) -> None:
-        """The store failed a worker with its tile: not the tile's fault, so everybody pauses."""
+        """The store failed for a worker's tile. That is no strike: all workers pause."""
         attempt = self._release(worker)
         if attempt is None:
             return
@@ -211,22 +168,22 @@ class Scheduler:
             if self._write_rounds >= self.rules.write_tries:
                 self.stopped = f"the store cannot be read or written: {reason}"
             else:
-                self._announced.append(
+                self._actions.append(
                     Warn(
                         f"the store cannot be read or written ({reason}); "
                         f"trying again in {pause:g} s"
                     )
                 )
-        self._give_back(attempt, worker, now, None)
+        self._take_back(attempt, worker, now, None)
 
     def lost(self, worker: int, reason: str, now: float, preempted: bool = False) -> None:
-        """A worker is gone, with the tile it had.
+        """A worker is gone, with its tile.
 
         Args:
-            worker: whose number; an unknown one was written off before.
-            reason: what is known about its end, in a few words.
+            worker: its number; an unknown one is ignored.
+            reason: why, in a few words.
             now: seconds on the caller's clock.
-            preempted: its machine was taken away, so nothing counts against tile or start-up.
+            preempted: its machine was taken away, which is no strike and no failed start.
         """
         if worker in self._starting:
             del self._starting[worker]
@@ -236,7 +193,7 @@ class Scheduler:
                     self.stopped = f"no worker comes up: {reason}"
         elif worker in self._busy:
             attempt = self._busy.pop(worker)
-            self._give_back(attempt, worker, now, None if preempted else reason)
+            self._take_back(attempt, worker, now, None if preempted else reason)
         elif worker in self._idle:
             del self._idle[worker]
         else:
@@ -248,21 +205,21 @@ class Scheduler:
             self._count_failure(reason)
 
     def add(self, tiles: Iterable[Work]) -> None:
-        """Take charge of more tiles, or again of tiles that turned out not to be done."""
+        """Schedule more tiles, or tiles again that turned out not to be done."""
         before = len(self._fresh)
         self._fresh.extend(tiles)
         self.total += len(self._fresh) - before
 
     def expect(self, seconds: float | None) -> None:
-        """Be told how long a tile may take, where that is known better than from those before."""
+        """Set the time that a tile may take; None keeps the present one."""
         self._expected = seconds if seconds is not None else self._expected
 
     # Decisions
 
     def decide(self, now: float) -> list[Action]:
-        """What to do now; every action returned counts as done."""
-        if self._moved == -math.inf:
-            self._moved = now
+        """What to do now. The scheduler assumes that every returned action is done."""
+        if self._progress_at == -math.inf:
+            self._progress_at = now
         self._check_deadlines(now)
         if not self.finished and self.stopped is None:
             self._start_workers(now)
@@ -270,11 +227,11 @@ class Scheduler:
                 self._hand_out(now)
                 self._duplicate(now)
             self._notice_stall(now)
-        actions, self._announced = self._announced, []
+        actions, self._actions = self._actions, []
         return actions
 
     def deadline_seconds(self, tile: Work) -> float:
-        """How long one try of `tile` may take, from what tiles took so far."""
+        """How long one try of `tile` may take, from the times of other tiles."""
         rules = self.rules
         typical = max(self._expected or 0.0, self._pace.mean)
         if typical == 0.0:
@@ -293,27 +250,27 @@ class Scheduler:
             self._idle[worker] = None
         return attempt
 
-    def _give_back(self, attempt: _Attempt, worker: int, now: float, reason: str | None) -> None:
-        """Take a tile out of a worker's hands unfinished, with a strike where there is a reason."""
+    def _take_back(self, attempt: _Attempt, worker: int, now: float, reason: str | None) -> None:
+        """Take an unfinished tile from a worker; with a `reason`, that is a strike."""
         if attempt.redundant:
             return
         tile = attempt.tile
         if reason is not None:
             self._strikes.setdefault(tile, []).append(reason)
         strikes = self._strikes.get(tile, [])
-        hands = self._hands[tile]
-        hands.discard(worker)
-        if hands:
-            # Where it has had its tries, the one that is under way is the last.
+        others = self._workers_of[tile]
+        others.discard(worker)
+        if others:
+            # If it has no tries left, the one that is running is the last.
             if len(strikes) < self.rules.strikes:
-                self._single[tile] = min(self._busy[other].started for other in hands)
+                self._single_since[tile] = min(self._busy[other].started for other in others)
             return
-        del self._hands[tile]
-        self._single.pop(tile, None)
+        del self._workers_of[tile]
+        self._single_since.pop(tile, None)
         if len(strikes) >= self.rules.strikes:
             self.quarantined[tile] = tuple(strikes)
-            self._announced.append(Quarantine(tile, tuple(strikes)))
-            self._moved = now
+            self._actions.append(Quarantine(tile, tuple(strikes)))
+            self._progress_at = now
             return
         self.retries += 1
         wait = self._retry_delay(len(strikes)) if reason is not None else 0.0
@@ -321,7 +278,7 @@ class Scheduler:
         heapq.heappush(self._waiting, (now + wait, self._order, tile))
 
     def _count_failure(self, reason: str) -> None:
-        """Stop early where everything fails on every tile: the cause is not in the tiles."""
+        """Stop early if every try on several tiles fails: then the tiles are not the cause."""
         self._failures += 1
         if (
             self.done_count == 0
@@ -331,9 +288,9 @@ class Scheduler:
             self.stopped = f"every try so far failed ({self._failures}); the last one: {reason}"
 
     def _check_deadlines(self, now: float) -> None:
-        while self._checks and self._checks[0][0] <= now:
-            _, worker = heapq.heappop(self._checks)
-            self._checked.discard(worker)
+        while self._deadline_checks and self._deadline_checks[0][0] <= now:
+            _, worker = heapq.heappop(self._deadline_checks)
+            self._has_check.discard(worker)
             due = self._due(worker)
             if due is None:
                 continue
@@ -346,7 +303,7 @@ class Scheduler:
                 seconds = now - self._busy[worker].started
                 reason = f"took longer than {seconds:.0f} s and was killed"
             self.lost(worker, reason, now)
-            self._announced.append(Kill(worker, reason))
+            self._actions.append(Kill(worker, reason))
 
     def _due(self, worker: int) -> float | None:
         if worker in self._starting:
@@ -357,10 +314,12 @@ class Scheduler:
         return None
 
     def _check_later(self, worker: int, due: float, now: float) -> None:
-        """Look at a worker again when it is due, or sooner: estimates may shrink meanwhile."""
-        if worker not in self._checked:
-            self._checked.add(worker)
-            heapq.heappush(self._checks, (min(due, now + self.rules.deadline_floor), worker))
+        """Check a worker's deadline when it is due, or sooner, since estimates may shrink."""
+        if worker not in self._has_check:
+            self._has_check.add(worker)
+            heapq.heappush(
+                self._deadline_checks, (min(due, now + self.rules.deadline_floor), worker)
+            )
 
     def _start_workers(self, now: float) -> None:
         if now < self._spawn_at:
@@ -371,7 +330,7 @@ class Scheduler:
             self._next_worker += 1
             self._starting[worker] = now
             self._check_later(worker, now + self.rules.start_deadline, now)
-            self._announced.append(Start(worker))
+            self._actions.append(Start(worker))
 
     def _hand_out(self, now: float) -> None:
         while self._idle:
@@ -384,32 +343,32 @@ class Scheduler:
             self._hand(tile, now)
 
     def _duplicate(self, now: float) -> None:
-        """Near the end, race the slowest tiles: identical bytes twice do no harm."""
+        """Near the end, render the slowest tiles twice; both workers write the same bytes."""
         typical = self._pace.fullest
-        while self._idle and self._single and not self._fresh and typical > 0:
-            tile, started = next(iter(self._single.items()))
+        while self._idle and self._single_since and not self._fresh and typical > 0:
+            tile, started = next(iter(self._single_since.items()))
             if now - started <= self.rules.duplicate_factor * typical:
                 return
-            del self._single[tile]
+            del self._single_since[tile]
             self._hand(tile, now)
 
     def _hand(self, tile: Work, now: float) -> None:
         worker = next(iter(self._idle))
         del self._idle[worker]
         self._busy[worker] = _Attempt(tile, now)
-        hands = self._hands.setdefault(tile, set())
-        hands.add(worker)
-        if len(hands) == 1:
-            self._single[tile] = now
+        workers = self._workers_of.setdefault(tile, set())
+        workers.add(worker)
+        if len(workers) == 1:
+            self._single_since[tile] = now
         self._check_later(worker, now + self.deadline_seconds(tile), now)
-        self._announced.append(Render(worker, tile))
+        self._actions.append(Render(worker, tile))
 
     def _notice_stall(self, now: float) -> None:
-        quiet = now - self._moved
+        quiet = now - self._progress_at
         if quiet < max(self.rules.stall, 3 * self._pace.longest, 3 * (self._expected or 0.0)):
             return
-        self._moved = now
-        self._announced.append(
+        self._progress_at = now
+        self._actions.append(
             Stalled(
                 f"no tile finished for {quiet:.0f} s: {len(self._busy)} workers busy, "
                 f"{len(self._idle)} idle, {len(self._starting)} starting, of {self.wanted} wanted"
@@ -417,7 +376,7 @@ class Scheduler:
         )
 
     def _respawn_delay(self) -> float:
-        """Doubles with each round of losses: a crash loop must not burn the machine."""
+        """Doubles with each round of losses, so that a crash loop does not load the machine."""
         return _doubled(self.rules.respawn_first, self._loss_rounds, self.rules.respawn_longest)
 
     def _retry_delay(self, strikes: int) -> float:

@@ -1,4 +1,4 @@
-"""Which tiles of a film to render now, and which first."""
+"""The selection of a film's tiles: which to render now, and which first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.geometry.grid import Tile
 
 @dataclass(frozen=True)
 class Selection:
-    """Frames from `first` up to, not including, `last`; every `every`-th of all frames first."""
+    """Frames from `first` up to, but without, `last`; every `every`-th of all frames first."""
 
     first: int = 0
     last: int | None = None
@@ -29,10 +29,10 @@ class Selection:
         return chosen
 
     def check(self, frames: int) -> None:
-        """Refuse a selection without a frame.
+        """Refuse an empty selection.
 
         Raises:
-            ClusterError: it selects none of `frames` frames.
+            ClusterError: none of `frames` frames is selected.
         """
         if self.first >= (frames if self.last is None else min(self.last, frames)):
             last = "" if self.last is None else self.last
@@ -43,7 +43,7 @@ class Selection:
 
 
 def parse(text: str) -> Selection:
-    """`A:B`, `A:`, `:B` or `A`, as Python counts.
+    """The selection for `A:B`, `A:`, `:B` or `A`, counted as in Python.
 
     Raises:
         ClusterError: the text is something else.

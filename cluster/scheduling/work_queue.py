@@ -1,4 +1,4 @@
-"""What there is to do in a store, in the order it can be taken up."""
+"""The work queue of a render: what is left to do in its store, in the order it can be done."""
 
 from __future__ import annotations
 
@@ -33,58 +33,58 @@ class WorkQueue(Protocol):
 
     @property
     def refinement_reader(self) -> RefinementReader | None:
-        """Looks at the store where it is refined, and has read what this here has."""
+        """Reads the progress of a refinement and shares what this queue has read; else None."""
 
     @property
     def total(self) -> int:
-        """How many there are, as far as that is known."""
+        """The number of tiles or steps, as far as that is known."""
 
     @property
     def done(self) -> int:
-        """How many of them were committed at the first look."""
+        """How many of them were committed when the queue was made."""
 
     @property
     def points(self) -> int:
-        """How many grid points were left at the first look; 0 where that is not known."""
+        """How many grid points were left when the queue was made; 0 if that is not known."""
 
     @property
-    def elsewhere(self) -> int:
-        """How many tiles are not done and not asked for."""
+    def not_selected(self) -> int:
+        """How many pending tiles are in frames that the user did not select."""
 
     @property
     def complete(self) -> bool:
-        """Whether there is nothing to do, by the first look."""
+        """Whether there is nothing to do."""
 
     @property
     def phase(self) -> str:
-        """What is being done now, in words; empty where there is one thing to do alone."""
+        """What is being done now, for people; empty for a render of tiles."""
 
     @property
     def remark(self) -> str:
-        """What its user should know beforehand; empty as a rule."""
+        """A warning to print before the work begins; usually empty."""
 
     @property
     def expected_seconds(self) -> float | None:
-        """How long one may take, from what was measured so far; None where nothing was."""
+        """How long a tile or step may take, from measurements; None if there are none."""
 
     def begin(self) -> list[Work]:
-        """Take charge, under the lease; what can be rendered at once."""
+        """The work that can be rendered at once. Call it while holding the lease."""
 
     def after(self, work: Work, done: Done) -> list[Work]:
-        """What can be rendered now that `work` is committed."""
+        """The work that can be rendered because `work` is committed."""
 
     def missing(self) -> list[Work]:
-        """What can be rendered by a fresh listing of the store."""
+        """The work that can be rendered according to a new listing of the store."""
 
     def cancel(self) -> None:
         """Stop waiting for a store that does not answer; may be called from another thread."""
 
-    def waiting(self, given_up: Collection[Work]) -> int:
-        """How many are not done besides `given_up`, though nothing can be rendered."""
+    def blocked(self, given_up: Collection[Work]) -> int:
+        """How much work is left besides `given_up`, when nothing can be rendered."""
 
 
 class TileQueue:
-    """Every tile once, in the grid's order."""
+    """All pending tiles, in the grid's order or in that of the selection."""
 
     noun = "tile"
     refinement_reader = None
@@ -100,7 +100,7 @@ class TileQueue:
         self.total = len(selected)
         self.done = self.total - len(self._pending)
         self.points = sum(store.grid.size(tile) for tile in self._pending)
-        self.elsewhere = store.grid.tile_count - len(committed) - len(self._pending)
+        self.not_selected = store.grid.tile_count - len(committed) - len(self._pending)
         self._sample = sample(committed, _SAMPLE_TILES)
 
     @property
@@ -109,7 +109,7 @@ class TileQueue:
 
     @functools.cached_property
     def expected_seconds(self) -> float | None:
-        """The longest of a sample of tiles committed before."""
+        """The longest time in a sample of the tiles committed before."""
         return max(seconds_of(self._store, self._sample).values(), default=None)
 
     def begin(self) -> list[Work]:
@@ -123,26 +123,26 @@ class TileQueue:
 
     def cancel(self) -> None: ...
 
-    def waiting(self, given_up: Collection[Work]) -> int:
+    def blocked(self, given_up: Collection[Work]) -> int:
         return 0
 
 
 def sample(committed: Collection[Tile], about: int) -> list[Tile]:
-    """So many of the committed tiles or up to twice as many, evenly apart."""
+    """At least `about` of the committed tiles, at most twice as many, evenly spaced."""
     return sorted(committed)[:: max(1, len(committed) // about)]
 
 
 def seconds_of(store: Store, tiles: Iterable[Tile]) -> dict[Tile, float]:
-    """What committed tiles took, as far as the store says: an estimate is worth no waiting.
+    """How long committed tiles took, for an estimate, so nothing is tried twice.
 
-    Tiles whose facts are damaged are left out, and all that follow where it cannot be reached.
+    Tiles with damaged facts are left out. If the store cannot be reached, the rest is left out.
     """
     found: dict[Tile, float] = {}
     for tile in tiles:
         try:
             found[tile] = store.tile_facts(tile)[0]
         except StoreError:
-            continue  # damaged: verify's business
+            continue  # damaged: `verify` reports it
         except OSError:
             break
     return found

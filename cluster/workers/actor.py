@@ -1,7 +1,7 @@
-"""The worker process: one tile renderer on one device, driven from afar.
+"""The actor of a worker process: one tile renderer on one device.
 
-The class travels to the workers by value (see `cluster.workers.packages`): it must come up, say
-what it runs and be checked before anything of ours is imported there.
+The class is pickled by value (see `cluster.workers.packages`), because it must start and report
+which packages its process runs before any of our modules are imported there.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class TileWorker:
-    """Renders tiles one at a time; returns small facts, writes the numbers to the store."""
+    """Renders tiles one at a time. It writes the numbers to the store and returns small facts."""
 
     def __init__(self, root: str) -> None:
         pin(root)
         self._renderer: Any = None
 
     def report(self) -> dict[str, Any]:
-        """What this process runs (`Running`, as a dict), for the driver to compare with itself."""
+        """The packages of this process (`Running`, as a dict); the driver compares them."""
         return asdict(running())
 
     def load(

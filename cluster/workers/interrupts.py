@@ -1,4 +1,4 @@
-"""^C and SIGTERM: the first one stops cleanly, the second one at once."""
+"""^C and SIGTERM: the first stops a command cleanly, the second ends it at once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SAME_PRESS_SECONDS = 0.3
 
 
 class Interrupts:
-    """Holds the two signals; a context manager.
+    """Handles both signals; a context manager.
 
-    While `raising`, the first one raises KeyboardInterrupt where the driver is; otherwise it only
-    sets `requested`, for a loop that looks at it.
+    While `raising` is true, the first signal raises KeyboardInterrupt. Otherwise it only sets
+    `requested`, which the event loop checks.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.requested:
-            # A terminal and a parent process may both pass the same key press on.
+            # A terminal and a parent process may both send a signal for one key press.
             if now - self._since < _SAME_PRESS_SECONDS:
                 return
             if sys.stderr.isatty():

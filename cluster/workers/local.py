@@ -1,4 +1,4 @@
-"""A private Ray for one render: this machine, loopback only, gone with its driver."""
+"""Ray for a render: a private one on loopback that ends with its driver, or an existing cluster."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ _YOUNG_SECONDS = 60.0
 
 @contextlib.contextmanager
 def private(workers: int, gpus: int, object_bytes: int) -> Iterator[Any]:
-    """Run a Ray of our own, and end it; gives the `ray` module.
+    """Start a private Ray, and end it afterwards; gives the `ray` module.
 
     Args:
         workers: CPU slots, one an actor.
-        gpus: accelerators to use.
+        gpus: GPUs to use.
         object_bytes: size of the inputs that workers share.
 
     Raises:
         ClusterError: Ray does not start.
     """
-    settle(None)
+    set_environment(None)
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     with _private_folder() as folder, processes.started_in(folder):
         ray = _ray()
         try:
-            with _apart(folder):
+            with _isolated(folder):
                 ray.init(
                     "local",
                     num_cpus=workers,
@@ -56,10 +56,10 @@ def private(workers: int, gpus: int, object_bytes: int) -> Iterator[Any]:
                     configure_logging=False,
                     _temp_dir=str(folder / "ray"),
                 )
-        except SystemExit:  # what Ray makes of a SIGTERM that comes meanwhile
+        except SystemExit:  # Ray turns a SIGTERM that comes meanwhile into this
             processes.shut_down(ray)
             raise KeyboardInterrupt from None
-        # Ray raises a plain Exception where a machine is too busy for it to come up in time.
+        # Ray raises a plain Exception if it does not start in time on a busy machine.
         except Exception as error:
             processes.shut_down(ray)
             raise ClusterError(
@@ -74,17 +74,17 @@ def private(workers: int, gpus: int, object_bytes: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def joined(address: str) -> Iterator[Any]:
-    """Use the Ray cluster at `address`, and leave it as it was; gives the `ray` module.
+    """Connect to the Ray cluster at `address`, and disconnect afterwards; gives the `ray` module.
 
     Raises:
-        ClusterError: there is no cluster there, or it does not let us in.
+        ClusterError: there is no cluster there, or it refuses the connection.
     """
-    _reachable(address)
-    settle(address)
+    _require_reachable(address)
+    set_environment(address)
     with _private_folder() as folder:
         ray = _ray()
         try:
-            with _apart(folder):
+            with _isolated(folder):
                 ray.init(address, log_to_driver=False, configure_logging=False)
         except Exception as error:
             ray.shutdown()
@@ -98,27 +98,29 @@ def joined(address: str) -> Iterator[Any]:
             ray.shutdown()
 
 
-def settle(address: str | None) -> None:
-    """Set what Ray reads once and for all when it is first imported: a user's file may do that.
+def set_environment(address: str | None) -> None:
+    """Set the variables that Ray reads once, when it is first imported.
+
+    Call it before any file of the user is imported, which may import Ray.
 
     Args:
         address: of the cluster that will be joined; None for a private Ray.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Says how Ray 2.60 will treat GPUs of actors without one; unset, it warns at every start.
+    # How Ray 2.60 treats actors without a GPU. If it is not set, Ray warns at every start.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None or address.rpartition(":")[0] in ("localhost", "127.0.0.1", "::1"):
-        # What keeps a Ray of our own on loopback: `_node_ip_address` is ignored by plain
-        # ray.init(). Without it Ray looks for one that it joins at the machine's outer address.
+        # Keeps a private Ray on loopback: plain ray.init() ignores `_node_ip_address`. A Ray that
+        # is joined on this machine is looked for on loopback as well.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if address is None:
         os.environ["RAY_AUTH_MODE"] = "token"
-        # Ray gives its own server twenty seconds, which a busy machine does not always keep.
+        # Ray waits twenty seconds for its own server by default, too little on a busy machine.
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")
 
 
-def _reachable(address: str) -> None:
-    """See that somebody listens at `address`: Ray itself would try for ten minutes."""
+def _require_reachable(address: str) -> None:
+    """Refuse an address at which no process listens; Ray itself would try for ten minutes."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS):
@@ -137,17 +139,17 @@ def _ray() -> Any:
     import ray
     from ray._private import worker
 
-    # With log_to_driver=False Ray still prints the raylet's essays about dead workers to stdout,
-    # in the middle of our own; the loop says the same in a line.
+    # With log_to_driver=False Ray still prints long messages about dead workers to stdout, between
+    # our own lines. The event loop prints one line instead.
     worker.print_to_stdstream = lambda *_, **__: None
     return ray
 
 
 @contextlib.contextmanager
 def _private_folder() -> Iterator[Path]:
-    """A folder that nobody else can read, and of which no trace is left."""
+    """A folder that only this user can read; deleted at the end."""
     parent = tempfile.gettempdir()
-    # Ray's sockets lie under it, and a socket's path may have 107 bytes.
+    # Ray's sockets are in this folder, and the path of a socket may have at most 107 bytes.
     if len(parent) > _LONGEST_TEMP and os.path.isdir("/tmp"):
         parent = "/tmp"
     _sweep(Path(parent))
@@ -162,10 +164,10 @@ def _private_folder() -> Iterator[Path]:
 
 
 def _sweep(parent: Path) -> None:
-    """Take away what killed drivers left. Their locks are gone with them, whoever reuses a pid."""
+    """Delete the folders of killed drivers: their locks ended with their processes."""
     for held in parent.glob(f"{_PREFIX}*/{_HELD}"):
         with contextlib.suppress(OSError):
-            # One that is just being made has no lock yet.
+            # A folder that is just being made has no lock yet.
             if time.time() - held.stat().st_mtime < _YOUNG_SECONDS:
                 continue
             with open(held, "rb") as file:
@@ -174,11 +176,11 @@ def _sweep(parent: Path) -> None:
 
 
 @contextlib.contextmanager
-def _apart(folder: Path) -> Iterator[None]:
-    """Start Ray where it finds nothing of the user's, and keep its chatter and signals to itself.
+def _isolated(folder: Path) -> Iterator[None]:
+    """Isolate the start of Ray: in an empty folder, without warnings, keeping signal handlers.
 
-    Ray puts the driver's current folder, and that of its script, first on every worker's path,
-    where a user's files could shadow any package; and it replaces signal handlers.
+    Ray puts the driver's current folder and the folder of its script first on every worker's path,
+    where a user's files could shadow any package. It also replaces signal handlers.
     """
     back, arguments = Path.cwd(), sys.argv[:]
     main_thread = threading.current_thread() is threading.main_thread()

@@ -1,8 +1,8 @@
-"""Which `pipeline` runs: the driver's own, whatever a user's folder or path holds.
+"""Which packages a process runs: those of the driver's folder, whatever else is on the path.
 
-The package names are common words. `pin` loads them from the folder the driver runs from, before
-anything can import a namesake. Only the standard library is used here: this module travels to the
-workers by value, before any of our packages can be imported there.
+The names of our packages are common words. `pin` loads them from the driver's folder, before
+anything can import another package of the same name. This module uses the standard library only: it
+is pickled by value and runs on the workers before our packages can be imported there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 @dataclass(frozen=True)
 class Running:
-    """What a process runs: folder and source digest of one of our packages, and versions."""
+    """What a process runs: folder and source digest of one of our packages, and the versions."""
 
     package: str
     folder: str
@@ -36,9 +36,9 @@ class Running:
 
 
 def pin(root: str = ROOT) -> None:
-    """Bind our package names to the folders under `root`, where these exist.
+    """Load our packages from the folders under `root`, if these exist.
 
-    Where they do not (a machine with its own installation), the names are left to the path.
+    If they do not (on a machine with its own installation), the usual path applies.
     """
     for name in NAMES:
         folder = os.path.join(root, name)
@@ -76,7 +76,7 @@ def running(package: str = "pipeline") -> Running:
 
 
 def version() -> str:
-    """The installed version of lossatlas, or `checkout` where it runs uninstalled."""
+    """The installed version of lossatlas; `checkout` if it is not installed."""
     return _installed("lossatlas", otherwise="checkout")
 
 

@@ -1,7 +1,7 @@
-"""The processes of a Ray of our own: none of them outlives its driver by more than a moment.
+"""The processes of a private Ray: all of them end with their driver.
 
-Ray's server and raylet die with their parent. Two agents below the raylet do not: where all are
-gone at once, each tries for a minute to tell the server that the raylet is.
+Ray's server and its raylet end with their parent. Two agents below the raylet do not: if everything
+ends at once, each of them tries for a minute to report the raylet's end to the server.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_folders: list[str] = []  # of each Ray that runs
-_leaving: list[Any] = []  # of one that is being shut down: they may be nobody's children by now
+_folders: list[str] = []  # of each running Ray
+_leaving: list[Any] = []  # processes of a Ray that is shutting down; their parents may be gone
 
 
 @contextlib.contextmanager
 def started_in(folder: Path) -> Iterator[None]:
-    """Start and use a Ray in this block that keeps its files in `folder`, an absolute path."""
+    """Register `folder`, an absolute path, as that of the Ray that is started in this block."""
     _folders.append(str(folder))
     try:
         yield
@@ -27,7 +27,7 @@ def started_in(folder: Path) -> Iterator[None]:
 
 
 def shut_down(ray: Any) -> None:
-    """`ray.shutdown()` of the Ray that was started last, after which nothing of it is left."""
+    """Shut down the Ray that was started last, and kill what is left of it."""
     folders = _folders[-1:]
     _leaving[:] = _started_in(folders)
     try:
@@ -38,20 +38,20 @@ def shut_down(ray: Any) -> None:
 
 
 def end() -> None:
-    """Kill at once what Rays of our own have started and is still there."""
+    """Kill every process of our private Rays at once."""
     _kill([*_started_in(_folders), *_leaving])
 
 
 def _kill(processes: list[Any]) -> None:
     for process in processes:
-        # psutil compares when a process began: another that has its number now is left alone.
+        # psutil compares start times, so a new process with the same number is not killed.
         with contextlib.suppress(Exception):
             process.kill()
 
 
 def _started_in(folders: list[str]) -> list[Any]:
-    """What was started below this process with such a folder in its arguments, parents first."""
-    # Ray carries psutil, and imports it before it starts anything.
+    """Our descendants with one of `folders` in their arguments, parents first."""
+    # Ray contains psutil, and imports it before it starts a process.
     psutil: Any = sys.modules.get("psutil")
     found: list[Any] = []
     for child in psutil.Process().children() if psutil and folders else ():

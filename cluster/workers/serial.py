@@ -1,4 +1,4 @@
-"""The driver as its own only worker: for tiny grids and for debugging."""
+"""Serial rendering: the driver is its only worker. For tiny grids and for debugging."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.geometry.grid import Work
 
 
 class SerialWorkers:
-    """One worker, in this process; see `event_loop.Workers`. `wait` does the work."""
+    """One worker in this process; see `event_loop.Workers`. `wait` evaluates the tile."""
 
     def __init__(
         self, renderer: Callable[..., Any], inputs: Any, store_url: str, device: str
@@ -29,7 +29,7 @@ class SerialWorkers:
         """Build the network, the data and the planes here.
 
         Raises:
-            LossatlasError: what the user gave cannot be loaded.
+            LossatlasError: the user's files cannot be loaded.
         """
         self._renderer = self._build(worker, threads=1)
         self._events.append(Joined(worker))

@@ -1,7 +1,7 @@
-"""Painting on a cluster: the pieces of a large picture as Ray tasks, put together here.
+"""Painting on a cluster: the pieces of a large picture as Ray tasks.
 
-Ray tries a piece again where its worker or its node is lost. Whoever asks writes the file, so the
-machines need no folder in common.
+Ray repeats a piece if its worker or its node is lost. The calling process writes the file, so the
+machines need no shared folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _BATCH = 8
-"""Pieces a task: one takes some ten milliseconds, and a task costs about one."""
+"""Pieces a task: a piece takes about ten milliseconds, and the overhead of a task is about one."""
 
 
 @contextlib.contextmanager
@@ -35,42 +35,42 @@ def over_cluster(address: str) -> Iterator[Spread]:
 
     Raises:
         ClusterError: there is no cluster there, it runs another lossatlas, or it is lost.
-        LossatlasError: what the work itself raises.
+        LossatlasError: raised by the work itself.
     """
     with local.joined(address) as ray:
         for module in (packages, sys.modules[__name__]):
             ray.cloudpickle.register_pickle_by_value(module)
-        task = ray.remote(num_cpus=1, max_retries=3)(_done)
+        task = ray.remote(num_cpus=1, max_retries=3)(_run_batch)
         ours = running("renders")
 
         def spread(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-            # Pickled once, and fetched once by each worker: a landscape's spline is megabytes.
+            # Pickled once, and fetched once by each worker: the spline of a landscape is megabytes.
             packed = ray.put(ray.cloudpickle.dumps(work))
-            waiting: deque[Any] = deque()
+            pending: deque[Any] = deque()
             most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
             try:
                 for batch in _batches(items):
-                    waiting.append(task.remote(packages.ROOT, ours, [packed], batch))
-                    if len(waiting) >= most:
-                        yield from _heard(ray, waiting.popleft(), address)
-                while waiting:
-                    yield from _heard(ray, waiting.popleft(), address)
+                    pending.append(task.remote(packages.ROOT, ours, [packed], batch))
+                    if len(pending) >= most:
+                        yield from _results(ray, pending.popleft(), address)
+                while pending:
+                    yield from _results(ray, pending.popleft(), address)
             finally:
-                for reference in waiting:
+                for reference in pending:
                     ray.cancel(reference)
 
         yield spread
 
 
-def _done(root: str, ours: Running, packed: list[Any], items: list[Any]) -> list[Any]:
+def _run_batch(root: str, ours: Running, packed: list[Any], items: list[Any]) -> list[Any]:
     """On a worker: the results of a few items."""
     pin(root)
-    work = _unpacked(ours, packed[0])
+    work = _unpickled(ours, packed[0])
     return [work(item) for item in items]
 
 
 @functools.lru_cache(maxsize=4)
-def _unpacked(ours: Running, packed: Any) -> Callable[[Any], Any]:
+def _unpickled(ours: Running, packed: Any) -> Callable[[Any], Any]:
     import ray
 
     check_same(running(ours.package), ours)
@@ -78,7 +78,7 @@ def _unpacked(ours: Running, packed: Any) -> Callable[[Any], Any]:
     return work
 
 
-def _heard(ray: Any, reference: Any, address: str) -> list[Any]:
+def _results(ray: Any, reference: Any, address: str) -> list[Any]:
     try:
         found: list[Any] = ray.get(reference)
     except ray.exceptions.RayTaskError as error:

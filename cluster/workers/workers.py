@@ -1,4 +1,4 @@
-"""Workers on Ray: one actor a device, replaced by the scheduler and never by Ray."""
+"""Workers on Ray: one actor a device. The scheduler replaces lost actors, Ray does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MACHINE_GONE = "its machine is gone"
 
 @dataclass(frozen=True)
 class Device:
-    """What one worker computes on: torch's name for it, and its share of Ray's resources."""
+    """The device of one worker: torch's name for it, and its share of Ray's resources."""
 
     name: str
     cpus: float = 1.0
@@ -30,7 +30,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class _Awaited:
+class _Call:
     worker: int
     what: str
 
@@ -46,13 +46,13 @@ class RayWorkers:
         store_url: str,
         device: Device,
     ) -> None:
-        """Share the inputs with the workers to come; starts none.
+        """Put the inputs into Ray's object store; no worker is started.
 
         Args:
             ray: the initialised module.
-            renderer: `pipeline.task.TileRenderer`, or one that takes the same arguments.
-            inputs: what the renderer needs, picklable.
-            store_url: where tiles go.
+            renderer: `pipeline.task.TileRenderer`, or a class with the same arguments.
+            inputs: for the renderer; picklable.
+            store_url: of the store that tiles are committed to.
             device: the same for every worker.
         """
         self._ray = ray
@@ -67,15 +67,15 @@ class RayWorkers:
         self._store_url = store_url
         self._device = device
         self._actors: dict[int, Any] = {}
-        self._awaited: dict[Any, _Awaited] = {}
+        self._calls: dict[Any, _Call] = {}
 
     def start(self, worker: int) -> None:
         handle = self._remote.remote(packages.ROOT)
         self._actors[worker] = handle
-        self._await(handle.report.remote(), worker, "report")
+        self._watch(handle.report.remote(), worker, "report")
 
     def render(self, worker: int, work: Work) -> None:
-        self._await(self._actors[worker].render.remote(work), worker, "tile")
+        self._watch(self._actors[worker].render.remote(work), worker, "tile")
 
     def kill(self, worker: int) -> None:
         handle = self._actors.pop(worker, None)
@@ -84,26 +84,26 @@ class RayWorkers:
                 self._ray.kill(handle, no_restart=True)
 
     def wait(self, seconds: float) -> list[Event]:
-        """Event of every call that ended, after at most `seconds`.
+        """The events of all calls that ended, after at most `seconds`.
 
         Raises:
             ClusterError: a worker runs another `pipeline` than the driver.
-            InputsChangedError: what a tile reads is not what the render began with.
-            LossatlasError: what the user gave cannot be loaded on a worker.
+            InputsChangedError: a file has changed since the render began.
+            LossatlasError: the user's files cannot be loaded on a worker.
         """
-        if not self._awaited:
-            # Nobody to wait for: the scheduler is backing off.
+        if not self._calls:
+            # There is nothing to wait for: the scheduler is backing off.
             time.sleep(seconds)
             return []
-        ready, _ = self._ray.wait(list(self._awaited), num_returns=1, timeout=seconds)
+        ready, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=seconds)
         if not ready:
             return []
-        ready, _ = self._ray.wait(list(self._awaited), num_returns=len(self._awaited), timeout=0.0)
-        events = [self._hear(reference) for reference in ready]
+        ready, _ = self._ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0.0)
+        events = [self._event_of(reference) for reference in ready]
         return [item for item in events if item is not None]
 
     def obstacle(self) -> str:
-        """What the cluster lacks for the workers that are still starting."""
+        """The resources that starting workers need and the cluster does not have."""
         have, free = self._ray.cluster_resources(), self._ray.available_resources()
         nodes = sum(node["Alive"] for node in self._ray.nodes())
         if nodes == 0:
@@ -128,31 +128,31 @@ class RayWorkers:
 
     # Inside
 
-    def _await(self, reference: Any, worker: int, what: str) -> None:
-        self._awaited[reference] = _Awaited(worker, what)
+    def _watch(self, reference: Any, worker: int, what: str) -> None:
+        self._calls[reference] = _Call(worker, what)
 
-    def _hear(self, reference: Any) -> Event | None:
-        awaited = self._awaited.pop(reference)
-        worker = awaited.worker
+    def _event_of(self, reference: Any) -> Event | None:
+        call = self._calls.pop(reference)
+        worker = call.worker
         if worker not in self._actors:
-            return None  # killed meanwhile: the scheduler has written it off
+            return None  # killed meanwhile: the scheduler no longer counts it
         errors = self._ray.exceptions
         try:
             answer = self._ray.get(reference)
         except errors.RayTaskError as error:
-            return self._raised(awaited, error.cause)
+            return self._event_of_exception(call, error.cause)
         except errors.RayError as error:
             self.kill(worker)
             reason = _how_it_died(error)
-            # Whoever was still starting on a machine that went away has not failed to start.
-            starting = awaited.what != "tile" and reason == _MACHINE_GONE
+            # A worker that was starting on a machine that went away did not fail to start.
+            starting = call.what != "tile" and reason == _MACHINE_GONE
             return Lost(worker, reason, starting or bool(getattr(error, "preempted", False)))
-        match awaited.what:
+        match call.what:
             case "report":
                 check_same(packages.Running(**answer), self._ours)
                 handle = self._actors[worker]
                 device = self._device
-                self._await(
+                self._watch(
                     handle.load.remote(
                         self._renderer,
                         self._inputs,
@@ -170,25 +170,25 @@ class RayWorkers:
             case _:
                 return Done(worker, *answer)
 
-    def _raised(self, awaited: _Awaited, cause: BaseException) -> Event:
-        """An exception inside a worker that itself lives on."""
+    def _event_of_exception(self, call: _Call, cause: BaseException) -> Event:
+        """The event for an exception inside a worker; the worker itself goes on."""
         reason = describe(cause)
-        if awaited.what == "tile":
+        if call.what == "tile":
             if isinstance(cause, InputsChangedError):
                 raise cause
             if isinstance(cause, OSError):
-                return Unwritable(awaited.worker, reason)
-            return Failed(awaited.worker, reason)
-        # A store that does not answer now may answer the next worker, and another GPU may have
-        # room: those are no mistakes.
+                return Unwritable(call.worker, reason)
+            return Failed(call.worker, reason)
+        # These are no mistakes of the user: the store may answer the next worker, and another GPU
+        # may have room.
         if isinstance(cause, LossatlasError) and not isinstance(cause, OSError | MemoryError):
             raise cause
-        self.kill(awaited.worker)
-        return Lost(awaited.worker, reason)
+        self.kill(call.worker)
+        return Lost(call.worker, reason)
 
 
 def check_same(theirs: packages.Running, ours: packages.Running) -> None:
-    """Hold a worker's `pipeline`, Python, Ray and torch to the driver's.
+    """Compare a worker's packages and versions with the driver's.
 
     Raises:
         ClusterError: they differ.
@@ -216,7 +216,7 @@ def check_same(theirs: packages.Running, ours: packages.Running) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """One line: the error's type and message, and the last line of code it came from."""
+    """One line: the error's type and message, and the line of code that raised it."""
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"

@@ -150,11 +150,11 @@ def refine(
     simulated: SimulatedWorkers,
     asked: RefineSpec | None = ASKED,
     workers: int = 3,
-    going_on: bool = False,
+    keep_schedule: bool = False,
     stop: Callable[[Observer], bool] = lambda observer: False,
 ) -> Observer:
     """Drive a refinement with simulated workers, to its end or until `stop`."""
-    steps = StepQueue(store, asked, going_on)
+    steps = StepQueue(store, asked, keep_schedule)
     scheduler = Scheduler(steps.begin(), workers, Rules(hopeless_tries=10**6))
     observer, successors = Observer(steps, scheduler), ImmediateSuccessors(steps)
     run(scheduler, simulated, observer, lambda: stop(observer), simulated.clock, successors)

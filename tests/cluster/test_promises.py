@@ -30,9 +30,10 @@ from cluster.cli import main
 from cluster.driver.session import Session
 from cluster.lease import NOTE, Lease
 from cluster.options import Options
+from cluster.scheduling.actions import Start
 from cluster.scheduling.event_loop import run
 from cluster.scheduling.events import Done, Joined
-from cluster.scheduling.scheduler import Rules, Scheduler, Start
+from cluster.scheduling.scheduler import Rules, Scheduler
 from cluster.scheduling.selection import Selection
 from cluster.scheduling.step_queue import StepQueue
 from cluster.scheduling.work_queue import TileQueue
@@ -127,7 +128,7 @@ def test_whichever_write_workers_die_at_a_refinement_is_the_undisturbed_one(
     alone, store = (hills.create(tmp_path / f"{name}.zarr") for name in "ab")
     refine(alone, HillWorkers(alone), workers=1)
     dice, deaths = random.Random(0), 0
-    steps, renderer = StepQueue(store, ASKED, going_on=False), HillRenderer(store)
+    steps, renderer = StepQueue(store, ASKED, keep_schedule=False), HillRenderer(store)
     waiting = deque(steps.begin())
     while waiting:
         step: Any = waiting.popleft()
@@ -155,9 +156,9 @@ def test_composing_that_dies_at_any_write_is_done_again(tmp_path: Path) -> None:
     for writes in itertools.count():
         with contextlib.suppress(Killed), dying(writes):
             HillRenderer(store)(step)
-        if step in StepQueue(store, None, going_on=True)._committed:
+        if step in StepQueue(store, None, keep_schedule=True)._committed:
             break
-        assert step in StepQueue(store, None, going_on=True).begin()
+        assert step in StepQueue(store, None, keep_schedule=True).begin()
     assert writes > 5
     assert tile in store.committed()
     assert verify(store) == []
@@ -169,7 +170,7 @@ def test_a_step_without_its_composed_tile_is_not_done(tmp_path: Path) -> None:
     before = content(store)
     lost = Tile(0, 1, 0)
     store.withdraw(lost)
-    steps = StepQueue(store, None, going_on=True)
+    steps = StepQueue(store, None, keep_schedule=True)
     assert not steps.complete
     (step,) = steps.begin()
     assert isinstance(step, Step)
@@ -432,7 +433,7 @@ def test_lost_notes_of_an_audit_are_made_again_from_the_records(tmp_path: Path) 
     first, second, *_ = sorted((notes / f"audit-{AUDIT}").iterdir())
     first.write_text("{}")
     second.unlink()
-    refine(store, HillWorkers(store), going_on=True)
+    refine(store, HillWorkers(store), keep_schedule=True)
     found, expected = content(store), content(alone)
     kept = found.keys() - {str(note.relative_to(store.url)) for note in (first, second)}
     assert {key: found[key] for key in kept} == {key: expected[key] for key in kept}

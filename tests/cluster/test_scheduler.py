@@ -12,7 +12,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from cluster.scheduling.scheduler import Kill, Quarantine, Render, Rules, Scheduler, Stalled, Start
+from cluster.scheduling.actions import Kill, Quarantine, Render, Stalled, Start
+from cluster.scheduling.scheduler import Rules, Scheduler
 from pipeline.geometry.grid import Tile
 
 TILES = [Tile(0, 0, column) for column in range(40)]
@@ -430,14 +431,14 @@ class Weather(RuleBasedStateMachine):
         places = [
             *scheduler._fresh,
             *(tile for _, _, tile in scheduler._waiting),
-            *scheduler._hands,
+            *scheduler._workers_of,
             *(+self.done),
             *scheduler.quarantined,
         ]
         assert sorted(places) == self.tiles
-        assert set(scheduler._single) <= set(scheduler._hands)
+        assert set(scheduler._single_since) <= set(scheduler._workers_of)
         assert scheduler.alive == len(self.idle) + len(self.busy)
-        assert len(scheduler._checks) == len(scheduler._checked)
+        assert len(scheduler._deadline_checks) == len(scheduler._has_check)
 
     def teardown(self) -> None:
         """From any state, good weather finishes the render."""

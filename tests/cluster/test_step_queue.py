@@ -95,7 +95,7 @@ def test_neither_order_nor_accidents_change_a_bit(tmp_path: Path, seed: int) -> 
     for goal in (7, 20):
         simulated = HillWorkers(store, seed, accidents=0.1)
         refine(store, simulated, workers=2 + seed, stop=lambda o, goal=goal: len(o.tiles) >= goal)  # type: ignore[misc]
-    refine(store, HillWorkers(store, seed + 10, accidents=0.1), going_on=True)
+    refine(store, HillWorkers(store, seed + 10, accidents=0.1), keep_schedule=True)
     assert content(store) == content(alone)
 
 
@@ -103,7 +103,7 @@ def test_what_steps_cost_is_read_once_whoever_asks(
     begun: Store, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver that goes on counts for its user; the draw of the audit needs the same."""
-    steps = StepQueue(begun, ASKED, going_on=True)
+    steps = StepQueue(begun, ASKED, keep_schedule=True)
     steps.refinement_reader.read(())
     monkeypatch.setattr(steps.refinement_reader.refinement.records, "facts", None)
     renderer, waiting = HillRenderer(begun), deque(steps.begin())
@@ -130,7 +130,7 @@ def test_a_lost_commit_is_made_up_for_before_anybody_needs_it(
     """Others are further on already, and would read what is not there."""
     holes = [Step(0, 0, 1, 1), Step(1, 0, 0, 0)]
     Records(begun).withdraw(holes)
-    observer = refine(begun, HillWorkers(begun), going_on=True)
+    observer = refine(begun, HillWorkers(begun), keep_schedule=True)
     assert observer.tiles[:1] == holes[:1]
     assert set(holes) < set(observer.tiles)
     assert not observer.given_up
@@ -168,7 +168,7 @@ def test_a_killed_driver_is_made_up_for_wherever_it_was(
 def test_what_is_decided_is_read_from_its_copy(begun: Store, undisturbed: dict[str, bytes]) -> None:
     note = Path(begun.url, ".lossatlas", "refine.json")
     note.write_bytes(note.read_bytes()[:100])
-    refine(begun, HillWorkers(begun), going_on=True)
+    refine(begun, HillWorkers(begun), keep_schedule=True)
     assert content(begun) == undisturbed
 
 
@@ -178,7 +178,7 @@ def test_steps_without_what_was_decided_for_them_are_refused_until_verify_puts_t
     for name in ("refine.json", "refine/copy.json"):
         Path(begun.url, ".lossatlas", name).write_text("{")
     with pytest.raises(ClusterError, match=r"has 1\d steps .* lossatlas verify, then resume"):
-        StepQueue(begun, ASKED, going_on=True).begin()
+        StepQueue(begun, ASKED, keep_schedule=True).begin()
     damages = verify(begun)
     assert len(damages) == 4
     assert "refine.json, is missing or damaged" in damages[0].reason
@@ -191,13 +191,13 @@ def test_a_store_that_was_never_begun_goes_by_its_own_spec(tmp_path: Path) -> No
     store = create(tmp_path / "a.zarr")
     assert not finished(store)
     with pytest.raises(ClusterError, match="was not begun; wanted the spec"):
-        StepQueue(store, None, going_on=True).begin()
+        StepQueue(store, None, keep_schedule=True).begin()
     store.attrs["spec"] = {"evaluate": {"refine": ASKED.model_dump()}}
-    assert len(StepQueue(store, None, going_on=True).begin()) == 4
+    assert len(StepQueue(store, None, keep_schedule=True).begin()) == 4
     assert Schedule.read(store).asked == (ASKED,)  # type: ignore[union-attr]
     other = create(tmp_path / "b.zarr")
     other.attrs["spec"] = store.attrs["spec"]
-    StepQueue(other, None, going_on=False).begin()
+    StepQueue(other, None, keep_schedule=False).begin()
     assert Schedule.read(other).asked == (ASKED, None)  # type: ignore[union-attr]
 
 
@@ -222,7 +222,7 @@ def test_a_tighter_tolerance_adds_points_and_keeps_all_there_were(
     assert verify(store) == []
     # What was asked for before, or less, has nothing to do.
     for asked in (TIGHTER, ASKED, ASKED.model_copy(update={"tolerance": 0.1})):
-        assert StepQueue(store, asked, going_on=False).complete
+        assert StepQueue(store, asked, keep_schedule=False).complete
 
 
 def test_everything_is_evaluated_where_nothing_may_be_predicted_any_more(store: Store) -> None:
@@ -231,15 +231,15 @@ def test_everything_is_evaluated_where_nothing_may_be_predicted_any_more(store: 
     np.testing.assert_array_equal(store.read("loss", "train"), exactly(store))
     assert evaluated_points(store) == GRID.points
     assert (store.group["predicted_error"][:] == 0).all()
-    assert StepQueue(store, ASKED, going_on=False).complete
+    assert StepQueue(store, ASKED, keep_schedule=False).complete
     assert verify(store) == []
 
 
 def test_what_takes_long_is_evaluated_in_parts(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.scheduling.step_queue._PART_SECONDS", 1e-9)
-    monkeypatch.setattr("cluster.scheduling.step_queue._MOST_PARTS", 5)
+    monkeypatch.setattr("cluster.scheduling.decisions._PART_SECONDS", 1e-9)
+    monkeypatch.setattr("cluster.scheduling.decisions._MOST_PARTS", 5)
     before, composed = evaluated_points(store), COMPOSE
     observer = refine(store, HillWorkers(store, seed=3), None)
     facts = Refinement(store).records.facts
@@ -258,14 +258,14 @@ def test_what_takes_long_is_evaluated_in_parts(
 def test_no_more_passes_than_a_store_has_room_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.scheduling.step_queue._PART_SECONDS", 1e-9)
-    monkeypatch.setattr("cluster.scheduling.step_queue.PASSES", COMPOSE + 2)
-    steps = StepQueue(store, None, going_on=False)
+    monkeypatch.setattr("cluster.scheduling.decisions._PART_SECONDS", 1e-9)
+    monkeypatch.setattr("cluster.scheduling.decisions.PASSES", COMPOSE + 2)
+    steps = StepQueue(store, None, keep_schedule=False)
     with pytest.raises(ClusterError, match=rf"{COMPOSE + 3} passes; wanted at most {COMPOSE + 2},"):
         steps.begin()
     assert len(store.committed()) == GRID.tile_count  # nothing was put back
     assert finished(store)
-    monkeypatch.setattr("cluster.scheduling.step_queue.PASSES", COMPOSE + 5)
+    monkeypatch.setattr("cluster.scheduling.decisions.PASSES", COMPOSE + 5)
     steps.begin()
     schedule = Schedule.read(store)
     assert schedule is not None
@@ -273,9 +273,9 @@ def test_no_more_passes_than_a_store_has_room_for(
 
 
 def test_on_a_line_a_tile_is_no_square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.scheduling.step_queue._PART_SECONDS", 10.0)
+    monkeypatch.setattr("cluster.scheduling.decisions._PART_SECONDS", 10.0)
     store = create(tmp_path / "a.zarr", Grid(width=40, height=1, tile=40))
-    steps = StepQueue(store, ASKED, going_on=False)
+    steps = StepQueue(store, ASKED, keep_schedule=False)
     (step,) = steps.begin()
     assert isinstance(step, Step)
     facts = HillRenderer(store)(step)
@@ -283,7 +283,7 @@ def test_on_a_line_a_tile_is_no_square(tmp_path: Path, monkeypatch: pytest.Monke
     assert steps.expected_seconds == pytest.approx(0.3 * 40)
     Records(store).withdraw([step])
     Records(store).commit(step, Points(*POINT, np.zeros((2, 1), "f4")), 1.0, 0)
-    StepQueue(store, None, going_on=False).begin()
+    StepQueue(store, None, keep_schedule=False).begin()
     schedule = Schedule.read(store)
     assert schedule is not None
     assert schedule.passes[-2].parts == 4
@@ -312,14 +312,14 @@ def test_a_note_of_costs_that_cannot_be_written_or_read_stops_nobody(
     assert tried == [f"costs/pass-{number}.json" for number in range(COMPOSE + 1)]
     assert content(store) == undisturbed
     monkeypatch.setattr(Store, "read_note", gone)
-    StepQueue(store, ASKED, going_on=True).begin()
+    StepQueue(store, ASKED, keep_schedule=True).begin()
 
 
 def test_composing_is_given_up_where_more_is_asked_for(tmp_path: Path) -> None:
     """Its steps count as done, without points: what follows waits for nobody."""
     store = create(tmp_path / "a.zarr")
     refine(store, HillWorkers(store), workers=1, stop=lambda _: len(store.committed()) >= 2)
-    ready = StepQueue(store, TIGHTER, going_on=False).begin()
+    ready = StepQueue(store, TIGHTER, keep_schedule=False).begin()
     assert {step.number for step in ready} == {COMPOSE + 1}  # type: ignore[union-attr]
     assert store.committed() == set()
     records = Records(store)
@@ -359,9 +359,9 @@ def test_tiles_are_withdrawn_before_more_is_asked_for(
 
     monkeypatch.setattr(Store, "withdraw", put_back_or_die)
     with pytest.raises(KeyboardInterrupt):
-        StepQueue(store, TIGHTER, going_on=False).begin()
+        StepQueue(store, TIGHTER, keep_schedule=False).begin()
     assert not finished(store)
-    observer = refine(store, HillWorkers(store), going_on=True)
+    observer = refine(store, HillWorkers(store), keep_schedule=True)
     assert len(observer.tiles) == 3
     assert content(store) == undisturbed
 
@@ -373,7 +373,7 @@ def test_what_is_asked_for_is_noted_for_whoever_goes_on(store: Store) -> None:
     decide(store, TIGHTER)
     assert Schedule.read(store).asked == (ASKED, TIGHTER)  # type: ignore[union-attr]
     assert store.committed() == set()
-    refine(store, HillWorkers(store), going_on=True)
+    refine(store, HillWorkers(store), keep_schedule=True)
     assert Schedule.read(store).certificates[-1].tolerance["loss"] == 0.001  # type: ignore[union-attr]
 
 
@@ -388,7 +388,7 @@ def test_less_than_what_was_begun_is_remarked_on(begun: Store) -> None:
 
 def test_two_drivers_do_not_decide_at_once(tmp_path: Path) -> None:
     store = create(tmp_path / "a.zarr")
-    steps = StepQueue(store, ASKED, going_on=False)
+    steps = StepQueue(store, ASKED, keep_schedule=False)
     steps.begin()
     decide(store, TIGHTER)
     for step in map(Step._make, itertools.product([0], [0], range(2), range(2))):
@@ -507,7 +507,7 @@ def test_what_a_step_costs_the_driver(tmp_path: Path, monkeypatch: pytest.Monkey
     """Where each tile of ten thousand waits for a hundred around it: no two milliseconds."""
     monkeypatch.setattr(Refinement, "ranges", lambda *_: [])
     store = create(tmp_path / "a.zarr", Grid(6400, 6400, 64))
-    steps = StepQueue(store, ASKED, going_on=False)
+    steps = StepQueue(store, ASKED, keep_schedule=False)
     ready = deque(steps.begin())
     assert len(ready) == 10_000
     for _ in range(10_000):
@@ -537,7 +537,7 @@ def test_what_an_earlier_version_certified_in_vain_is_gone_on_from(
     with monkeypatch.context() as patch:
         patch.setattr(Scale, "off", lambda self, p, v: np.abs(self.units(p) - self.units(v)))
         patch.setattr(Refinement, "note_log", lambda *_: None)
-        refine(store, HillWorkers(store), going_on=True)
+        refine(store, HillWorkers(store), keep_schedule=True)
     schedule = Schedule.read(store)
     assert schedule is not None
     assert [each.beyond for each in schedule.certificates] == [0]
@@ -549,7 +549,7 @@ def test_what_an_earlier_version_certified_in_vain_is_gone_on_from(
     assert (np.abs(found - truth) > 20 * allowed).mean() > 0.5
     assert not finished(store)
     before = evaluated_points(store)
-    refine(store, HillWorkers(store), going_on=True)
+    refine(store, HillWorkers(store), keep_schedule=True)
     assert finished(store)
     found, level = store.read("loss", "train"), store.level(0)
     assert level is not None

@@ -117,7 +117,7 @@ def test_a_driver_that_stops_does_not_wait_for_a_store_that_is_gone(
 ) -> None:
     """Else it would wait for half a minute."""
     store = create(tmp_path / "a.zarr")
-    steps, renderer = StepQueue(store, ASKED, going_on=False), HillRenderer(store)
+    steps, renderer = StepQueue(store, ASKED, keep_schedule=False), HillRenderer(store)
     first = steps.begin()
     done = [(step, renderer(step)) for step in first if isinstance(step, Step)]
     asked = threading.Event()

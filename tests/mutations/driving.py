@@ -186,8 +186,8 @@ FAULTS = (
         ("scheduler: preemption is a strike", "None if preempted else reason", "reason", SCHEDULER),
         (
             "scheduler: a full disk is a strike",
-            "self._give_back(attempt, worker, now, None)\n\n",
-            "self._give_back(attempt, worker, now, reason)\n\n",
+            "self._take_back(attempt, worker, now, None)\n\n",
+            "self._take_back(attempt, worker, now, reason)\n\n",
             SCHEDULER,
         ),
         (
