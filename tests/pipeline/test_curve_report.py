@@ -14,11 +14,10 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from pipeline import spec
+from pipeline import plane_spec, spec
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.examples import EvaluateError
-from pipeline.geometry import plane_spec
 from pipeline.problem import checkpoint, data, network, state_dict
 from pipeline.problem.layout import Layout
 from pipeline.problem.losses import mean_squared_error
