@@ -18,14 +18,6 @@ settings.register_profile("lossatlas", deadline=None, max_examples=50)
 settings.load_profile("lossatlas")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes, a file's tests stay together, and all that start a Ray in one."""
-    with_ray = {item.path for item in items if item.get_closest_marker("ray")}
-    for item in items:
-        group = "ray" if item.path in with_ray else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real checkpoints and images beside the checkout; skips where there are none."""

@@ -125,12 +125,15 @@ def test_a_note_in_a_bucket_is_changed_by_who_knows_it(objects: ObjectServer) ->
 def test_a_place_that_holds_something_else_is_left_alone(
     objects: ObjectServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = objects.objects("inputs")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.txt").write_text("of the user")
+    objects.upload(tmp_path / "own", "own")
+    before = objects.objects("own")
     spec = lay_out(tmp_path)
-    place = f"s3://{BUCKET}/inputs"
+    place = f"s3://{BUCKET}/own"
     assert main.run(["render", str(spec), "--executor", "serial", "--store", place]) == 2
     assert "exists and is not empty" in capsys.readouterr().err
-    assert objects.objects("inputs") == before
+    assert objects.objects("own") == before
     assert main.run(["status", f"s3://{BUCKET}/none.zarr"]) == 2
     assert "no such store" in capsys.readouterr().err
 

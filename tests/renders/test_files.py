@@ -213,6 +213,8 @@ def test_a_disk_that_fills_while_libvips_writes_is_one_line(
 
 @pytest.mark.parametrize("how", ["pngsave", "tiffsave", "dzsave"])
 def test_an_interrupt_is_heard_while_libvips_writes(tmp_path: Path, how: str) -> None:
+    # A shell that starts the tests in the background has them ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     pixels = np.zeros((12_000, 12_000, 3), np.uint8)
     # Some ten seconds of work.
     image = pyvips.Image.new_from_memory(pixels, 12_000, 12_000, 3, "uchar").gaussblur(80)
@@ -223,3 +225,4 @@ def test_an_interrupt_is_heard_while_libvips_writes(tmp_path: Path, how: str) ->
         save(image, tmp_path, lambda: getattr(image, how)(str(tmp_path / "a")))
     assert time.monotonic() - begun < 2
     press.join()
+    signal.signal(signal.SIGINT, before)
