@@ -17,6 +17,7 @@ RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.t
 COPY pipeline pipeline
 COPY renders renders
 COPY cluster cluster
+COPY lossatlas.py ./
 RUN pip install --no-cache-dir -c constraints.txt ".[$EXTRAS]"
 # A Ray that is started in here wants a token, and the NVIDIA runtime hands its GPUs in.
 ENV RAY_AUTH_MODE=token \
