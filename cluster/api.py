@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from cluster.errors import ClusterError
 from cluster.options import from_command_line
 from cluster.workers.devices import DeviceChoice
+from pipeline.url import store_url
 
 if TYPE_CHECKING:
     from cluster.monitor.status import Status
@@ -45,9 +46,7 @@ def plan(
 
     prepared = prepare.prepare(_spec(spec))
     worker_plan = devices.plan_workers(workers, device)
-    seconds = plans.measure(prepared, worker_plan.device.name)
-    grid = plans.resolve_grid(prepared, seconds, worker_plan.count)
-    return plans.plan(prepared, grid, seconds, worker_plan.count, worker_plan.device.name)
+    return plans.estimate(prepared, worker_plan.count, worker_plan.device.name)[1]
 
 
 def render(
@@ -112,7 +111,7 @@ def resume(
     """
     from cluster.driver import drive
 
-    url = _url(run)
+    url = store_url(run)
     options = _options(workers, device, executor, address, frames, every, other_versions)
     return _finished(url, lambda say: drive.resume(url, options, say, trust), tell)
 
@@ -129,7 +128,7 @@ def status(run: str | Path) -> Status:
     from cluster.monitor.status import read_status
     from pipeline.store.store import Store
 
-    return read_status(Store.open(_url(run)))
+    return read_status(Store.open(store_url(run)))
 
 
 def fit(spec: str | Path, *, device: DeviceChoice = "auto") -> Path:
@@ -180,13 +179,6 @@ def _spec(spec: RenderSpec | str | Path) -> RenderSpec:
     from pipeline.spec import RenderSpec, read
 
     return spec if isinstance(spec, RenderSpec) else read(spec)
-
-
-def _url(run: str | Path) -> str:
-    from pipeline.url import check, is_url
-
-    text = str(run)
-    return check(text) if is_url(text) else str(Path(text).expanduser().absolute())
 
 
 def _options(

@@ -83,6 +83,25 @@ class Plan:
         return asdict(self)
 
 
+def estimate(
+    prepared: Prepared, workers: int, device: str, measured_on: str | None = None
+) -> tuple[Grid, Plan]:
+    """The grid with its tile size, and what the render will take.
+
+    Args:
+        prepared: the render.
+        workers: how many.
+        device: of the workers.
+        measured_on: the device here to measure the speed on; None is `device`.
+
+    Raises:
+        FootprintError, PlanError: as `measure` and `plan`.
+    """
+    seconds = measure(prepared, measured_on or device)
+    grid = resolve_grid(prepared, seconds, workers)
+    return grid, plan(prepared, grid, seconds, workers, device)
+
+
 def measure(prepared: Prepared, device: str = "cpu") -> float:
     """Seconds a grid point on one worker of `device`, by evaluating some.
 

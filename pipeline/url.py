@@ -7,7 +7,9 @@ URL: a store's URL is written into manifests, logs and notes.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.errors import LossatlasError, one_line
@@ -45,6 +47,16 @@ def check(path: str) -> str:
                 "environment or the machine's configuration"
             )
     return path
+
+
+def store_url(run: str | Path) -> str:
+    """Where a run is: a URL as it is, a path made absolute.
+
+    Raises:
+        PlaceError: a URL with credentials in it.
+    """
+    text = str(run)
+    return check(text) if is_url(text) else os.path.abspath(os.path.expanduser(text))
 
 
 @contextlib.contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from pipeline.url import store_url
 
 if TYPE_CHECKING:
     from pipeline.spec import RenderSpec
@@ -100,17 +101,6 @@ def run_options(command: F) -> F:
     for option in reversed(chosen):
         command = option(command)
     return command
-
-
-def store_url(run: str) -> str:
-    """A URL as it is, a path made absolute.
-
-    Raises:
-        PlaceError: a URL with credentials in it.
-    """
-    from pipeline.url import check, is_url
-
-    return check(run) if is_url(run) else os.path.abspath(os.path.expanduser(run))
 
 
 def read_spec(path: str, store: str | None) -> RenderSpec:

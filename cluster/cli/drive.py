@@ -10,6 +10,7 @@ import click
 
 from cluster.cli import arguments
 from cluster.terminal import print_line
+from pipeline.url import store_url
 
 
 @click.command(hidden=True)
@@ -40,7 +41,7 @@ def drive(run: str, trust: str | None, **how: Any) -> int:
             "lossatlas drive is what a job runs, and this is none (RAY_ADDRESS is not set); "
             "wanted lossatlas submit, or lossatlas resume"
         )
-    url = arguments.store_url(run)
+    url = store_url(run)
     if not is_url(url) and not Store.exists(url):
         raise ClusterError(
             f"{url} is not on {platform.node()}, where this job runs; wanted a place that all "

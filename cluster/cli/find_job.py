@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from cluster.cli.arguments import store_url
 from cluster.terminal import print_text, warn
+from pipeline.url import store_url
 
 if TYPE_CHECKING:
     from cluster.jobs.client import Job, Jobs, Note

@@ -6,6 +6,7 @@ import click
 
 from cluster.cli import arguments
 from cluster.terminal import print_json, print_line
+from pipeline.url import store_url
 
 
 @click.command()
@@ -25,7 +26,7 @@ def info(run: str, as_json: bool) -> None:
     from cluster.cli import info_table
     from pipeline.store.store import Store
 
-    store = Store.open(arguments.store_url(run))
+    store = Store.open(store_url(run))
     if as_json:
         print_json(info_table.info_facts(store))
         return

@@ -35,16 +35,10 @@ def plan(
       lossatlas plan bowl.yaml
       lossatlas plan bowl.yaml --workers 16 --json
     """
+    from cluster import api
     from cluster.cli import plan_table
-    from cluster.workers import devices
-    from pipeline import plan as plans
-    from pipeline import prepare
 
-    prepared = prepare.prepare(arguments.read_spec(spec, store))
-    worker_plan = devices.plan_workers(workers, device)
-    seconds = plans.measure(prepared, worker_plan.device.name)
-    grid = plans.resolve_grid(prepared, seconds, worker_plan.count)
-    found = plans.plan(prepared, grid, seconds, worker_plan.count, worker_plan.device.name)
+    found = api.plan(arguments.read_spec(spec, store), workers=workers, device=device)
     if as_json:
         print_json(found.as_dict())
         return

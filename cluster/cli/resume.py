@@ -8,6 +8,7 @@ import click
 
 from cluster.cli import arguments, find_job, start_job
 from cluster.terminal import print_line, warn
+from pipeline.url import store_url
 
 
 @click.command()
@@ -36,10 +37,8 @@ def resume(run: str, python: str, trust: str | None, **how: Any) -> int:
 
     chosen = options.from_command_line(how)
     if arguments.is_jobs_api(chosen.address):
-        return resume_as_job(
-            arguments.store_url(run), str(chosen.address), trust, {**how, "python": python}
-        )
-    return drive.resume(arguments.store_url(run), chosen, print_line, trust)
+        return resume_as_job(store_url(run), str(chosen.address), trust, {**how, "python": python})
+    return drive.resume(store_url(run), chosen, print_line, trust)
 
 
 def resume_as_job(run: str, address: str, trust: str | None, how: dict[str, Any]) -> int:

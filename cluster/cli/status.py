@@ -9,6 +9,7 @@ import click
 
 from cluster.cli import arguments
 from cluster.terminal import print_json, print_line
+from pipeline.url import store_url
 
 
 @click.command()
@@ -39,7 +40,7 @@ def status(run: str, watch: bool, every: float, as_json: bool) -> None:
     from cluster.scheduling.refinement_progress import RefinementReader
     from pipeline.store.store import Store
 
-    store = Store.open(arguments.store_url(run))
+    store = Store.open(store_url(run))
     reader = RefinementReader(store) if store.refined else None
     while True:
         found = read_status(store, reader=reader)

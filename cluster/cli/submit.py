@@ -78,9 +78,7 @@ def _grid(prepared: Prepared, workers: int) -> Grid:
     """The tiles that suit this machine's speed: the cluster's is not known here."""
     from pipeline import plan as plans
 
-    seconds = plans.measure(prepared, "cpu")
-    grid = plans.resolve_grid(prepared, seconds, workers)
-    plans.plan(prepared, grid, seconds, workers, "cpu")  # refuses what cannot be
+    grid, _ = plans.estimate(prepared, workers, "cpu")  # refuses what cannot be
     return grid
 
 

@@ -6,6 +6,7 @@ import click
 
 from cluster.cli import arguments
 from cluster.terminal import print_json, print_line
+from pipeline.url import store_url
 
 
 @click.command()
@@ -30,7 +31,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     from pipeline.refinement.records import Records
     from pipeline.store.store import Store
 
-    store = Store.open(arguments.store_url(run), writable=not dry_run)
+    store = Store.open(store_url(run), writable=not dry_run)
     checked = len(store.committed())
     steps = len(Records(store).committed()) if store.refined else 0
     damages = checks.verify(store, CountProgress("verify", "tiles"))

@@ -162,9 +162,7 @@ def _store_of(prepared: Prepared, worker_plan: WorkerPlan) -> tuple[Store, bool]
     if Store.exists(prepared.spec.store):
         return opening.match(prepared, held), True
     device, count = worker_plan.device.name, worker_plan.count
-    seconds = plan.measure(prepared, _here(device))
-    grid = plan.resolve_grid(prepared, seconds, count)
-    plan.plan(prepared, grid, seconds, count, device)  # refuses what does not fit
+    grid, _ = plan.estimate(prepared, count, device, _here(device))  # refuses what does not fit
     return opening.create(prepared, grid, held)
 
 

@@ -11,6 +11,7 @@ from cluster.cli import arguments
 from cluster.cli.export import film_options, picture_options
 from cluster.cli.export.interruption import interruptible, whole_output
 from cluster.terminal import print_json, print_line
+from pipeline.url import store_url
 
 if TYPE_CHECKING:
     from renders.film.flight import Flight
@@ -100,9 +101,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
 
         how["flight"] = _flight(how)
         count = CountProgress("film", "pictures", quiet)
-        facts = export_film(
-            arguments.store_url(run), out, on_progress=count, **film_options.film_style(how)
-        )
+        facts = export_film(store_url(run), out, on_progress=count, **film_options.film_style(how))
     picture_options.warn_of(facts.remarks)
     if as_json:
         print_json(dataclasses.asdict(facts))

@@ -11,6 +11,7 @@ from cluster.cli import arguments
 from cluster.cli.export import film_options, picture_options
 from cluster.cli.export.interruption import interruptible
 from cluster.terminal import print_json, print_line
+from pipeline.url import store_url
 
 
 @click.command()
@@ -42,7 +43,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
         from renders.film.frames import export_frames
 
         facts = export_frames(
-            arguments.store_url(run), folder, on_progress=count, **film_options.film_style(how)
+            store_url(run), folder, on_progress=count, **film_options.film_style(how)
         )
     picture_options.warn_of(facts.remarks)
     if as_json:

@@ -11,6 +11,7 @@ from cluster.cli import arguments
 from cluster.cli.export import picture_options
 from cluster.cli.export.interruption import interruptible, whole_output
 from cluster.terminal import print_json, print_line
+from pipeline.url import store_url
 
 
 @click.command("map")
@@ -62,9 +63,7 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
         from renders.web.webmap import export_map
 
         with picture_options.spread_over(address) as spread:
-            facts = dataclasses.asdict(
-                export_map(arguments.store_url(run), folder, spread=spread, **style)
-            )
+            facts = dataclasses.asdict(export_map(store_url(run), folder, spread=spread, **style))
     picture_options.warn_of(facts["remarks"])
     if as_json:
         print_json(facts)

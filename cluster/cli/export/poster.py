@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from cluster.cli import arguments
 from cluster.cli.export import page_options, picture_options
 from cluster.cli.export.interruption import interruptible, whole_output
+from pipeline.url import store_url
 
 
 @click.command()
@@ -58,7 +58,7 @@ def poster(
             f"Only {out} is given; wanted RUN and OUT, such as {out} poster.png."
         )
     with interruptible(whole_output(out)):
-        asked, places = page_options.page_style(style), [arguments.store_url(run) for run in runs]
+        asked, places = page_options.page_style(style), [store_url(run) for run in runs]
         with picture_options.spread_over(address) as spread:
             if len(places) > 1:
                 from renders.comparison import export_comparison

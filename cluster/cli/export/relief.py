@@ -9,6 +9,7 @@ import click
 from cluster.cli import arguments
 from cluster.cli.export import page_options
 from cluster.cli.export.interruption import interruptible, whole_output
+from pipeline.url import store_url
 
 
 @click.command()
@@ -52,7 +53,5 @@ def relief(
         from renders.relief.relief import checked
 
         asked = checked(None if camera is None else camera_from(camera), rise)
-        made = export_poster(
-            arguments.store_url(run), out, relief=asked, **page_options.page_style(style)
-        )
+        made = export_poster(store_url(run), out, relief=asked, **page_options.page_style(style))
     page_options.print_result(out, made, as_json)
