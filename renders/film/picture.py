@@ -14,13 +14,12 @@ from renders.colour import hex_colour, rgb
 from renders.film.moment import Moment, figure, readings
 from renders.film.scene import FIGURE, HEADING, Scene, reading_headings, scaled
 from renders.map.canvas import Map
-from renders.map.contour import Contours, round_levels
 from renders.map.field import field_of
 from renders.map.holes import Hatch
 from renders.map.light import Light
 from renders.page import caveats
 from renders.page.axes import draw_axes
-from renders.page.inks import ground_at, inks_on
+from renders.page.inks import isolines
 from renders.page.legend import draw_scale, draw_swatches, ramp
 from renders.page.lettering import fitted_type, swatches_of, two_lines
 from renders.page.marks import anchor_lettering, draw_curve, draw_ring
@@ -77,9 +76,7 @@ def _landscape(scene: Scene, surface: Surface) -> Map:
     stage, tone, theme, u = scene.stage, scene.tone, scene.style.theme, scene.stage.unit
     lines = None
     if scene.style.contours:
-        levels, index = round_levels(tone)
-        inks = tuple(hex_colour(inks_on(ground_at(v, tone, theme), theme).pen) for v in levels)
-        lines = Contours(levels, index, max(1.2 * u, 0.8), max(1.9 * u, 1.1), inks, 0.24, 0.44)
+        lines = isolines(tone, theme, (max(1.2 * u, 0.8), max(1.9 * u, 1.1)), (0.24, 0.44))
     field = field_of(surface, tone, stage.map.width, stage.map.height)
     hatch = Hatch(theme.hatch_ground, theme.hatch_line, 14 * u, max(1.6 * u, 0.8))
     light = Light() if scene.style.light else None

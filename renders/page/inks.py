@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from renders.colour import FloatArray, luminance, rgb
+from renders.colour import FloatArray, hex_colour, luminance, rgb
+from renders.map.contour import Contours, round_levels
 from renders.map.tone import Tone
 from renders.page.theme import Theme
 
@@ -44,3 +45,22 @@ def ground_at(values: npt.ArrayLike, tone: Tone, theme: Theme) -> FloatArray:
     colours = np.stack([rgb(c) for c in tone.palette])
     at = np.rint(tone.position(finite) * (len(colours) - 1)).astype(np.int64)
     return np.asarray(colours[at].mean(axis=0))
+
+
+def isolines(
+    tone: Tone,
+    theme: Theme,
+    widths_px: tuple[float, float],
+    opacities: tuple[float, float],
+    count: int = 16,
+) -> Contours:
+    """Isolines at round values, in inks that read on their own ground.
+
+    Args:
+        tone, theme: of the map or the model.
+        widths_px, opacities: of an ordinary line and of an index line.
+        count: how many lines there are, about.
+    """
+    levels, index = round_levels(tone, count)
+    pens = tuple(hex_colour(inks_on(ground_at(v, tone, theme), theme).pen) for v in levels)
+    return Contours(levels, index, *widths_px, pens, *opacities)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from renders.box import Box
-from renders.colour import FloatArray, hex_colour
+from renders.colour import FloatArray
 from renders.map.canvas import Map
-from renders.map.contour import Contours, round_levels
+from renders.map.contour import Contours
 from renders.map.field import Field, field_of
 from renders.map.gap import Gap
 from renders.map.holes import Hatch
@@ -18,14 +18,13 @@ from renders.map.light import Light
 from renders.map.tone import Tone
 from renders.page.axes import draw_axes
 from renders.page.figures import Figure, contour_figures
-from renders.page.inks import ground_at, inks_on
+from renders.page.inks import isolines
 from renders.page.layout import layout_for, map_aspect
 from renders.page.legend import draw_scale, ramp
 from renders.page.lettering import draw_words
 from renders.page.marks import curve_inks, draw_anchors, draw_curve, draw_scale_bar
 from renders.page.page import Page
 from renders.page.sheet import Sheet, house
-from renders.page.theme import Theme
 from renders.page.words import Style
 from renders.picture import Layer
 from renders.projection import Projection
@@ -99,7 +98,10 @@ def draw_map(
     """
     theme, projection = style.theme, Projection(at, surface.extent)
     field = field_of(surface, tone, at.width, at.height)
-    lines = contours_for(tone, theme, unit) if style.contours else None
+    lines = None
+    if style.contours:
+        widths = max(0.9 * unit, 0.8), max(1.6 * unit, 1.2)
+        lines = isolines(tone, theme, widths, (0.26, 0.50))
     taken = _draw_marks(sheet, surface, tone, facts, style, projection, unit)
     figures: tuple[Figure, ...] = ()
     if lines is not None and style.figures and 9 * unit >= 6:
@@ -112,13 +114,6 @@ def draw_map(
         lines = None
     hatch = Hatch(theme.hatch_ground, theme.hatch_line, 9 * unit, max(1.1 * unit, 0.8))
     return Map(at, field, tone, hatch, Light() if style.light else None, lines, gaps)
-
-
-def contours_for(tone: Tone, theme: Theme, unit: float) -> Contours:
-    """Isolines at round values, in inks that read on their own ground."""
-    levels, index = round_levels(tone)
-    inks = tuple(hex_colour(inks_on(ground_at(v, tone, theme), theme).pen) for v in levels)
-    return Contours(levels, index, max(0.9 * unit, 0.8), max(1.6 * unit, 1.2), inks, 0.26, 0.50)
 
 
 def _draw_marks(

@@ -10,10 +10,10 @@ import numpy as np
 
 from pipeline.errors import LossatlasError
 from renders.box import Box
-from renders.colour import hex_colour, rgb
-from renders.map.contour import Contours, round_levels
+from renders.colour import rgb
+from renders.map.contour import Contours
 from renders.map.tone import Tone
-from renders.page.inks import Inks, ground_at, inks_on
+from renders.page.inks import Inks, ground_at, inks_on, isolines
 from renders.page.layout import Layout, layout_for
 from renders.page.legend import draw_scale, ramp
 from renders.page.lettering import draw_words
@@ -186,10 +186,8 @@ def modelled(
 
 
 def contours_of(tone: Tone, theme: Theme, width_px: float) -> Contours:
-    """Round levels in inks that read on their own ground."""
-    levels, index = round_levels(tone)
-    inks = tuple(hex_colour(inks_on(ground_at(v, tone, theme), theme).pen) for v in levels)
-    return Contours(levels, index, width_px, 1.7 * width_px, inks, 0.22, 0.42)
+    """The isolines on a model."""
+    return isolines(tone, theme, (width_px, 1.7 * width_px), (0.22, 0.42))
 
 
 def _pen(surface: Surface, tone: Tone, theme: Theme) -> Inks:

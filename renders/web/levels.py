@@ -11,14 +11,13 @@ import math
 from dataclasses import dataclass
 
 from renders.box import Box
-from renders.colour import hex_colour, rgb
+from renders.colour import rgb
 from renders.map.canvas import Map
-from renders.map.contour import Contours, round_levels
 from renders.map.field import field_of
 from renders.map.holes import Hatch
 from renders.map.light import Light
 from renders.map.tone import Tone
-from renders.page.inks import ground_at, inks_on
+from renders.page.inks import isolines
 from renders.page.theme import Theme
 from renders.picture import Picture
 from renders.source.surface import Surface
@@ -44,9 +43,8 @@ def level_map(surface: Surface, tone: Tone, look: Look, width: int, height: int)
     theme = look.theme
     lines = None
     if look.contours:
-        levels, index = round_levels(tone, _contour_count(max(width, height)))
-        inks = tuple(hex_colour(inks_on(ground_at(v, tone, theme), theme).pen) for v in levels)
-        lines = Contours(levels, index, 1.0, 1.7, inks, 0.26, 0.50)
+        count = _contour_count(max(width, height))
+        lines = isolines(tone, theme, (1.0, 1.7), (0.26, 0.50), count)
     at = Box(0, 0, width, height)
     hatch = Hatch(theme.hatch_ground, theme.hatch_line, 9.0, 1.2)
     field = field_of(surface, tone, width, height)
