@@ -21,25 +21,14 @@ from pipeline.url import store_url
 @click.option("--quantity", "quantities", multiple=True, help="Default: loss and error.")
 @click.option("--split", "splits", multiple=True, help="Default: all.")
 @click.option("--frame", "frames", type=int, multiple=True, help="Default: all.")
-@click.option(
-    "--tone",
-    type=click.Choice(["linear", "log", "equalised"]),
-    help=picture_options.TONE,
-)
-@click.option(
-    "--clip",
-    type=(float, float),
-    default=(0.0, 99.0),
-    show_default=True,
-    metavar="LOW HIGH",
-    help="Percentiles at which the colours end.",
-)
+@picture_options.TONE
+@picture_options.clip()
 @picture_options.PALETTE
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
-@click.option("--contours/--no-contours", default=True, help="Lines of equal value.")
-@click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
+@picture_options.CONTOURS
+@picture_options.LIGHT
 @click.option("--title", help="Instead of the run's name.")
-@click.option("--subtitle", help="Instead of what the store says; '' leaves it out.")
+@picture_options.SUBTITLE
 @picture_options.ADDRESS
 @click.option("--offline", is_flag=True, help="Never call npm for the page's library.")
 @click.option("--yes", is_flag=True, help="Go on even when the map is absurdly large.")

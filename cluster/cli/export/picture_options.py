@@ -28,10 +28,17 @@ PALETTE = click.option(
     help="A name of ours, colorcet's or matplotlib's, or colours such as #10204a,#f8f0d0; default: "
     "the theme's.",
 )
-TONE = (
-    "How values become colours; default: log for a loss, linear for an error, and where any value "
-    "is 0 or less."
+TONE = click.option(
+    "--tone",
+    type=click.Choice(["linear", "log", "equalised"]),
+    help="How values become colours; default: log for a loss, linear for an error, and where any "
+    "value is 0 or less.",
 )
+CONTOURS = click.option("--contours/--no-contours", default=True, help="Lines of equal value.")
+LIGHT = click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
+CURVE = click.option("--curve/--no-curve", default=True, help="The curve between the modes.")
+TITLE = click.option("--title", help="Instead of the run's name; '' leaves it out.")
+SUBTITLE = click.option("--subtitle", help="Instead of what the store says; '' leaves it out.")
 ADDRESS = click.option(
     "--address",
     metavar="HOST:PORT",
@@ -44,6 +51,18 @@ BACKGROUND = click.option(
     show_default=True,
     help="The paper; a relief and a .tif cannot be transparent.",
 )
+
+
+def clip(percentiles: str = "Percentiles") -> Callable[[F], F]:
+    """The option --clip; `percentiles` says of what."""
+    return click.option(
+        "--clip",
+        type=(float, float),
+        default=(0.0, 99.0),
+        show_default=True,
+        metavar="LOW HIGH",
+        help=f"{percentiles} at which the colours end.",
+    )
 
 
 def palette_from(text: str) -> str | Sequence[str]:

@@ -29,7 +29,7 @@ from pipeline.url import store_url
     is_flag=True,
     help="In a .pdf or .svg: lines of equal value as paths, which do not fade where they crowd.",
 )
-@click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
+@picture_options.LIGHT
 @click.option("--scale-bar/--no-scale-bar", default=True, help="How far a round distance is.")
 @picture_options.ADDRESS
 def poster(
