@@ -29,11 +29,12 @@ from renders.picture import Layer
 from renders.poster import (
     BACKGROUNDS,
     PosterFacts,
+    check_kind,
+    check_page,
     checked_dpi,
     checked_path,
     kind_of,
     one_of,
-    refuse_absurd,
 )
 from renders.projection import Projection
 from renders.source.provenance import Provenance, provenance
@@ -99,6 +100,7 @@ def export_comparison(
     kind = kind_of(path, format_)
     checked_dpi(dpi)
     one_of("background", background, BACKGROUNDS)
+    check_kind(kind, background, vector_contours)
     style = Style(grounded(theme, background), "paper", contours, light, curve, anchors, contours)
     stores = [opened(url) for url in store_urls]
     for store in stores:
@@ -133,7 +135,7 @@ def export_comparison(
         vector_contours,
     )  # fmt: skip
     in_memory = kind in VECTOR or page.sheet.transparent
-    refuse_absurd(page.sheet.width, page.sheet.height, yes, in_memory)
+    check_page(page.sheet.width, page.sheet.height, dpi, kind, in_memory, yes)
     words = {
         "Software": f"lossatlas {facts[0].version}",
         "Title": " · ".join(title_of(each, style) for each in facts),

@@ -159,7 +159,7 @@ def export_poster(
             f"{store_url} is a line, not a plane: wanted one for a relief; draw it with `lossatlas "
             "export poster`"
         )
-    _checked_for(line, relief is not None, kind, axis, background, vector_contours)
+    check_kind(kind, background, vector_contours, line, relief is not None, axis)
     aspect = map_aspect(surface.extent)[0]
     if line or relief is not None:
         aspect = line_aspect(len(shown)) if line else PROFILE_ASPECT
@@ -168,12 +168,7 @@ def export_poster(
     )
     page = layout_for(layout, wide, aspect, high)
     in_memory = line or kind in VECTOR or background == "transparent"
-    refuse_absurd(page.width, page.height, yes, in_memory)
-    if kind == "pdf" and max(page.width, page.height) / dpi > LONGEST_PDF:
-        raise PosterError(
-            f"the page would be {page.width / dpi:,.0f} × {page.height / dpi:,.0f} inches: wanted "
-            f"at most {LONGEST_PDF} a side in a pdf; ask for a smaller paper, or a .tif"
-        )
+    check_page(page.width, page.height, dpi, kind, in_memory, yes)
     tones = []
     for name in shown:
         first = name == shown[0]
@@ -239,8 +234,13 @@ def _quantities(store: StoreReader, asked: str | None, line: bool) -> list[str]:
     return ["loss", "error"] if line and "error" in store.quantities else ["loss"]
 
 
-def _checked_for(
-    line: bool, relief: bool, kind: str, axis: str, background: str, vector_contours: bool
+def check_kind(
+    kind: str,
+    background: str,
+    vector_contours: bool,
+    line: bool = False,
+    relief: bool = False,
+    axis: str = "x",
 ) -> None:
     """Raise PosterError where a page is asked for what it, or its kind of file, cannot be."""
     if not line and axis != "x":
@@ -297,13 +297,26 @@ def checked_path(path: Path, format_: str | None = None) -> Path:
     return checked_place(path, PosterError)
 
 
-def refuse_absurd(width: int, height: int, yes: bool, in_memory: bool) -> None:
-    """Raise PosterError for a page of absurdly many pixels, unless `yes`."""
+def check_page(width: int, height: int, dpi: float, kind: str, in_memory: bool, yes: bool) -> None:
+    """Raise PosterError for a page that is too large for its kind of file.
+
+    Args:
+        width, height: pixels.
+        dpi: pixels an inch.
+        kind: of file.
+        in_memory: whether the page is drawn in one piece.
+        yes: allow absurdly many pixels.
+    """
     most = ABSURD_IN_MEMORY if in_memory else ABSURD_PIXELS
     if width * height > most and not yes:
         raise PosterError(
             f"the picture would be {width:,} × {height:,}, {width * height / 1e9:.1f} gigapixels: "
             f"wanted at most {most / 1e9:.2g}; ask for fewer dpi, or say --yes to go on"
+        )
+    if kind == "pdf" and max(width, height) / dpi > LONGEST_PDF:
+        raise PosterError(
+            f"the page would be {width / dpi:,.0f} × {height / dpi:,.0f} inches: wanted at most "
+            f"{LONGEST_PDF} a side in a pdf; ask for a smaller paper, or a .tif"
         )
 
 

@@ -73,7 +73,14 @@ def test_what_cannot_stand_side_by_side_is_said(
     line = make_store(landscape(2, 9)[:1], kind="interpolation")
     with pytest.raises(LossatlasError, match="is a line, not a plane"):
         export_comparison([two[0], line], out)
+    with pytest.raises(LossatlasError, match="vector contours are asked for in a png"):
+        export_comparison(two, out, vector_contours=True)
+    with pytest.raises(LossatlasError, match="background is transparent for a tiff"):
+        export_comparison(two, tmp_path / "both.tif", background="transparent")
+    with pytest.raises(LossatlasError, match="wanted at most 200 a side in a pdf"):
+        export_comparison(two, tmp_path / "both.pdf", width=900, dpi=1)
     assert not out.exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("both")]
 
 
 def test_the_command(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
