@@ -15,9 +15,9 @@ demo: $(INSTALLED)
 	$(BIN)/lossatlas export film demo/mode-connectivity-film.zarr demo/mode-connectivity.mp4 \
 		--interpolate 23 --size 1280x720
 
-# Two processes, each with files of its own: some of them start a Ray.
+# Two processes, each with files of its own; those that share a Ray come first (tests/conftest.py).
 test: $(INSTALLED)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 test-all: $(INSTALLED)
 	$(BIN)/pytest -m "not gpu" --timeout 3600

@@ -18,6 +18,19 @@ settings.register_profile("lossatlas", deadline=None, max_examples=50)
 settings.load_profile("lossatlas")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that use the private Ray come first, and all in one process; other files stay whole.
+
+    Ray reads its settings, the token's too, when it is imported: once another test has imported it,
+    a private one can no longer be started in this process.
+    """
+    with_ray = {item.path for item in items if "ray" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in with_ray)
+    for item in items:
+        group = "ray" if item.path in with_ray else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real checkpoints and images beside the checkout; skips where there are none."""

@@ -63,6 +63,19 @@ def test_pictures_need_no_torch() -> None:
     assert "pipeline.store.store" in seen
 
 
+def test_the_command_line_imports_nothing_that_a_users_file_could_shadow() -> None:
+    """Until `main` has bound our packages to their folders, only `cluster` itself is imported."""
+    modules = {name: path for package in FORBIDDEN for name, path in sources(package).items()}
+    front, seen = {"cluster.cli.main"}, set()
+    while front:
+        name = front.pop()
+        seen.add(name)
+        imported = imports(modules[name], everywhere=False)
+        assert not {i for i in imported if i.partition(".")[0] in {"pipeline", "renders"}}, name
+        front |= {i for i in imported if i in modules} - seen
+    assert "cluster.cli.export.poster" in seen
+
+
 def test_whatever_is_imported_is_declared() -> None:
     """By name, not only brought along by something else; and not for the tests alone."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

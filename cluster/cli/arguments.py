@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pipeline.url import store_url
-
 if TYPE_CHECKING:
     from pipeline.spec import RenderSpec
 
@@ -110,6 +108,7 @@ def read_spec(path: str, store: str | None) -> RenderSpec:
         LossatlasError: it is no spec, or the store a URL with credentials in it.
     """
     from pipeline.spec import read
+    from pipeline.url import store_url
 
     found = read(path)
     return found if store is None else found.model_copy(update={"store": store_url(store)})

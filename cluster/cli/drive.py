@@ -10,7 +10,6 @@ import click
 
 from cluster.cli import arguments
 from cluster.terminal import print_line
-from pipeline.url import store_url
 
 
 @click.command(hidden=True)
@@ -33,7 +32,7 @@ def drive(run: str, trust: str | None, **how: Any) -> int:
     from cluster.driver import drive
     from cluster.errors import ClusterError
     from pipeline.store.store import Store
-    from pipeline.url import is_url
+    from pipeline.url import is_url, store_url
 
     address = os.environ.get("RAY_ADDRESS")
     if not address:

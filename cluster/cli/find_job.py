@@ -6,7 +6,6 @@ import shlex
 from typing import TYPE_CHECKING
 
 from cluster.terminal import print_text, warn
-from pipeline.url import store_url
 
 if TYPE_CHECKING:
     from cluster.jobs.client import Job, Jobs, Note
@@ -49,7 +48,7 @@ def job_of(run: str, address: str | None) -> tuple[Jobs, Job]:
     from cluster.errors import ClusterError
     from cluster.jobs.client import Jobs, Note
     from pipeline.store.store import Store
-    from pipeline.url import is_url
+    from pipeline.url import is_url, store_url
 
     url = store_url(run)
     if "/" in run or run.endswith(".zarr") or is_url(run) or Store.exists(url):

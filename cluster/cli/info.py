@@ -6,7 +6,6 @@ import click
 
 from cluster.cli import arguments
 from cluster.terminal import print_json, print_line
-from pipeline.url import store_url
 
 
 @click.command()
@@ -25,6 +24,7 @@ def info(run: str, as_json: bool) -> None:
     """
     from cluster.cli import info_table
     from pipeline.store.store import Store
+    from pipeline.url import store_url
 
     store = Store.open(store_url(run))
     if as_json:

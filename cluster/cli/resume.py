@@ -8,7 +8,6 @@ import click
 
 from cluster.cli import arguments, find_job, start_job
 from cluster.terminal import print_line, warn
-from pipeline.url import store_url
 
 
 @click.command()
@@ -34,6 +33,7 @@ def resume(run: str, python: str, trust: str | None, **how: Any) -> int:
     """
     from cluster import options
     from cluster.driver import drive
+    from pipeline.url import store_url
 
     chosen = options.from_command_line(how)
     if arguments.is_jobs_api(chosen.address):

@@ -9,7 +9,6 @@ import click
 
 from cluster.cli import arguments
 from cluster.terminal import print_json, print_line
-from pipeline.url import store_url
 
 
 @click.command()
@@ -39,6 +38,7 @@ def status(run: str, watch: bool, every: float, as_json: bool) -> None:
     from cluster.monitor.status import lines, read_status
     from cluster.scheduling.refinement_progress import RefinementReader
     from pipeline.store.store import Store
+    from pipeline.url import store_url
 
     store = Store.open(store_url(run))
     reader = RefinementReader(store) if store.refined else None

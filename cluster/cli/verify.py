@@ -6,7 +6,6 @@ import click
 
 from cluster.cli import arguments
 from cluster.terminal import print_json, print_line
-from pipeline.url import store_url
 
 
 @click.command()
@@ -30,6 +29,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     from pipeline import verify as checks
     from pipeline.refinement.records import Records
     from pipeline.store.store import Store
+    from pipeline.url import store_url
 
     store = Store.open(store_url(run), writable=not dry_run)
     checked = len(store.committed())

@@ -11,7 +11,6 @@ from cluster.cli import arguments
 from cluster.cli.export import film_options, picture_options
 from cluster.cli.export.interruption import interruptible, whole_output
 from cluster.terminal import print_json, print_line
-from pipeline.url import store_url
 
 if TYPE_CHECKING:
     from renders.film.flight import Flight
@@ -97,6 +96,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
 
     how["threads"] = how.pop("workers")
     with interruptible(whole_output(out)):
+        from pipeline.url import store_url
         from renders.film.film import export_film
 
         how["flight"] = _flight(how)

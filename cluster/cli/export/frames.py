@@ -11,7 +11,6 @@ from cluster.cli import arguments
 from cluster.cli.export import film_options, picture_options
 from cluster.cli.export.interruption import interruptible
 from cluster.terminal import print_json, print_line
-from pipeline.url import store_url
 
 
 @click.command()
@@ -40,6 +39,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
         return f"{frames} in {format.place(folder)} kept; the same command makes the others"
 
     with interruptible(kept):
+        from pipeline.url import store_url
         from renders.film.frames import export_frames
 
         facts = export_frames(

@@ -11,7 +11,6 @@ from cluster.cli import arguments
 from cluster.cli.export import picture_options
 from cluster.cli.export.interruption import interruptible, whole_output
 from cluster.terminal import print_json, print_line
-from pipeline.url import store_url
 
 
 @click.command("map")
@@ -49,6 +48,7 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
     if style["palette"] is not None:
         style["palette"] = picture_options.palette_from(style["palette"])
     with interruptible(whole_output(folder)):
+        from pipeline.url import store_url
         from renders.web.webmap import export_map
 
         with picture_options.spread_over(address) as spread:

@@ -8,7 +8,6 @@ import click
 
 from cluster.cli.export import page_options, picture_options
 from cluster.cli.export.interruption import interruptible, whole_output
-from pipeline.url import store_url
 
 
 @click.command()
@@ -53,6 +52,8 @@ def poster(
       lossatlas export poster runs/bowl.zarr error.png --quantity error --split test --tone linear
       lossatlas export poster runs/line.zarr line.pdf --layout paper --size 3.25x2.4in --axis alpha
     """
+    from pipeline.url import store_url
+
     if not runs:  # click gives a single argument to OUT
         raise click.UsageError(
             f"Only {out} is given; wanted RUN and OUT, such as {out} poster.png."

@@ -9,7 +9,6 @@ import click
 from cluster.cli import arguments
 from cluster.cli.export import page_options
 from cluster.cli.export.interruption import interruptible, whole_output
-from pipeline.url import store_url
 
 
 @click.command()
@@ -48,6 +47,7 @@ def relief(
       lossatlas export relief runs/bowl.zarr bowl.pdf --paper A2
     """
     with interruptible(whole_output(out)):
+        from pipeline.url import store_url
         from renders.poster import export_poster
         from renders.relief.camera import camera_from
         from renders.relief.relief import checked
