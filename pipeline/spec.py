@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.audit import least_sample
+from pipeline.marks_spec import MarksSpec
 from pipeline.plane_spec import CurvePlane, PlaneSpec, check_plane
 from pipeline.spec_fields import Label, Name, RunName, SpecModel, a_name
 from pipeline.spec_file import absolute, absolute_callable, read_yaml, validate
@@ -228,6 +229,7 @@ class RenderSpec(SpecModel):
     grid: GridSpec
     data: DataSpec
     evaluate: EvaluateSpec = EvaluateSpec()
+    marks: tuple[MarksSpec, ...] = ()
     store: str = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -291,10 +293,8 @@ def _resolve_paths(spec: RenderSpec, folder: Path) -> RenderSpec:
     paths: dict[str, Any] = {"weights": tuple(absolute(w, folder) for w in spec.plane.weights)}
     if isinstance(spec.plane, CurvePlane):
         match spec.plane.frames:
-            case str() as frames:
-                paths["frames"] = absolute(frames, folder)
-            case tuple() as frames:
-                paths["frames"] = tuple(absolute(frame, folder) for frame in frames)
+            case str() | tuple() as frames:
+                paths["frames"] = _absolute_files(frames, folder)
     plane = spec.plane.model_copy(update=paths)
     return spec.model_copy(
         update={
@@ -308,6 +308,15 @@ def _resolve_paths(spec: RenderSpec, folder: Path) -> RenderSpec:
             "evaluate": spec.evaluate.model_copy(
                 update={"loss": absolute_callable(spec.evaluate.loss, folder)}
             ),
+            "marks": tuple(
+                group.with_files(_absolute_files(group.files, folder)) for group in spec.marks
+            ),
             "store": absolute(spec.store, folder),
         }
     )
+
+
+def _absolute_files(files: str | tuple[str, ...], folder: Path) -> str | tuple[str, ...]:
+    if isinstance(files, str):
+        return absolute(files, folder)
+    return tuple(absolute(file, folder) for file in files)
