@@ -15,9 +15,8 @@ Source = Literal["weights", "swa", "swag"]
 
 def _are_files(given: object) -> object:
     """`given`, if it names files; for pydantic."""
-    listed = [given] if isinstance(given, str) else given
-    is_listed = isinstance(listed, list | tuple) and len(listed) > 0
-    if is_listed and all(isinstance(each, str) and each for each in listed):
+    files = [given] if isinstance(given, str) else given
+    if isinstance(files, list | tuple) and files and all(isinstance(f, str) and f for f in files):
         return given
     raise ValueError(
         f"found {given!r}; wanted a pattern such as run/epoch-*.pt, a folder, a file, or a list of "

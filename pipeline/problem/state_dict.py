@@ -97,6 +97,15 @@ def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def own_buffers(state: State, layout: Layout) -> dict[str, torch.Tensor]:
+    """The buffers that `state` holds, by the network's own names.
+
+    The state has to `match`, or to be a curve checkpoint.
+    """
+    named = _by_own_names(state, layout)
+    return {name: named[name] for name in layout.buffers if name in named}
+
+
 def state_for(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
     """`state` by the network's own names, complete, for `load_state_dict`.
 

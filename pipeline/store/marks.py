@@ -49,7 +49,7 @@ class StoredMarks:
         later = self._store.words.get("marks")
         try:
             pairs = zip(self._kept, later or (), strict=True)
-            said = [vars(group) | {name: words[name] for name in MARK_WORDS} for group, words in pairs]
+            said = [vars(g) | {name: words[name] for name in MARK_WORDS} for g, words in pairs]
             return tuple(_GROUPS.validate_python(said))
         except (TypeError, KeyError, ValueError):  # a note that somebody else wrote
             return tuple(self._kept)
