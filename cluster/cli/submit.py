@@ -87,7 +87,10 @@ def _warn_of_local(spec: RenderSpec) -> None:
     from pipeline.url import is_url
 
     frames = getattr(spec.plane, "frames", None) or ()
-    names = [*spec.plane.weights, *((frames,) if isinstance(frames, str) else frames)]
+    asked = (frames, *(group.files for group in spec.marks))
+    names = [*spec.plane.weights]
+    for each in asked:
+        names += [each] if isinstance(each, str) else each
     if ".py:" not in spec.data.source:
         names.append(spec.data.source)
     local = [name for name in (*names, spec.store) if not is_url(name)]

@@ -142,20 +142,22 @@ def create_refined_arrays(
         )
 
 
-MARKS_A_BLOCK = 8
-"""The most marks that one task evaluates.
+_MOST_MARKS_A_BLOCK = 8
 
-Commits take some ten milliseconds, as long as eight marks of a small network. Of a large network a
-block takes as long as a tile of eight points, and that is the most that a lost worker loses.
-"""
+
+def marks_a_block(grid: Grid, marks: int) -> int:
+    """How many marks one task evaluates, of so many: eight, or as many as a tile has points.
+
+    A commit takes some milliseconds, as eight marks of a small network do. Of a large network a
+    block takes no longer than a tile, so that the deadline of tiles suits it.
+    """
+    return min(_MOST_MARKS_A_BLOCK, grid.size(Tile(0, 0, 0)), marks)
 
 
 def create_mark_arrays(
     group: zarr.Group, grid: Grid, splits: int, quantities: Sequence[str], marks: int, unit: str
 ) -> None:
     """Create the marks' own quantities, one chunk a block, and their commits.
-
-    A block has at most as many marks as a tile has points, so that it takes no longer.
 
     Args:
         group: of the store.
@@ -164,7 +166,7 @@ def create_mark_arrays(
         marks: how many, at least one.
         unit: of the loss; empty if it has none.
     """
-    block = min(MARKS_A_BLOCK, grid.size(Tile(0, 0, 0)), marks)
+    block = marks_a_block(grid, marks)
     for quantity in quantities:
         group.create_array(
             f"mark_{quantity}",
