@@ -200,6 +200,7 @@ def test_marks_that_always_fail_are_quarantined_named_and_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.task.TileRenderer", Poisoned)
+        patch.setattr("cluster.driver.session.Rules", lambda: Rules(retry_first=0.05))
         assert main.run(["render", str(spec), *SERIAL]) == 3
     out, err = capsys.readouterr()
     assert "6 of 6 tiles and 11 of 19 marks done" in out
