@@ -28,9 +28,6 @@ _CACHED_STENCILS = 1024
 _MARGIN = 2
 # The coarsest lattice has about so many points along the shorter side of the grid.
 _COARSE_POINTS = 16
-# A film has at least so many key frames; its stride is at most two to the power of this.
-_KEY_FRAMES = 4
-_LONGEST_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -150,15 +147,6 @@ class Lattice:
         """The lattices of one part of this grid."""
         return Lattice(self.height, self.width, self.step, rows, columns)
 
-    def coarser(self) -> Lattice:
-        """The lattices of the same part with one more before them, of twice the step."""
-        return Lattice(self.height, self.width, 2 * self.step, self.rows, self.columns)
-
-    def among_next(self) -> tuple[Indices, Indices]:
-        """An index of the points of level 0 in an array (…, n, m) over level 1."""
-        rows, columns = np.ix_(self.y.stencil(1).old, self.x.stencil(1).old)
-        return rows, columns
-
     def around(self, rows: slice, columns: slice) -> Lattice:
         """The part that everything in `rows` and `columns` rests on, them included."""
         part = self.part(rows, columns)
@@ -264,27 +252,6 @@ def first_points(height: int, width: int) -> int:
     lattice = Lattice(height, width, coarsest_step(height, width))
     rows, columns = lattice.at(min(1, lattice.levels - 1))
     return int(rows.size * columns.size)
-
-
-def frame_stride(frames: int) -> int:
-    """Every how-manieth frame of a film is a key frame: a power of two, 1 where all are."""
-    return 1 << min(_LONGEST_STRIDE, max(0, (frames // _KEY_FRAMES).bit_length() - 1))
-
-
-@functools.cache
-def parents(frames: int, stride: int) -> dict[int, dict[int, float]]:
-    """The frames that each frame between key frames is predicted from, with their weights.
-
-    The levels of time: between key frames those in the middle, then those between all of these.
-    """
-    axis = Axis(frames, stride, 0, frames)
-    found: dict[int, dict[int, float]] = {}
-    for level in range(1, stride.bit_length()):
-        before, after = axis.nodes(level - 1), axis.nodes(level)
-        stencil = axis.stencil(level)
-        for new, own, weights in zip(stencil.new, stencil.parents, stencil.weights, strict=True):
-            found[int(after[new])] = dict(zip(before[own].tolist(), weights.tolist(), strict=True))
-    return found
 
 
 @functools.lru_cache(_CACHED_STENCILS)

@@ -47,7 +47,6 @@ def estimate(
     known: NDArray[np.bool_],
     lattice: Lattice,
     level: int | None = None,
-    base: Floats | None = None,
 ) -> Estimate:
     """Predict what is not known, level by level.
 
@@ -56,18 +55,16 @@ def estimate(
         known: where they were evaluated, (height, width); all of level 0 is.
         lattice: of the same part of the grid.
         level: the last one to look at; None for all.
-        base: what other frames lead to expect, as `values`: what is predicted is the difference.
-            Without one nothing is known of how well level 0 predicts, and all of level 1 is wanted.
+
+    Nothing is known of how well level 0 predicts, so errors of infinity are expected on level 1.
     """
     last = lattice.levels - 1 if level is None else level
-    if base is not None:
-        values = values - base
     found = np.full(values.shape, np.nan)
     expected = np.full(values.shape, np.inf)
     at = (..., *lattice.at(0))
     coarse = found[at] = values[at]
     expected[at] = 0.0
-    errors = np.full(coarse.shape, np.inf) if base is None else _initial_errors(coarse, lattice)
+    errors = np.full(coarse.shape, np.inf)
     for current in range(1, last + 1):
         at = (..., *lattice.at(current))
         here, is_known = values[at], known[at[1:]]
@@ -86,20 +83,7 @@ def estimate(
         errors = np.where(is_new, np.where(is_known, details, likely), 0.0)
         found[at] = coarse
         expected[at] = np.where(is_known, 0.0, np.where(is_new, likely, expected[at]))
-    return Estimate(found if base is None else found + base, expected)
-
-
-def _initial_errors(rest: Floats, lattice: Lattice) -> Floats:
-    """How far level 0 predicts what is left of it beyond the base, from level 0 itself.
-
-    A prediction from every second point is off by its detail, and one of nothing by what there is.
-    """
-    coarser = lattice.coarser()
-    is_known = np.zeros(rest.shape[-2:], dtype=bool)
-    predicted = coarser.predict(rest[(..., *coarser.among_next())], 1, rest, is_known)
-    details = _or_inf(np.abs(rest - predicted))
-    # Old points have no detail; their neighbours' counts for them.
-    return np.minimum(_highest_nearby(details), _highest_nearby(_or_inf(np.abs(rest))))
+    return Estimate(found, expected)
 
 
 def points_to_evaluate(

@@ -103,11 +103,9 @@ class Preview(StoreReader):
         fields = len(self._refinement.fields)
         values, errors = (np.empty((fields, *shape), "f4") for _ in range(2))
         level = np.empty(shape, "i2")
-        # Whoever predicts across frames looks at whole ones anyway.
-        block = _BLOCK if self._schedule.stride == 1 else max(shape)
-        for y, x in itertools.product(range(0, shape[0], block), range(0, shape[1], block)):
-            rows = slice(y, min(y + block, shape[0]))
-            columns = slice(x, min(x + block, shape[1]))
+        for y, x in itertools.product(range(0, shape[0], _BLOCK), range(0, shape[1], _BLOCK)):
+            rows = slice(y, min(y + _BLOCK, shape[0]))
+            columns = slice(x, min(x + _BLOCK, shape[1]))
             region = self._region(frame, rows, columns)
             values[:, rows, columns] = region.values
             errors[:, rows, columns] = region.error
@@ -118,25 +116,8 @@ class Preview(StoreReader):
         finished = evaluated | np.isfinite(values).all(axis=0)
         values[:, ~finished] = np.nan
         level[~finished] = UNFINISHED
-        if not self._are_settled(self._ancestors(frame)):
-            errors[:, ~evaluated] = np.inf
         errors[np.isnan(errors)] = np.inf
         return _Frame(values, errors, level, finished)
-
-    def _ancestors(self, frame: int) -> set[int]:
-        """The frames that a frame is predicted from, and those that they are."""
-        parents = set(self._schedule.parents(frame, self.frames))
-        return parents.union(*(self._ancestors(parent) for parent in parents))
-
-    def _are_settled(self, frames: set[int]) -> bool:
-        """Whether nothing is left to do in them; else nobody knows what they are worth."""
-        steps = (
-            Step(number, *tile)
-            for tile in self.grid.tiles()
-            if tile.frame in frames
-            for number in range(self._schedule.last)
-        )
-        return not frames or all(step in self._steps for step in steps)
 
     def _region(self, frame: int, rows: slice, columns: slice) -> Region:
         """A part of a frame, by what the last pass that was decided on goes by.

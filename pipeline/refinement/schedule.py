@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pipeline.audit import Certificate
 from pipeline.geometry.grid import Grid
-from pipeline.refinement.lattice import Lattice, coarsest_step, frame_stride, parents
+from pipeline.refinement.lattice import Lattice, coarsest_step
 from pipeline.refinement.scale import Range, Scale, Space, scales
 from pipeline.spec import RefineSpec, stored_refine
 from pipeline.store.reader import StoreReader
@@ -28,6 +28,9 @@ _NOTE, _COPY = "refine.json", "refine/copy.json"
 _LARGEST_STEP = 64
 # An audit that finds errors far beyond what was expected has found what the lattice does not see.
 UNRESOLVED = 4.0
+_CLAMPED = (
+    "an earlier version compared predictions by logarithms that values of 0 or less do not have"
+)
 
 
 @dataclass(frozen=True)
@@ -66,34 +69,30 @@ class Schedule:
 
     Attributes:
         step: of the coarsest lattice.
-        stride: of the frames that are predicted from nothing but themselves; 1 where all are.
         asked: what was asked for, the last one counts; None is a full evaluation.
         ranges: of quantities and splits, known after the first pass.
         passes: in order; a pass's number is its place.
         certificates: one an audit that is finished, in order.
+        stride: above 1 in stores of earlier versions that predicted frames from other frames.
     """
 
     step: int
-    stride: int
     asked: tuple[RefineSpec | None, ...]
     ranges: tuple[Range, ...]
     passes: tuple[Pass, ...]
     certificates: tuple[Certificate, ...]
+    stride: int = 1
 
     @classmethod
-    def begin(cls, grid: Grid, asked: RefineSpec, same_extent: bool = True) -> Schedule:
+    def begin(cls, grid: Grid, asked: RefineSpec) -> Schedule:
         """A schedule of which nothing is done.
 
         Args:
             grid: of the render.
             asked: how it is to be refined.
-            same_extent: whether all frames show the same part of the plane's coordinates, so that
-                one may be predicted from its neighbours.
         """
         step = min(_LARGEST_STEP, coarsest_step(grid.height, grid.width))
-        stride = frame_stride(grid.frames) if same_extent else 1
-        begun = cls(step, stride, (asked,), (), (Pass("lattice"),), ())
-        return begun._append_round(1.0, 0)
+        return cls(step, (asked,), (), (Pass("lattice"),), ())._append_round(1.0, 0)
 
     @classmethod
     def read(cls, store: StoreReader) -> Schedule | None:
@@ -159,12 +158,21 @@ class Schedule:
             if each.range.space == "linear" and each.range.quantity != "error"
         )
 
-    @property
-    def is_void(self) -> bool:
-        """Whether what predictions were certified by says nothing of them.
+    def void(self, final: bool) -> str:
+        """Why the audits of an earlier version say nothing of the predictions; empty if they do.
 
-        Earlier versions clamped a loss that is zero or negative before they compared it.
+        Args:
+            final: whether every tile is composed.
         """
+        if self.asked[-1] is None:
+            return ""
+        if self.stride > 1 and not final:
+            return "an earlier version predicted frames of this film from other frames"
+        return _CLAMPED if self._is_clamped else ""
+
+    @property
+    def _is_clamped(self) -> bool:
+        """Whether the last audit clamped a loss that is zero or negative before it compared it."""
         last = self.asked[-1]
         return (
             last is not None
@@ -174,19 +182,6 @@ class Schedule:
             and not self.certificates[-1].of_values
             and any(each.low <= 0 for each in self.ranges if each.quantity != "error")
         )
-
-    def parents(self, frame: int, frames: int) -> dict[int, float]:
-        """The frames that `frame` is predicted from, and how much of each; none for a key frame."""
-        return parents(frames, self.stride).get(frame, {})
-
-    def round_end(self, number: int) -> int:
-        """The pass before which a frame's parents have to be done, for a step of pass `number`.
-
-        A round of refining begins, in a frame, when its parents have finished theirs.
-        """
-        while self.passes[number].kind in ("lattice", "refine"):
-            number += 1
-        return number
 
     def with_ranges(self, ranges: Sequence[Range]) -> Schedule:
         return replace(self, ranges=tuple(ranges))
@@ -221,7 +216,7 @@ class Schedule:
         last = self.asked[-1]
         if last is None or asked is None:
             return last is None
-        return not self.is_void and (
+        return (
             last.space == asked.space
             and (last.share is None) == (asked.share is None)
             and (last.share or 0.0) <= (asked.share or 0.0)
@@ -239,7 +234,7 @@ class Schedule:
             asked: what.
             parts: in how many steps a tile's points are evaluated, where all of them are.
         """
-        then = replace(self, asked=(*self.asked, asked))
+        then = replace(self, asked=(*self.asked, asked), stride=1)
         if asked is not None:
             return then._append_round(1.0, 0)
         last, number = self.step.bit_length() - 1, len(then.asked) - 1

@@ -30,7 +30,6 @@ from pipeline.store.store import Store
 
 # Notes of quantities that were found to have values of 0 or less where a log scale is used.
 _NO_LOG = "refine/no-log"
-_CACHE_BYTES = 256 << 20  # of frames that others are predicted from
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,6 @@ class Refinement:
         self.grid = store.grid
         self.records = Records(store)
         self.fields = [(q, split) for q in store.quantities for split in store.splits]
-        # Frames that others are predicted from, and many steps have in common.
-        self._settled_frames: dict[tuple[int, int], Floats] = {}
         self._cached_sample = functools.lru_cache(maxsize=1)(self._required_sample)
 
     # For workers
@@ -143,7 +140,7 @@ class Refinement:
 
     def required_region(self, schedule: Schedule, tile: Tile) -> tuple[slice, slice]:
         """The part of the frame whose records a step over `tile` may look at."""
-        around = self._around(schedule, *self.grid.window(tile))
+        around = schedule.lattice(self.grid).around(*self.grid.window(tile))
         return around.part_rows, around.part_columns
 
     def region(
@@ -361,47 +358,11 @@ class Refinement:
         level: int | None = None,
     ) -> tuple[Lattice, NDArray[np.float32], NDArray[np.int16], prediction.Estimate]:
         """What a part rests on: lattices, values, the passes they are from, and the estimate."""
-        lattice = self._around(schedule, rows, columns)
+        lattice = schedule.lattice(self.grid).around(rows, columns)
         part = lattice.part_rows, lattice.part_columns
         values, levels = self.records.evaluated(frame, *part, number, self._committed)
         units = _units(schedule, number, values)
-        base = self._base(schedule, number, frame)
-        return (
-            lattice,
-            values,
-            levels,
-            prediction.estimate(units, levels >= 0, lattice, level, base),
-        )
-
-    def _around(self, schedule: Schedule, rows: slice, columns: slice) -> Lattice:
-        """The part that a step looks at: in films that predict across frames, all of a frame."""
-        lattice = schedule.lattice(self.grid)
-        if schedule.stride > 1:
-            return lattice.part(slice(0, self.grid.height), slice(0, self.grid.width))
-        return lattice.around(rows, columns)
-
-    def _base(self, schedule: Schedule, number: int, frame: int) -> Floats | None:
-        """What other frames lead to expect of `frame`, (fields, height, width) in units."""
-        parents = schedule.parents(frame, self.grid.frames)
-        if not parents:
-            return None
-        settled = schedule.round_end(number)
-        # In a fixed order, and without a product of matrices: the same to the bit everywhere.
-        base = np.zeros((len(self.fields), self.grid.height, self.grid.width))
-        for parent, weight in sorted(parents.items()):
-            base += weight * self._settled(schedule, settled, parent)
-        return base
-
-    def _settled(self, schedule: Schedule, before: int, frame: int) -> Floats:
-        """A whole frame as the passes before `before` left it, in that pass's units."""
-        key = before, frame
-        if key not in self._settled_frames:
-            whole = slice(0, self.grid.height), slice(0, self.grid.width)
-            made = self._estimate(schedule, before, frame, *whole)[3].values
-            while self._settled_frames and len(self._settled_frames) * made.nbytes > _CACHE_BYTES:
-                self._settled_frames.pop(next(iter(self._settled_frames)))
-            self._settled_frames[key] = made
-        return self._settled_frames[key]
+        return lattice, values, levels, prediction.estimate(units, levels >= 0, lattice, level)
 
     def _quantiles(
         self, schedule: Schedule, number: int, errors: NDArray[np.float64]

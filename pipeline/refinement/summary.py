@@ -13,11 +13,6 @@ from pipeline.caption import amount
 from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
 
-_VOID = (
-    "void: an earlier version compared predictions by logarithms that values of 0 or less do not "
-    "have; lossatlas resume refines further and audits again"
-)
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -30,7 +25,8 @@ class Summary:
         final: whether what is predicted stays so; before that, everything here is of a preview.
         unit: of the loss, empty where it has none.
         without_log: the quantities and splits that a log scale was asked for and not used.
-        is_void: whether a certificate of an earlier version says nothing of them, and is left out.
+        void: why audits of an earlier version say nothing of the predictions, so that their
+            certificate is left out; usually empty.
     """
 
     points: int
@@ -40,7 +36,7 @@ class Summary:
     final: bool
     unit: str
     without_log: tuple[tuple[str, str], ...] = ()
-    is_void: bool = False
+    void: str = ""
 
     @classmethod
     def of(
@@ -52,12 +48,11 @@ class Summary:
         audits = _audits(schedule)
         now = len(schedule.asked) - 1
         certificate = audits[-1][1] if audits and audits[-1][0] == now else None
-        if schedule.is_void:
+        void = schedule.void(final)
+        if void:
             certificate = None
         asked, without_log = schedule.asked[-1], schedule.without_log
-        return cls(
-            points, evaluated, asked, certificate, final, unit, without_log, schedule.is_void
-        )
+        return cls(points, evaluated, asked, certificate, final, unit, without_log, void)
 
     @property
     def share(self) -> float:
@@ -75,8 +70,9 @@ class Summary:
             out.append(("scale", f"linear, not log: values of 0 or less were found ({fields})"))
         if self.certificate is not None:
             out.append(("audit", sentence(self.asked, self.certificate, self.unit)))
-        if self.is_void:
-            out.append(("audit", _VOID))
+        if self.void:
+            told = f"void: {self.void}; lossatlas resume refines further and audits again"
+            out.append(("audit", told))
         return out
 
     def small_print(self) -> str:
@@ -106,7 +102,7 @@ class Summary:
             "certificate": self.certificate and self.certificate.as_dict(),
             "final": self.final,
             "without_log": [" of ".join(each) for each in self.without_log],
-            "void": self.is_void,
+            "void": bool(self.void),
         }
 
 

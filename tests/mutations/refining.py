@@ -92,9 +92,9 @@ FAULTS = (
     *of(
         "cluster/scheduling/step_queue.py",
         (
-            "steps: may begin always",
-            "return all(int(self._passes_done[parent].min()) >= needed for parent in parents)",
-            "return True",
+            "steps: frames predicted from other frames are composed as they are",
+            "not schedule.satisfies(wanted) or bool(schedule.void(final=self._is_final))",
+            "not schedule.satisfies(wanted)",
             STEPS,
         ),
         (
