@@ -185,14 +185,14 @@ class FrameEvaluator:
         return self._planes.of_frame(frame, self._evaluator.layout)
 
 
-class TileRenderer:
-    """Renders tiles in a worker: evaluates their points, writes them and commits them.
+class StoreRenderer:
+    """Evaluates points of a store's render in a worker; its children say what they commit.
 
     Args:
         inputs: shared by all workers.
-        store_url: where tiles are committed.
+        store_url: where results are committed.
         device: `cpu`, `cuda` or `cuda:1`.
-        worker: an id, noted with every tile.
+        worker: an id, noted with every result.
         threads: torch's threads; one, so that the numbers do not depend on the machine's cores.
 
     Raises:
@@ -210,6 +210,10 @@ class TileRenderer:
         self._worker = worker
         self._store = Store.open(store_url, writable=True)
         self._evaluate = FrameEvaluator(inputs, self._store, device, worker, threads)
+
+
+class TileRenderer(StoreRenderer):
+    """Renders tiles: evaluates their points, writes them and commits them."""
 
     def __call__(self, tile: Tile) -> TileFacts:
         """Evaluate `tile`, write its chunks and commit it.
@@ -232,29 +236,14 @@ class TileRenderer:
         return TileFacts(tile, grid.size(tile), ended - began, ended - evaluated, self._worker)
 
 
-class StepRenderer:
-    """Renders the steps of a refined render in a worker; a step is one pass over one tile.
+class StepRenderer(StoreRenderer):
+    """Renders the steps of a refined render; a step is one pass over one tile."""
 
-    Args:
-        inputs, store_url, device, worker, threads: as for `TileRenderer`.
+    _schedule: Schedule | None = None
 
-    Raises:
-        LossatlasError: as `FrameEvaluator`.
-    """
-
-    def __init__(
-        self,
-        inputs: RenderInputs,
-        store_url: str,
-        device: str = "cpu",
-        worker: int = 0,
-        threads: int | None = 1,
-    ) -> None:
-        self._worker = worker
-        self._store = Store.open(store_url, writable=True)
-        self._evaluate = FrameEvaluator(inputs, self._store, device, worker, threads)
-        self._refinement = Refinement(self._store)
-        self._schedule: Schedule | None = None
+    @functools.cached_property
+    def _refinement(self) -> Refinement:
+        return Refinement(self._store)
 
     def __call__(self, step: Step) -> TileFacts:
         """Evaluate what a step wants, and commit it; or compose its tile.
