@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from cluster import format
+from cluster import shell
 from cluster.driver.session import Session
 from cluster.lease import Holder, held
 from cluster.monitor.log import line_printer
@@ -21,7 +21,7 @@ from cluster.scheduling.work_queue import NOT_REFINED, TileQueue, WorkQueue
 from cluster.workers import devices, local
 from cluster.workers.devices import WorkerPlan
 from cluster.workers.interrupts import EXIT_CODE, Interrupts
-from pipeline import versions
+from pipeline import format, versions
 from pipeline.errors import InputsChangedError
 from pipeline.refinement.step import Refinement
 from pipeline.spec import RefineSpec, RenderSpec
@@ -55,7 +55,7 @@ def render(spec: RenderSpec, options: Options, print_line: Callable[[str], None]
         except KeyboardInterrupt:
             written = Store.exists(spec.store)
             print_line(
-                f"stopped; go on with: lossatlas resume {format.place(spec.store)}"
+                f"stopped; go on with: lossatlas resume {shell.place(spec.store)}"
                 if written
                 else "stopped before anything was written"
             )
@@ -92,7 +92,7 @@ def resume(
             prepared = prepare.prepare_resume(store, trust, print_line)
             return _drive(prepared, store, options, interrupts, print_line)
         except KeyboardInterrupt:
-            print_line(f"stopped; go on with: lossatlas resume {format.place(url)}")
+            print_line(f"stopped; go on with: lossatlas resume {shell.place(url)}")
             return EXIT_CODE
 
 
@@ -135,7 +135,7 @@ def _drive(
                 # Otherwise a corrected spec would find its place taken.
                 _remove_empty(store)
             raise
-    place = format.place(store.url)
+    place = shell.place(store.url)
     if interrupts.requested and not session.complete:
         print_line(
             f"stopped; {done_text(store)} are done and kept. Go on with: lossatlas resume {place}"
@@ -182,27 +182,27 @@ def _here(device: str) -> str:
 
 
 def _work_queue(
-    store: Store, refine: RefineSpec | None, going_on: bool, options: Options
+    store: Store, refine: RefineSpec | None, keep_schedule: bool, options: Options
 ) -> WorkQueue:
     """What there is to do.
 
     Args:
         store: of the render.
         refine: what its spec says now.
-        going_on: leave a refinement at what was decided.
+        keep_schedule: leave a refinement at what was decided.
         options: how to run it.
     """
     options.selection.check(store.frames)
     if not store.refined:
         return TileQueue(store, options.selection, NOT_REFINED if refine else "")
     step_queue.check(options.selection)
-    return step_queue.StepQueue(store, refine, going_on)
+    return step_queue.StepQueue(store, refine, keep_schedule)
 
 
 def _nothing_to_do(store: Store, options: Options, print_line: Callable[[str], None]) -> int:
     if options.quiet:
         return 0
-    place = format.place(store.url)
+    place = shell.place(store.url)
     if store.pending():
         print_line(
             f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}"
@@ -214,5 +214,5 @@ def _nothing_to_do(store: Store, options: Options, print_line: Callable[[str], N
     if store.refined:
         for line in summary_lines(RefinementReader(store).read(store.committed()).summary):
             print_line(line)
-    print_line(format.next_step(store.url, store.grid))
+    print_line(shell.next_step(store.url, store.grid))
     return 0

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cluster import format
+from cluster import shell
 from cluster.driver.note_writer import NoteWriter
 from cluster.errors import ClusterError
 from cluster.lease import Lease
@@ -29,7 +29,7 @@ from cluster.workers.devices import WorkerPlan
 from cluster.workers.interrupts import Interrupts
 from cluster.workers.serial import SerialWorkers
 from cluster.workers.workers import RayWorkers
-from pipeline import versions
+from pipeline import format, versions
 from pipeline.geometry.grid import Work
 from pipeline.store.store import Store
 
@@ -57,7 +57,7 @@ class Session:
         self._queue = queue
         self._refinement_reader = queue.refinement_reader
         self.complete = False
-        self._name: str = store.attrs.get("spec", {}).get("name", format.place(store.url))
+        self._name: str = store.attrs.get("spec", {}).get("name", shell.place(store.url))
         self._view = ProgressView(
             self._name,
             queue.done,
@@ -69,7 +69,7 @@ class Session:
         )
         if was_there and not options.quiet and not queue.complete:
             self._view.warn(
-                f"going on with {format.place(store.url)}: {queue.done:,} of "
+                f"going on with {shell.place(store.url)}: {queue.done:,} of "
                 f"{format.plural(queue.total, queue.noun)} are done"
             )
         if queue.remark:
@@ -192,7 +192,7 @@ class Session:
             print_line(f"{place}: {format.plural(total, 'tile')} done ({rendered})")
             self._print_summary(print_line)
             self._print_cost(print_line)
-            print_line(format.next_step(self._store.url, self._store.grid))
+            print_line(shell.next_step(self._store.url, self._store.grid))
         return 0
 
     def _print_summary(self, print_line: Callable[[str], None]) -> None:

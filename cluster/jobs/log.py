@@ -96,13 +96,13 @@ def follow(
     log, wait, since, warned = JobLog(print_text), _POLL_SECONDS, clock(), False
     while True:
         try:
-            going_on = alive()
-            if going_on:
+            is_running = alive()
+            if is_running:
                 asyncio.run(_tail(tail(), log))
             # What the connection did not bring; where none can be had, this is all there is.
             log.again()
             log.feed(whole())
-            if not going_on:
+            if not is_running:
                 log.flush()
                 return
             wait, since, warned = _POLL_SECONDS, clock(), False

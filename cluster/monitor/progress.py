@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cluster import format
 from cluster.monitor.log import RenderLog
+from pipeline import format
 from pipeline.naming import shown
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster import format
 from cluster.jobs.client import ID_VARIABLE
 from cluster.scheduling.events import Done
 from cluster.scheduling.scheduler import Scheduler
+from pipeline import format
 from pipeline.geometry.grid import Work
 from pipeline.store.notes import Amount
 from pipeline.store.store import Store

@@ -9,13 +9,14 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import format
+from cluster import shell
 from cluster.jobs.client import Note
 from cluster.lease import Holder
 from cluster.monitor import report
 from cluster.scheduling import quarantine
 from cluster.scheduling.refinement_progress import RefinementProgress, RefinementReader
 from cluster.scheduling.work_queue import sample, seconds_of
+from pipeline import format
 from pipeline.geometry.grid import Tile, Work
 from pipeline.store.store import Store
 from renders.source.missing import cure, lost
@@ -163,7 +164,7 @@ def read_status(
 
 def lines(status: Status) -> list[str]:
     """The status for people."""
-    place = format.place(status.url)
+    place = shell.place(status.url)
     out = [f"{status.name}  {place}"]
     out += _tiles(status) if status.refinement is None else _steps(status.refinement)
     match status.state:
@@ -184,7 +185,7 @@ def lines(status: Status) -> list[str]:
             if not math.isnan(status.eta_seconds):
                 out.append(f"  left     {format.duration(status.eta_seconds)} of one worker")
     if status.refinement is not None and status.refinement.shown and status.state != "done":
-        picture = format.file(f"{status.name}-preview.png")
+        picture = shell.file(f"{status.name}-preview.png")
         out.append(f"  preview  lossatlas export poster {place} {picture}")
     if status.job is not None:
         out.append(

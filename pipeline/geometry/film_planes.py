@@ -36,7 +36,7 @@ _ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
 _ON_THE_LINE = 1e-3
 
 
-class FramesError(LossatlasError):
+class FilmPlanesError(LossatlasError):
     """The frames of a film are missing, out of order, or of different curves."""
 
 
@@ -120,30 +120,30 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
         frames: paths, or one folder, or one pattern such as `run/bezier-*.pt`.
 
     Raises:
-        FramesError: no such folder, or no checkpoint in it, or numbers that do not rise.
+        FilmPlanesError: no such folder, or no checkpoint in it, or numbers that do not rise.
     """
     if not isinstance(frames, str):
         paths = tuple(frames)
     else:
         paths = tuple(sorted(_checkpoints(frames), key=_number_key))
         if not paths:
-            raise FramesError(
+            raise FilmPlanesError(
                 f"plane.frames: no checkpoint in {frames}; wanted {', '.join(_ENDINGS)}"
             )
     if not paths:
-        raise FramesError("plane.frames is empty; wanted at least one checkpoint")
+        raise FilmPlanesError("plane.frames is empty; wanted at least one checkpoint")
     naming.require((Path(path).stem for path in paths), "plane.frames")
     for first, second in itertools.pairwise(paths):
         before, after = _number(first), _number(second)
         if before is None or after is None or after > before:
             continue
         if isinstance(frames, str):
-            raise FramesError(
+            raise FilmPlanesError(
                 f"plane.frames: {Path(first).name} and {Path(second).name} have the same number; "
                 "wanted one checkpoint a frame. Name them by a pattern, such as "
                 f"{frames.rstrip('/')}/{_stem(first)}*"
             )
-        raise FramesError(
+        raise FilmPlanesError(
             f"plane.frames is out of order: {Path(second).name} comes after "
             f"{Path(first).name}; wanted rising numbers. Sort the list"
         )
@@ -169,7 +169,7 @@ def survey(
         margin: of the anchors' bounding box.
 
     Raises:
-        FramesError: the frames have different ends, or no bend leaves the line.
+        FilmPlanesError: the frames have different ends, or no bend leaves the line.
     """
     given = ends
     basis: Basis | None = None
@@ -196,7 +196,7 @@ def survey(
         seen.append((anchors, plane.project_curve(on, kind, points)))
     first = next((each for each in bases if each is not None), None)
     if first is None or ends is None:
-        raise FramesError(
+        raise FilmPlanesError(
             "the bend of every frame lies on the line between the ends; wanted at least one that "
             "spans a plane. Use kind: interpolation for a line"
         )
@@ -240,14 +240,14 @@ def _points(
     if state_dict.is_curve(state, layout):
         points = [w.astype("f8") for w in state_dict.curve_points(state, layout, where)]
         if len(points) != 3:
-            raise FramesError(_several(where, len(points) - 2))
+            raise FilmPlanesError(_several(where, len(points) - 2))
         own = (points[0], points[2])
         ends = own if start is None or end is None else (start, end)
         return ends[0], points[1], ends[1]
     if bends := state_dict.bends_alone(state, layout):
-        raise FramesError(_several(where, bends))
+        raise FilmPlanesError(_several(where, bends))
     if start is None or end is None:
-        raise FramesError(
+        raise FilmPlanesError(
             f"{where} is one set of weights; wanted a curve checkpoint, or start and end in "
             "plane.weights"
         )
@@ -286,10 +286,10 @@ def _flipped(spanned: Plane, sign: int) -> Plane:
 def _require_same_ends(
     ends: tuple[Vector, Vector] | None, found: tuple[Vector, Vector], first: str, path: str
 ) -> None:
-    """Raises FramesError where a frame's curve has other `ends` than the first one's."""
+    """Raises FilmPlanesError where a frame's curve has other `ends` than the first one's."""
     if ends is None or all(np.array_equal(a, b) for a, b in zip(ends, found, strict=True)):
         return
-    raise FramesError(
+    raise FilmPlanesError(
         f"{Path(path).name} has other ends than {Path(first).name}; wanted the states of one "
         "curve, whose ends stay where they are"
     )
@@ -301,14 +301,14 @@ def _checkpoints(folder: str) -> list[str]:
         with reached(folder):
             files, root = fsspec.core.url_to_fs(folder)
             if not pattern and not files.isdir(root):
-                raise FramesError(
+                raise FilmPlanesError(
                     f"plane.frames: {folder} is no folder; wanted one with checkpoints"
                 )
             paths = files.glob(root) if pattern else files.ls(root, detail=False)
     except UnreachableError:
         raise
     except (OSError, ValueError, ImportError) as error:
-        raise FramesError(
+        raise FilmPlanesError(
             f"plane.frames: {folder} cannot be read ({one_line(error)}); wanted a folder of "
             "checkpoints, or a pattern of them. Check the path and its permissions"
         ) from None

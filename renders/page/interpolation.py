@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline import format
 from pipeline.errors import LossatlasError
 from renders.box import Box
 from renders.map.holes import cell_kinds
@@ -182,7 +183,7 @@ def alpha_of(surface: Surface) -> tuple[float, float]:
     places = [anchor.x for anchor in surface.anchors[:2]]
     if len(places) < 2 or places[0] == places[1]:
         raise LineError(
-            f"the line has {len(places)} anchor{'' if len(places) == 1 else 's'}: wanted two apart "
+            f"the line has {format.plural(len(places), 'anchor')}: wanted two apart "
             "for α; leave --axis alpha out"
         )
     return places[0], places[1] - places[0]
