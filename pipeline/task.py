@@ -22,6 +22,7 @@ from pipeline.geometry.film_planes import Planes
 from pipeline.geometry.grid import Step, Tile
 from pipeline.geometry.plane import Plane
 from pipeline.problem.problem import Problem, Splits
+from pipeline.refinement.certification import note_errors
 from pipeline.refinement.records import Points
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement
@@ -269,7 +270,7 @@ class StepRenderer(StoreRenderer):
         kind = schedule.passes[step.number].kind
         self._refinement.note_log(schedule, step, evaluated)
         if kind == "audit" and len(y):
-            self._refinement.note_audit(schedule, step, y, x, evaluated)
+            note_errors(self._refinement, schedule, step, Points(y, x, evaluated))
         if kind == "compose":
             values, predictions = self._refinement.compose(schedule, step)
             seconds = self._refinement.seconds(step)

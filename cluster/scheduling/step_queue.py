@@ -26,6 +26,8 @@ from cluster.scheduling.refinement_progress import RefinementReader, phase
 from cluster.scheduling.selection import Selection
 from cluster.scheduling.work_queue import patiently
 from pipeline.geometry.grid import Step, Tile, Work
+from pipeline.refinement import sample
+from pipeline.refinement.certification import certify
 from pipeline.refinement.records import Points, StepFacts
 from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
@@ -236,7 +238,7 @@ class StepQueue:
             self._decide(schedule.with_ranges(ranges))
         elif kind == "audit" and number == schedule.last:
             self._draw_sample(number)
-            self._decide(self._retry(lambda: self._refinement.certify(schedule, number)))
+            self._decide(self._retry(lambda: certify(self._refinement, schedule, number)))
         if following <= self._current.last and self._current.passes[following].kind == "audit":
             self._draw_sample(following)
 
@@ -253,8 +255,9 @@ class StepQueue:
 
     def _draw_sample(self, number: int) -> None:
         """Draw the sample of the audit in pass `number`, unless it is drawn already."""
-        if self._retry(lambda: self._refinement.sample(number)) is None:
-            self._retry(lambda: self._refinement.draw_sample(self._current, number))
+        if self._retry(lambda: sample.read(self._store, number)) is None:
+            records = self._refinement.records
+            self._retry(lambda: sample.draw(self._store, records, self._current, number))
 
     def _retry(self, access: Callable[[], T]) -> T:
         """The result of an access to the store, tried again if the store does not answer.

@@ -129,7 +129,9 @@ def test_what_does_not_fit_is_refused_with_the_cure(
                        r"data\.splits\.train \(about \d+ fit\)"):  # fmt: skip
         found.require(1)
     monkeypatch.setattr(memory, "available", lambda: 100.0 * MIB)
-    with pytest.raises(FootprintError, match=r"rendering takes \d\.\d GB more of memory and 105 MB"):
+    with pytest.raises(
+        FootprintError, match=r"rendering takes \d\.\d GB more of memory and 105 MB"
+    ):
         found.require(1, serial=True)
 
 
