@@ -1,9 +1,9 @@
 """The work of a refined render: steps, which are passes over tiles.
 
 A step of a pass that refines waits only for the steps of the tiles around its own. At three places
-all tiles wait for all others:
-before the first pass that refines, because the colour range must be known; before an audit, because
-everything must be predicted; and after an audit, because its outcome decides what follows.
+all tiles wait for all others: before the first pass that refines, because the colour range must be
+known; before an audit, because everything must be predicted; and after an audit, because its
+outcome decides what follows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A render whose refinement is under way, read as what can be predicted of it by now.
+"""The preview of an unfinished refined render: what its records predict now.
 
-Composing comes last, so that the arrays of such a store are empty until its end. The records of its
-steps say more: from the first pass on they predict the whole picture, better with each pass.
+The arrays of such a store are empty until its last pass composes them. The records of its steps
+predict the whole picture from the first pass on, and better with each pass.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from pipeline.store.layout import UNFINISHED
 from pipeline.store.reader import StoreReader
 from pipeline.store.store import Store
 
-# Predicted at once, so that memory does not grow with the grid; larger, less is read twice.
+# The edge of a block that is predicted at once. Memory does not grow with the grid; larger blocks
+# read fewer records twice.
 _BLOCK = 1024
-# Whoever shows frames looks at each several times: layer by layer, and for the colours of all.
+# An export reads a frame several times: for each layer, and for the colours of all frames.
 _CACHE_BYTES = 1 << 28
 
 
@@ -112,7 +113,7 @@ class Preview(StoreReader):
             level[rows, columns] = region.level
         evaluated = level >= 0
         self._shares[frame] = float(evaluated.mean())
-        # NaN and inf are results where they were evaluated, and no prediction where they were not.
+        # NaN and inf are results if they were evaluated; they are not valid predictions.
         finished = evaluated | np.isfinite(values).all(axis=0)
         values[:, ~finished] = np.nan
         level[~finished] = UNFINISHED
@@ -120,14 +121,14 @@ class Preview(StoreReader):
         return _Frame(values, errors, level, finished)
 
     def _region(self, frame: int, rows: slice, columns: slice) -> Region:
-        """A part of a frame, by what the last pass that was decided on goes by.
+        """A part of a frame, on the scales of the last pass of the schedule.
 
         Raises:
             StoreError: a record of a step is missing or damaged.
         """
         schedule = self._schedule
         try:
-            # Predictions far outside of what is known may be beyond all numbers.
+            # Predictions far from the known values may overflow.
             with np.errstate(over="ignore", invalid="ignore"):
                 return self._refinement.region(schedule, schedule.last, frame, rows, columns)
         except StoreError as error:
