@@ -1,7 +1,7 @@
 """The driver: from a spec or a store to a finished store.
 
-Everything that it needs to go on is in the store. So it may be stopped or killed at any moment, and
-another one takes over.
+Everything that a driver needs is in the store. It may be stopped or killed at any moment, and
+another driver can go on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def render(spec: RenderSpec, options: Options, print_line: Callable[[str], None]) -> int:
-    """Render `spec`, or go on with it where its store exists; returns the exit code.
+    """Render `spec`, or go on with it if its store exists; returns the exit code.
 
     Args:
         spec: what to render.
@@ -107,7 +107,7 @@ def _drive(
 
     Args:
         prepared: the render.
-        resumed: its store, which goes on as it was decided; None to make or open the spec's.
+        resumed: its store, whose schedule is kept; None to create or open the store of the spec.
         options, interrupts, print_line: as for `render`.
     """
     from pipeline.evaluation.compiled import CompileError
@@ -146,7 +146,7 @@ def _drive(
 
 @contextlib.contextmanager
 def _machines(options: Options) -> Iterator[tuple[WorkerPlan, Any]]:
-    """The workers to have, and the Ray that was joined for them, or None for a private one."""
+    """The plan of the workers, and the Ray cluster that was joined; None for a private Ray."""
     with contextlib.ExitStack() as stack:
         ray = stack.enter_context(local.joined(options.address)) if options.address else None
         worker_plan = devices.plan_workers(options.workers, options.device, ray)
@@ -156,7 +156,7 @@ def _machines(options: Options) -> Iterator[tuple[WorkerPlan, Any]]:
 
 
 def _store_of(prepared: Prepared, worker_plan: WorkerPlan) -> tuple[Store, bool]:
-    """The store that the spec names, and whether it was there before."""
+    """The store that the spec names, and whether it existed before."""
     from pipeline import opening, plan
 
     if Store.exists(prepared.spec.store):
@@ -184,12 +184,12 @@ def _here(device: str) -> str:
 def _work_queue(
     store: Store, refine: RefineSpec | None, keep_schedule: bool, options: Options
 ) -> WorkQueue:
-    """What there is to do.
+    """The work queue of a store.
 
     Args:
         store: of the render.
         refine: what its spec says now.
-        keep_schedule: leave a refinement at what was decided.
+        keep_schedule: follow the schedule in the store, whatever the spec says.
         options: how to run it.
     """
     options.selection.check(store.frames)

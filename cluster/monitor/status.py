@@ -1,4 +1,4 @@
-"""How far a render is, read from its store alone: no torch, no Ray, no cluster needed."""
+"""The status of a render, read from its store alone, without torch, Ray or a cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.store.store import Store
 from renders.source.missing import cure, lost
 
 _SAMPLE_TILES = 200
-# After that a job without a driver is not on its way any more.
+# After this time, a job without a driver counts as stopped.
 _COMING_SECONDS = 600.0
 
 
@@ -30,9 +30,9 @@ _COMING_SECONDS = 600.0
 class Status:
     """One look at a store.
 
-    `seconds_per_point` is of one worker, from a sample of committed tiles (NaN without any);
-    `frames_done` counts the committed tiles of each frame; `missing` are those that have lost a
-    chunk of the first quantity, looked for where nobody is at work.
+    `seconds_per_point` is of one worker, from a sample of committed tiles (NaN if there are none).
+    `frames_done` counts the committed tiles of each frame. `missing` are committed tiles without a
+    chunk of the first quantity; they are looked for only if no driver runs.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Status:
 
     @property
     def state(self) -> str:
-        """`running`, `done`, `stopped`, or `submitted`: a job whose driver has not come yet."""
+        """`running`, `done`, `stopped`, or `submitted`: a job whose driver has not started yet."""
         if self.driver is not None:
             return "running"
         if self.tiles_done == self.tiles and (self.refinement is None or self.refinement.done):
@@ -70,27 +70,27 @@ class Status:
 
     @property
     def points_per_second(self) -> float:
-        """Of all workers of the running driver, or of one where none runs."""
+        """The speed of all workers of the running driver; of one worker if no driver runs."""
         workers = self.driver.workers if self.driver is not None else 1
         return workers / self.seconds_per_point if self.seconds_per_point > 0 else math.nan
 
     @property
     def eta_seconds(self) -> float:
-        """NaN for a refinement, which does not know beforehand how many points it wants."""
+        """The time to the end; NaN for a refinement, whose number of points is not known."""
         if self.refinement is not None:
             return math.nan
         return (self.points - self.points_done) / self.points_per_second
 
     @property
     def pass_eta_seconds(self) -> float:
-        """Of a refinement's present pass, if what is left of it is as what is done of it."""
+        """The time to the end of the present pass, if its other steps take as long."""
         if self.refinement is None or self.driver is None:
             return math.nan
         left = self.refinement.pass_steps_left * self.refinement.seconds_a_step
         return left / max(1, self.driver.workers)
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`; what is unknown is null."""
+        """The status as JSON; unknown values are null."""
         return {
             "name": self.name,
             "store": self.url,
@@ -124,16 +124,16 @@ class Status:
 def read_status(
     store: Store, now: float | None = None, reader: RefinementReader | None = None
 ) -> Status:
-    """Read how far the render in `store` is.
+    """Read the status of the render in `store`.
 
     Args:
         store: of the render.
         now: seconds since the epoch.
-        reader: what looks at its refinement, where it is looked at again and again.
+        reader: of its refinement, if the status is read repeatedly.
     """
     grid = store.grid
     now = time.time() if now is None else now
-    # The notes before the tiles: a driver that ends in between has then left no tile uncounted.
+    # Read the notes before the tiles, so that every tile of a driver that just ended is counted.
     holder, sessions, job = Holder.read(store), report.read(store), Note.read(store)
     committed = store.committed()
     reader = reader or (RefinementReader(store) if store.refined else None)
