@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import memory
+from pipeline import format, memory
 from pipeline.errors import LossatlasError
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ class Footprint:
         if wanted > free:
             raise FootprintError(
                 f"evaluating the {self._examples:,} examples of {self.split} takes "
-                f"{_gb(wanted)} of memory and {_gb(free)} are free; wanted what fits. "
-                f"{self._fewer(free / wanted)}"
+                f"{format.size(wanted)} of memory and {format.size(free)} are free; wanted "
+                f"what fits. {self._fewer(free / wanted)}"
             )
 
     def require(self, workers: int, device: str = "cpu", serial: bool = False) -> None:
@@ -138,22 +138,22 @@ class Footprint:
         driver = max(0.0, self.driver(device, serial) - resident()) if serial else 0.0
         each = self.worker(device) - self.shared
         beside = self.shared + _RUNTIME_BYTES + _RUNTIMES_OWN_BYTES
-        crew = 0.0 if serial else beside + workers * each
-        if driver + crew <= free:
+        of_workers = 0.0 if serial else beside + workers * each
+        if driver + of_workers <= free:
             return
         if serial:
             raise FootprintError(
-                f"rendering takes {_gb(driver)} more of memory and {_gb(free)} are free; wanted "
-                f"what fits. {self._fewer(free / driver)}"
+                f"rendering takes {format.size(driver)} more of memory and {format.size(free)} are "
+                f"free; wanted what fits. {self._fewer(free / driver)}"
             )
         fit = int((free - beside) // each)
-        cure = f"Use fewer workers: --workers {fit}" if fit > 0 else self._fewer(free / crew)
+        cure = f"Use fewer workers: --workers {fit}" if fit > 0 else self._fewer(free / of_workers)
         if fit > 0 and self._waits:
             cure += f", or fewer examples in data.splits.{self.split}"
         raise FootprintError(
-            f"{workers:,} {'worker' if workers == 1 else 'workers'} of {_gb(each)} each take "
-            f"{_gb(crew)} of memory with what they share and {_gb(free)} are free; wanted what "
-            f"fits, or the machine swaps. {cure}"
+            f"{format.plural(workers, 'worker')} of {format.size(each)} each take "
+            f"{format.size(of_workers)} of memory with what they share and {format.size(free)} are "
+            f"free; wanted what fits, or the machine swaps. {cure}"
         )
 
     # Inside
@@ -286,7 +286,3 @@ def _of_status(name: str) -> int:
             if line.startswith(f"{name}:"):
                 return 1024 * int(line.split()[1])
     return 0
-
-
-def _gb(bytes_: float) -> str:
-    return f"{bytes_ / 1e9:,.1f} GB"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from pipeline import format
 from pipeline.errors import LossatlasError
 
 _SMALL_BYTES = 64 * 2**20  # not worth a look
@@ -35,7 +36,7 @@ def require(bytes_: int, what: str, cure: str) -> None:
     free = available()
     if bytes_ > free:
         raise RoomError(
-            f"{what} unpacks to {bytes_ / 1e9:,.1f} GB and {free / 1e9:,.1f} GB of memory are "
+            f"{what} unpacks to {format.size(bytes_)} and {format.size(free)} of memory are "
             f"free; wanted what fits. {cure}"
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline import format
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.room import give_back_memory
@@ -242,12 +243,12 @@ def _refuse_absurd(made: Plan) -> None:
     free = _free_bytes(made.store)
     if made.points <= _ABSURD_POINTS and (free is None or made.disk_bytes <= free):
         return
-    workers = "1 worker" if made.workers == 1 else f"{made.workers} workers"
-    room = "" if free is None else f" ({readable_bytes(free)} are free)"
+    workers = format.plural(made.workers, "worker")
+    room = "" if free is None else f" ({format.size(free)} are free)"
     raise PlanError(
         f"the grid of {made.frames} × {made.height:,} × {made.width:,} points would take "
-        f"{readable_bytes(made.disk_bytes)} of disk{room}, {readable_bytes(made.memory_bytes)} of "
-        f"memory and {readable_seconds(made.seconds)} on {workers}; wanted one that fits. "
+        f"{format.size(made.disk_bytes)} of disk{room}, {format.size(made.memory_bytes)} of "
+        f"memory and {format.duration(made.seconds)} on {workers}; wanted one that fits. "
         "Make grid.width and grid.height smaller"
     )
 
@@ -261,24 +262,3 @@ def _free_bytes(store: str) -> int | None:
     usage = shutil.disk_usage(place)
     # A file system without a size, such as /proc, says nothing about room.
     return usage.free if usage.total else None
-
-
-def readable_bytes(count: float) -> str:
-    """For example `1.3 MB`; decimal units."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} PB"
-
-
-def readable_seconds(seconds: float) -> str:
-    """For example `45 s`, `3 min 20 s`, `5 h 10 min`, `12 days`, `3,200 years`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    if seconds < 48 * 3600:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-    days = seconds / 86400
-    return f"{days:.0f} days" if days < 1000 else f"{days / 365.25:,.0f} years"

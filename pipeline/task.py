@@ -24,6 +24,7 @@ from pipeline.geometry.grid import MarkBlock, Step, Tile
 from pipeline.geometry.marks import Marks
 from pipeline.geometry.plane import Plane
 from pipeline.problem.problem import Problem, Splits
+from pipeline.refinement.certification import note_errors
 from pipeline.refinement.records import Points
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement
@@ -213,38 +214,14 @@ def _of_the_users() -> Iterator[None]:
         ) from error
 
 
-def render_marks(
-    block: MarkBlock, evaluate: FrameEvaluator, store: Store, worker: int
-) -> TileFacts:
-    """Evaluate the marks of a block by themselves, write them and commit them.
-
-    Args:
-        block: one of the store's.
-        evaluate: of the render.
-        store: opened for writing.
-        worker: an id.
-
-    Raises:
-        OSError: the store cannot be written.
-        LossatlasError: the file of a mark cannot be read, or was replaced.
-    """
-    began = time.perf_counter()
-    found = [evaluate.at_mark(number) for number in range(block.start, block.stop)]
-    values = {name: np.stack([each[name] for each in found], axis=1) for name in store.quantities}
-    evaluated = time.perf_counter()
-    StoredMarks(store).commit(block, values)
-    ended = time.perf_counter()
-    return TileFacts(block, len(found), ended - began, ended - evaluated, worker)
-
-
-class TileRenderer:
-    """Renders tiles in a worker: evaluates their points, writes them and commits them.
+class StoreRenderer:
+    """Evaluates points of a store's render in a worker; its children say what they commit.
 
     Args:
         inputs: shared by all workers.
-        store_url: where tiles are committed.
+        store_url: where results are committed.
         device: `cpu`, `cuda` or `cuda:1`.
-        worker: an id, noted with every tile.
+        worker: an id, noted with every result.
         threads: torch's threads; one, so that the numbers do not depend on the machine's cores.
 
     Raises:
@@ -263,6 +240,25 @@ class TileRenderer:
         self._store = Store.open(store_url, writable=True)
         self._evaluate = FrameEvaluator(inputs, self._store, device, worker, threads)
 
+    def _render_marks(self, block: MarkBlock) -> TileFacts:
+        """Evaluate the marks of a block by themselves, write them and commit them.
+
+        Raises:
+            OSError: the store cannot be written.
+            LossatlasError: the file of a mark cannot be read, or was replaced.
+        """
+        began = time.perf_counter()
+        found = [self._evaluate.at_mark(number) for number in range(block.start, block.stop)]
+        values = {q: np.stack([each[q] for each in found], axis=1) for q in self._store.quantities}
+        evaluated = time.perf_counter()
+        StoredMarks(self._store).commit(block, values)
+        ended = time.perf_counter()
+        return TileFacts(block, len(found), ended - began, ended - evaluated, self._worker)
+
+
+class TileRenderer(StoreRenderer):
+    """Renders tiles: evaluates their points, writes them and commits them."""
+
     def __call__(self, tile: Tile | MarkBlock) -> TileFacts:
         """Evaluate `tile`, or the marks of a block, write its chunks and commit it.
 
@@ -271,7 +267,7 @@ class TileRenderer:
             LossatlasError: the file of a mark cannot be read, or was replaced.
         """
         if isinstance(tile, MarkBlock):
-            return render_marks(tile, self._evaluate, self._store, self._worker)
+            return self._render_marks(tile)
         began = time.perf_counter()
         grid = self._store.grid
         values = self._evaluate(tile.frame, grid.coordinates(tile, self._store.extent(tile.frame)))
@@ -287,29 +283,14 @@ class TileRenderer:
         return TileFacts(tile, grid.size(tile), ended - began, ended - evaluated, self._worker)
 
 
-class StepRenderer:
-    """Renders the steps of a refined render in a worker; a step is one pass over one tile.
+class StepRenderer(StoreRenderer):
+    """Renders the steps of a refined render; a step is one pass over one tile."""
 
-    Args:
-        inputs, store_url, device, worker, threads: as for `TileRenderer`.
+    _schedule: Schedule | None = None
 
-    Raises:
-        LossatlasError: as `FrameEvaluator`.
-    """
-
-    def __init__(
-        self,
-        inputs: RenderInputs,
-        store_url: str,
-        device: str = "cpu",
-        worker: int = 0,
-        threads: int | None = 1,
-    ) -> None:
-        self._worker = worker
-        self._store = Store.open(store_url, writable=True)
-        self._evaluate = FrameEvaluator(inputs, self._store, device, worker, threads)
-        self._refinement = Refinement(self._store)
-        self._schedule: Schedule | None = None
+    @functools.cached_property
+    def _refinement(self) -> Refinement:
+        return Refinement(self._store)
 
     def __call__(self, step: Step | MarkBlock) -> TileFacts:
         """Evaluate what a step wants, and commit it; or compose its tile; or evaluate marks.
@@ -320,7 +301,7 @@ class StepRenderer:
             LossatlasError: the file of a mark cannot be read, or was replaced.
         """
         if isinstance(step, MarkBlock):
-            return render_marks(step, self._evaluate, self._store, self._worker)
+            return self._render_marks(step)
         try:
             return self._render(step)
         except UnreachableError:
@@ -338,7 +319,7 @@ class StepRenderer:
         kind = schedule.passes[step.number].kind
         self._refinement.note_log(schedule, step, evaluated)
         if kind == "audit" and len(y):
-            self._refinement.note_audit(schedule, step, y, x, evaluated)
+            note_errors(self._refinement, schedule, step, Points(y, x, evaluated))
         if kind == "compose":
             values, predictions = self._refinement.compose(schedule, step)
             seconds = self._refinement.seconds(step)

@@ -215,7 +215,7 @@ def test_a_log_scale_certifies_no_more_than_is_true(tmp_path: Path, surface: str
     assert rows.get("scale", "") == ("" if has_log else told)
 
 
-FRAMES = 17
+FRAMES = 5
 
 
 def _film(folder: Path) -> specs.RenderSpec:
@@ -238,24 +238,18 @@ def _film(folder: Path) -> specs.RenderSpec:
     return specs.parse(content)
 
 
-@pytest.mark.slow
-def test_a_film_is_predicted_across_its_frames(tmp_path: Path) -> None:
+def test_each_frame_of_a_film_is_refined_by_itself(tmp_path: Path) -> None:
     spec = _film(tmp_path)
     store = _rendered(spec)
     schedule = Schedule.read(store)
     assert schedule is not None
-    assert schedule.stride == 4
     assert schedule.certificates[-1].passed
     shares = [(np.asarray(store.group["level"][f]) >= 0).mean() for f in range(FRAMES)]  # type: ignore[index]
-    keys = [f for f in range(FRAMES) if not schedule.parents(f, FRAMES)]
-    between = [f for f in range(FRAMES) if f not in keys]
-    # Of so small a key frame a fourth is evaluated in any case.
-    assert np.mean([shares[f] for f in keys]) < 0.28
-    assert np.mean([shares[f] for f in between]) < 0.089
+    assert max(shares) < 0.35
     prepared = prepare(spec)
     points = Grid(SIDE, SIDE, SIDE).coordinates(Tile(0, 0, 0), prepared.frames[0].extent)
     width = schedule.ranges[0].high - schedule.ranges[0].low
-    for frame in (3, 8):
+    for frame in (1, 4):
         plane = prepared.inputs.planes.of_frame(frame, prepared.evaluator.layout)
         truth = prepared.evaluator.evaluate(plane, points)["loss"].reshape(SIDE, SIDE)
         found = store.read("loss", "train", frame)

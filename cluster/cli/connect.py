@@ -25,12 +25,12 @@ def connect(spec: str, device: str, address: str | None, quiet: bool) -> int:
       lossatlas connect connect.yaml
       lossatlas connect connect.yaml --address 10.0.0.5:6379
     """
-    from cluster import format
+    from cluster import shell
     from pipeline.training import connect as connecting
     from pipeline.training.spec import read_connect
 
     prepared = connecting.prepare(read_connect(spec))
     train = training_run.training_function(connecting.connect, prepared, device, address)
     return training_run.run_training(
-        train, "connect", spec, quiet, then=f"next: lossatlas curve {format.place(spec)}"
+        train, "connect", spec, quiet, then=f"next: lossatlas curve {shell.place(spec)}"
     )

@@ -70,14 +70,14 @@ def _known_address(url: str, note: Note) -> str:
     Raises:
         ClusterError: it was not.
     """
-    from cluster import format
+    from cluster import shell
     from cluster.errors import ClusterError
     from pipeline import machine_notes
 
     if note.address in (_DEFAULT, machine_notes.read(f"job of {url}").get("address")):
         return note.address
     raise ClusterError(
-        f"{format.place(url)} says that its job ran at {note.address}, which nobody gave here, "
+        f"{shell.place(url)} says that its job ran at {note.address}, which nobody gave here, "
         "and was not asked: the cluster's token would go there; wanted the address from you. If "
         f"that one is right, add --address {shlex.quote(note.address)}"
     )

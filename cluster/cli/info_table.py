@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from cluster import format
+from cluster import shell
 from cluster.errors import ClusterError
 from cluster.monitor import report
 from cluster.scheduling.refinement_progress import RefinementReader
-from pipeline import caption, versions
+from pipeline import caption, format, versions
 from pipeline.errors import described
 from pipeline.geometry.grid import Extent
 from pipeline.problem.data import by_split
@@ -64,7 +64,7 @@ def info_lines(store: Store) -> list[str]:
         return _info_lines(store)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ClusterError(
-            f"{format.place(store.url)} does not say all of itself that info shows "
+            f"{shell.place(store.url)} does not say all of itself that info shows "
             f"({described(error)}); wanted what a render writes. See what there is with --json"
         ) from None
 
@@ -78,7 +78,7 @@ def _info_lines(store: Store) -> list[str]:
     network = attrs["network"]
     labels = {anchor.name: anchor.shown for anchor in store.anchors()}
     rows = {
-        "store": format.place(store.url),
+        "store": shell.place(store.url),
         "network": f"{store.words['network']}, {network['parameters']:,} parameters",
         "batch norm": caption.batch_norm(attrs),
         "buffers": caption.buffers(attrs),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster import format
+from cluster import shell
 from cluster.cli.info_table import LISTED_OWN_LOSSES
-from pipeline import caption
+from pipeline import caption, format
 from renders.page.caveats import coarse
 
 if TYPE_CHECKING:
@@ -40,6 +40,6 @@ def plan_lines(plan: Plan) -> list[str]:
         "memory": f"{format.size(plan.worker_bytes)} a worker and "
         f"{format.size(plan.driver_bytes)} the driver, {format.size(plan.memory_bytes)} together",
         "disk": f"{'about' if plan.refined else 'at most'} {format.size(plan.disk_bytes)}",
-        "store": format.place(plan.store),
+        "store": shell.place(plan.store),
     }
     return format.table(plan.name, rows)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def refuse_if_driven(jobs: Jobs, store: Store) -> None:
-    from cluster import format
+    from cluster import shell
     from cluster.errors import ClusterError
     from cluster.lease import Holder
 
-    place = format.place(store.url)
+    place = shell.place(store.url)
     alive = jobs.alive_on(store.url)
     if alive is not None:
         raise ClusterError(
@@ -35,13 +35,13 @@ def refuse_if_driven(jobs: Jobs, store: Store) -> None:
 
 def start(jobs: Jobs, store: Store, code: Named, how: dict[str, Any], quiet: bool) -> str | None:
     """Start the job that drives `store` and print its id; None where nothing is left to do."""
-    from cluster import format
+    from cluster import shell
     from cluster.jobs.client import Note, entrypoint
     from cluster.scheduling import step_queue
     from cluster.scheduling.refinement_progress import all_text
     from pipeline import machine_notes
 
-    place = format.place(store.url)
+    place = shell.place(store.url)
     if step_queue.finished(store):
         if not quiet:
             warn(f"{place}: all {all_text(store)} are done; nothing to do")

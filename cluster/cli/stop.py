@@ -37,7 +37,7 @@ def stop(run: str, address: str | None, timeout: float, as_json: bool) -> int:
       lossatlas stop runs/bowl.zarr
       lossatlas stop bowl-2 --address http://127.0.0.1:8265
     """
-    from cluster import format
+    from pipeline import format
 
     jobs, job = find_job.job_of(run, address)
     was_alive = job.alive
@@ -60,7 +60,7 @@ def stop(run: str, address: str | None, timeout: float, as_json: bool) -> int:
 
 def _done_text(job: Job) -> str:
     """How much of the job's run is finished, where its store can be read from here."""
-    from cluster import format
+    from cluster import shell
     from cluster.scheduling.refinement_progress import done_text
     from pipeline.errors import LossatlasError
     from pipeline.store.marks import StoredMarks
@@ -74,4 +74,4 @@ def _done_text(job: Job) -> str:
         return ""
     if len(done) == store.grid.tile_count and not StoredMarks(store).pending():
         return told
-    return f"{told}. Go on with: lossatlas resume {format.place(job.store)}"
+    return f"{told}. Go on with: lossatlas resume {shell.place(job.store)}"

@@ -53,7 +53,7 @@ def run_training(
         quiet: print nothing but how to go on after ^C.
         then: printed at the end.
     """
-    from cluster import format
+    from cluster import shell
     from cluster.monitor.progress import TrainingProgress
     from cluster.workers.interrupts import EXIT_CODE, Interrupts
 
@@ -61,7 +61,7 @@ def run_training(
         try:
             outcome = train(None if quiet else TrainingProgress(command))
         except KeyboardInterrupt:
-            print_line(f"stopped; go on with: lossatlas {command} {format.place(spec)}")
+            print_line(f"stopped; go on with: lossatlas {command} {shell.place(spec)}")
             return EXIT_CODE
     if not quiet:
         print_line(f"{outcome.result}: {outcome.steps:,} steps, last loss {outcome.losses[-1]:.4f}")

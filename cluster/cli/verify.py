@@ -24,8 +24,9 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
       lossatlas verify runs/bowl.zarr
       lossatlas verify runs/bowl.zarr --dry-run --json
     """
-    from cluster import format
+    from cluster import shell
     from cluster.monitor.progress import CountProgress
+    from pipeline import format
     from pipeline import verify as checks
     from pipeline.refinement.records import Records
     from pipeline.store.marks import StoredMarks
@@ -51,7 +52,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
             }
         )
         return 1 if damages else 0
-    place, what = format.place(store.url), format.plural(checked, "finished tile")
+    place, what = shell.place(store.url), format.plural(checked, "finished tile")
     if store.refined:
         what += f" and {format.plural(steps, 'step')}"
     if marks:

@@ -1,7 +1,7 @@
 """The driver: from a spec or a store to a finished store.
 
-Everything that it needs to go on is in the store. So it may be stopped or killed at any moment, and
-another one takes over.
+Everything that a driver needs is in the store. It may be stopped or killed at any moment, and
+another driver can go on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from cluster import format
+from cluster import shell
 from cluster.driver.session import Session
 from cluster.lease import Holder, held
 from cluster.monitor.log import line_printer
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def render(spec: RenderSpec, options: Options, print_line: Callable[[str], None]) -> int:
-    """Render `spec`, or go on with it where its store exists; returns the exit code.
+    """Render `spec`, or go on with it if its store exists; returns the exit code.
 
     Args:
         spec: what to render.
@@ -62,7 +62,7 @@ def render(spec: RenderSpec, options: Options, print_line: Callable[[str], None]
         except KeyboardInterrupt:
             written = Store.exists(spec.store)
             print_line(
-                f"stopped; go on with: lossatlas resume {format.place(spec.store)}"
+                f"stopped; go on with: lossatlas resume {shell.place(spec.store)}"
                 if written
                 else "stopped before anything was written"
             )
@@ -99,7 +99,7 @@ def resume(
             prepared = prepare.prepare_resume(store, trust, print_line)
             return _drive(prepared, store, options, interrupts, print_line)
         except KeyboardInterrupt:
-            print_line(f"stopped; go on with: lossatlas resume {format.place(url)}")
+            print_line(f"stopped; go on with: lossatlas resume {shell.place(url)}")
             return EXIT_CODE
 
 
@@ -114,7 +114,7 @@ def _drive(
 
     Args:
         prepared: the render.
-        resumed: its store, which goes on as it was decided; None to make or open the spec's.
+        resumed: its store, whose schedule is kept; None to create or open the store of the spec.
         options, interrupts, print_line: as for `render`.
     """
     from pipeline.evaluation.compiled import CompileError
@@ -142,7 +142,7 @@ def _drive(
                 # Otherwise a corrected spec would find its place taken.
                 _remove_empty(store)
             raise
-    place = format.place(store.url)
+    place = shell.place(store.url)
     if interrupts.requested and not session.complete:
         print_line(
             f"stopped; {done_text(store)} are done and kept. Go on with: lossatlas resume {place}"
@@ -153,7 +153,7 @@ def _drive(
 
 @contextlib.contextmanager
 def _machines(options: Options) -> Iterator[tuple[WorkerPlan, Any]]:
-    """The workers to have, and the Ray that was joined for them, or None for a private one."""
+    """The plan of the workers, and the Ray cluster that was joined; None for a private Ray."""
     with contextlib.ExitStack() as stack:
         ray = stack.enter_context(local.joined(options.address)) if options.address else None
         worker_plan = devices.plan_workers(options.workers, options.device, ray)
@@ -163,7 +163,7 @@ def _machines(options: Options) -> Iterator[tuple[WorkerPlan, Any]]:
 
 
 def _store_of(prepared: Prepared, worker_plan: WorkerPlan) -> tuple[Store, bool]:
-    """The store that the spec names, and whether it was there before."""
+    """The store that the spec names, and whether it existed before."""
     from pipeline import opening, plan
 
     if Store.exists(prepared.spec.store):
@@ -190,21 +190,21 @@ def _here(device: str) -> str:
 
 
 def _work_queue(
-    store: Store, refine: RefineSpec | None, going_on: bool, options: Options
+    store: Store, refine: RefineSpec | None, keep_schedule: bool, options: Options
 ) -> WorkQueue:
-    """What there is to do.
+    """The work queue of a store.
 
     Args:
         store: of the render.
         refine: what its spec says now.
-        going_on: leave a refinement at what was decided.
+        keep_schedule: follow the schedule in the store, whatever the spec says.
         options: how to run it.
     """
     options.selection.check(store.frames)
     plane: WorkQueue
     if store.refined:
         step_queue.check(options.selection)
-        plane = step_queue.StepQueue(store, refine, going_on)
+        plane = step_queue.StepQueue(store, refine, keep_schedule)
     else:
         plane = TileQueue(store, options.selection, NOT_REFINED if refine else "")
     return MarkQueue(store, plane) if StoredMarks(store).count else plane
@@ -213,7 +213,7 @@ def _work_queue(
 def _nothing_to_do(store: Store, options: Options, print_line: Callable[[str], None]) -> int:
     if options.quiet:
         return 0
-    place = format.place(store.url)
+    place = shell.place(store.url)
     if store.pending():
         print_line(
             f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}"
@@ -223,5 +223,5 @@ def _nothing_to_do(store: Store, options: Options, print_line: Callable[[str], N
     if store.refined:
         for line in summary_lines(RefinementReader(store).read(store.committed()).summary):
             print_line(line)
-    print_line(format.next_step(store.url, store.grid))
+    print_line(shell.next_step(store.url, store.grid))
     return 0

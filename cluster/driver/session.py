@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cluster import format
+from cluster import shell
 from cluster.driver.note_writer import NoteWriter
 from cluster.errors import ClusterError
 from cluster.lease import Lease
@@ -29,7 +29,7 @@ from cluster.workers.devices import WorkerPlan
 from cluster.workers.interrupts import Interrupts
 from cluster.workers.serial import SerialWorkers
 from cluster.workers.workers import RayWorkers
-from pipeline import versions
+from pipeline import format, versions
 from pipeline.geometry.grid import MarkBlock, Work
 from pipeline.store.store import Store
 
@@ -57,7 +57,7 @@ class Session:
         self._queue = queue
         self._refinement_reader = queue.refinement_reader
         self.complete = False
-        self._name: str = store.attrs.get("spec", {}).get("name", format.place(store.url))
+        self._name: str = store.attrs.get("spec", {}).get("name", shell.place(store.url))
         self._view = ProgressView(
             self._name,
             queue.done,
@@ -69,7 +69,7 @@ class Session:
         )
         if was_there and not options.quiet and not queue.complete:
             self._view.warn(
-                f"going on with {format.place(store.url)}: {queue.done:,} of "
+                f"going on with {shell.place(store.url)}: {queue.done:,} of "
                 f"{format.plural(queue.total, queue.noun)} are done"
             )
         if queue.remark:
@@ -151,7 +151,7 @@ class Session:
         self._stopped = "tiles that were committed are not in the store's listing"
 
     def _conclude_queue(self) -> None:
-        """Nothing can be rendered: that is the end, unless something waits for what failed."""
+        """Nothing more can be rendered: all is complete, unless steps wait for failed ones."""
         self.complete = True
         waiting = self._queue.blocked(self._given_up)
         if not waiting:
@@ -163,7 +163,7 @@ class Session:
             self._stopped = f"{left} are left, and the store does not say which can be rendered"
 
     def conclude(self, place: str, print_line: Callable[[str], None]) -> int:
-        """Say how it ended; returns the exit code.
+        """Print how the session ended; returns the exit code.
 
         Raises:
             ClusterError: the render stopped short.
@@ -192,11 +192,11 @@ class Session:
             print_line(f"{place}: {all_text(self._store)} done ({rendered})")
             self._print_summary(print_line)
             self._print_cost(print_line)
-            print_line(format.next_step(self._store.url, self._store.grid))
+            print_line(shell.next_step(self._store.url, self._store.grid))
         return 0
 
     def _print_summary(self, print_line: Callable[[str], None]) -> None:
-        """Where points were predicted: how many, and what the audit found."""
+        """If points were predicted: print how many, and what the audit found."""
         if self._refinement_reader is None:
             return
         try:
@@ -210,7 +210,7 @@ class Session:
             print_line(line)
 
     def _print_cost(self, print_line: Callable[[str], None]) -> None:
-        """The final report, where machines are shared; elsewhere `status` has it for who asks."""
+        """The final report if machines are shared; otherwise only `status` shows it."""
         if self._ray is None or self._options.quiet:
             return
         if self._options.log == "json":
@@ -259,7 +259,7 @@ class Session:
     # Inside
 
     def _count_evaluated(self) -> None:
-        """What earlier drivers evaluated, for the user to see."""
+        """Count what earlier drivers evaluated, to show it to the user."""
         if self._refinement_reader is not None:
             with contextlib.suppress(OSError):
                 found = self._refinement_reader.read(self._store.committed())
@@ -272,7 +272,7 @@ class Session:
             self._view.show_pass(PassProgress(phase, self._evaluated, self._store.grid.points))
 
     def _follow_cluster(self, scheduler: Scheduler) -> None:
-        """Where the user left the number open, have as many workers as the cluster has room for."""
+        """If the user gave no number, have as many workers as the cluster has room for."""
         now = time.monotonic()
         if self._ray is None or self._options.workers or now - self._resized_at < _RESIZE_SECONDS:
             return
@@ -317,7 +317,7 @@ class Session:
             yield workers
 
     def _sweep(self, lease: Lease) -> None:
-        """Leave nothing half-written by workers that were stopped in the middle."""
+        """Delete the half-written files of workers that were stopped."""
         if not lease.lost:
             with contextlib.suppress(OSError):
                 self._store.sweep()

@@ -1,7 +1,7 @@
-"""A training on a cluster: one task on one device, watched and stopped from here.
+"""A training on a cluster: one task on one device, followed and stopped by this process.
 
-What it needs travels by value, and its checkpoints go to the folder of the spec, on the machine
-that trains: a folder that both machines see, or the one where the files are wanted.
+Its inputs are sent by value. Its checkpoints are written to the folder of the spec on the machine
+that trains: a folder that both machines share, or one of that machine alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Trainer:
         return asdict(running())
 
     def train(self, train: Train, prepared: Any, device: str) -> Any:
-        """Train to the end, or until `stop`; returns the outcome, or None where it was stopped."""
+        """Train to the end, or until `stop`; returns the outcome, or None if it was stopped."""
         with contextlib.suppress(KeyboardInterrupt):
             return train(prepared, device, self._note)
         return None
@@ -66,17 +66,17 @@ def train_on(
     device: Literal["auto", "cpu", "cuda"],
     on_progress: Callable[[Progress], None] | None,
 ) -> Outcome:
-    """Train on the Ray cluster at `address`, on one of its GPUs where it has any.
+    """Train on the Ray cluster at `address`, on one of its GPUs if it has any.
 
     Args:
         address: host:port of its head.
         train: `pipeline.training.connect.connect` or `pipeline.training.fit.fit`.
-        prepared: what to train, as `prepare` of the same module gives it.
-        device: what to compute on; auto takes a GPU where there is one.
+        prepared: what to train, from `prepare` of the same module.
+        device: to compute on; auto takes a GPU if there is one.
         on_progress: called about twice a second.
 
     Raises:
-        ClusterError: no such cluster, no GPU where one is wanted, another lossatlas there, or
+        ClusterError: no such cluster, no GPU although one is wanted, another lossatlas, or
             the training's process died; running it again goes on from its last checkpoint.
         LossatlasError: what the training itself raises.
         KeyboardInterrupt: passed on, after the training has stopped; running it again goes on

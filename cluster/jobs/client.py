@@ -1,7 +1,7 @@
 """Ray jobs that drive renders: one job a driver, named `<run>-<n>`.
 
-The store is the truth about progress; the Jobs API only says whether somebody is at it, and is
-asked for nothing else. A note in the store says which job was the last.
+Progress is read from the store. The Jobs API only says whether a job is running. A note in the
+store names its last job.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _ID = re.compile(r"[\w-][\w.-]{0,250}")
 _POLL_SECONDS = 0.5
 _AGENT_SECONDS = 60.0
-# Ray kills a job three seconds after it was asked to stop: too soon for a driver that gives its
-# workers and its lease back.
+# By default Ray kills a job three seconds after the request to stop. A driver needs longer to end
+# its workers and to give back its lease.
 _STOP_SECONDS = 60
 
-# Run by the interpreter that the head calls by this name, which may be one without lossatlas. One
-# line: Ray repeats it in the log.
+# The interpreter of this name on the head may be one without lossatlas. It is one line because Ray
+# repeats it in the log.
 _START = (
     "import sys; from importlib import import_module, util; "
     "sys.exit(import_module('cluster.cli.main').main() if util.find_spec('cluster') else "
@@ -43,7 +43,7 @@ _START = (
 
 @dataclass(frozen=True)
 class Job:
-    """One job as the Jobs API tells it: `status` is Ray's word, `code` the driver's exit code."""
+    """One job of the Jobs API: `status` is Ray's word, `code` the exit code of the driver."""
 
     id: str
     run: str
@@ -59,8 +59,11 @@ class Job:
 
     @property
     def exit_code(self) -> int:
-        """The driver's own; 130 where it was stopped, 128 + the signal that killed it, as a shell
-        has it, and 1 where it never came to one."""
+        """The exit code for a shell.
+
+        It is the driver's own, 130 if the job was stopped, 128 + the signal that killed it, or 1 if
+        the driver has no exit code.
+        """
         if self.status == "STOPPED":
             return EXIT_CODE
         if self.status == "SUCCEEDED":
@@ -71,7 +74,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """For people: what it is doing, or how it ended."""
+        """The state of the job for people: what it does, or how it ended."""
         if self.status != "FAILED":
             return {"SUCCEEDED": "done"}.get(self.status, self.status.lower())
         match self.code:
@@ -91,7 +94,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Note:
-    """What the store remembers of its last job; `submitted` in seconds since the epoch."""
+    """The store's note on its last job; `submitted` is in seconds since the epoch."""
 
     id: str
     address: str
@@ -117,7 +120,7 @@ class Jobs:
         """Connect to `address` (`http://HOST:8265`).
 
         Raises:
-            DashboardError: nothing is there, it is no Ray cluster, or it does not let us in.
+            DashboardError: nothing is there, it is no Ray cluster, or it refuses the token.
         """
         self.address, self._client = connect(address)
 
@@ -133,7 +136,7 @@ class Jobs:
         Raises:
             ClusterError: there is none, or it drives no render.
         """
-        if not _ID.fullmatch(id_):  # it becomes a part of URLs, and a store's note may hold it
+        if not _ID.fullmatch(id_):  # a part of URLs, perhaps from a store's note
             raise ClusterError(
                 f"{id_!r} is no job's id; wanted letters, digits, dots, dashes and underscores, "
                 "such as bowl-2"
@@ -148,7 +151,7 @@ class Jobs:
         return job
 
     def alive_on(self, store: str) -> Job | None:
-        """The job that drives the store now, if any."""
+        """The job that drives the store now; None if there is none."""
         return next((job for job in self.list() if job.store == store and job.alive), None)
 
     def submit(self, run: str, store: str, entrypoint: str, after: str = "") -> str:
@@ -156,12 +159,12 @@ class Jobs:
 
         Args:
             run: the run's name, which the id begins with.
-            store: its place, as the head and every worker finds it.
+            store: its URL, or its path on the head and on every worker.
             entrypoint: the command.
             after: the id of the run's last job, perhaps of another cluster.
 
         Raises:
-            ClusterError: the run's name can be none of a job.
+            ClusterError: the run's name cannot be that of a job.
             DashboardError: the cluster refuses.
         """
         if not _ID.fullmatch(run):  # it becomes a log file's name on the head
@@ -189,14 +192,14 @@ class Jobs:
                 return id_
             except DashboardError as error:
                 if error.found == "taken":
-                    number += 1  # by somebody else, at the same moment
+                    number += 1  # another submit took this id at the same moment
                 elif error.found == "no agent" and time.monotonic() < limit:
-                    time.sleep(1.0)  # a head that has only just come up
+                    time.sleep(1.0)  # the head has just started
                 else:
                     raise
 
     def stop(self, id_: str, seconds: float) -> Job:
-        """Ask a job to stop, and wait for it at most `seconds`; returns it as it then is."""
+        """Request a job to stop, and wait at most `seconds`; returns the job as it is then."""
         with asking(self.address, id_):
             self._client.stop_job(id_)
         limit = time.monotonic() + seconds
@@ -208,16 +211,16 @@ class Jobs:
         return job
 
     def logs(self, id_: str) -> str:
-        """What the driver printed so far."""
+        """The text that the driver has printed so far."""
         return log.plain(self._whole(id_))
 
     def follow(
         self, id_: str, print_text: Callable[[str], None], warn: Callable[[str], None]
     ) -> Job:
-        """Pass on what the driver prints until it has ended; returns the job.
+        """Print what the driver prints until it ends; returns the job.
 
         Raises:
-            ClusterError: the cluster is out of reach for minutes, or the job unknown there.
+            ClusterError: the cluster does not answer for minutes, or does not know the job.
         """
         job = self.find(id_)
 
@@ -243,8 +246,8 @@ class Jobs:
 def entrypoint(store: str, options: Mapping[str, object], python: str = "python") -> str:
     """The shell command that drives `store` on the cluster.
 
-    `-P` keeps the folder that Ray starts it in off the path; `exec` lets Ray's signal reach the
-    driver itself.
+    `-P` keeps the folder in which Ray starts it off the path. With `exec`, the driver itself
+    receives Ray's signals.
     """
     words = [python, "-P", "-c", _START, "drive", store]
     for name, value in options.items():

@@ -1,6 +1,6 @@
-"""The way in to a Ray cluster from outside: its dashboard's address, the token, what may fail.
+"""The connection to a Ray cluster from outside: its dashboard's address, the token, the errors.
 
-The Jobs API fails in many ways, with many exceptions; from here each comes out as one clear line.
+The Jobs API fails with many kinds of exceptions. This module turns each into one line.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from pipeline.errors import one_line
 _CONNECT_SECONDS = 5.0
 _CURE = "wanted the dashboard of a running Ray head. Check the address, the tunnel and the head"
 
-# How a dashboard, and a proxy before it, tell that nobody is behind them.
+# The answers of a dashboard, or of a proxy before it, if no head is behind them.
 _BROKEN = re.compile(r"status code 50[234]|status code 500.*(aiohttp|ClientConnector|Connection)")
 
 Found = Literal["silent", "no agent", "taken", "refused"]
 
 
 class DashboardError(ClusterError):
-    """A dashboard that cannot be used: `silent` ones may answer again, `no agent` is coming up,
-    `taken` is a job's id that somebody else has, and what is `refused` stays so."""
+    """A dashboard that cannot be used.
+
+    `silent`: it may answer again. `no agent`: its agent is starting. `taken`: another job has the
+    id. `refused`: another try would be refused too."""
 
     def __init__(self, message: str, found: Found = "refused") -> None:
         super().__init__(message)
@@ -40,8 +42,8 @@ class DashboardError(ClusterError):
 def connect(address: str) -> tuple[str, Any]:
     """The plain address, and Ray's client of the Jobs API there.
 
-    Every request carries the user's token, so nothing but what the user gave may be an address
-    (`cluster.cli.find_job`), and an answer that sends us elsewhere is not followed.
+    Every request has the user's token in it. So only the user gives addresses
+    (`cluster.cli.find_job`), and redirects are not followed.
 
     Args:
         address: `http://HOST:8265`.
@@ -51,12 +53,12 @@ def connect(address: str) -> tuple[str, Any]:
     """
     plain = checked(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Both would silently take the place of the address that was asked for.
+    # Ray would silently use either instead of the requested address.
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(name, None)
     from ray.job_submission import JobSubmissionClient
 
-    # It tells of every connection that ends.
+    # It logs the end of every connection.
     logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.CRITICAL)
 
     class Client(JobSubmissionClient):
@@ -72,10 +74,10 @@ def connect(address: str) -> tuple[str, Any]:
 
 
 def checked(address: str) -> str:
-    """The address without a path, where somebody listens.
+    """The address without a path, after a check that a process listens there.
 
     Raises:
-        DashboardError: it is no such address, has a password in it, or nobody listens.
+        DashboardError: it is no such address, has a password in it, or no process listens there.
     """
     try:
         parts = urlsplit(address)
@@ -106,14 +108,14 @@ def checked(address: str) -> str:
 
 @contextlib.contextmanager
 def asking(address: str, job: str = "") -> Iterator[None]:
-    """Give every way in which the Jobs API at `address` fails one clear line.
+    """Turn every error of the Jobs API at `address` into one line.
 
     Args:
-        address: as `checked` gives it.
-        job: the id of the job that is asked for, if any.
+        address: from `checked`.
+        job: the id of the requested job, if any.
 
     Raises:
-        DashboardError: in place of what Ray and requests raise.
+        DashboardError: instead of the errors of Ray and requests.
     """
     import requests
     from ray.exceptions import AuthenticationError
@@ -179,7 +181,7 @@ def _refused(address: str, text: str, job: str) -> DashboardError:
 
 
 def _token() -> str:
-    """The user's token, from where Ray looks for it too; empty where there is none."""
+    """The user's token, from the places that Ray reads; empty if there is none."""
     token = os.environ.get("RAY_AUTH_TOKEN", "")
     if token:
         return token.strip()

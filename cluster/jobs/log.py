@@ -1,4 +1,4 @@
-"""A job's log as it grows: the driver's own lines, each once, over connections that break."""
+"""Following a job's log: each line of the driver once, although connections may break."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from cluster.jobs.dashboard import DashboardError
 _POLL_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 8.0
 _PATIENCE_SECONDS = 120.0
-# A tunnel that died without a word looks like a driver that prints nothing.
+# A dead tunnel looks like a driver that prints nothing.
 _SILENCE_SECONDS = 60.0
 
-# What Ray itself writes before the driver's first line.
+# The lines that Ray writes before the driver's first line.
 _PREAMBLE = re.compile(
     r"\d{4}-\d\d-\d\d [\d:,]+\tINFO job_manager\.py:\d+ -- .*\n|Running entrypoint for job .*\n"
 )
 
 
 class JobLog:
-    """Passes on what is new of a log that may arrive from its beginning again and again."""
+    """Prints the new part of a log, which may be sent from its beginning several times."""
 
     def __init__(self, print_text: Callable[[str], None]) -> None:
         self._print_text = print_text
@@ -30,7 +30,7 @@ class JobLog:
         self._held: str | None = ""  # Ray's own lines go first; None once they are over
 
     def again(self) -> None:
-        """What is fed next begins at the beginning."""
+        """Expect the log from its beginning."""
         self._seen = 0
 
     def feed(self, text: str) -> None:
@@ -41,7 +41,7 @@ class JobLog:
             self._pass_on(new)
 
     def flush(self) -> None:
-        """The log is at its end: an unfinished first line is one, too."""
+        """End the log; an unfinished first line is printed too."""
         held, self._held = self._held, None
         if held:
             self._print_text(held)
@@ -60,7 +60,7 @@ class JobLog:
 
 
 def plain(text: str) -> str:
-    """A whole log without what Ray wrote into it."""
+    """A whole log without the lines of Ray."""
     told: list[str] = []
     log = JobLog(told.append)
     log.feed(text)
@@ -78,16 +78,16 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Pass on a log until its job has ended.
+    """Print a log until its job has ended.
 
     Args:
         alive: whether the job has not ended.
-        tail: a new connection, which gives the log from its beginning and goes on with it. It may
-            end, break or fall silent while the job runs.
+        tail: a new connection, which sends the log from its beginning, and what is added. It may
+            end, break or stop sending while the job runs.
         whole: the log so far.
         print_text: takes the text.
-        warn: takes a line when the cluster is out of reach.
-        patience_seconds: how long the cluster may be out of reach.
+        warn: takes a line when the cluster does not answer.
+        patience_seconds: how long the cluster may fail to answer.
         sleep, clock: seconds.
 
     Raises:
@@ -96,13 +96,13 @@ def follow(
     log, wait, since, warned = JobLog(print_text), _POLL_SECONDS, clock(), False
     while True:
         try:
-            going_on = alive()
-            if going_on:
+            is_running = alive()
+            if is_running:
                 asyncio.run(_tail(tail(), log))
-            # What the connection did not bring; where none can be had, this is all there is.
+            # Print what the connection did not send; without a connection, this is everything.
             log.again()
             log.feed(whole())
-            if not going_on:
+            if not is_running:
                 log.flush()
                 return
             wait, since, warned = _POLL_SECONDS, clock(), False
@@ -116,7 +116,7 @@ def follow(
 
 
 async def _tail(pieces: AsyncIterator[str], log: JobLog) -> None:
-    """Read one connection to its end, however it ends."""
+    """Read one connection until it ends or fails."""
     import aiohttp
 
     log.again()

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cluster import format
 from cluster.monitor.log import RenderLog
+from pipeline import format
 from pipeline.geometry.grid import Step, Work
 from pipeline.naming import shown
 
@@ -100,7 +100,7 @@ def _in_place(text: str, is_last: bool) -> bool:
 
 @dataclass(frozen=True)
 class PassProgress:
-    """How far a refinement is: its present pass, and how many of its points are evaluated."""
+    """The progress of a refinement: its present pass, and how many points are evaluated."""
 
     phase: str
     evaluated: int
@@ -186,7 +186,7 @@ class ProgressView:
                 self._bar.update(self._task, total=tiles)
 
     def show_pass(self, now: PassProgress) -> None:
-        """Show how far a refinement is."""
+        """Show the progress of a refinement."""
         self._pass = now
 
     def warn(self, text: str) -> None:
@@ -224,11 +224,11 @@ class ProgressView:
         return self._tiles_done / max(1, self._tiles_total)
 
     def seconds(self) -> float:
-        """Since the first worker was ready."""
+        """Seconds since the first worker was ready."""
         return 0.0 if self._working_since is None else self._clock() - self._working_since
 
     def points_per_second(self) -> float:
-        """Over the time there were workers; 0 before the first tile."""
+        """The speed over the time with workers; 0 before the first tile."""
         seconds = self.seconds()
         return self.points / seconds if self.points and seconds > 0 else 0.0
 

@@ -1,4 +1,4 @@
-"""What a render cost: one entry a driver, kept as a note in the store."""
+"""The cost of a render: one entry for each driver, in a note of the store."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster import format
 from cluster.jobs.client import ID_VARIABLE
 from cluster.scheduling.events import Done
 from cluster.scheduling.scheduler import Scheduler
+from pipeline import format
 from pipeline.geometry.grid import Work
 from pipeline.store.notes import Amount
 from pipeline.store.store import Store
@@ -41,7 +41,7 @@ class _Slow:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What `lines` wants of a driver's entry."""
+    """The part of a driver's entry that `lines` uses."""
 
     seconds: Amount
     busy_seconds: Amount
@@ -97,7 +97,7 @@ class Report:
         self._quarantined = len(scheduler.quarantined)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON; times in seconds, hours of workers and of GPUs from their start to their end."""
+        """The entry as JSON; times in seconds; workers and GPUs count from start to end."""
         tiles, points, seconds = (sum(c[i] for c in self._workers.values()) for i in range(3))
         busiest = sorted(self._workers.items(), key=lambda item: -item[1][1])[:_WORKERS]
         return {
@@ -124,11 +124,11 @@ class Report:
         }
 
     def sessions(self) -> list[dict[str, Any]]:
-        """The entries of every driver, this one's last; of earlier ones, those `write` found."""
+        """The entries of all drivers that `write` found, and this driver's last."""
         return [*(self._earlier or ()), self.as_dict()][-_SESSIONS:]
 
     def write(self, store: Store, entry: dict[str, Any] | None = None) -> None:
-        """Write `entry`, or this driver's present one, after those of earlier drivers."""
+        """Write `entry`, by default this driver's present one, after those of earlier drivers."""
         if self._earlier is None:
             self._earlier = read(store)
         sessions = [*self._earlier, entry or self.as_dict()][-_SESSIONS:]
@@ -136,7 +136,7 @@ class Report:
 
 
 def read(store: Store) -> list[dict[str, Any]]:
-    """The entries of every driver so far, the oldest first."""
+    """The entries of all drivers, the oldest first."""
     sessions = (store.read_note(NOTE) or {}).get("sessions")
     if not isinstance(sessions, list):
         return []
@@ -152,7 +152,7 @@ def _is_entry(entry: object) -> bool:
 
 
 def lines(sessions: list[dict[str, Any]]) -> list[str]:
-    """The report for people, all drivers together; nothing where there is none.
+    """The report for people on all drivers together; empty if there are no entries.
 
     Entries of another shape are left out.
     """
@@ -193,13 +193,13 @@ def lines(sessions: list[dict[str, Any]]) -> list[str]:
 
 
 def _named(work: str) -> str:
-    """`0/1/2` as it is, `0/1/2, pass 3` as `0/1/2 (pass 3)`, which may stand in a list."""
+    """The name of a tile or step for a list: `0/1/2`, or `0/1/2 (pass 3)` for `0/1/2, pass 3`."""
     tile, _, its_pass = work.partition(", ")
     return f"{tile} ({its_pass})" if its_pass else tile
 
 
 def _hours(hours: float) -> str:
-    """Two digits at least, and hundredths where there are more: `0.0043`, `1.30`, `1,204.25`."""
+    """Hours with two digits at least, and with hundredths: `0.0043`, `1.30`, `1,204.25`."""
     return f"{hours:.2g}" if 0 < hours < 0.1 else f"{hours:,.2f}"
 
 

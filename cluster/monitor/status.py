@@ -1,4 +1,4 @@
-"""How far a render is, read from its store alone: no torch, no Ray, no cluster needed."""
+"""The status of a render, read from its store alone, without torch, Ray or a cluster."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import format
+from cluster import shell
 from cluster.jobs.client import Note
 from cluster.lease import Holder
 from cluster.monitor import report
 from cluster.scheduling import quarantine
 from cluster.scheduling.refinement_progress import RefinementProgress, RefinementReader
 from cluster.scheduling.work_queue import sample, seconds_of
+from pipeline import format
 from pipeline.geometry.grid import Tile, Work
 from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 from renders.source.missing import cure, lost
 
 _SAMPLE_TILES = 200
-# After that a job without a driver is not on its way any more.
+# After this time, a job without a driver counts as stopped.
 _COMING_SECONDS = 600.0
 
 
@@ -29,10 +30,10 @@ _COMING_SECONDS = 600.0
 class Status:
     """One look at a store.
 
-    `seconds_per_point` is of one worker, from a sample of committed tiles (NaN without any);
-    `marks` are counted beside the tiles, and a render is not done before they are;
-    `frames_done` counts the committed tiles of each frame; `missing` are those that have lost a
-    chunk of the first quantity, looked for where nobody is at work.
+    `seconds_per_point` is of one worker, from a sample of committed tiles (NaN if there are none).
+    `marks` are counted beside the tiles; a render is done when its tiles and its marks are.
+    `frames_done` counts the committed tiles of each frame. `missing` are committed tiles without a
+    chunk of the first quantity; they are looked for only if no driver runs.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Status:
 
     @property
     def state(self) -> str:
-        """`running`, `done`, `stopped`, or `submitted`: a job whose driver has not come yet."""
+        """`running`, `done`, `stopped`, or `submitted`: a job whose driver has not started yet."""
         if self.driver is not None:
             return "running"
         is_plane_done = self.tiles_done == self.tiles
@@ -75,13 +76,13 @@ class Status:
 
     @property
     def points_per_second(self) -> float:
-        """Of all workers of the running driver, or of one where none runs."""
+        """The speed of all workers of the running driver; of one worker if no driver runs."""
         workers = self.driver.workers if self.driver is not None else 1
         return workers / self.seconds_per_point if self.seconds_per_point > 0 else math.nan
 
     @property
     def eta_seconds(self) -> float:
-        """NaN for a refinement, which does not know beforehand how many points it wants."""
+        """The time to the end; NaN for a refinement, whose number of points is not known."""
         if self.refinement is not None:
             return math.nan
         left = self.points - self.points_done + self.marks - self.marks_done
@@ -89,14 +90,14 @@ class Status:
 
     @property
     def pass_eta_seconds(self) -> float:
-        """Of a refinement's present pass, if what is left of it is as what is done of it."""
+        """The time to the end of the present pass, if its other steps take as long."""
         if self.refinement is None or self.driver is None:
             return math.nan
         left = self.refinement.pass_steps_left * self.refinement.seconds_a_step
         return left / max(1, self.driver.workers)
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`; what is unknown is null."""
+        """The status as JSON; unknown values are null."""
         return {
             "name": self.name,
             "store": self.url,
@@ -131,16 +132,16 @@ class Status:
 def read_status(
     store: Store, now: float | None = None, reader: RefinementReader | None = None
 ) -> Status:
-    """Read how far the render in `store` is.
+    """Read the status of the render in `store`.
 
     Args:
         store: of the render.
         now: seconds since the epoch.
-        reader: what looks at its refinement, where it is looked at again and again.
+        reader: of its refinement, if the status is read repeatedly.
     """
     grid = store.grid
     now = time.time() if now is None else now
-    # The notes before the tiles: a driver that ends in between has then left no tile uncounted.
+    # Read the notes before the tiles, so that every tile of a driver that just ended is counted.
     holder, sessions, job = Holder.read(store), report.read(store), Note.read(store)
     committed = store.committed()
     reader = reader or (RefinementReader(store) if store.refined else None)
@@ -175,7 +176,7 @@ def read_status(
 
 def lines(status: Status) -> list[str]:
     """The status for people."""
-    place = format.place(status.url)
+    place = shell.place(status.url)
     out = [f"{status.name}  {place}"]
     out += _tiles(status) if status.refinement is None else _steps(status.refinement)
     if status.marks:
@@ -198,7 +199,7 @@ def lines(status: Status) -> list[str]:
             if not math.isnan(status.eta_seconds):
                 out.append(f"  left     {format.duration(status.eta_seconds)} of one worker")
     if status.refinement is not None and status.refinement.shown and status.state != "done":
-        picture = format.file(f"{status.name}-preview.png")
+        picture = shell.file(f"{status.name}-preview.png")
         out.append(f"  preview  lossatlas export poster {place} {picture}")
     if status.job is not None:
         out.append(

@@ -43,8 +43,7 @@ def first_schedule(
             f"{store.url} is to be refined and was not begun; wanted the spec with "
             "evaluate.refine, to begin it: lossatlas render"
         )
-    has_one_extent = len({store.extent(frame) for frame in range(store.frames)}) == 1
-    schedule = Schedule.begin(store.grid, first, has_one_extent)
+    schedule = Schedule.begin(store.grid, first)
     if keep_schedule or schedule.satisfies(requested):
         return schedule
     return schedule.with_request(requested)

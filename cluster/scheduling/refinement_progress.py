@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import format
+from pipeline import format
 from pipeline.geometry.grid import Step, Tile
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement

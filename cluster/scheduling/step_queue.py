@@ -1,9 +1,9 @@
 """The work of a refined render: steps, which are passes over tiles.
 
-A step of a pass that refines waits only for the steps of the tiles around its own, and, in a film,
-for the frames that its frame is predicted from. At three places all tiles wait for all others:
-before the first pass that refines, because the colour range must be known; before an audit, because
-everything must be predicted; and after an audit, because its outcome decides what follows.
+A step of a pass that refines waits only for the steps of the tiles around its own. At three places
+all tiles wait for all others: before the first pass that refines, because the colour range must be
+known; before an audit, because everything must be predicted; and after an audit, because its
+outcome decides what follows.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from cluster.scheduling.refinement_progress import RefinementReader, phase
 from cluster.scheduling.selection import Selection
 from cluster.scheduling.work_queue import patiently
 from pipeline.geometry.grid import Step, Tile, Work
+from pipeline.refinement import sample
+from pipeline.refinement.certification import certify
 from pipeline.refinement.records import Points, StepFacts
 from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
@@ -74,13 +76,7 @@ class StepQueue:
 
     @property
     def complete(self) -> bool:
-        schedule = self._schedule
-        return (
-            schedule is not None
-            and not self._must_extend
-            and schedule.passes[-1].kind == "compose"
-            and not any(self._tiles_left)
-        )
+        return self._is_final and not self._must_extend
 
     @property
     def phase(self) -> str:
@@ -168,14 +164,23 @@ class StepQueue:
         assert self._schedule is not None
         return self._schedule
 
+    @property
+    def _is_final(self) -> bool:
+        """Whether every tile is composed."""
+        schedule = self._schedule
+        composes = schedule is not None and schedule.passes[-1].kind == "compose"
+        return composes and not any(self._tiles_left)
+
     def _read(self) -> None:
         # Read the schedule first: the steps that it depends on are committed before it is written.
         schedule = self._schedule = Schedule.read(self._store)
-        wanted = schedule.asked[-1] if schedule and self._keep_schedule else self._requested
-        self._must_extend = schedule is not None and not schedule.satisfies(wanted)
-        self._wanted = wanted
         self._committed = self._list()
         self._count()
+        wanted = schedule.asked[-1] if schedule and self._keep_schedule else self._requested
+        self._must_extend = schedule is not None and (
+            not schedule.satisfies(wanted) or bool(schedule.void(final=self._is_final))
+        )
+        self._wanted = wanted
 
     def _extend(self) -> None:
         """Add passes for a stricter request; composed tiles become pending again."""
@@ -183,6 +188,12 @@ class StepQueue:
         parts = parts_a_tile(self._store, self._current, progress)
         more = self._current.with_request(self._wanted, parts)
         require_room(self._store, more)  # before composed tiles are withdrawn
+        if self._current.stride > 1:
+            # The steps left would evaluate too much: those before them left out what other frames
+            # predicted. The new round evaluates it.
+            for number in range(1, self._current.last + 1):
+                if self._current.passes[number].kind in ("refine", "audit"):
+                    self._skip(number)
         for tile in sorted(self._store.committed()):
             self._retry(functools.partial(self._store.withdraw, tile))
         self._decide(more)
@@ -202,17 +213,20 @@ class StepQueue:
         self._count()
 
     def _skip_composing(self) -> None:
-        """Commit the steps of composing passes that a later request makes needless."""
-        nothing = Points.none(len(self._refinement.fields))
+        """Skip the composing passes that a later request makes needless."""
         for number in range(self._current.last):
-            if self._current.passes[number].kind != "compose" or not self._tiles_left[number]:
-                continue
-            commit = self._refinement.records.commit
-            for step in (Step(number, *tile) for tile in self._tiles):
-                if step not in self._committed:
-                    self._retry(functools.partial(commit, step, nothing, 0.0, 0))
-                    self._committed.add(step)
-            self._count()
+            if self._current.passes[number].kind == "compose" and self._tiles_left[number]:
+                self._skip(number)
+        self._count()
+
+    def _skip(self, number: int) -> None:
+        """Commit the steps of a pass without points, where they are not committed."""
+        nothing = Points.none(len(self._refinement.fields))
+        commit = self._refinement.records.commit
+        for step in (Step(number, *tile) for tile in self._tiles):
+            if step not in self._committed:
+                self._retry(functools.partial(commit, step, nothing, 0.0, 0))
+                self._committed.add(step)
 
     def _decide_after(self, number: int) -> None:
         """If pass `number` is finished, decide what its results decide."""
@@ -225,7 +239,7 @@ class StepQueue:
             self._decide(schedule.with_ranges(ranges))
         elif kind == "audit" and number == schedule.last:
             self._draw_sample(number)
-            self._decide(self._retry(lambda: self._refinement.certify(schedule, number)))
+            self._decide(self._retry(lambda: certify(self._refinement, schedule, number)))
         if following <= self._current.last and self._current.passes[following].kind == "audit":
             self._draw_sample(following)
 
@@ -242,8 +256,9 @@ class StepQueue:
 
     def _draw_sample(self, number: int) -> None:
         """Draw the sample of the audit in pass `number`, unless it is drawn already."""
-        if self._retry(lambda: self._refinement.sample(number)) is None:
-            self._retry(lambda: self._refinement.draw_sample(self._current, number))
+        if self._retry(lambda: sample.read(self._store, number)) is None:
+            records = self._refinement.records
+            self._retry(lambda: sample.draw(self._store, records, self._current, number))
 
     def _retry(self, access: Callable[[], T]) -> T:
         """The result of an access to the store, tried again if the store does not answer.
@@ -275,7 +290,7 @@ class StepQueue:
             self._decide_after(number)
             if not self._tiles_left[number]:
                 found += self._ready_of(following)
-            return found + self._ready_of_children(number, tile.frame)
+            return found
         at = self._neighbours.readers(tile)
         is_counted = following in self._unfinished
         unfinished = self._unfinished_neighbours(following)
@@ -283,15 +298,15 @@ class StepQueue:
             unfinished[at] -= 1
         return self._hand_out(following, at, unfinished[at] == 0)
 
-    def _ready_of(self, number: int, frames: slice = slice(None)) -> list[Work]:
+    def _ready_of(self, number: int) -> list[Work]:
         if number > self._current.last or not self._tiles_left[number]:
             return []
-        at = frames, slice(None), slice(None)
+        at = slice(None), slice(None), slice(None)
         if self._is_local(number):
-            return self._hand_out(number, at, self._unfinished_neighbours(number)[at] == 0)
+            return self._hand_out(number, at, self._unfinished_neighbours(number) == 0)
         if number and self._tiles_left[number - 1]:
             return []
-        return self._hand_out(number, at, np.ones_like(self._passes_done[at], dtype=bool))
+        return self._hand_out(number, at, np.ones_like(self._passes_done, dtype=bool))
 
     def _hand_out(
         self, number: int, at: tuple[slice, slice, slice], mask: NDArray[np.bool_]
@@ -299,9 +314,7 @@ class StepQueue:
         """The steps of a part where `mask` is true, without those done or handed out already."""
         corner = np.array([each.start or 0 for each in at])
         steps = [Step(number, *place) for place in (np.argwhere(mask) + corner).tolist()]
-        steps = [s for s in steps if s not in self._committed and s not in self._handed_out]
-        frames = {f for f in {step.frame for step in steps} if self._may_begin(number, f)}
-        fresh = [step for step in steps if step.frame in frames]
+        fresh = [s for s in steps if s not in self._committed and s not in self._handed_out]
         self._handed_out.update(fresh)
         return [*fresh]
 
@@ -317,33 +330,6 @@ class StepQueue:
         if number not in self._unfinished:
             self._unfinished[number] = self._neighbours.count(self._passes_done < number)
         return self._unfinished[number]
-
-    # Films that predict across frames
-
-    def _may_begin(self, number: int, frame: int) -> bool:
-        """Whether the frames that `frame` is predicted from are far enough for pass `number`."""
-        if self._current.passes[number].kind != "refine":
-            return True
-        needed = self._current.round_end(number)
-        parents = self._current.parents(frame, self._store.frames)
-        return all(int(self._passes_done[parent].min()) >= needed for parent in parents)
-
-    def _ready_of_children(self, number: int, frame: int) -> list[Work]:
-        """The steps that can be rendered because `frame` has finished a round of refining."""
-        passes, frames = self._current.passes, self._store.frames
-        is_finished = passes[number].kind == "refine" and self._passes_done[frame].min() > number
-        if self._current.stride == 1 or not is_finished:
-            return []
-        first = number
-        while passes[first - 1].kind == "refine":
-            first -= 1
-        return [
-            step
-            for child in range(frames)
-            if frame in self._current.parents(child, frames)
-            for each in range(first, number + 1)
-            for step in self._ready_of(each, slice(child, child + 1))
-        ]
 
     # Counting
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import format
 from cluster.errors import ClusterError
 from cluster.scheduling.events import Done, Event, Failed, Joined, Lost, Unwritable
 from cluster.workers import actor, packages
+from pipeline import format
 from pipeline.errors import InputsChangedError, LossatlasError, described, one_line
 from pipeline.geometry.grid import Work
 

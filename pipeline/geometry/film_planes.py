@@ -30,7 +30,7 @@ from pipeline.problem.layout import Layout
 _ON_THE_LINE = 1e-3
 
 
-class FramesError(LossatlasError):
+class FilmPlanesError(LossatlasError):
     """The frames of a film are missing, out of order, or of different curves."""
 
 
@@ -115,26 +115,26 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
 
     Raises:
         CheckpointFilesError: no such folder, or no checkpoint in it.
-        FramesError: the list is empty, or its numbers do not rise.
+        FilmPlanesError: the list is empty, or its numbers do not rise.
     """
     if not isinstance(frames, str):
         paths = tuple(frames)
     else:
         paths = checkpoint_files.matching(frames, "plane.frames")
     if not paths:
-        raise FramesError("plane.frames is empty; wanted at least one checkpoint")
+        raise FilmPlanesError("plane.frames is empty; wanted at least one checkpoint")
     naming.require((Path(path).stem for path in paths), "plane.frames")
     for first, second in itertools.pairwise(paths):
         before, after = checkpoint_files.number(first), checkpoint_files.number(second)
         if before is None or after is None or after > before:
             continue
         if isinstance(frames, str):
-            raise FramesError(
+            raise FilmPlanesError(
                 f"plane.frames: {Path(first).name} and {Path(second).name} have the same number; "
                 "wanted one checkpoint a frame. Name them by a pattern, such as "
                 f"{frames.rstrip('/')}/{checkpoint_files.stem_before_number(first)}*"
             )
-        raise FramesError(
+        raise FilmPlanesError(
             f"plane.frames is out of order: {Path(second).name} comes after "
             f"{Path(first).name}; wanted rising numbers. Sort the list"
         )
@@ -160,7 +160,7 @@ def survey(
         margin: of the anchors' bounding box.
 
     Raises:
-        FramesError: the frames have different ends, or no bend leaves the line.
+        FilmPlanesError: the frames have different ends, or no bend leaves the line.
     """
     given = ends
     basis: Basis | None = None
@@ -187,7 +187,7 @@ def survey(
         seen.append((anchors, plane.project_curve(on, kind, points)))
     first = next((each for each in bases if each is not None), None)
     if first is None or ends is None:
-        raise FramesError(
+        raise FilmPlanesError(
             "the bend of every frame lies on the line between the ends; wanted at least one that "
             "spans a plane. Use kind: interpolation for a line"
         )
@@ -231,14 +231,14 @@ def _points(
     if state_dict.is_curve(state, layout):
         points = [w.astype("f8") for w in state_dict.curve_points(state, layout, where)]
         if len(points) != 3:
-            raise FramesError(_several(where, len(points) - 2))
+            raise FilmPlanesError(_several(where, len(points) - 2))
         own = (points[0], points[2])
         ends = own if start is None or end is None else (start, end)
         return ends[0], points[1], ends[1]
     if bends := state_dict.bends_alone(state, layout):
-        raise FramesError(_several(where, bends))
+        raise FilmPlanesError(_several(where, bends))
     if start is None or end is None:
-        raise FramesError(
+        raise FilmPlanesError(
             f"{where} is one set of weights; wanted a curve checkpoint, or start and end in "
             "plane.weights"
         )
@@ -277,10 +277,10 @@ def _flipped(spanned: Plane, sign: int) -> Plane:
 def _require_same_ends(
     ends: tuple[Vector, Vector] | None, found: tuple[Vector, Vector], first: str, path: str
 ) -> None:
-    """Raises FramesError where a frame's curve has other `ends` than the first one's."""
+    """Raises FilmPlanesError where a frame's curve has other `ends` than the first one's."""
     if ends is None or all(np.array_equal(a, b) for a, b in zip(ends, found, strict=True)):
         return
-    raise FramesError(
+    raise FilmPlanesError(
         f"{Path(path).name} has other ends than {Path(first).name}; wanted the states of one "
         "curve, whose ends stay where they are"
     )

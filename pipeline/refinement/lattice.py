@@ -1,12 +1,13 @@
-"""Nested lattices over a grid, and what the points between them are predicted to be.
+"""Nested lattices over a grid, and the prediction of the points between them.
 
-The coarsest lattice has every `step`-th point of each axis and the last one; each level halves the
+The coarsest lattice has every `step`-th point of each axis, and the last one. Each level halves the
 step. A point that a level adds is predicted from the four nearest points of the level before, by
-the cubic through them (Deslauriers and Dubuc, 1989: interpolating subdivision). Where a point is
-known, what is known counts. A point between centres of cells that are known is predicted along both
-axes, and the mean counts. All of it is arithmetic on single elements in one fixed order: what is
-predicted is the same to the bit in a part of the grid as in the whole, as long as its ancestors are
-in that part.
+the cubic through them (Deslauriers and Dubuc, 1989: interpolating subdivision). A known value is
+used instead of a prediction. A point between known centres of cells is predicted along both axes,
+and the prediction is the mean of the two.
+
+All arithmetic is element-wise and in one fixed order. So a part of the grid gives the same bits as
+the whole grid, if the part has all points that its predictions depend on.
 """
 
 from __future__ import annotations
@@ -21,28 +22,25 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 _TAPS = 4
-# How many answers about axes are kept: every step over a tile asks for the same ones again.
+# How many stencils are cached: every step over a tile uses the same ones.
 _CACHED_STENCILS = 1024
-# Points of the coarser lattice to each side of a point's own two: one for the cubic, and one for
-# the doubts of neighbours.
+# Points of the coarser lattice beyond the two beside a point, to each side: one for the cubic, and
+# one for the expected errors of neighbours.
 _MARGIN = 2
-# The coarsest lattice has about so many points along the shorter side of the grid.
+# About how many points the coarsest lattice has along the shorter side of the grid.
 _COARSE_POINTS = 16
-# A film has at least so many key frames; its stride is at most two to the power of this.
-_KEY_FRAMES = 4
-_LONGEST_STRIDE = 4
 
 
 @dataclass(frozen=True)
 class Stencil:
-    """The points a level adds along one axis, as places among the points of that level.
+    """How a level's new points along one axis are predicted from the level before.
 
     Attributes:
-        old, new: where the points of the level before, and those added, stand among all; the
-            number of old ones is n, that of new ones m.
-        parents: which old points each new one is predicted from, (m, taps).
-        weights: how much of each, (m, taps).
-        left: the old point before each new one, (m,); the one after it is the next.
+        old, new: the indices of the n points of the level before, and of the m new points, among
+            all points of the level.
+        parents: the old points that predict each new one, (m, taps).
+        weights: the weight of each parent, (m, taps).
+        left: the old point before each new one, (m,); the old point after it is the next.
     """
 
     old: Indices
@@ -54,12 +52,12 @@ class Stencil:
 
 @dataclass(frozen=True)
 class CrossStencil:
-    """The points of the level before that lie between points a level adds, two to each side.
+    """How old points along one axis are predicted from a level's new points, two to each side.
 
     Attributes:
-        old: which ones, as places among all points of the level, (m,).
-        parents: the four nearest points added, counted among those, (m, taps).
-        weights: how much of each the cubic through them takes, (m, taps).
+        old: the indices of these old points among all points of the level, (m,).
+        parents: the indices of the four nearest new points among the new points, (m, taps).
+        weights: the weight of each in the cubic through them, (m, taps).
     """
 
     old: Indices
@@ -69,7 +67,7 @@ class CrossStencil:
 
 @dataclass(frozen=True)
 class Axis:
-    """Points `start` to `stop` of one axis of `count` points, and the lattices' shares of them."""
+    """Points `start` to `stop` of an axis of `count` points, and the lattice points among them."""
 
     count: int
     step: int
@@ -77,12 +75,12 @@ class Axis:
     stop: int
 
     def nodes(self, level: int) -> Indices:
-        """The lattice's points in this part, counted from `start`, rising."""
+        """The points of the lattice of `level` in this part, counted from `start`, rising."""
         places = self._places(level)
         return places[(places >= self.start) & (places < self.stop)] - self.start
 
     def reach(self) -> slice:
-        """The points of the whole axis that predictions in this part, and their doubts, rest on."""
+        """The points of the whole axis that predictions and expected errors in this part use."""
         low, high = self.start, self.stop - 1
         for level in range(self.step.bit_length() - 2, -1, -1):
             places = self._places(level)
@@ -99,11 +97,11 @@ class Axis:
         return places if places[-1] == self.count - 1 else np.append(places, self.count - 1)
 
     def stencil(self, level: int) -> Stencil:
-        """How `level` (1 or more) follows from the one before it."""
+        """The stencil that predicts `level` (1 or more) from the level before."""
         return _stencil(self, level)
 
     def cross_stencil(self, level: int) -> CrossStencil:
-        """How points of the level before `level` follow from those that it adds."""
+        """The stencil that predicts points of the level before from the new points of `level`."""
         return _cross_stencil(self, level)
 
 
@@ -150,17 +148,8 @@ class Lattice:
         """The lattices of one part of this grid."""
         return Lattice(self.height, self.width, self.step, rows, columns)
 
-    def coarser(self) -> Lattice:
-        """The lattices of the same part with one more before them, of twice the step."""
-        return Lattice(self.height, self.width, 2 * self.step, self.rows, self.columns)
-
-    def among_next(self) -> tuple[Indices, Indices]:
-        """An index of the points of level 0 in an array (…, n, m) over level 1."""
-        rows, columns = np.ix_(self.y.stencil(1).old, self.x.stencil(1).old)
-        return rows, columns
-
     def around(self, rows: slice, columns: slice) -> Lattice:
-        """The part that everything in `rows` and `columns` rests on, them included."""
+        """The part that predictions in `rows` and `columns` use; it includes both."""
         part = self.part(rows, columns)
         return self.part(part.y.reach(), part.x.reach())
 
@@ -170,7 +159,7 @@ class Lattice:
         return rows, columns
 
     def is_new(self, level: int) -> NDArray[np.bool_]:
-        """Which points of the lattice of `level` the one before it lacks, (n', m')."""
+        """Which points of the lattice of `level` are not in the one before it, (n', m')."""
         y, x = self.y.stencil(level), self.x.stencil(level)
         new = np.ones((len(y.old) + len(y.new), len(x.old) + len(x.new)), dtype=bool)
         new[np.ix_(y.old, x.old)] = False
@@ -186,14 +175,14 @@ class Lattice:
     def predict(
         self, coarse: Floats, level: int, known: Floats, is_known: NDArray[np.bool_]
     ) -> Floats:
-        """The lattice of `level` from the one before it, using what is known on the way.
+        """Predict the lattice of `level` from the one before it, along one axis after the other.
 
         Args:
             coarse: values (…, n, m) on the lattice of level − 1.
             level: 1 or more.
             known: values (…, n', m') on the lattice of `level`.
-            is_known: which of them count, (n', m'): along the rows of the coarser lattice, they
-                help to predict between them.
+            is_known: which of them are known, (n', m'). Known points on the rows of the coarser
+                lattice are used to predict the points between these rows.
 
         Returns:
             (…, n', m'): `coarse` at its own points, predictions elsewhere.
@@ -211,14 +200,15 @@ class Lattice:
     def average_across(
         self, predicted: Floats, level: int, known: Floats, is_known: NDArray[np.bool_]
     ) -> Floats:
-        """`predicted`, from along both axes wherever the centres of cells around are known.
+        """`predicted`, averaged with predictions across from known centres of cells.
 
-        `predict` tells a point beside a centre from the level before alone, along one axis. Across
-        it, two centres to each side tell as much; where all four are known, the mean counts.
+        `predict` uses the level before alone, along one axis, for a point beside a centre. Across
+        that axis there are two centres to each side. If all four are known, the result is the mean
+        of the two predictions.
 
         Args:
-            predicted: by `predict`, (…, n', m').
-            level, known, is_known: as there.
+            predicted: from `predict`, (…, n', m').
+            level, known, is_known: as for `predict`.
         """
         y, x = self.y.stencil(level), self.x.stencil(level)
         centres = known[..., y.new[:, None], x.new]
@@ -234,7 +224,7 @@ class Lattice:
         return out
 
     def nearest_maximum(self, coarse: Floats, level: int) -> Floats:
-        """The largest of the nearest: values (…, n, m) of level − 1 on the lattice of `level`."""
+        """The largest of the nearest values (…, n, m) of level − 1, on the lattice of `level`."""
         for axis, stencil in ((-1, self.x.stencil(level)), (-2, self.y.stencil(level))):
             lines = np.swapaxes(coarse, axis, -1)
             out = np.empty((*lines.shape[:-1], len(stencil.old) + len(stencil.new)))
@@ -252,10 +242,7 @@ def coarsest_step(height: int, width: int) -> int:
 
 
 def is_coarse(height: int, width: int) -> bool:
-    """Whether a grid has fewer points along a side than refinement would predict anything from.
-
-    A picture of it is smooth between its points by interpolation alone.
-    """
+    """Whether a grid has too few points along a side for refinement to predict anything."""
     return any(1 < side < _COARSE_POINTS for side in (height, width))
 
 
@@ -264,27 +251,6 @@ def first_points(height: int, width: int) -> int:
     lattice = Lattice(height, width, coarsest_step(height, width))
     rows, columns = lattice.at(min(1, lattice.levels - 1))
     return int(rows.size * columns.size)
-
-
-def frame_stride(frames: int) -> int:
-    """Every how-manieth frame of a film is a key frame: a power of two, 1 where all are."""
-    return 1 << min(_LONGEST_STRIDE, max(0, (frames // _KEY_FRAMES).bit_length() - 1))
-
-
-@functools.cache
-def parents(frames: int, stride: int) -> dict[int, dict[int, float]]:
-    """The frames that each frame between key frames is predicted from, with their weights.
-
-    The levels of time: between key frames those in the middle, then those between all of these.
-    """
-    axis = Axis(frames, stride, 0, frames)
-    found: dict[int, dict[int, float]] = {}
-    for level in range(1, stride.bit_length()):
-        before, after = axis.nodes(level - 1), axis.nodes(level)
-        stencil = axis.stencil(level)
-        for new, own, weights in zip(stencil.new, stencil.parents, stencil.weights, strict=True):
-            found[int(after[new])] = dict(zip(before[own].tolist(), weights.tolist(), strict=True))
-    return found
 
 
 @functools.lru_cache(_CACHED_STENCILS)
@@ -304,7 +270,7 @@ def _stencil(axis: Axis, level: int) -> Stencil:
 def _cross_stencil(axis: Axis, level: int) -> CrossStencil:
     stencil, places = axis.stencil(level), axis.nodes(level)
     right = np.searchsorted(stencil.new, stencil.old)
-    # Two to each side, or the points that a part rests on would be more than `reach` says.
+    # Only points with two new ones to each side; others would need more points than `reach` gives.
     inside = (right >= _TAPS // 2) & (right <= len(stencil.new) - _TAPS // 2)
     old = stencil.old[inside]
     parents = right[inside, None] + np.arange(-(_TAPS // 2), _TAPS // 2)
@@ -313,7 +279,7 @@ def _cross_stencil(axis: Axis, level: int) -> CrossStencil:
 
 
 def _weighted(values: Floats, stencil: Stencil | CrossStencil) -> Floats:
-    """What `stencil` predicts along the last axis."""
+    """The prediction of `stencil` along the last axis."""
     out = np.zeros((*values.shape[:-1], len(stencil.parents)))
     for tap in range(stencil.parents.shape[1]):
         out += stencil.weights[:, tap] * values[..., stencil.parents[:, tap]]

@@ -1,9 +1,9 @@
-"""Where a point need not be evaluated: what it is predicted to be, and how far that may be off.
+"""Predictions of points, and the errors to expect of them.
 
-Everything is in units of the tolerance: an error of 1 is as large as was asked for. The error that
-a prediction makes at an evaluated point is its detail. Details shrink from level to level where
-the surface is smooth, so those of one level, taken over a neighbourhood, tell what to expect of
-the next (the thresholded interpolating wavelets of Donoho, 1992, and Holmström, 1999).
+All values are in units of the tolerance, so an error of 1 is the largest allowed. The *detail* of
+an evaluated point is the error that its prediction had. Details shrink from level to level where
+the surface is smooth. So the largest detail of a neighbourhood on one level gives the error to
+expect on the next (thresholded interpolating wavelets: Donoho, 1992; Holmström, 1999).
 """
 
 from __future__ import annotations
@@ -15,27 +15,29 @@ from numpy.typing import NDArray
 
 from pipeline.refinement.lattice import Floats, Lattice
 
-# What is left of a detail on the next level. A cubic through a smooth surface leaves a sixteenth; a
-# kink, which ReLU networks have, leaves half. Chosen with the rest on real grids (docs/log.md).
+# The ratio of details on the next level to those on this one. It is a sixteenth for a cubic through
+# a smooth surface, and a half at a kink, which ReLU networks have. This constant and the next ones
+# were chosen on real grids (docs/log.md).
 _DECAY = 0.5
-# Beyond that share of the tolerance a point is evaluated: errors of several levels add up.
+# A point is evaluated if its expected error is above this share of the tolerance: the errors of
+# several levels add up.
 _TRUSTED = 0.6
-# On the first levels a kink may run between all that is known, and what is missed there is a large
-# piece of the picture: before this level, each trusts that much less than the next (thresholds by
-# level: Cohen, Kaber, Müller and Postel, 2003).
+# On the first levels a kink may run between all known points, and a missed kink there is a large
+# piece of the picture. Before this level, the threshold of each level is this share of the next
+# one's (thresholds by level: Cohen, Kaber, Müller and Postel, 2003).
 _FULL_TRUST_LEVEL = 4
 _CAUTION = 0.7
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is known of a part of a grid after some passes.
+    """The values of a part of a grid after some passes, and their expected errors.
 
     Attributes:
         values: (fields, height, width), evaluated or predicted, in units of the tolerance; NaN
-            where nothing can be predicted, and off the lattices looked at.
-        expected: the error to expect of them, as far: 0 where evaluated, inf where nothing can be
-            predicted.
+            where no prediction is possible, and outside the lattices up to `level`.
+        expected: their expected errors, in the same unit and shape: 0 where evaluated, inf where no
+            prediction is possible.
     """
 
     values: Floats
@@ -47,38 +49,35 @@ def estimate(
     known: NDArray[np.bool_],
     lattice: Lattice,
     level: int | None = None,
-    base: Floats | None = None,
 ) -> Estimate:
-    """Predict what is not known, level by level.
+    """Predict the points that are not known, level by level.
 
     Args:
         values: (fields, height, width) in units of the tolerance, NaN where not finite.
-        known: where they were evaluated, (height, width); all of level 0 is.
+        known: where they were evaluated, (height, width); all of level 0 must be.
         lattice: of the same part of the grid.
-        level: the last one to look at; None for all.
-        base: what other frames lead to expect, as `values`: what is predicted is the difference.
-            Without one nothing is known of how well level 0 predicts, and all of level 1 is wanted.
+        level: the last level to predict; None for all.
+
+    Nothing says how well level 0 predicts, so the expected error on level 1 is infinite.
     """
     last = lattice.levels - 1 if level is None else level
-    if base is not None:
-        values = values - base
     found = np.full(values.shape, np.nan)
     expected = np.full(values.shape, np.inf)
     at = (..., *lattice.at(0))
     coarse = found[at] = values[at]
     expected[at] = 0.0
-    errors = np.full(coarse.shape, np.inf) if base is None else _initial_errors(coarse, lattice)
+    errors = np.full(coarse.shape, np.inf)
     for current in range(1, last + 1):
         at = (..., *lattice.at(current))
         here, is_known = values[at], known[at[1:]]
         plain = lattice.predict(coarse, current, here, is_known)
         predicted = lattice.average_across(plain, current, here, is_known)
         is_new = lattice.is_new(current)
-        # Of the plain prediction: the next level's centres will have no better one.
+        # Details are those of the plain prediction, the only one for the next level's centres.
         details = _or_inf(np.abs(here - plain))
         beside = _highest_nearby(np.where(is_known & is_new, details, 0.0))
         before = _DECAY * lattice.nearest_maximum(_highest_nearby(errors), current)
-        # Where nothing was known before, centres alone are no ground to trust on.
+        # Centres alone are not enough if the level before has no details.
         between = _between_known(lattice.is_centre(current), is_known) & np.isfinite(before)
         likely = np.where(between, beside, np.maximum(before, beside))
         likely = np.where(np.isnan(predicted), np.inf, likely)
@@ -86,20 +85,7 @@ def estimate(
         errors = np.where(is_new, np.where(is_known, details, likely), 0.0)
         found[at] = coarse
         expected[at] = np.where(is_known, 0.0, np.where(is_new, likely, expected[at]))
-    return Estimate(found if base is None else found + base, expected)
-
-
-def _initial_errors(rest: Floats, lattice: Lattice) -> Floats:
-    """How far level 0 predicts what is left of it beyond the base, from level 0 itself.
-
-    A prediction from every second point is off by its detail, and one of nothing by what there is.
-    """
-    coarser = lattice.coarser()
-    is_known = np.zeros(rest.shape[-2:], dtype=bool)
-    predicted = coarser.predict(rest[(..., *coarser.among_next())], 1, rest, is_known)
-    details = _or_inf(np.abs(rest - predicted))
-    # Old points have no detail; their neighbours' counts for them.
-    return np.minimum(_highest_nearby(details), _highest_nearby(_or_inf(np.abs(rest))))
+    return Estimate(found, expected)
 
 
 def points_to_evaluate(
@@ -111,16 +97,16 @@ def points_to_evaluate(
     strict: float,
     centres: bool = False,
 ) -> NDArray[np.bool_]:
-    """Which points (height, width) have to be evaluated, of those that are not known.
+    """Which of the points (height, width) that are not known have to be evaluated.
 
     Args:
         found: from `estimate` up to `level`.
         known: where values were evaluated.
         lattice: of the same part.
-        level: the last one whose points are asked for.
-        base: the last level all of whose points are.
-        strict: by how much less than usual a prediction is trusted; 1 is usual.
-        centres: of `level`, ask only for the centres of the cells before it.
+        level: the last level that may have points to evaluate.
+        base: the last level all of whose points are evaluated.
+        strict: thresholds are divided by this; 1 is usual.
+        centres: of `level`, evaluate only the centres of cells.
     """
     points = np.zeros(known.shape, dtype=bool)
     points[lattice.at(level)] = True
@@ -136,17 +122,17 @@ def _trusted(level: int) -> float:
 
 
 def _between_known(is_centre: NDArray[np.bool_], is_known: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which points beside centres of cells have all of those evaluated.
+    """Which points between centres of cells have all these centres evaluated.
 
-    Centres are the hardest to predict. Whoever lies between two of them, half as far from each as
-    from what the level before knew, is told by them alone how well it is predicted.
+    A point between two evaluated centres uses only their details: they are closer than any point
+    of the level before, and centres are the hardest points to predict.
     """
     some = _adjacent(is_centre & is_known)
     return some & ~_adjacent(is_centre & ~is_known) & ~is_centre
 
 
 def _adjacent(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which points have one of `mask` right above, below, left or right of them."""
+    """Which points have a point of `mask` directly above, below, left or right of them."""
     found = np.zeros_like(mask)
     found[1:] |= mask[:-1]
     found[:-1] |= mask[1:]

@@ -1,7 +1,7 @@
-"""A render whose refinement is under way, read as what can be predicted of it by now.
+"""The preview of an unfinished refined render: what its records predict now.
 
-Composing comes last, so that the arrays of such a store are empty until its end. The records of its
-steps say more: from the first pass on they predict the whole picture, better with each pass.
+The arrays of such a store are empty until its last pass composes them. The records of its steps
+predict the whole picture from the first pass on, and better with each pass.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from pipeline.store.layout import UNFINISHED
 from pipeline.store.reader import StoreReader
 from pipeline.store.store import Store
 
-# Predicted at once, so that memory does not grow with the grid; larger, less is read twice.
+# The edge of a block that is predicted at once. Memory does not grow with the grid; larger blocks
+# read fewer records twice.
 _BLOCK = 1024
-# Whoever shows frames looks at each several times: layer by layer, and for the colours of all.
+# An export reads a frame several times: for each layer, and for the colours of all frames.
 _CACHE_BYTES = 1 << 28
 
 
@@ -103,50 +104,31 @@ class Preview(StoreReader):
         fields = len(self._refinement.fields)
         values, errors = (np.empty((fields, *shape), "f4") for _ in range(2))
         level = np.empty(shape, "i2")
-        # Whoever predicts across frames looks at whole ones anyway.
-        block = _BLOCK if self._schedule.stride == 1 else max(shape)
-        for y, x in itertools.product(range(0, shape[0], block), range(0, shape[1], block)):
-            rows = slice(y, min(y + block, shape[0]))
-            columns = slice(x, min(x + block, shape[1]))
+        for y, x in itertools.product(range(0, shape[0], _BLOCK), range(0, shape[1], _BLOCK)):
+            rows = slice(y, min(y + _BLOCK, shape[0]))
+            columns = slice(x, min(x + _BLOCK, shape[1]))
             region = self._region(frame, rows, columns)
             values[:, rows, columns] = region.values
             errors[:, rows, columns] = region.error
             level[rows, columns] = region.level
         evaluated = level >= 0
         self._shares[frame] = float(evaluated.mean())
-        # NaN and inf are results where they were evaluated, and no prediction where they were not.
+        # NaN and inf are results if they were evaluated; they are not valid predictions.
         finished = evaluated | np.isfinite(values).all(axis=0)
         values[:, ~finished] = np.nan
         level[~finished] = UNFINISHED
-        if not self._are_settled(self._ancestors(frame)):
-            errors[:, ~evaluated] = np.inf
         errors[np.isnan(errors)] = np.inf
         return _Frame(values, errors, level, finished)
 
-    def _ancestors(self, frame: int) -> set[int]:
-        """The frames that a frame is predicted from, and those that they are."""
-        parents = set(self._schedule.parents(frame, self.frames))
-        return parents.union(*(self._ancestors(parent) for parent in parents))
-
-    def _are_settled(self, frames: set[int]) -> bool:
-        """Whether nothing is left to do in them; else nobody knows what they are worth."""
-        steps = (
-            Step(number, *tile)
-            for tile in self.grid.tiles()
-            if tile.frame in frames
-            for number in range(self._schedule.last)
-        )
-        return not frames or all(step in self._steps for step in steps)
-
     def _region(self, frame: int, rows: slice, columns: slice) -> Region:
-        """A part of a frame, by what the last pass that was decided on goes by.
+        """A part of a frame, on the scales of the last pass of the schedule.
 
         Raises:
             StoreError: a record of a step is missing or damaged.
         """
         schedule = self._schedule
         try:
-            # Predictions far outside of what is known may be beyond all numbers.
+            # Predictions far from the known values may overflow.
             with np.errstate(over="ignore", invalid="ignore"):
                 return self._refinement.region(schedule, schedule.last, frame, rows, columns)
         except StoreError as error:

@@ -1,16 +1,16 @@
-"""What a refined render has evaluated so far: one write-once record a step, beside the pictures.
+"""The records of a refined render: what each step evaluated, written once.
 
-A step is one pass over one tile. Its record is written once, by whoever renders it, and the same to
-the bit whoever does: a straggler or a duplicate cannot undo what a later pass has added. (Machines
-of another kind may ask for another point, by a last bit; a record that two of them have mixed is
-found when it is read, and is as damaged as any other.)
+A step is one pass over one tile. Every worker would write the same bytes for it, so a straggler or
+a duplicate cannot undo what a later pass added. (A machine of another kind may evaluate another
+point, because a last bit differs. A record mixed from two such machines is found when it is read,
+and counts as damaged.)
 
     evaluated/points   uint8    (pass, frame, y, x)           1 where the pass evaluated the point
     evaluated/values   float32  (pass, frame, field, y, x)    a field is a quantity of a split
     evaluated/steps    float64  (fact, pass, frame, tile_y, tile_x)   written last: the commit
 
-What all steps of a pass that is through have cost is in one note besides, `costs/pass-N.json`: a
-store that is far away would need a minute for some thousand commits.
+The note `costs/pass-N.json` has the costs of all steps of a finished pass. To read a few thousand
+commits of a remote store would take a minute.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from pipeline.store.store import Store
 from pipeline.url import UnreachableError
 
 _READERS = 32
-# What is kept of records that were read: 28 bytes a point, and a record itself weighs so much.
+# How many points of read records are cached, at 28 bytes a point; a record itself counts as many
+# points as the next constant says.
 _CACHED_POINTS = 6_000_000
 _RECORD_POINTS = 25
-# From so many unread commits of a pass on, its note is looked for first.
+# With so many unread commits of a pass, or more, its note is read first.
 _MANY = 8
 _COSTS = ("points", "seconds", "worker")  # the columns of that note
 
@@ -73,7 +74,7 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """How many points a committed step evaluated, in how many seconds, and which worker did."""
+    """How many points a committed step evaluated, in how many seconds, and on which worker."""
 
     points: int
     seconds: float
@@ -81,7 +82,7 @@ class StepFacts:
 
 
 class Records:
-    """The records of one store's steps. What was read is kept: committed records never change."""
+    """The records of one store's steps. They are cached, because committed records never change."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -134,11 +135,11 @@ class Records:
         return StepFacts(int(count), float(seconds), int(worker))
 
     def remember(self, step: Step, facts: StepFacts) -> None:
-        """Take somebody's word for what a committed step cost."""
+        """Cache what a committed step cost, as its worker reported it."""
         self._facts[step] = facts
 
     def costs(self, steps: Iterable[Step]) -> dict[Step, StepFacts]:
-        """What these committed steps cost, each read once; without those that are damaged."""
+        """What these committed steps cost; damaged ones are left out. Each is read once."""
         steps = list(steps)
         self._read_pass_notes(steps)
         unread = [step for step in steps if step not in self._facts]
@@ -148,7 +149,7 @@ class Records:
         return {step: self._facts[step] for step in steps if step in self._facts}
 
     def note_pass(self, number: int) -> None:
-        """Note what all steps of a pass have cost, where none of them is damaged."""
+        """Write the note with the costs of all steps of a pass, unless one is damaged."""
         steps = self._steps_of(number)
         found = self.costs(steps)
         if len(found) == len(steps):
@@ -157,7 +158,7 @@ class Records:
             self._store.write_note(_pass_note(number), dict(columns))
 
     def is_noted(self, number: int) -> bool:
-        """Whether there is such a note."""
+        """Whether the note with the costs of pass `number` exists."""
         return self._store.read_note(_pass_note(number)) is not None
 
     def counts(self, steps: Iterable[Step]) -> list[int]:
@@ -179,7 +180,7 @@ class Records:
         return self._cache(step)
 
     def points_of(self, steps: Iterable[Step]) -> list[Points]:
-        """What each of these committed steps evaluated, several read at once."""
+        """What each of these committed steps evaluated; several are read at once."""
         steps = list(steps)
         kept = [self._cache.get(step) for step in steps]
         missing = [step for step, points in zip(steps, kept, strict=True) if points is None]
@@ -187,7 +188,7 @@ class Records:
         return [next(read) if points is None else points for points in kept]
 
     def map_steps(self, ask: Callable[[Step], T], steps: Iterable[Step]) -> list[T]:
-        """What `ask` answers for each step, several asked at once: stores may be far away."""
+        """The result of `ask` for each step; several run at once, because stores may be remote."""
         return list(self._readers.map(ask, steps))
 
     def evaluated(
@@ -203,7 +204,7 @@ class Records:
         Args:
             frame, rows, columns: the part.
             before: a number of a pass.
-            committed: the steps that count; None where all of them are committed.
+            committed: the steps to read; None if all of them are committed.
 
         Returns:
             Values (fields, height, width), NaN elsewhere, and the number of the pass that
@@ -229,7 +230,7 @@ class Records:
         return values, passes
 
     def withdraw(self, steps: Iterable[Step]) -> None:
-        """Put steps back to pending: their commits first, then what they wrote."""
+        """Put steps back to pending: delete their commits first, then what they wrote."""
         steps = list(steps)
         for number in {step.number for step in steps}:
             self._store.delete_note(_pass_note(number))
@@ -244,7 +245,7 @@ class Records:
     # Inside
 
     def _read_pass_notes(self, steps: Iterable[Step]) -> None:
-        """Take what steps have cost from the notes of their passes, where there are any."""
+        """Cache the costs of steps from the notes of their passes, if these exist."""
         unread = Counter(step.number for step in steps if step not in self._facts)
         for number, count in unread.items():
             name = _pass_note(number)
@@ -272,7 +273,7 @@ class Records:
         found = values[:, y, x]
         if (~np.isnan(values).all(axis=0) & (mask == 0)).any():
             raise StoreError(f"step {step}: evaluated/values and evaluated/points do not agree")
-        # Zarr reads a chunk that is gone as NaN, which may as well be what was found.
+        # Zarr reads a missing chunk as NaN, but NaN may also be the evaluated value.
         if np.isnan(found).all() and not self._has_values(step):
             raise StoreError(f"step {step}: evaluated/values is missing")
         return Points(y + rows.start, x + columns.start, found)
@@ -300,7 +301,7 @@ class Records:
 
 
 class _PointsCache:
-    """The records read last, up to so many points of them in all."""
+    """The records read last, up to `_CACHED_POINTS` points in all."""
 
     def __init__(self, read: Callable[[Step], Points]) -> None:
         self._read = read

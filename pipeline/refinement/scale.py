@@ -1,4 +1,4 @@
-"""How far apart two values are, in the space they are coloured in and in units of a tolerance."""
+"""The scale of a quantity: colour range, linear or logarithmic space, and tolerance."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-# `clamped`: of logarithms none below that of `floor`, as rounds begun by earlier versions predict.
+# `clamped`: logarithms, none below that of `floor`; only in rounds that earlier versions began.
 Space = Literal["linear", "log", "clamped"]
 
-# The percentiles that the ends of a palette are set to, where nothing else is asked for.
+# The percentiles at the ends of a palette, by default.
 CLIP = 0.0, 99.0
 
 
@@ -23,7 +23,7 @@ class Range:
 
     Attributes:
         quantity, split: of what.
-        space: linear, log or clamped; what values are predicted in.
+        space: linear, log or clamped: the space that values are predicted in.
         low, high: the ends, as values.
         floor: the smallest value above zero.
     """
@@ -39,7 +39,7 @@ class Range:
     def of(
         cls, quantity: str, split: str, space: Space, values: NDArray[np.floating[Any]]
     ) -> Range:
-        """The range of `values`, of any shape; what is not finite is passed over."""
+        """The range of `values`, of any shape; values that are not finite are ignored."""
         finite = np.asarray(values, "f8")[np.isfinite(values)]
         floor = float(finite[finite > 0].min(initial=math.inf))
         floor = floor if math.isfinite(floor) else 1.0
@@ -57,13 +57,15 @@ class Range:
 
     @property
     def width(self) -> float:
-        """Of the range, in its space: nats, or the logarithm of a ratio."""
+        """The width of the range in its space: nats, or the logarithm of a ratio."""
         low, high = self.to_space(np.array([self.low, self.high]))
         return float(high - low)
 
     def to_space(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Values as float64 in the range's space, NaN where they are not finite or have no place
-        in it: a logarithm is of values above zero."""
+        """Values as float64 in the range's space.
+
+        They are NaN where they are not finite, and where they have no logarithm on a log range.
+        """
         finite = np.isfinite(values)
         wide: NDArray[np.float64] = np.where(finite, np.asarray(values, "f8"), np.nan)
         if self.space == "linear":
@@ -80,10 +82,10 @@ class Range:
     ) -> NDArray[np.float64]:
         """How far apart values are, in the unit of `width`; float64 of their common shape.
 
-        Nothing is clamped, whatever the values were predicted in. On a linear range it is their
-        difference. On a logarithmic one it is the logarithm of their ratio, if both are above
-        zero; else their difference as a share of high − low, times `width`. inf where either is
-        not finite.
+        Nothing is clamped, in any space. On a linear range the result is their difference. On a
+        logarithmic one it is the logarithm of their ratio, if both are above zero; otherwise it is
+        their difference as a share of high − low, times `width`. It is inf if one of them is not
+        finite.
         """
         one, other = (np.asarray(each, "f8") for each in (values, others))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -97,7 +99,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Scale:
-    """A range with the error that is tolerated in it: `tolerance` is in the range's space."""
+    """A range with its tolerance, which is in the range's space."""
 
     range: Range
     tolerance: float
@@ -113,7 +115,7 @@ class Scale:
     def errors(
         self, values: NDArray[np.floating[Any]], units: NDArray[np.float64]
     ) -> NDArray[np.float32]:
-        """An error in units of the tolerance beside `values`, in the quantity's own unit."""
+        """Errors `units` of `values`, from units of the tolerance to the quantity's own unit."""
         spaced = units * self.tolerance
         if self.range.space != "linear":
             spaced = np.asarray(values, "f8") * np.expm1(spaced)
@@ -132,7 +134,7 @@ class Scale:
 def scales(
     ranges: Sequence[Range], tolerance: float | None, nats: float | None, error: float
 ) -> tuple[Scale, ...]:
-    """One a range.
+    """The scale of each range.
 
     Args:
         ranges: of all quantities and splits.
@@ -148,7 +150,7 @@ def scales(
             allowed = nats
         else:
             allowed = (tolerance or 0.0) * each.width
-        # Where all values are one, rounding is no error.
+        # If all values are equal, rounding must not count as an error.
         smallest = 1e-6 * max(1e-30, float(np.abs(each.to_space(np.array(each.low)))))
         made.append(Scale(each, max(allowed, smallest)))
     return tuple(made)

@@ -1,8 +1,9 @@
-"""The schedule of a refinement: its passes, what they compare by, and what their audits found.
+"""The schedule of a refinement: its passes, its colour ranges, and the results of its audits.
 
-It is a note in the store that only the driver writes and that only grows: whoever renders a step,
-now or after a mishap, finds what was decided when the step's pass began. Steps mean nothing without
-it, so that it has a copy, written first, and both a digest.
+The schedule is a note in the store. Only the driver writes it, and passes are only added. So a
+worker that renders a step, also again after a fault, reads what was decided when the step's pass
+began. The steps are useless without the schedule, so there is a copy, which is written first, and
+both have a digest.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from typing import Any, Literal
 
 from pipeline.audit import Certificate
 from pipeline.geometry.grid import Grid
-from pipeline.refinement.lattice import Lattice, coarsest_step, frame_stride, parents
+from pipeline.refinement.lattice import Lattice, coarsest_step
 from pipeline.refinement.scale import Range, Scale, Space, scales
 from pipeline.spec import RefineSpec, stored_refine
 from pipeline.store.reader import StoreReader
 from pipeline.store.store import Store
 
 _NOTE, _COPY = "refine.json", "refine/copy.json"
-# Steps look at what lies within five of the coarsest lattice's steps around their tile. From here
-# on a wider one would save less than a thousandth of the points, and grow what every step reads.
+# A step reads what lies within five steps of the coarsest lattice around its tile. A larger step of
+# the lattice would save less than a thousandth of the points, and every step would read more.
 _LARGEST_STEP = 64
-# An audit that finds errors far beyond what was expected has found what the lattice does not see.
+# An audited error above so many tolerances shows a feature that the lattice misses.
 UNRESOLVED = 4.0
+_CLAMPED = (
+    "an earlier version compared predictions by logarithms that values of 0 or less do not have"
+)
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,19 @@ class Pass:
     """One pass over all tiles.
 
     Attributes:
-        kind: `lattice` evaluates the coarsest lattice, `refine` what cannot be predicted, `audit`
-            the sample, and `compose` writes what is left as predicted.
-        asked: which of the schedule's `asked` it works for.
-        level: refine: the last level whose points may be evaluated.
-        base: refine: the last level all of whose points are.
-        strict: refine: by how much less than usual predictions are trusted.
-        centres: refine: of the last level, only the centres of cells.
-        part, parts: refine, where everything is: which of how many equal parts of a tile's points.
-        logs: on a log scale, what takes the place of logarithms that there are not. `exact`:
-            nothing, and a quantity whose lattice has values of 0 or less is on a linear scale.
-            `left`: all are on a linear scale, since such values were found later on. `clamped`:
-            see `pipeline.refinement.scale`; of passes that earlier versions decided on.
+        kind: `lattice` evaluates the coarsest lattice, `refine` the points that cannot be
+            predicted, and `audit` the sample. `compose` writes the finished tile.
+        asked: the index of the pass's request in the schedule's `asked`.
+        level: of `refine`: the last level whose points may be evaluated.
+        base: of `refine`: the last level all of whose points are evaluated.
+        strict: of `refine`: thresholds are divided by this.
+        centres: of `refine`: evaluate only the centres of cells of the last level.
+        part, parts: of `refine` if all points are evaluated: this part of a tile's points, and the
+            number of equal parts.
+        logs: on a log scale, what replaces missing logarithms. `exact`: nothing does; a quantity
+            with values of 0 or less on the coarsest lattice has a linear scale. `left`: all
+            quantities have a linear scale, because such values were found later. `clamped`: see
+            `pipeline.refinement.scale`; in passes of earlier versions.
     """
 
     kind: Literal["lattice", "refine", "audit", "compose"]
@@ -62,47 +67,43 @@ class Pass:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Everything decided so far; immutable.
+    """The decisions so far; immutable.
 
     Attributes:
         step: of the coarsest lattice.
-        stride: of the frames that are predicted from nothing but themselves; 1 where all are.
-        asked: what was asked for, the last one counts; None is a full evaluation.
+        asked: the requests in order; the last one applies; None is a full evaluation.
         ranges: of quantities and splits, known after the first pass.
-        passes: in order; a pass's number is its place.
-        certificates: one an audit that is finished, in order.
+        passes: in order; a pass's number is its index.
+        certificates: one for each finished audit, in order.
+        stride: above 1 in stores of earlier versions that predicted frames from other frames.
     """
 
     step: int
-    stride: int
     asked: tuple[RefineSpec | None, ...]
     ranges: tuple[Range, ...]
     passes: tuple[Pass, ...]
     certificates: tuple[Certificate, ...]
+    stride: int = 1
 
     @classmethod
-    def begin(cls, grid: Grid, asked: RefineSpec, same_extent: bool = True) -> Schedule:
-        """A schedule of which nothing is done.
+    def begin(cls, grid: Grid, asked: RefineSpec) -> Schedule:
+        """The schedule of a new refinement.
 
         Args:
             grid: of the render.
             asked: how it is to be refined.
-            same_extent: whether all frames show the same part of the plane's coordinates, so that
-                one may be predicted from its neighbours.
         """
         step = min(_LARGEST_STEP, coarsest_step(grid.height, grid.width))
-        stride = frame_stride(grid.frames) if same_extent else 1
-        begun = cls(step, stride, (asked,), (), (Pass("lattice"),), ())
-        return begun._append_round(1.0, 0)
+        return cls(step, (asked,), (), (Pass("lattice"),), ())._append_round(1.0, 0)
 
     @classmethod
     def read(cls, store: StoreReader) -> Schedule | None:
-        """The schedule of a store; None where it is not refined, not begun, or lost."""
+        """The schedule of a store; None if it is not refined, not begun, or its notes are lost."""
         return cls._of(store.read_note(_NOTE)) or cls._of(store.read_note(_COPY))
 
     @classmethod
     def _of(cls, note: Mapping[str, Any] | None) -> Schedule | None:
-        """What a note says, if it is whole."""
+        """The schedule in a note; None if the note is damaged."""
         if not note or note.get("digest") != _digest(note):
             return None
         with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
@@ -140,7 +141,7 @@ class Schedule:
         return Lattice(grid.height, grid.width, self.step)
 
     def scales(self, number: int) -> tuple[Scale, ...]:
-        """What pass `number` compares by, one a quantity and split."""
+        """The scale of each quantity and split in pass `number`."""
         asked = self.asked[self.passes[number].asked]
         asked = asked or next(each for each in reversed(self.asked) if each)
         logs = self.passes[number].logs
@@ -149,7 +150,7 @@ class Schedule:
 
     @property
     def without_log(self) -> tuple[tuple[str, str], ...]:
-        """The quantities and splits that a log scale was asked for and is not used for, now."""
+        """The quantities and splits that have a linear scale although log was requested."""
         asked = self.asked[-1]
         if asked is None or asked.space != "log" or not self.ranges:
             return ()
@@ -159,12 +160,21 @@ class Schedule:
             if each.range.space == "linear" and each.range.quantity != "error"
         )
 
-    @property
-    def is_void(self) -> bool:
-        """Whether what predictions were certified by says nothing of them.
+    def void(self, final: bool) -> str:
+        """Why the audits of an earlier version say nothing of the predictions; empty if they do.
 
-        Earlier versions clamped a loss that is zero or negative before they compared it.
+        Args:
+            final: whether every tile is composed.
         """
+        if self.asked[-1] is None:
+            return ""
+        if self.stride > 1 and not final:
+            return "an earlier version predicted frames of this film from other frames"
+        return _CLAMPED if self._is_clamped else ""
+
+    @property
+    def _is_clamped(self) -> bool:
+        """Whether the last audit clamped a loss that is zero or negative before it compared it."""
         last = self.asked[-1]
         return (
             last is not None
@@ -175,34 +185,21 @@ class Schedule:
             and any(each.low <= 0 for each in self.ranges if each.quantity != "error")
         )
 
-    def parents(self, frame: int, frames: int) -> dict[int, float]:
-        """The frames that `frame` is predicted from, and how much of each; none for a key frame."""
-        return parents(frames, self.stride).get(frame, {})
-
-    def round_end(self, number: int) -> int:
-        """The pass before which a frame's parents have to be done, for a step of pass `number`.
-
-        A round of refining begins, in a frame, when its parents have finished theirs.
-        """
-        while self.passes[number].kind in ("lattice", "refine"):
-            number += 1
-        return number
-
     def with_ranges(self, ranges: Sequence[Range]) -> Schedule:
         return replace(self, ranges=tuple(ranges))
 
     def after_audit(
         self, certificate: Certificate, worst: int, leave_log: bool = False
     ) -> Schedule:
-        """What follows an audit: composing where it passed, and another round where not.
+        """The schedule after an audit: composing follows if it passed, another round if it failed.
 
         Args:
             certificate: of the last pass.
-            leave_log: that values of 0 or less were found, which a log scale has no place for:
-                begin again on a linear one, whatever the audit says.
-            worst: how many audited points were off by more than four tolerances. Where few are,
-                predictions are trusted less; where many are, something lies between the points of
-                the lattice, and a finer one is evaluated as a whole.
+            worst: how many audited points were off by more than `UNRESOLVED` tolerances. If they
+                are few, thresholds become lower. If they are many, the lattice misses a feature,
+                and all of the next lattice is evaluated.
+            leave_log: whether values of 0 or less were found on a log scale. Then the refinement
+                begins again on a linear scale, whatever the audit says.
         """
         then = replace(self, certificates=(*self.certificates, certificate))
         now = self.passes[-1]
@@ -217,11 +214,11 @@ class Schedule:
         return then._append_round(2 * before.strict, before.base)
 
     def satisfies(self, asked: RefineSpec | None) -> bool:
-        """Whether what is asked for already now is at least as strict."""
+        """Whether the last request of the schedule is at least as strict as `asked`."""
         last = self.asked[-1]
         if last is None or asked is None:
             return last is None
-        return not self.is_void and (
+        return (
             last.space == asked.space
             and (last.share is None) == (asked.share is None)
             and (last.share or 0.0) <= (asked.share or 0.0)
@@ -233,13 +230,13 @@ class Schedule:
         )
 
     def with_request(self, asked: RefineSpec | None, parts: int = 1) -> Schedule:
-        """What follows where something tighter is asked for, or None: everything.
+        """The schedule with the passes that a stricter request adds.
 
         Args:
-            asked: what.
-            parts: in how many steps a tile's points are evaluated, where all of them are.
+            asked: the request; None for a full evaluation.
+            parts: of a full evaluation: in how many steps a tile's points are evaluated.
         """
-        then = replace(self, asked=(*self.asked, asked))
+        then = replace(self, asked=(*self.asked, asked), stride=1)
         if asked is not None:
             return then._append_round(1.0, 0)
         last, number = self.step.bit_length() - 1, len(then.asked) - 1
@@ -249,7 +246,7 @@ class Schedule:
 
     @property
     def _logs(self) -> Literal["exact", "left"]:
-        """Of the next round: a scale that was left is not come back to."""
+        """`logs` of the next round; once log scales were left, they are not used again."""
         return "left" if self.passes[-1].logs == "left" else "exact"
 
     def _append(self, *passes: Pass) -> Schedule:
@@ -258,7 +255,7 @@ class Schedule:
     def _append_round(
         self, strict: float, base: int, logs: Literal["exact", "left"] | None = None
     ) -> Schedule:
-        """Level by level, centres first, once more for what the last level showed, and an audit."""
+        """Add a round: each level, centres first; the last level once more; and an audit."""
         logs = logs or self._logs
         asked, last = len(self.asked) - 1, self.step.bit_length() - 1
         base = min(base, last)
@@ -272,7 +269,7 @@ class Schedule:
 
 
 def _space(of: Range, asked: RefineSpec, logs: Literal["clamped", "exact", "left"]) -> Space:
-    """What a quantity is predicted and compared in, in passes of such logarithms."""
+    """The space of a quantity in passes with these `logs`."""
     if of.quantity == "error" or asked.space == "linear" or logs == "left":
         return "linear"
     if logs == "clamped":

@@ -1,4 +1,4 @@
-"""What may be said of a refined render: how much was evaluated, and how far the rest may be off."""
+"""The summary of a refined render: how much was evaluated, and what its audit found."""
 
 from __future__ import annotations
 
@@ -13,24 +13,20 @@ from pipeline.caption import amount
 from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
 
-_VOID = (
-    "void: an earlier version compared predictions by logarithms that values of 0 or less do not "
-    "have; lossatlas resume refines further and audits again"
-)
-
 
 @dataclass(frozen=True)
 class Summary:
-    """Of a whole render, or of one of its frames.
+    """The summary of a whole render, or of one of its frames.
 
     Attributes:
-        points, evaluated: how many there are, and how many of them were evaluated.
-        asked: what predictions are held to; None where everything is evaluated.
-        certificate: of the last audit for `asked`; None before one is finished.
-        final: whether what is predicted stays so; before that, everything here is of a preview.
-        unit: of the loss, empty where it has none.
-        without_log: the quantities and splits that a log scale was asked for and not used.
-        is_void: whether a certificate of an earlier version says nothing of them, and is left out.
+        points, evaluated: how many points there are, and how many of them were evaluated.
+        asked: the request for the predictions; None if everything is evaluated.
+        certificate: of the last audit for `asked`; None before that audit is finished.
+        final: whether every tile is composed; before that, predictions may change.
+        unit: of the loss, empty if it has none.
+        without_log: the quantities and splits that have a linear scale although log was requested.
+        void: why audits of an earlier version do not apply to the predictions; usually empty. If it
+            is not, `certificate` is None.
     """
 
     points: int
@@ -40,32 +36,31 @@ class Summary:
     final: bool
     unit: str
     without_log: tuple[tuple[str, str], ...] = ()
-    is_void: bool = False
+    void: str = ""
 
     @classmethod
     def of(
         cls, schedule: Schedule | None, points: int, evaluated: int, final: bool, unit: str
     ) -> Summary:
-        """The summary of a store's schedule; `final` where every tile of it is composed."""
+        """The summary of a store's schedule; `final` if every tile is composed."""
         if schedule is None:
             return cls(points, evaluated, None, None, False, unit)
         audits = _audits(schedule)
         now = len(schedule.asked) - 1
         certificate = audits[-1][1] if audits and audits[-1][0] == now else None
-        if schedule.is_void:
+        void = schedule.void(final)
+        if void:
             certificate = None
         asked, without_log = schedule.asked[-1], schedule.without_log
-        return cls(
-            points, evaluated, asked, certificate, final, unit, without_log, schedule.is_void
-        )
+        return cls(points, evaluated, asked, certificate, final, unit, without_log, void)
 
     @property
     def share(self) -> float:
-        """Evaluated, of all points."""
+        """The evaluated share of all points, in [0, 1]."""
         return self.evaluated / self.points
 
     def rows(self) -> list[tuple[str, str]]:
-        """For people, each line with its name: the share, and what the audit found."""
+        """Lines for people, each with its name: the share evaluated, and what the audit found."""
         if self.evaluated == self.points:
             return [("points", f"all {self.points:,} evaluated, none predicted")]
         share = f"{self.evaluated:,} of {self.points:,} evaluated, {percent(self.share)}"
@@ -75,12 +70,13 @@ class Summary:
             out.append(("scale", f"linear, not log: values of 0 or less were found ({fields})"))
         if self.certificate is not None:
             out.append(("audit", sentence(self.asked, self.certificate, self.unit)))
-        if self.is_void:
-            out.append(("audit", _VOID))
+        if self.void:
+            told = f"void: {self.void}; lossatlas resume refines further and audits again"
+            out.append(("audit", told))
         return out
 
     def small_print(self) -> str:
-        """One phrase for the foot of a picture; empty where all of it was evaluated."""
+        """One phrase for the foot of a picture; empty if all points were evaluated."""
         if self.evaluated == self.points:
             return ""
         share = f"{percent(self.share)} of points evaluated"
@@ -97,7 +93,7 @@ class Summary:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON."""
+        """The summary as JSON."""
         return {
             "points": self.points,
             "points_evaluated": self.evaluated,
@@ -106,12 +102,12 @@ class Summary:
             "certificate": self.certificate and self.certificate.as_dict(),
             "final": self.final,
             "without_log": [" of ".join(each) for each in self.without_log],
-            "void": self.is_void,
+            "void": bool(self.void),
         }
 
 
 def tolerated(asked: RefineSpec | None, unit: str) -> str:
-    """Of a loss: `0.2 % of the colour range` or `0.01 nats`; empty where nothing is predicted."""
+    """The tolerance of a loss: `0.2 % of the colour range`, `0.01 nats`; empty without `asked`."""
     if asked is None:
         return ""
     if asked.nats is not None:
@@ -120,15 +116,15 @@ def tolerated(asked: RefineSpec | None, unit: str) -> str:
 
 
 def sentences(schedule: Schedule, unit: str) -> list[str]:
-    """What each finished audit found: who needed several had several chances to pass."""
+    """A sentence on each finished audit; a render with several had several chances to pass."""
     return [sentence(schedule.asked[asked], found, unit) for asked, found in _audits(schedule)]
 
 
 def _audits(schedule: Schedule) -> list[tuple[int, Certificate]]:
-    """The finished audits, each with the place of what it was made for.
+    """The certificates of the finished audits, each with the index of its request.
 
-    What follows an audit that finished is for the same; one that something tighter came in between
-    of never does.
+    The pass after a finished audit has the same request. An audit without a certificate is followed
+    by the passes of a stricter request.
     """
     finished = [
         this.asked
@@ -178,14 +174,14 @@ def _worst(asked: RefineSpec | None, found: Certificate, unit: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Two digits of a share: `6.1 %`, `0.11 %`; 100 % only where it is all."""
+    """Two digits of a share: `6.1 %`, `0.11 %`; 100 % only if it is 1."""
     if 0.99 < share < 1:
         return f"{math.floor(1000 * share) / 10:.1f} %"
     return f"{_two_digits(100 * share, round)} %"
 
 
 def at_most(share: float) -> str:
-    """The same rounded up, where less would be too little."""
+    """Two digits of a share, rounded up."""
     return f"{_two_digits(100 * share, math.ceil)} %" if math.isfinite(share) else "infinitely far"
 
 
@@ -193,7 +189,7 @@ def _two_digits(value: float, to_whole: Callable[[float], int]) -> str:
     if value <= 0:
         return "0"
     digits = 1 - math.floor(math.log10(value))
-    # What binary fractions add to a round number is no reason to round it up.
+    # Errors of binary fractions must not round a number up.
     rounded = to_whole(round(value * 10**digits, 6)) / 10**digits
     digits = max(0, 1 - math.floor(math.log10(rounded)))
     return f"{rounded:.{digits}f}"

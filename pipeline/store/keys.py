@@ -18,9 +18,11 @@ from zarr.core.sync import collect_aiterator, sync
 from zarr.storage import FsspecStore, LocalStore
 
 from pipeline.errors import one_line
+from pipeline.geometry.grid import Grid
 from pipeline.url import PlaceError, check, is_url, reached
 
 _LISTINGS_AT_ONCE = 32
+_FOLDER_TILES = 250  # with fewer tiles, a listing of its own costs more than it saves
 # A server may accept a request and never answer, and not every library notices: aiohttp waits
 # forever for the "100 Continue" of a PUT to S3. This limit is below the shortest deadline of a
 # tile, so that a tile is not blamed for its store.
@@ -204,6 +206,16 @@ def folders(store: Any, prefixes: Sequence[str]) -> Iterator[tuple[str, list[str
     for found in sync(_listings(store, prefixes)):
         for folder, group in itertools.groupby(found, lambda key: key[: key.rindex("/") + 1]):
             yield folder, [key[len(folder) :] for key in group]
+
+
+def tile_folders(path: str, grid: Grid) -> list[str]:
+    """The folders to list for all tiles under `path`: one, or many if each has many keys."""
+    paths = [path]
+    if grid.tile_rows * grid.tile_columns >= _FOLDER_TILES:
+        paths = [f"{path}{frame}/" for frame in range(grid.frames)]
+    if grid.tile_columns >= _FOLDER_TILES:
+        paths = [f"{each}{row}/" for each in paths for row in range(grid.tile_rows)]
+    return paths
 
 
 async def _listings(store: Any, prefixes: Sequence[str]) -> list[list[str]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -21,14 +20,13 @@ from pipeline import caption, memory, naming
 from pipeline.errors import one_line
 from pipeline.geometry.grid import Extent, Grid, Tile
 from pipeline.geometry.plane import Anchor
-from pipeline.store import keys
+from pipeline.store import keys, notes
 from pipeline.store.errors import StoreError
 from pipeline.store.metadata import FORMAT, damaged
 from pipeline.url import UnreachableError
 
 NOTES = ".lossatlas"
 WORDS = "words.json"
-_FOLDER_TILES = 250  # with fewer tiles, a listing of its own costs more than it saves
 _MORE_MEMORY = "Use a machine with more memory"
 
 T = TypeVar("T")
@@ -93,7 +91,7 @@ class StoreReader:
 
     def committed(self) -> set[Tile]:
         """The finished tiles, by one listing of the commits."""
-        return self._tiles_in("done/c/", self._folders("done/c/"))
+        return self._tiles_in("done/c/", keys.tile_folders("done/c/", self.grid))
 
     def pending(self) -> list[Tile]:
         """The tiles without a commit, in the grid's order."""
@@ -128,7 +126,7 @@ class StoreReader:
         absent: set[Tile] = set()
         for split in splits or self.splits:
             path = f"{quantity}/c/{self.splits.index(split)}/"
-            folders = [self._key(path + inside)] if inside else self._folders(path)
+            folders = [path + inside] if inside else keys.tile_folders(path, self.grid)
             found = self._tiles_in(path, folders)
             absent.update(tile for tile in tiles if tile not in found)
         return sorted(absent)
@@ -248,13 +246,7 @@ class StoreReader:
     def read_note(self, name: str) -> dict[str, Any] | None:
         """The note `name`, a JSON object; None if it is missing, half-written or something else."""
         found = sync(self.group.store.get(self._key(f"{NOTES}/{name}"), default_buffer_prototype()))
-        if found is None:
-            return None
-        try:
-            content = json.loads(found.to_bytes())
-        except (ValueError, RecursionError):
-            return None
-        return content if isinstance(content, dict) else None
+        return None if found is None else notes.parse(found.to_bytes())
 
     def read_note_as(self, name: str, shape: TypeAdapter[T]) -> T | None:
         """The note `name` as a value of the type of `shape`; None also if it has another shape."""
@@ -267,16 +259,11 @@ class StoreReader:
         """The key of the note `name`."""
         return self._key(f"{NOTES}/{name}")
 
-    @staticmethod
-    def note_bytes(content: Mapping[str, Any]) -> bytes:
-        """The bytes of a note with this content."""
-        return json.dumps(content, indent=1).encode()
-
     def notes(self, folder: str) -> list[str]:
         """The names of the notes under `folder`, sorted."""
         prefix = f"{NOTES}/{folder}/"
-        keys = (key[key.index(prefix) + len(NOTES) + 1 :] for key in self._keys(prefix))
-        return sorted(key for key in keys if not key.endswith(".partial"))
+        names = (key[key.index(prefix) + len(NOTES) + 1 :] for key in self._keys(prefix))
+        return sorted(name for name in names if not name.endswith(".partial"))
 
     # Keys
 
@@ -327,18 +314,9 @@ class StoreReader:
         """The tiles that have a chunk in these folders under `path`."""
         tiles: set[Tile] = set()
         above = self._key(path)
-        for folder, names in keys.folders(self.group.store, folders):
+        for folder, names in keys.folders(self.group.store, list(map(self._key, folders))):
             tiles.update(self.grid.tiles_of_keys(folder.removeprefix(above), names))
         return tiles
-
-    def _folders(self, path: str) -> list[str]:
-        """The folders to list for all tiles under `path`: one, or many if each has many keys."""
-        grid, paths = self.grid, [path]
-        if grid.tile_rows * grid.tile_columns >= _FOLDER_TILES:
-            paths = [f"{path}{frame}/" for frame in range(grid.frames)]
-        if grid.tile_columns >= _FOLDER_TILES:
-            paths = [f"{each}{row}/" for each in paths for row in range(grid.tile_rows)]
-        return [self._key(path) for path in paths]
 
     def _of_frame(self, name: str, frame: int, index: tuple[int, ...]) -> Any:
         memory.require(

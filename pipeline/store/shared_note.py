@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from pipeline.store import notes
 from pipeline.store.keys import RemoteStore
 from pipeline.store.store import Store
 from pipeline.url import is_url
@@ -40,11 +40,7 @@ class NoteVersion:
     @property
     def note(self) -> dict[str, Any] | None:
         """The JSON object in it; None if it is none."""
-        try:
-            found = json.loads(self.content or b"")
-        except (ValueError, RecursionError):
-            return None
-        return found if isinstance(found, dict) else None
+        return None if self.content is None else notes.parse(self.content)
 
 
 class SharedNote:
@@ -86,7 +82,7 @@ class SharedNote:
             if note is None:
                 self._store.delete_note(self._name)
                 return NoteVersion(None)
-            began, content = time.monotonic(), self._store.note_bytes(note)
+            began, content = time.monotonic(), notes.to_bytes(note)
             self._store.write_note(self._name, note)
             took = time.monotonic() - began
             return NoteVersion(content) if is_locked else self._read_again(content, took)
@@ -102,7 +98,7 @@ class SharedNote:
     def _change_on_server(
         self, server: RemoteStore, seen: NoteVersion, note: Mapping[str, Any]
     ) -> NoteVersion | None:
-        key, content = self._store.note_key(self._name), self._store.note_bytes(note)
+        key, content = self._store.note_key(self._name), notes.to_bytes(note)
         began = time.monotonic()
         tag = sync(server.set_if(key, content, seen.tag))
         took = time.monotonic() - began

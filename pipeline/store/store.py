@@ -33,7 +33,7 @@ from pipeline import caption
 from pipeline.errors import described, one_line
 from pipeline.geometry.grid import Grid, Tile
 from pipeline.geometry.plane import FrameFacts
-from pipeline.store import atomic, keys, metadata
+from pipeline.store import atomic, keys, metadata, notes
 from pipeline.store.errors import StoreError, TakenError
 from pipeline.store.layout import (
     create_arrays,
@@ -210,7 +210,7 @@ class Store(StoreReader):
             self.__dict__.pop("words", None)
 
     def write_note(self, name: str, content: Mapping[str, Any]) -> None:
-        data = cpu.Buffer.from_bytes(self.note_bytes(content))
+        data = cpu.Buffer.from_bytes(notes.to_bytes(content))
         sync(self.group.store.set(self.note_key(name), data))
 
     def delete_note(self, name: str) -> None:

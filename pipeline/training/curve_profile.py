@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import format
 from pipeline.geometry.plane import Vector
 
 
@@ -77,9 +78,9 @@ class CurveReport:
 
     def table(self) -> str:
         """Plain text: a row a point, then max, min and mean of the curve and of the line."""
-        plural = "" if self.bends == 1 else "s"
         title = (
-            f"{self.kind} curve with {self.bends} bend{plural}, length {self.curve.length:.4g}; "
+            f"{self.kind} curve with {format.plural(self.bends, 'bend')}, "
+            f"length {self.curve.length:.4g}; "
             f"line: the straight line between its ends, length {self.line.length:.4g}"
         )
         columns = [(split, *column) for split in self.splits for column in self._columns()]

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyvips
 
+from pipeline import format
 from renders.picture import Picture, paint
 from renders.spread import Spread
 
@@ -100,8 +101,8 @@ def _check_room(folder: Path, bytes_: int) -> None:
     if free < bytes_:
         raise OSError(
             errno.ENOSPC,
-            f"its pixels need {bytes_ / 1e9:.2g} GB there until it is written, and "
-            f"{free / 1e9:.2g} GB are free",
+            f"its pixels need {format.size(bytes_)} there until it is written, and "
+            f"{format.size(free)} are free",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from pipeline import format
 from pipeline.geometry.grid import Tile
 from pipeline.refinement.lattice import is_coarse
 from renders.source.missing import cure, lost
@@ -25,7 +26,7 @@ def clipped(tone: Tone) -> str:
     """For the small print where values have no logarithm that a logarithmic tone shows."""
     if not tone.clipped:
         return ""
-    count = "1 value" if tone.clipped == 1 else f"{tone.clipped:,} values"
+    count = format.plural(tone.clipped, "value")
     return f"{count} of 0 or less drawn as the lowest"
 
 
@@ -40,7 +41,7 @@ def remarks(url: str, tones: Collection[Tone], absent: Collection[Tile]) -> tupl
     found = []
     for tone in tones:
         if tone.clipped:
-            are = "1 value is" if tone.clipped == 1 else f"{tone.clipped:,} values are"
+            are = f"{format.plural(tone.clipped, 'value')} {'is' if tone.clipped == 1 else 'are'}"
             found.append(
                 f"{are} 0 or less and {'has' if tone.clipped == 1 else 'have'} no logarithm: drawn "
                 "as the lowest. A linear tone shows them: --tone linear"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline import format
 from pipeline.errors import LossatlasError
 from renders.box import Box
 from renders.map.holes import cell_kinds
@@ -56,6 +57,21 @@ class Quantity:
     tone: Tone
 
 
+@dataclass(frozen=True, eq=False)
+class _Plot:
+    """What a page shows, with its small print, and its size in pixels; see `line_page`."""
+
+    panels: Sequence[Panel]
+    quantities: Sequence[Quantity]
+    facts: Provenance
+    style: Style
+    print_: tuple[list[str], str]
+    width: int
+    height: int | None
+    dpi: float
+    transparent: bool
+
+
 def line_page(
     quantities: Sequence[Quantity],
     facts: Provenance,
@@ -80,39 +96,24 @@ def line_page(
     """
     panels = _panels(quantities, facts, style)
     print_ = line_print(quantities, facts, style)
+    plot = _Plot(panels, quantities, facts, style, print_, width, height, dpi, transparent)
     with house(style.theme):
-        if style.layout == "paper":
-            sheet = _paper_page(
-                panels, quantities, facts, style, print_, width, height, dpi, transparent
-            )
-        else:
-            sheet = _wide_page(
-                panels, quantities, facts, style, print_, width, height, dpi, transparent
-            )
-    return Page((), sheet)
+        return Page((), _paper_page(plot) if style.layout == "paper" else _wide_page(plot))
 
 
-def _wide_page(
-    panels: Sequence[Panel],
-    quantities: Sequence[Quantity],
-    facts: Provenance,
-    style: Style,
-    print_: tuple[list[str], str],
-    width: int,
-    height: int | None,
-    dpi: float,
-    transparent: bool,
-) -> Sheet:
+def _wide_page(plot: _Plot) -> Sheet:
     """A page to hang up, or the lines alone."""
-    page = layout_for(style.layout, width, line_aspect(len(panels)), height)
-    sheet = Sheet.blank(page.width, page.height, dpi, style.theme, transparent)
+    page = layout_for(plot.style.layout, plot.width, line_aspect(len(plot.panels)), plot.height)
+    sheet = Sheet.blank(page.width, page.height, plot.dpi, plot.style.theme, plot.transparent)
     pen = Pen.of(page.unit)
     if page.kind == "bare":
-        for panel, at in zip(panels, _stacked(page.map, len(panels), 0.0), strict=True):
+        for panel, at in zip(plot.panels, _stacked(page.map, len(plot.panels), 0.0), strict=True):
             draw_panel(sheet, at, panel, pen, "", False)
         return sheet
-    _draw_panels(sheet, page.map, panels, pen, style)
-    _gallery_words(sheet, page, panels, quantities, facts, style, print_, pen)
+    _draw_panels(sheet, page.map, plot.panels, pen, plot.style)
+    _gallery_words(
+        sheet, page, plot.panels, plot.quantities, plot.facts, plot.style, plot.print_, pen
+    )
     return sheet
 
 
@@ -182,7 +183,7 @@ def alpha_of(surface: Surface) -> tuple[float, float]:
     places = [anchor.x for anchor in surface.anchors[:2]]
     if len(places) < 2 or places[0] == places[1]:
         raise LineError(
-            f"the line has {len(places)} anchor{'' if len(places) == 1 else 's'}: wanted two apart "
+            f"the line has {format.plural(len(places), 'anchor')}: wanted two apart "
             "for α; leave --axis alpha out"
         )
     return places[0], places[1] - places[0]
@@ -251,22 +252,12 @@ def _gallery_words(
     draw_small_print(sheet, page, *print_)
 
 
-def _paper_page(
-    panels: Sequence[Panel],
-    quantities: Sequence[Quantity],
-    facts: Provenance,
-    style: Style,
-    print_: tuple[list[str], str],
-    width: int,
-    height: int | None,
-    dpi: float,
-    transparent: bool,
-) -> Sheet:
+def _paper_page(plot: _Plot) -> Sheet:
     """A figure for print: type is never smaller than readers can read, whatever the width."""
-    theme, lines = style.theme, quantities[0].lines
-    u = width / 1000
+    theme, lines, height = plot.style.theme, plot.quantities[0].lines, plot.height
+    u = plot.width / 1000
     # Of figures narrower than two inches, nobody expects seven points.
-    point = dpi / 72 * min(1.0, width / dpi / 2)
+    point = plot.dpi / 72 * min(1.0, plot.width / plot.dpi / 2)
 
     def at_least(units: float, points: float) -> float:
         return max(units * u, points * point)
@@ -281,55 +272,59 @@ def _paper_page(
         at_least(0.6, 0.5),
     )
     pad = at_least(18, 3.0)
-    left = round(pad + max(tick_width(panel, pen) for panel in panels) + 0.7 * pen.tick)
-    inner = width - left - round(pad + 0.3 * pen.tick)
-    if inner < 0.4 * width:
-        raise LayoutError(f"width is {width} pixels: wanted more for a plot; ask for a wider one")
-    room = width - 2 * pad
+    left = round(pad + max(tick_width(panel, pen) for panel in plot.panels) + 0.7 * pen.tick)
+    inner = plot.width - left - round(pad + 0.3 * pen.tick)
+    if inner < 0.4 * plot.width:
+        raise LayoutError(
+            f"width is {plot.width} pixels: wanted more for a plot; ask for a wider one"
+        )
+    room = plot.width - 2 * pad
     y, words = pad, []
-    title = title_of(facts, style)
+    title = title_of(plot.facts, plot.style)
     if title:
         size = at_least(30, 10.0)
         kind = fitted_type(title, Type(size, "Light" if size > 16 * point else "Semibold"), room)
         y += 0.85 * kind.size
         words.append((title, kind, y, theme.ink))
-    below = subtitle_of(facts, style, [q.lines[0].quantity for q in quantities])
+    below = subtitle_of(plot.facts, plot.style, [q.lines[0].quantity for q in plot.quantities])
     for line in two_lines(below, Type(at_least(15, 7.5)), room) if below else []:
         kind = fitted_type(line, Type(at_least(15, 7.5)), room)
         y += 1.35 * kind.size
         words.append((line, kind, y, theme.muted))
-    holes = hole_key(panels)
+    holes = hole_key(plot.panels)
     wide = _key_width(lines, pen) + (2 * pen.key if holes else 0)
     y += 2.3 * pen.key if words else 0.8 * pen.key
     key_y = y
-    own_row = text_width(panels[0].heading + panels[0].unit, Type(1.1 * pen.heading)) + wide
+    own_row = (
+        text_width(plot.panels[0].heading + plot.panels[0].unit, Type(1.1 * pen.heading)) + wide
+    )
     own_row += hole_key_width(holes, pen) + 6 * pen.heading
     if own_row > inner:  # the heading has a row of its own
         y += 2.1 * pen.heading
     top = round(y + 0.75 * pen.heading)
     small = Type(at_least(9.8, 5.5))
-    phrases, foot = print_
+    phrases, foot = plot.print_
     fine, wrapped = fitted_lines([*phrases, foot], small, room, 12)
     feet = 1.45 * small.size * len(wrapped)
     bottom = 0.9 * pen.tick + pen.tick + 1.6 * small.size + feet + pad - 0.6 * small.size
     if height is None:
-        high = round(line_aspect(len(panels)) * inner)
+        high = round(line_aspect(len(plot.panels)) * inner)
         height = round(top + high + bottom)
     high = round(height - top - bottom)
-    if high < 5 * pen.tick * len(panels):
+    if high < 5 * pen.tick * len(plot.panels):
         raise LayoutError(
-            f"height is {height} pixels, {height / dpi:.2g} inches: wanted more for "
-            f"{'two plots' if len(panels) > 1 else 'a plot'}; ask for a higher figure, one "
+            f"height is {height} pixels, {height / plot.dpi:.2g} inches: wanted more for "
+            f"{'two plots' if len(plot.panels) > 1 else 'a plot'}; ask for a higher figure, one "
             "--quantity, or --title '' --subtitle ''"
         )
-    sheet = Sheet.blank(width, height, dpi, theme, transparent)
+    sheet = Sheet.blank(plot.width, height, plot.dpi, theme, plot.transparent)
     for text, kind, base, colour in words:
         sheet.text(text, kind, pad, base, colour=colour)
     at = Box(left, top, inner, high)
-    _draw_panels(sheet, at, panels, pen, style)
+    _draw_panels(sheet, at, plot.panels, pen, plot.style)
     end = at.right
     draw_hole_key(sheet, holes, end, key_y, pen)
-    _key(sheet, lines, panels[0], end - hole_key_width(holes, pen) - wide, key_y, pen)
+    _key(sheet, lines, plot.panels[0], end - hole_key_width(holes, pen) - wide, key_y, pen)
     base = at.bottom + 1.9 * pen.tick + 1.6 * small.size
     for k, text in enumerate(wrapped):
         sheet.text(text, fine, pad, base + 1.45 * k * small.size, colour=theme.muted)

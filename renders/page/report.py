@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import format
 from pipeline.errors import LossatlasError
 from renders.box import Box
 from renders.files.whole import checked_place
@@ -100,7 +101,7 @@ def _words(report: Mapping[str, Any], examples: Mapping[str, int]) -> tuple[str,
     phrases = [
         " and ".join(f"{count:,} {split}" for split, count in examples.items()) + " examples",
         report.get("batch_norm"),
-        f"{bends} bend{'' if bends == 1 else 's'}",
+        format.plural(bends, "bend"),
         f"length {report['curve']['length']:.4g}, straight line {report['line']['length']:.4g}",
     ]
     return title, " · ".join(phrase for phrase in phrases if phrase)

@@ -50,9 +50,7 @@ class HillRenderer(StepRenderer):
     def __init__(self, store: Store) -> None:
         self._store = Store.open(store.url, writable=True)
         self._worker = 0
-        self._refinement = Refinement(self._store)
-        self._schedule: Schedule | None = None
-        self._evaluate = _evaluated
+        self._evaluate = _evaluated  # type: ignore[assignment]
 
 
 def _evaluated(frame: int, coordinates: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:

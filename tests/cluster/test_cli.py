@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import format
+from cluster import shell
 from cluster.cli import main
 from cluster.lease import Holder
 from pipeline import opening, prepare, spec, versions
@@ -82,9 +82,9 @@ def test_quiet_commands_say_nothing_of_what_is_done(
 
 def test_the_next_step_is_a_film_where_there_are_frames() -> None:
     still, line, film = Grid(9, 9, 3), Grid(9, 1, 3, 4), Grid(9, 9, 3, 4)
-    assert format.next_step("a.zarr", still) == "next: lossatlas export poster a.zarr a.png"
-    assert format.next_step("a.zarr", line) == "next: lossatlas export poster a.zarr a.png"
-    told = format.next_step("my runs/b c.zarr", film)
+    assert shell.next_step("a.zarr", still) == "next: lossatlas export poster a.zarr a.png"
+    assert shell.next_step("a.zarr", line) == "next: lossatlas export poster a.zarr a.png"
+    told = shell.next_step("my runs/b c.zarr", film)
     assert told == "next: lossatlas export film 'my runs/b c.zarr' 'b c.mp4'"
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cluster.errors import ClusterError
 from cluster.scheduling.events import Done
+from cluster.scheduling.refinement_progress import RefinementReader
 from cluster.scheduling.step_queue import StepQueue, decide, finished
 from pipeline.geometry.grid import Grid, Step, Tile
 from pipeline.refinement.records import Points, Records
@@ -443,53 +444,58 @@ def test_nobody_is_idle_while_a_tile_is_slow_except_near_it(
     assert max(when for when, step in simulated.begun if step in free) < 1.05 * len(free) / 3 + 10
 
 
-@pytest.mark.slow
-def test_frames_wait_for_those_they_are_predicted_from(tmp_path: Path) -> None:
-    grid = Grid(32, 32, 32, frames=8)
-    store = create(tmp_path / "a.zarr", grid)
-    simulated = HillWorkers(store)
-    observer = refine(store, simulated, ASKED, workers=3)
-    assert not observer.given_up
-    assert finished(store)
-    schedule = Schedule.read(store)
-    assert schedule is not None
-    assert schedule.stride > 1
-    place = {step: at for at, step in enumerate(observer.tiles)}
-    for step in observer.tiles:
-        assert isinstance(step, Step)
-        if schedule.passes[step.number].kind != "refine":
-            continue
-        before = schedule.round_end(step.number) - 1
-        for parent in schedule.parents(step.frame, 8):
-            assert place[Step(before, parent, 0, 0)] < place[step]  # type: ignore[index]
-
-
-def test_no_frame_begins_before_those_it_is_predicted_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("steps", [2, 8, 19, 22])
+def test_a_film_whose_frames_were_predicted_from_others_is_audited_again(
+    tmp_path: Path, steps: int
 ) -> None:
-    """One key frame takes ages to refine: its descendants wait for it, and nobody else does."""
-    monkeypatch.setattr(Refinement, "ranges", lambda *_: [])
-    frames = 17
-    store = create(tmp_path / "a.zarr", Grid(32, 32, 32, frames=frames))
-    slow = Step(1, 0, 0, 0)
-    simulated = _Hasty(slow)
-    refine(store, simulated, workers=4, stop=lambda _: simulated.now > 2_000)
+    """Killed in its first pass, while refining, in the audit, and while composing."""
+    store = create(tmp_path / "a.zarr", Grid(65, 65, 65, frames=3))
+    refine(store, HillWorkers(store), workers=1, stop=lambda o: len(o.tiles) >= steps)
+    begun = as_an_earlier_version_decided(store)
+    assert not finished(store)
+    summary = RefinementReader(store).read(store.committed()).summary
+    assert summary.certificate is None
+    assert "predicted frames of this film from other frames; lossatlas resume" in str(
+        summary.rows()
+    )
+    # What its audit noted is of predictions that are not made any more.
+    for name in store.notes(f"refine/audit-{AUDIT}"):
+        store.write_note(name, {"errors": [[9.0]] * 2, "of_values": True})
+    refine(store, HillWorkers(store), keep_schedule=True)
     schedule = Schedule.read(store)
     assert schedule is not None
-    assert schedule.stride > 1
-    heirs = {0}
-    while found := {f for f in range(frames) if heirs & set(schedule.parents(f, frames))} - heirs:
-        heirs |= found
-    assert 1 < len(heirs) < frames
-    refining = [n for n, each in enumerate(schedule.passes) if each.kind == "refine"]
-    begun = {step for _, step in simulated.begun if step.number in refining}
-    free = {Step(n, f, 0, 0) for n in refining for f in range(frames) if f not in heirs}
-    assert begun == free | {slow}
-    # Of those that are free, each comes after its parents have done all of theirs.
-    order = {step: at for at, (_, step) in enumerate(simulated.begun)}
-    for step in free:
-        for parent in schedule.parents(step.frame, frames):
-            assert order[Step(refining[-1], parent, 0, 0)] < order[step]
+    assert (schedule.stride, schedule.asked) == (1, (ASKED, ASKED))
+    assert schedule.passes[: len(begun.passes)] == begun.passes
+    assert schedule.certificates[-1].passed
+    assert max(schedule.certificates[-1].quantiles["loss"]["train"].values()) < 0.01
+    assert finished(store)
+    assert verify(store) == []
+    # All of the first two lattices is evaluated, as of a still.
+    assert (np.asarray(store.group["level"])[:, ::2, ::2] >= 0).all()
+
+
+def test_a_film_whose_frames_were_predicted_from_others_stays_as_it_was_finished(
+    tmp_path: Path,
+) -> None:
+    store = create(tmp_path / "a.zarr", Grid(65, 65, 65, frames=3))
+    refine(store, HillWorkers(store))
+    as_an_earlier_version_decided(store)
+    before = content(store)
+    assert finished(store)
+    assert StepQueue(store, ASKED, keep_schedule=False).complete
+    refine(store, HillWorkers(store))
+    assert content(store) == before
+    refine(store, HillWorkers(store), TIGHTER)
+    assert finished(store)
+    assert Schedule.read(store).stride == 1  # type: ignore[union-attr]
+
+
+def as_an_earlier_version_decided(store: Store) -> Schedule:
+    """Make the schedule that of a film whose every second frame is predicted from others."""
+    schedule = Schedule.read(store)
+    assert schedule is not None
+    replace(schedule, stride=2).write(store)
+    return schedule
 
 
 @pytest.mark.slow

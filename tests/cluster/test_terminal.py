@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import format
+from cluster import shell
 from cluster.cli import main
 from cluster.monitor.progress import ProgressView
 from pipeline.geometry.grid import Extent, Grid, Tile
@@ -111,11 +111,11 @@ def test_what_is_suggested_for_copying_is_quoted(
     url: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert format.next_step(url, Grid(3, 3, 3)) == f"next: lossatlas export poster {told}"
+    assert shell.next_step(url, Grid(3, 3, 3)) == f"next: lossatlas export poster {told}"
 
 
 def test_a_path_that_looks_like_an_option_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert format.place(str(tmp_path / "-x.zarr")) == "./-x.zarr"
+    assert shell.place(str(tmp_path / "-x.zarr")) == "./-x.zarr"

@@ -57,14 +57,8 @@ FAULTS = (
         ),
         (
             "audit: drawn from what was evaluated",
-            "places = np.flatnonzero(levels < 0)[ranks]",
-            "places = np.flatnonzero(levels >= 0)[ranks]",
-            (STEPS, "tests/test_refinement.py"),
-        ),
-        (
-            "audit: evaluated points count as predicted",
-            "self.grid.size(tile) - int(row.sum())",
-            "self.grid.size(tile)",
+            "places = np.flatnonzero(level < 0)[ranks]",
+            "places = np.flatnonzero(level >= 0)[ranks]",
             (STEPS, "tests/test_refinement.py"),
         ),
         (
@@ -72,6 +66,15 @@ FAULTS = (
             "self.records.evaluated(frame, *part, number, self._committed)",
             "self.records.evaluated(frame, *part, number + 1, self.records.committed())",
             STEPS,
+        ),
+    ),
+    *of(
+        "pipeline/refinement/sample.py",
+        (
+            "audit: evaluated points count as predicted",
+            "grid.size(tile) - int(row.sum())",
+            "grid.size(tile)",
+            (STEPS, "tests/test_refinement.py"),
         ),
     ),
     *of(
@@ -92,9 +95,9 @@ FAULTS = (
     *of(
         "cluster/scheduling/step_queue.py",
         (
-            "steps: may begin always",
-            "return all(int(self._passes_done[parent].min()) >= needed for parent in parents)",
-            "return True",
+            "steps: frames predicted from other frames are composed as they are",
+            "not schedule.satisfies(wanted) or bool(schedule.void(final=self._is_final))",
+            "not schedule.satisfies(wanted)",
             STEPS,
         ),
         (

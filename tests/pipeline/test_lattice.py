@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.refinement.lattice import Lattice, coarsest_step, frame_stride, parents
+from pipeline.refinement.lattice import Lattice, coarsest_step
 
 SIDES = st.integers(1, 90)
 STEPS = st.sampled_from([1, 2, 4, 8])
@@ -106,22 +106,3 @@ def test_points_between_known_centres_are_predicted_from_both_sides() -> None:
 )
 def test_the_coarsest_lattice_fits_the_grid(height: int, width: int, step: int) -> None:
     assert coarsest_step(height, width) == step
-
-
-def test_a_film_has_key_frames_and_every_other_frame_parents_that_come_first() -> None:
-    assert [frame_stride(frames) for frames in (1, 7, 10, 600)] == [1, 1, 2, 16]
-    found = parents(600, 16)
-    assert set(range(600)) - set(found) == {*range(0, 600, 16), 599}
-    times = np.arange(600.0)
-    for frame, weights in found.items():
-        cubic = sum(weight * times[parent] ** 3 for parent, weight in weights.items())
-        assert cubic == pytest.approx(frame**3)
-        assert frame not in weights
-    ranks: dict[int, int] = {}
-
-    def rank(frame: int) -> int:
-        if frame not in ranks:
-            ranks[frame] = 1 + max((rank(parent) for parent in found.get(frame, ())), default=-1)
-        return ranks[frame]
-
-    assert max(map(rank, range(600))) == 4, "four levels between sixteen frames, and no circle"

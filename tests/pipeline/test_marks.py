@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from tests.pipeline.test_frames import Theta
 from torch import nn
 
 from pipeline import opening, plan, prepare, spec
@@ -30,7 +31,6 @@ from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 from tests.pipeline import naive, test_growth
-from tests.pipeline.test_frames import Theta
 
 MakeSpec = Callable[..., RenderSpec]
 SIZE = 6

@@ -14,19 +14,18 @@ Y, X = np.meshgrid(np.linspace(-1, 1, SIDE), np.linspace(-1, 1, SIDE), indexing=
 TOLERANCE = 0.002
 
 
-def _refined(surface: Floats, base: Floats | None = None) -> tuple[np.ndarray, prediction.Estimate]:
+def _refined(surface: Floats) -> tuple[np.ndarray, prediction.Estimate]:
     """One round over a surface (height, width): what was evaluated, and the estimate after it."""
     finite = surface[np.isfinite(surface)]
     unit = TOLERANCE * (finite.max() - finite.min())
     units = np.where(np.isfinite(surface), surface, np.nan)[None] / unit
-    below = None if base is None else base[None] / unit
     lattice = Lattice(*surface.shape, coarsest_step(*surface.shape))
     known = np.zeros(surface.shape, dtype=bool)
     known[lattice.at(0)] = True
     for level, centres in passes(lattice):
-        found = prediction.estimate(units, known, lattice, level, below)
+        found = prediction.estimate(units, known, lattice, level)
         known |= prediction.points_to_evaluate(found, known, lattice, level, 0, 1.0, centres)
-    return known, prediction.estimate(units, known, lattice, None, below)
+    return known, prediction.estimate(units, known, lattice)
 
 
 def _errors(surface: Floats, known: np.ndarray, found: prediction.Estimate) -> Floats:
@@ -92,21 +91,6 @@ def test_what_is_evaluated_is_kept_to_the_bit() -> None:
     unit = TOLERANCE * (CLIFF.max() - CLIFF.min())
     assert (found.values[0][known] == (CLIFF / unit)[known]).all()
     assert (found.expected[0][known] == 0).all()
-
-
-def test_a_frame_between_its_neighbours_takes_the_coarsest_lattice_alone() -> None:
-    lattice = Lattice(SIDE, SIDE, coarsest_step(SIDE, SIDE))
-    base = SMOOTH + 0.01 * X  # off by more than the tolerance, but smoothly so
-    known, found = _refined(SMOOTH, base)
-    assert known.sum() == known[lattice.at(0)].size
-    assert _errors(SMOOTH, known, found).max() < 1
-
-
-def test_a_misleading_neighbour_costs_points_and_no_truth() -> None:
-    known, found = _refined(SMOOTH, np.random.default_rng(1).standard_normal((SIDE, SIDE)))
-    assert known.all()
-    known, found = _refined(SMOOTH, CLIFF)
-    assert (_errors(SMOOTH, known, found) > 1).mean() < 0.001
 
 
 @pytest.mark.parametrize("strict", [1.0, 4.0])

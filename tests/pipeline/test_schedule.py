@@ -201,21 +201,34 @@ def test_what_an_earlier_version_decided_goes_on_as_it_was(store: Store, low: fl
     old = as_main_wrote_it(store, begun)
     assert {each.logs for each in old.passes} == {"clamped"}
     assert spaces(old, old.last) == {"clamped"}
-    assert not old.is_void
+    assert not old.void(final=False)
     # A certificate of this version is of values, and what is composed is what it is of.
     sound = replace(certificate(0, 0.0), of_values=True)
     done = old.after_audit(sound, 0)
     assert spaces(done, done.last) == {"clamped"}
-    assert not done.is_void
+    assert not done.void(final=True)
     # One of theirs says nothing where values are zero or negative.
     composed = as_main_wrote_it(store, begun.after_audit(certificate(0, 0.0), 0))
-    assert composed.is_void == (low <= 0)
-    assert composed.satisfies(ASKED) == (low > 0)
+    assert bool(composed.void(final=True)) == (low <= 0)
     assert (Summary.of(composed, 9, 3, True, "nats").certificate is None) == (low <= 0)
     assert ("void" in str(Summary.of(composed, 9, 3, True, "nats").rows())) == (low <= 0)
     again = composed.with_request(ASKED)
-    assert not again.is_void
+    assert not again.void(final=False)
     assert spaces(again, again.last) == {"linear" if low <= 0 else "log"}
+
+
+def test_frames_predicted_from_other_frames_are_certified_once_all_are_composed() -> None:
+    begun = Schedule.begin(GRID, ASKED).with_ranges(RANGES)
+    composed = replace(begun.after_audit(certificate(0, 0.0), 0), stride=4)
+    for schedule in (replace(begun, stride=4), composed):
+        assert "from other frames" in schedule.void(final=False)
+        assert not schedule.void(final=True)
+        assert not schedule.with_request(None).void(final=False)
+        assert not schedule.with_request(ASKED).void(final=False)
+    assert Summary.of(composed, 9, 3, True, "nats").certificate is not None
+    shown = Summary.of(composed, 9, 3, False, "nats")
+    assert shown.certificate is None
+    assert shown.as_dict()["void"]
 
 
 def test_an_old_store_may_have_asked_for_an_audit_that_cannot_pass(store: Store) -> None:

@@ -105,7 +105,7 @@ def test_a_tile_that_is_half_withdrawn_is_pending(tmp_path: Path) -> None:
 def test_commits_are_listed_whole_or_folder_by_folder(
     store: Store, folder_tiles: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.store.reader._FOLDER_TILES", folder_tiles)
+    monkeypatch.setattr("pipeline.store.keys._FOLDER_TILES", folder_tiles)
     tiles = set(list(GRID.tiles())[1::2])
     for tile in tiles:
         store.commit(tile, _values(tile), 1, 1)

@@ -180,8 +180,8 @@ def test_room_for_the_scratch_file_is_looked_for_first(
     with pytest.raises(ImageError) as caught:
         WRITERS[ending](picture(4000, 3000), disk / "a", dpi=300)
     assert str(caught.value) == (
-        f"{disk / 'a'} cannot be written (its pixels need 0.036 GB there until it is written, and "
-        "0.00052 GB are free): wanted room and permission there; choose another folder"
+        f"{disk / 'a'} cannot be written (its pixels need 36.0 MB there until it is written, and "
+        "524 kB are free): wanted room and permission there; choose another folder"
     )
     assert names(disk) == []
 

@@ -91,8 +91,9 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
       lossatlas export film runs/bowl.zarr bowl.mp4 --relief --orbit 360 --each 20
       lossatlas export film runs/bowl.zarr bowl.mp4 --relief --path "160,30 200,55 240,30"
     """
-    from cluster import format
+    from cluster import shell
     from cluster.monitor.progress import CountProgress
+    from pipeline import format
 
     how["threads"] = how.pop("workers")
     with interruptible(whole_output(out)):
@@ -110,7 +111,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         return
     between = f" and {facts.interpolated:,} interpolated" if facts.interpolated else ""
     print_line(
-        f"{format.place(out)}: {facts.width:,} × {facts.height:,} pixels, "
+        f"{shell.place(out)}: {facts.width:,} × {facts.height:,} pixels, "
         f"{facts.duration:.1f} s at {facts.fps:g} a second from {facts.computed:,} computed"
         f"{between} pictures{film_options.unfinished_text(facts)}, "
         f"{format.size(facts.bytes)}, in {format.duration(facts.seconds)}"

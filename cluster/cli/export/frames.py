@@ -27,8 +27,9 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
       lossatlas export frames runs/curve.zarr frames
       lossatlas export frames runs/curve.zarr frames --frames 100:200 --size 1080x1080
     """
-    from cluster import format
+    from cluster import shell
     from cluster.monitor.progress import CountProgress
+    from pipeline import format
 
     count = CountProgress("frames", "pictures", quiet)
 
@@ -36,7 +37,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
         if not count.done:
             return "no frame was made this time"
         frames = format.plural(count.done, "frame")
-        return f"{frames} in {format.place(folder)} kept; the same command makes the others"
+        return f"{frames} in {shell.place(folder)} kept; the same command makes the others"
 
     with interruptible(kept):
         from pipeline.url import store_url
@@ -50,7 +51,7 @@ def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> Non
         print_json(dataclasses.asdict(facts))
     elif not quiet:
         print_line(
-            f"{format.place(folder)}: {format.plural(facts.frames, 'frame')} of "
+            f"{shell.place(folder)}: {format.plural(facts.frames, 'frame')} of "
             f"{facts.width:,} × {facts.height:,} pixels, {facts.made:,} made and {facts.kept:,} "
             f"kept{film_options.unfinished_text(facts)}, in {format.duration(facts.seconds)}"
         )

@@ -35,12 +35,12 @@ def interruptible(kept: Callable[[], str]) -> Iterator[None]:
 
 def whole_output(out: str) -> Callable[[], str]:
     """For a file or a folder that is replaced whole or not at all."""
-    from cluster import format
+    from cluster import shell
 
     before = os.path.exists(out)
 
     def kept() -> str:
-        place = format.place(out)
+        place = shell.place(out)
         return f"{place} is as it was before" if before else f"{place} was not written"
 
     return kept

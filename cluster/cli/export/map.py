@@ -43,7 +43,8 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
       lossatlas export map runs/bowl.zarr bowl-map
       lossatlas export map runs/bowl.zarr bowl-map --width 32768 --quantity loss
     """
-    from cluster import format
+    from cluster import shell
+    from pipeline import format
 
     if style["palette"] is not None:
         style["palette"] = picture_options.palette_from(style["palette"])
@@ -59,7 +60,7 @@ def map_(run: str, folder: str, address: str | None, as_json: bool, **style: Any
         return
     unfinished = picture_options.unfinished_text(facts["share"], facts["preview"])
     print_line(
-        f"{format.place(folder)}/index.html: {facts['layers']} × {facts['width']:,} × "
+        f"{shell.place(folder)}/index.html: {facts['layers']} × {facts['width']:,} × "
         f"{facts['height']:,} pixels, {facts['tiles']:,} tiles, {format.size(facts['bytes'])}"
         f"{unfinished}, in {format.duration(facts['seconds'])}"
     )

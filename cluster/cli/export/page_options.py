@@ -89,7 +89,8 @@ def page_style(asked: dict[str, Any]) -> dict[str, Any]:
 
 def print_result(out: str, facts: Any, as_json: bool) -> None:
     """Print what was made."""
-    from cluster import format
+    from cluster import shell
+    from pipeline import format
 
     made = dataclasses.asdict(facts)
     picture_options.warn_of(facts.remarks)
@@ -98,6 +99,6 @@ def print_result(out: str, facts: Any, as_json: bool) -> None:
         return
     unfinished = picture_options.unfinished_text(made["share"], made["preview"])
     print_line(
-        f"{format.place(out)}: {made['width']:,} × {made['height']:,} pixels, "
+        f"{shell.place(out)}: {made['width']:,} × {made['height']:,} pixels, "
         f"{format.size(made['bytes'])}{unfinished}, in {format.duration(made['seconds'])}"
     )

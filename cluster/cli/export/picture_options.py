@@ -91,7 +91,7 @@ def warn_of(remarks: Sequence[str]) -> None:
 
 def unfinished_text(share: float, preview: bool) -> str:
     """How much of a picture is rendered, and whether it is a preview; empty if it is complete."""
-    from cluster import format
+    from pipeline import format
 
     rendered = "" if share >= 1 else f", {format.percent(share)} rendered"
     return rendered + (", a preview: some of it predicted and not audited yet" if preview else "")

@@ -1,18 +1,20 @@
-"""How durations, rates, sizes and places are put for people."""
+"""Durations, rates, sizes and counts for people."""
 
 from __future__ import annotations
 
 import math
-import os
-import shlex
 from collections.abc import Mapping
 
-from pipeline.geometry.grid import Grid, MarkBlock, Work
-from pipeline.url import is_url
+from pipeline.geometry.grid import MarkBlock, Work
+
+_MANY_DAYS = 1000
 
 
 def duration(seconds: float) -> str:
-    """`850 ms`, `12 s`, `3 min 20 s`, `5 h 10 min`, `2 d 4 h`; `unknown` where it is no number."""
+    """`850 ms`, `12 s`, `3 min 20 s`, `5 h 10 min`, `2 d 4 h`, `3,200 years`.
+
+    `unknown` if it is not a number.
+    """
     if not math.isfinite(seconds):
         return "unknown"
     if seconds < 0.9995:
@@ -20,6 +22,8 @@ def duration(seconds: float) -> str:
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
+    if whole >= _MANY_DAYS * 86400:
+        return f"{whole / 86400 / 365.25:,.0f} years"
     for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
         if whole >= size:
             return f"{whole // size} {unit} {whole % size // part} {smaller}"
@@ -69,26 +73,3 @@ def bar(fraction: float, width: int = 30) -> str:
 def percent(fraction: float) -> str:
     """Rounded down: 100 % means all of it."""
     return f"{math.floor(fraction * 100)} %"
-
-
-def place(url: str) -> str:
-    """How a user in the current folder would type `url`, quoted for a shell."""
-    if is_url(url):
-        return shlex.quote(url)
-    relative = os.path.relpath(url)
-    if relative.startswith("-"):  # no option
-        relative = f"./{relative}"
-    return shlex.quote(url if relative.startswith("..") else relative)
-
-
-def next_step(url: str, grid: Grid) -> str:
-    """What to type when the render at `url` is finished."""
-    name = url.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
-    film = grid.frames > 1 and min(grid.width, grid.height) > 1
-    kind, ending = ("film", "mp4") if film else ("poster", "png")
-    return f"next: lossatlas export {kind} {place(url)} {file(f'{name}.{ending}')}"
-
-
-def file(name: str) -> str:
-    """A file's name in the current folder, quoted for a shell."""
-    return shlex.quote(f"./{name}" if name.startswith("-") else name)

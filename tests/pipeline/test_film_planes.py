@@ -18,7 +18,7 @@ from torch import nn
 from pipeline import opening, plan, prepare
 from pipeline.errors import InputsChangedError, LossatlasError
 from pipeline.geometry import film_planes
-from pipeline.geometry.film_planes import Film, FramesError, Survey
+from pipeline.geometry.film_planes import Film, FilmPlanesError, Survey
 from pipeline.problem import network
 from pipeline.problem.checkpoint_files import CheckpointFilesError
 from pipeline.problem.layout import Layout
@@ -119,7 +119,7 @@ def test_frames_are_sorted_by_their_numbers(tmp_path: Path) -> None:
 def test_a_pattern_takes_some_of_a_folder(tmp_path: Path) -> None:
     folder = _write(tmp_path / "f", [[2.0, k, 0, 0, 0, 0] for k in range(3)])
     (folder / "mode-2.safetensors").write_bytes((folder / "frame-2.safetensors").read_bytes())
-    with pytest.raises(FramesError, match=r"have the same number; .*/f/frame-\*$"):
+    with pytest.raises(FilmPlanesError, match=r"have the same number; .*/f/frame-\*$"):
         film_planes.listing(str(folder))
     found = film_planes.listing(str(folder / "frame-*"))
     assert [Path(p).stem for p in found] == ["frame-0", "frame-1", "frame-2"]
@@ -153,14 +153,16 @@ def test_nothing_holds_the_weights_of_all_frames(tmp_path: Path) -> None:
 def test_what_makes_no_film_is_refused(tmp_path: Path) -> None:
     folder = _write(tmp_path / "f")
     paths = film_planes.listing(str(folder))
-    with pytest.raises(FramesError, match="frame-0.safetensors comes after frame-1.safetensors"):
+    with pytest.raises(
+        FilmPlanesError, match="frame-0.safetensors comes after frame-1.safetensors"
+    ):
         film_planes.listing((paths[1], paths[0]))
     with pytest.raises(CheckpointFilesError, match="is no folder"):
         film_planes.listing(str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointFilesError, match="no checkpoint in"):
         film_planes.listing(str(tmp_path / "empty"))
-    with pytest.raises(FramesError, match="every frame lies on the line"):
+    with pytest.raises(FilmPlanesError, match="every frame lies on the line"):
         _survey(_write(tmp_path / "flat", [BENDS[0], BENDS[4]]))
     with pytest.raises(LossatlasError, match="identical"):
         film_planes.survey(paths, (START, START), THETA, "bezier", "common", None)
@@ -169,9 +171,11 @@ def test_what_makes_no_film_is_refused(tmp_path: Path) -> None:
     several = {f"net.theta_{k}": torch.ones(6) for k in (1, 2)}
     save_file(several, tmp_path / "bends.safetensors")
     paths_of_several = (str(tmp_path / "bends.safetensors"),)
-    with pytest.raises(FramesError, match="bends.safetensors is of a curve with 2 bends, which"):
+    with pytest.raises(
+        FilmPlanesError, match="bends.safetensors is of a curve with 2 bends, which"
+    ):
         film_planes.survey(paths_of_several, (START, END), THETA, "bezier", "common", None)
-    with pytest.raises(FramesError, match="one set of weights"):
+    with pytest.raises(FilmPlanesError, match="one set of weights"):
         film_planes.survey(paths, None, THETA, "bezier", "common", None)
 
 
