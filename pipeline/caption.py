@@ -175,6 +175,14 @@ def buffers(attrs: Mapping[str, Any]) -> str:
     return str((attrs.get("network") or {}).get("buffers") or "")
 
 
+def checkpoints(attrs: Mapping[str, Any]) -> str:
+    """How weights were found in their files; empty where they were in plain sight.
+
+    For example `a.pt, b.pt: names without module.`
+    """
+    return "; ".join((attrs.get("network") or {}).get("checkpoints") or ())
+
+
 def _aside(text: str) -> str:
     return f" ({text})" if text else ""
 

@@ -78,6 +78,7 @@ def _info_lines(store: Store) -> list[str]:
         "store": format.place(store.url),
         "network": f"{store.words['network']}, {network['parameters']:,} parameters",
         "batch norm": caption.batch_norm(attrs),
+        "checkpoints": caption.checkpoints(attrs),
         "buffers": caption.buffers(attrs),
         "own losses": caption.shortened(caption.own_losses(attrs, labels), LISTED_OWN_LOSSES),
         "plane": _plane(attrs["plane"], spec["plane"]),

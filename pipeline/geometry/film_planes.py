@@ -21,6 +21,7 @@ import fsspec
 import numpy as np
 
 from pipeline import naming
+from pipeline.checkpoints.place import ENDINGS, Place, stem, with_nest
 from pipeline.errors import InputsChangedError, LossatlasError, one_line
 from pipeline.fingerprint import digest_of_array
 from pipeline.geometry import plane
@@ -30,7 +31,6 @@ from pipeline.problem import checkpoint, state_dict
 from pipeline.problem.layout import Layout
 from pipeline.url import UnreachableError, is_url, reached
 
-_ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
 # A bend this close to the line, as a share of its distance from the start, is on it but for the
 # rounding of its weights (5e-4 in float16).
 _ON_THE_LINE = 1e-3
@@ -84,7 +84,7 @@ class Film:
         """
         basis = self.bases[frame]
         path = self.paths[basis.frame]
-        state = checkpoint.load(path)
+        state = state_dict.load(path, layout)
         try:
             _, bend, _ = _points(state, path, layout, self.start, self.end)
         except LossatlasError as error:
@@ -117,7 +117,8 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
     """The checkpoints of a film, in order: as given, or a folder's by the numbers in their names.
 
     Args:
-        frames: paths, or one folder, or one pattern such as `run/bezier-*.pt`.
+        frames: paths, or one folder, or one pattern such as `run/bezier-*.pt`; `#nest` behind it
+            names the same part of each.
 
     Raises:
         FramesError: no such folder, or no checkpoint in it, or numbers that do not rise.
@@ -128,11 +129,11 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
         paths = tuple(sorted(_checkpoints(frames), key=_number_key))
         if not paths:
             raise FramesError(
-                f"plane.frames: no checkpoint in {frames}; wanted {', '.join(_ENDINGS)}"
+                f"plane.frames: no checkpoint in {frames}; wanted {', '.join(ENDINGS)}"
             )
     if not paths:
         raise FramesError("plane.frames is empty; wanted at least one checkpoint")
-    naming.require((Path(path).stem for path in paths), "plane.frames")
+    naming.require(map(stem, paths), "plane.frames")
     for first, second in itertools.pairwise(paths):
         before, after = _number(first), _number(second)
         if before is None or after is None or after > before:
@@ -141,7 +142,7 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
             raise FramesError(
                 f"plane.frames: {Path(first).name} and {Path(second).name} have the same number; "
                 "wanted one checkpoint a frame. Name them by a pattern, such as "
-                f"{frames.rstrip('/')}/{_stem(first)}*"
+                f"{frames.rstrip('/')}/{_before_number(first)}*"
             )
         raise FramesError(
             f"plane.frames is out of order: {Path(second).name} comes after "
@@ -178,7 +179,9 @@ def survey(
     digests, of_bends = [], []
     previous: Plane | None = None
     for index, path in enumerate(paths):
-        start, bend, end = _points(checkpoint.load(path), path, layout, *(ends or (None, None)))
+        start, bend, end = _points(
+            state_dict.load(path, layout), path, layout, *(ends or (None, None))
+        )
         if given is None:
             _require_same_ends(ends, (start, end), paths[0], path)
         ends = ends or (start, end)
@@ -205,7 +208,7 @@ def survey(
     dy = max(abs(anchors[1].y) for anchors, _ in seen)
     extents = _extents([anchors for anchors, _ in seen], settled, extent, margin, (dx, dy))
     frames = tuple(FrameFacts(e, *s) for e, s in zip(extents, seen, strict=True))
-    names = tuple(Path(path).stem for path in paths)
+    names = tuple(map(stem, paths))
     film = Film(*ends, tuple(paths), tuple(of_bends), settled)
     return Survey(film, frames, tuple(digests), names, _epochs(paths), dx, dy)
 
@@ -296,6 +299,7 @@ def _require_same_ends(
 
 
 def _checkpoints(folder: str) -> list[str]:
+    folder, nest = Place.of(folder).path, Place.of(folder).nest
     pattern = "*" in Path(folder).name
     try:
         with reached(folder):
@@ -312,8 +316,9 @@ def _checkpoints(folder: str) -> list[str]:
             f"plane.frames: {folder} cannot be read ({one_line(error)}); wanted a folder of "
             "checkpoints, or a pattern of them. Check the path and its permissions"
         ) from None
-    found = [str(path) for path in paths if str(path).endswith(_ENDINGS)]
-    return [files.unstrip_protocol(path) for path in found] if is_url(folder) else found
+    found = [str(path) for path in paths if str(path).endswith(ENDINGS)]
+    found = [files.unstrip_protocol(path) for path in found] if is_url(folder) else found
+    return [with_nest(path, nest) for path in found]
 
 
 def _epochs(paths: Sequence[str]) -> tuple[float, ...] | None:
@@ -333,13 +338,12 @@ def _epochs(paths: Sequence[str]) -> tuple[float, ...] | None:
 
 def _number(path: str) -> int | None:
     """The last number in a file's name: its epoch, or its place."""
-    numbers = re.findall(r"\d+", Path(path).stem)
+    numbers = re.findall(r"\d+", stem(path))
     return int(numbers[-1]) if numbers else None
 
 
-def _stem(path: str) -> str:
-    """What comes before the number in a file's name."""
-    return re.split(r"\d+$", Path(path).stem)[0]
+def _before_number(path: str) -> str:
+    return re.split(r"\d+$", stem(path))[0]
 
 
 def _number_key(path: str) -> tuple[int, str]:
