@@ -175,6 +175,12 @@ def buffers(attrs: Mapping[str, Any]) -> str:
     return str((attrs.get("network") or {}).get("buffers") or "")
 
 
+def imported(attrs: Mapping[str, Any]) -> str:
+    """Of a surface that another program computed, `imported from surface.h5`; else empty."""
+    file = (attrs.get("imported") or {}).get("file")
+    return f"imported from {file}" if file else ""
+
+
 def checkpoints(attrs: Mapping[str, Any]) -> str:
     """How weights were found in their files; empty where they were in plain sight.
 

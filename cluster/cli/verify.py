@@ -26,16 +26,19 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     """
     from cluster import format
     from cluster.monitor.progress import CountProgress
+    from pipeline import caption
     from pipeline import verify as checks
     from pipeline.refinement.records import Records
     from pipeline.store.store import Store
     from pipeline.url import store_url
 
     store = Store.open(store_url(run), writable=not dry_run)
+    imported = caption.imported(store.attrs)  # nothing in it can be computed again
     checked = len(store.committed())
     steps = len(Records(store).committed()) if store.refined else 0
     damages = checks.verify(store, CountProgress("verify", "tiles"))
-    if damages and not dry_run:
+    put_back = bool(damages) and not dry_run and not imported
+    if put_back:
         checks.withdraw(store, damages)
     if as_json:
         print_json(
@@ -44,7 +47,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
                 "checked": checked,
                 **({"steps": steps} if store.refined else {}),
                 "damaged": {str(damage.tile): damage.reason for damage in damages},
-                "put_back": not dry_run and bool(damages),
+                "put_back": put_back,
             }
         )
         return 1 if damages else 0
@@ -62,9 +65,10 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     )
     for damage in damages:
         print_line(f"  tile {damage.tile}: {damage.reason}")
-    print_line(
-        "nothing was changed (--dry-run)"
-        if dry_run
-        else f"put back to pending; mend with: lossatlas resume {place}"
-    )
+    if imported:
+        print_line(f"nothing was changed: it was {imported}. Import that again, to another store")
+    elif dry_run:
+        print_line("nothing was changed (--dry-run)")
+    else:
+        print_line(f"put back to pending; mend with: lossatlas resume {place}")
     return 1
