@@ -119,7 +119,7 @@ def import_surface(path: str, url: str, split: str = "data") -> tuple[Store, Imp
     anchors = (Anchor("θ", 0.0, 0.0, 0.0),) if found.around_weights else ()
     splits = list(found.values["loss"])
     frames = [FrameFacts(extent, anchors, None)]
-    store = Store.create(url, grid, splits, list(found.values), frames, _facts(path))
+    store = Store.create(url, grid, splits, list(found.values), frames, _facts(path, height == 1))
     for tile in grid.tiles():
         rows, columns = grid.window(tile)
         stacked = {
@@ -136,7 +136,7 @@ def run_name(path: str) -> str:
     return stem[:60].strip(" .") if naming.fault(stem[:60].strip(" .")) is None else "surface"
 
 
-def _facts(path: str) -> dict[str, Any]:
+def _facts(path: str, is_line: bool) -> dict[str, Any]:
     """The attributes of the store. What the file does not tell is not in them."""
     try:
         own = version("lossatlas")
@@ -147,6 +147,7 @@ def _facts(path: str) -> dict[str, Any]:
     return {
         "name": run_name(path),
         "imported": {"file": Path(path).name, "digest": digest},
+        **({"plane": {"kind": "line"}} if is_line else {}),
         "unit": "",
         "fingerprint": digest,
         "versions": {"lossatlas": own},
