@@ -182,7 +182,7 @@ def imported(attrs: Mapping[str, Any]) -> str:
 
 
 def checkpoints(attrs: Mapping[str, Any]) -> str:
-    """How weights were found in their files; empty where they were in plain sight.
+    """How weights were found in their files; empty where that is plain.
 
     For example `a.pt, b.pt: names without module.`
     """

@@ -309,6 +309,11 @@ def _checkpoints(folder: str) -> list[str]:
                     f"plane.frames: {folder} is no folder; wanted one with checkpoints"
                 )
             paths = files.glob(root) if pattern else files.ls(root, detail=False)
+            found = [
+                path
+                for path in map(str, paths)
+                if path.endswith(ENDINGS) or (pattern and files.isdir(path))
+            ]
     except UnreachableError:
         raise
     except (OSError, ValueError, ImportError) as error:
@@ -316,7 +321,6 @@ def _checkpoints(folder: str) -> list[str]:
             f"plane.frames: {folder} cannot be read ({one_line(error)}); wanted a folder of "
             "checkpoints, or a pattern of them. Check the path and its permissions"
         ) from None
-    found = [str(path) for path in paths if str(path).endswith(ENDINGS)]
     found = [files.unstrip_protocol(path) for path in found] if is_url(folder) else found
     return [with_nest(path, nest) for path in found]
 

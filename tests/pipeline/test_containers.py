@@ -223,6 +223,10 @@ def test_frames_may_name_a_nest(tmp_path: Path) -> None:
         paths = film_planes.listing(frames)
         assert [Path(p).name for p in paths] == ["e-2.pth.tar#ema.model", "e-10.pth.tar#ema.model"]
         assert [stem(p) for p in paths] == ["e-2", "e-10"]
+    for step in (500, 1000):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    paths = film_planes.listing(f"{tmp_path}/checkpoint-*")
+    assert [Path(p).name for p in paths] == ["checkpoint-500", "checkpoint-1000"]
 
 
 # Containers
