@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.spec import RenderSpec as RenderSpec
     from pipeline.spec import read as read_spec
     from renders.comparison import export_comparison as export_comparison
+    from renders.data import export_data as export_data
     from renders.film.film import export_film as export_film
     from renders.film.frames import export_frames as export_frames
     from renders.map.tone import Tone as Tone
@@ -42,6 +43,7 @@ _PLACES = {
     "along_line": "pipeline.geometry.plane:along_line",
     "connect": "cluster.api:connect",
     "export_comparison": "renders.comparison:export_comparison",
+    "export_data": "renders.data:export_data",
     "export_film": "renders.film.film:export_film",
     "export_frames": "renders.film.frames:export_frames",
     "export_map": "renders.web.webmap:export_map",
@@ -63,9 +65,9 @@ _PLACES = {
 
 __all__ = [
     "Evaluator", "Plane", "Relief", "RenderSpec", "Tone", "along_line", "connect",
-    "export_comparison", "export_film", "export_frames", "export_map", "export_poster",
-    "filter_normalise", "fit", "fit_tone", "of_curve", "open", "plan", "random_directions",
-    "read_spec", "render", "resume", "shade", "status", "through_points",
+    "export_comparison", "export_data", "export_film", "export_frames", "export_map",
+    "export_poster", "filter_normalise", "fit", "fit_tone", "of_curve", "open", "plan",
+    "random_directions", "read_spec", "render", "resume", "shade", "status", "through_points",
 ]  # fmt: skip
 
 

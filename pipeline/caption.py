@@ -180,6 +180,20 @@ def buffers(attrs: Mapping[str, Any]) -> str:
     return str((attrs.get("network") or {}).get("buffers") or "")
 
 
+def imported(attrs: Mapping[str, Any]) -> str:
+    """Of a surface that another program computed, `imported from surface.h5`; else empty."""
+    file = (attrs.get("imported") or {}).get("file")
+    return f"imported from {file}" if file else ""
+
+
+def checkpoints(attrs: Mapping[str, Any]) -> str:
+    """How weights were found in their files; empty where that is plain.
+
+    For example `a.pt, b.pt: names without module.`
+    """
+    return "; ".join((attrs.get("network") or {}).get("checkpoints") or ())
+
+
 def _aside(text: str) -> str:
     return f" ({text})" if text else ""
 

@@ -18,8 +18,10 @@ from pipeline.evaluation.own_buffers import Findings
 from pipeline.fingerprint import digest_of_array, digest_of_parts
 from pipeline.geometry import film_planes
 from pipeline.geometry.planes import Geometry
-from pipeline.problem import data
+from pipeline.problem import data, state_dict
+from pipeline.problem.checkpoint import Known
 from pipeline.problem.data import Subsample
+from pipeline.problem.layout import Layout
 from pipeline.problem.norms import has_batch_norm
 from pipeline.problem.trust import Codes
 from pipeline.problem.usercode import UserCode
@@ -76,14 +78,18 @@ def parts_of(
     }
 
 
-def network_facts(spec: RenderSpec, network: nn.Module) -> dict[str, Any]:
+def network_facts(
+    spec: RenderSpec, network: nn.Module, checkpoints: Sequence[Known]
+) -> dict[str, Any]:
     """What the store says of the network, before its buffers are compared."""
     asked = spec.network
+    told = _checkpoints_told(checkpoints, Layout.of(network))
     return {
         "factory": asked.factory,
         "label": caption.network_label(asked.factory, asked.label, type(network).__name__),
         "parameters": sum(p.numel() for p in network.parameters()),
         "batch_norm": _batch_norm(spec, network),
+        **({"checkpoints": told} if told else {}),
     }
 
 
@@ -116,6 +122,16 @@ def facts_of(
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _checkpoints_told(checkpoints: Sequence[Known], layout: Layout) -> list[str]:
+    """How weights were found in their files, where that is not plain: one line for all alike."""
+    files: dict[str, list[str]] = {}
+    for known in checkpoints:
+        told = state_dict.told(known.state, layout)
+        if told and known.file not in files.setdefault(told, []):
+            files[told].append(known.file)
+    return [f"{', '.join(names)}: {told}" for told, names in files.items()]
 
 
 def _batch_norm(spec: RenderSpec, net: nn.Module) -> str | None:

@@ -64,6 +64,7 @@ def match(prepared: Prepared, held: Held | None = None) -> Store:
     """
     url = prepared.spec.store
     store, tile = Store.open(url, writable=True), prepared.spec.grid.edge
+    store.require("parts")
     same_tiles = tile in (None, store.grid.tile)
     if same_tiles and _lacks_frames(store, prepared):
         with held(store) if held else nullcontext():

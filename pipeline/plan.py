@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import format
+from pipeline import caption, format
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.room import give_back_memory
@@ -50,7 +50,8 @@ class Plan:
     Where the render is `refined`, points and seconds are the most it can take. The `marks` of all
     `mark_groups` are no points, and are in the seconds and bytes. `targets` and
     `inputs` say how they are taken (`pipeline.problem.data.Subsample`), and are empty where they
-    stay as they are. What `batch_norm`, `buffers` and `own_losses` say is what the store says of
+    stay as they are. `checkpoints` says how weights were found in their files, where that is not
+    plain. What `batch_norm`, `buffers` and `own_losses` say is what the store says of
     its network. `worker_bytes` and `driver_bytes` are the peaks of resident memory of a worker and
     of the driver, `memory_bytes` what all of them take together: what workers have in common counts
     once.
@@ -66,6 +67,7 @@ class Plan:
     examples: int
     parameters: int
     batch_norm: str | None
+    checkpoints: str
     buffers: str | None
     own_losses: tuple[str, ...]
     quantities: tuple[str, ...]
@@ -184,6 +186,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         examples=sum(len(inputs) for inputs, _ in prepared.inputs.problem.splits.values()),
         parameters=prepared.facts["network"]["parameters"],
         batch_norm=prepared.facts["network"]["batch_norm"],
+        checkpoints=caption.checkpoints(prepared.facts),
         buffers=prepared.facts["network"]["buffers"],
         own_losses=prepared.own_losses,
         quantities=prepared.inputs.quantities,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline import caption
+from pipeline.checkpoints.place import stem
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.crosscheck import crosscheck
 from pipeline.evaluation.evaluator import Evaluator
@@ -82,7 +82,7 @@ class Prepared:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Lines that a user should read before the render goes on."""
-        told = [caption.buffers(self.facts)]
+        told = [caption.checkpoints(self.facts), caption.buffers(self.facts)]
         if self.own_losses:
             losses = caption.shortened(self.own_losses, _OWN_LOSSES)
             told.append(f"losses at the checkpoints: {losses}")
@@ -114,7 +114,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     subsamples = data.ordered(loaded, spec.calibrating)
     problem = problem_of(spec.network, loss, codes, subsamples)
     inputs = _inputs(spec, problem, geometry, marks)
-    of_network = network_facts(spec, net)
+    of_network = network_facts(spec, net, geometry.known)
     measuring = evaluator(inputs.uncompiled(), network=net)
     parts = parts_of(spec, inputs, codes, geometry, subsamples, measuring.recomputes)
     parts |= marks.parts
@@ -245,7 +245,7 @@ def _with_frames(spec: RenderSpec, names: Sequence[str] | None) -> RenderSpec:
     asked = spec.plane
     if names is None or not isinstance(asked, CurvePlane) or not isinstance(asked.frames, str):
         return spec
-    own = tuple(path for path in film_planes.listing(asked.frames) if Path(path).stem in names)
+    own = tuple(path for path in film_planes.listing(asked.frames) if stem(path) in names)
     if len(own) != len(names):
         return spec
     return spec.model_copy(update={"plane": asked.model_copy(update={"frames": own})})

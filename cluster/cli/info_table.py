@@ -61,12 +61,25 @@ def info_lines(store: Store) -> list[str]:
         ClusterError: it does not say of itself all that is in the table.
     """
     try:
-        return _info_lines(store)
+        return _imported_lines(store) if "imported" in store.attrs else _info_lines(store)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ClusterError(
             f"{shell.place(store.url)} does not say all of itself that info shows "
             f"({described(error)}); wanted what a render writes. See what there is with --json"
         ) from None
+
+
+def _imported_lines(store: Store) -> list[str]:
+    attrs, extent = store.attrs, store.extent()
+    rows = {
+        "store": shell.place(store.url),
+        "surface": f"{caption.imported(attrs)} ({attrs['imported']['digest'][:12]}…)",
+        "extent": f"x {extent.x0:.6g} to {extent.x1:.6g}, y {extent.y0:.6g} to {extent.y1:.6g}",
+        "grid": f"{store.width:,} × {store.height:,} points",
+        "quantities": f"{', '.join(store.quantities)} of {', '.join(store.splits)}",
+        "created": attrs["created"],
+    }
+    return format.table(attrs["name"], rows)
 
 
 def _info_lines(store: Store) -> list[str]:
@@ -81,6 +94,7 @@ def _info_lines(store: Store) -> list[str]:
         "store": shell.place(store.url),
         "network": f"{store.words['network']}, {network['parameters']:,} parameters",
         "batch norm": caption.batch_norm(attrs),
+        "checkpoints": caption.checkpoints(attrs),
         "buffers": caption.buffers(attrs),
         "own losses": caption.shortened(caption.own_losses(attrs, labels), LISTED_OWN_LOSSES),
         "plane": _plane(attrs["plane"], spec["plane"]),

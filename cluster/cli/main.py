@@ -21,6 +21,7 @@ from cluster.cli.curve import curve
 from cluster.cli.drive import drive
 from cluster.cli.export.group import export
 from cluster.cli.fit import fit
+from cluster.cli.import_ import import_
 from cluster.cli.info import info
 from cluster.cli.list import list_
 from cluster.cli.logs import logs
@@ -65,7 +66,7 @@ for _command in (
     *(plan, render, resume),
     *(submit, drive, logs, stop, list_),
     *(fit, connect, curve),
-    *(status, info, verify, export),
+    *(import_, status, info, verify, export),
 ):
     cli.add_command(_command)
 

@@ -25,6 +25,7 @@ def plan_lines(plan: Plan) -> list[str]:
         else "",
         "network": f"{plan.parameters:,} parameters"
         + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),
+        "checkpoints": plan.checkpoints,
         "buffers": plan.buffers or "",
         "own losses": caption.shortened(plan.own_losses, LISTED_OWN_LOSSES),
         "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "

@@ -26,7 +26,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     """
     from cluster import shell
     from cluster.monitor.progress import CountProgress
-    from pipeline import format
+    from pipeline import caption, format
     from pipeline import verify as checks
     from pipeline.refinement.records import Records
     from pipeline.store.marks import StoredMarks
@@ -34,11 +34,13 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     from pipeline.url import store_url
 
     store = Store.open(store_url(run), writable=not dry_run)
+    imported = caption.imported(store.attrs)  # nothing in it can be computed again
     checked = len(store.committed())
     marks = int(StoredMarks(store).finished().sum())
     steps = len(Records(store).committed()) if store.refined else 0
     damages = checks.verify(store, CountProgress("verify", "tiles"))
-    if damages and not dry_run:
+    put_back = bool(damages) and not dry_run and not imported
+    if put_back:
         checks.withdraw(store, damages)
     if as_json:
         print_json(
@@ -48,7 +50,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
                 **({"steps": steps} if store.refined else {}),
                 **({"marks": marks} if marks else {}),
                 "damaged": {str(damage.work): damage.reason for damage in damages},
-                "put_back": not dry_run and bool(damages),
+                "put_back": put_back,
             }
         )
         return 1 if damages else 0
@@ -68,9 +70,10 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     )
     for damage in damages:
         print_line(f"  {format.work_named(damage.work, 'tile')}: {damage.reason}")
-    print_line(
-        "nothing was changed (--dry-run)"
-        if dry_run
-        else f"put back to pending; mend with: lossatlas resume {place}"
-    )
+    if imported:
+        print_line(f"nothing was changed: it was {imported}. Import that again, to another store")
+    elif dry_run:
+        print_line("nothing was changed (--dry-run)")
+    else:
+        print_line(f"put back to pending; mend with: lossatlas resume {place}")
     return 1

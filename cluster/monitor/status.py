@@ -152,7 +152,7 @@ def read_status(
     alive = holder is not None and holder.alive(now)
     per_frame = Counter(tile.frame for tile in committed)
     return Status(
-        name=store.attrs.get("spec", {}).get("name", store.url),
+        name=store.attrs.get("spec", store.attrs).get("name", store.url),
         url=store.url,
         tiles=grid.tile_count,
         tiles_done=len(committed),

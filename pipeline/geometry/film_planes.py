@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline import naming
+from pipeline.checkpoints.place import stem
 from pipeline.errors import InputsChangedError, LossatlasError
 from pipeline.fingerprint import digest_of_array
 from pipeline.geometry import plane
@@ -78,7 +79,7 @@ class Film:
         """
         basis = self.bases[frame]
         path = self.paths[basis.frame]
-        state = checkpoint.load(path)
+        state = state_dict.load(path, layout)
         try:
             _, bend, _ = _points(state, path, layout, self.start, self.end)
         except LossatlasError as error:
@@ -111,7 +112,8 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
     """The checkpoints of a film, in order: as given, or a folder's by the numbers in their names.
 
     Args:
-        frames: paths, or one folder, or one pattern such as `run/bezier-*.pt`.
+        frames: paths, or one folder, or one pattern such as `run/bezier-*.pt`; `#nest` behind it
+            names the same part of each.
 
     Raises:
         CheckpointFilesError: no such folder, or no checkpoint in it.
@@ -123,7 +125,7 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
         paths = checkpoint_files.matching(frames, "plane.frames")
     if not paths:
         raise FilmPlanesError("plane.frames is empty; wanted at least one checkpoint")
-    naming.require((Path(path).stem for path in paths), "plane.frames")
+    naming.require(map(stem, paths), "plane.frames")
     for first, second in itertools.pairwise(paths):
         before, after = checkpoint_files.number(first), checkpoint_files.number(second)
         if before is None or after is None or after > before:
@@ -169,7 +171,9 @@ def survey(
     digests, of_bends = [], []
     previous: Plane | None = None
     for index, path in enumerate(paths):
-        start, bend, end = _points(checkpoint.load(path), path, layout, *(ends or (None, None)))
+        start, bend, end = _points(
+            state_dict.load(path, layout), path, layout, *(ends or (None, None))
+        )
         if given is None:
             _require_same_ends(ends, (start, end), paths[0], path)
         ends = ends or (start, end)
@@ -196,7 +200,7 @@ def survey(
     dy = max(abs(anchors[1].y) for anchors, _ in seen)
     extents = _extents([anchors for anchors, _ in seen], settled, extent, margin, (dx, dy))
     frames = tuple(FrameFacts(e, *s) for e, s in zip(extents, seen, strict=True))
-    names = tuple(Path(path).stem for path in paths)
+    names = tuple(map(stem, paths))
     film = Film(*ends, tuple(paths), tuple(of_bends), settled)
     return Survey(film, frames, tuple(digests), names, checkpoint_files.epochs(paths), dx, dy)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from pipeline import naming
+from pipeline.checkpoints.place import ENDINGS, Place, stem
 from pipeline.errors import LossatlasError
 from pipeline.marks_spec import MarksSpec, Source
 from pipeline.problem import checkpoint_files
@@ -46,7 +47,7 @@ class MarkFiles:
             return source.upper()
         stems = {checkpoint_files.stem_before_number(path).strip(" -_.") for path in self.paths}
         if len(self.paths) == 1:
-            stems = {PurePath(self.paths[0]).stem}
+            stems = {stem(self.paths[0])}
         elif len(stems) > 1 and isinstance(self.asked, str):
             stems = {PurePath(self.asked.rstrip("/")).stem.strip(" -_.*")}  # the folder's name
         return next(iter(stems))[:LONGEST_LABEL] or self.key if len(stems) == 1 else self.key
@@ -67,7 +68,7 @@ def paths_of(group: MarksSpec, key: str) -> MarkFiles:
     asked, key_of_files = group.files, f"{key}.{group.source}"
     if not isinstance(asked, str):
         paths = asked
-    elif "*" not in asked and asked.endswith(checkpoint_files.ENDINGS):
+    elif "*" not in asked and Place.of(asked).path.endswith(ENDINGS):
         paths = (asked,)
     else:
         paths = checkpoint_files.matching(asked, key_of_files)
@@ -104,11 +105,11 @@ def kept(group: MarksSpec, key: str, names: Collection[str]) -> str | tuple[str,
 
 def names_of(paths: Sequence[str]) -> tuple[str, ...]:
     """What files are called: without folders and ending, with the folder where names repeat."""
-    stems = Counter(PurePath(path).stem for path in paths)
+    stems = Counter(map(stem, paths))
     return tuple(
-        stem if stems[stem] == 1 else f"{PurePath(path).parent.name} {stem}".strip()
+        name if stems[name] == 1 else f"{PurePath(path).parent.name} {name}".strip()
         for path in paths
-        for stem in (PurePath(path).stem,)
+        for name in (stem(path),)
     )
 
 

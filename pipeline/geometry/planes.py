@@ -18,7 +18,7 @@ from pipeline.geometry.film_planes import Planes, Still
 from pipeline.geometry.grid import Extent
 from pipeline.geometry.plane import FrameFacts, Plane, Vector
 from pipeline.plane_spec import CurvePlane, PlaneSpec
-from pipeline.problem import checkpoint, state_dict
+from pipeline.problem import state_dict
 from pipeline.problem.checkpoint import Known, State
 from pipeline.problem.layout import Layout
 from pipeline.spec import RenderSpec
@@ -100,13 +100,13 @@ class Checkpoints:
         paths = self._plane.weights
         if self._plane.kind == "curve" and len(paths) == 1:
             where = f"plane.weights[0] ({Path(paths[0]).name})"
-            state = checkpoint.load(paths[0])
+            state = state_dict.load(paths[0], self.layout)
             if not state_dict.is_curve(state, self.layout):
                 raise PlanesError(
                     f"{where} is no curve checkpoint; wanted one, or start, bend and end as three"
                 )
             return [(Path(paths[0]).name, each.state) for each in self._of_curve(state, where)]
-        states = [checkpoint.load(path) for path in paths]
+        states = [state_dict.load(path, self.layout) for path in paths]
         for index, (path, state) in enumerate(zip(paths, states, strict=True)):
             where = f"plane.weights[{index}] ({Path(path).name})"
             state_dict.match(state, self.layout, where)
@@ -115,7 +115,7 @@ class Checkpoints:
 
     def of_frame(self, path: str) -> list[Known]:
         """The checkpoints that one frame's file holds: a bend, or a curve's three points."""
-        state, file = checkpoint.load(path), Path(path).name
+        state, file = state_dict.load(path, self.layout), Path(path).name
         if not state_dict.is_curve(state, self.layout):
             return [Known("bend", file, state)]
         return self._of_curve(state, file)

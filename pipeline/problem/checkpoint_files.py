@@ -6,14 +6,12 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import fsspec
 
+from pipeline.checkpoints.place import ENDINGS, Place, stem, with_nest
 from pipeline.errors import LossatlasError, one_line
 from pipeline.url import UnreachableError, is_url, reached
-
-ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
 
 
 class CheckpointFilesError(LossatlasError):
@@ -24,7 +22,8 @@ def matching(place: str, key: str) -> tuple[str, ...]:
     """The checkpoints of a folder or a pattern, by the last numbers in their names, then by name.
 
     Args:
-        place: a folder, or a pattern such as `run/bezier-*.pt`; a path or a URL.
+        place: a folder, or a pattern such as `run/bezier-*.pt`; a path or a URL. `#nest` behind it
+            names the same part of each.
         key: of the spec that names it, for messages.
 
     Raises:
@@ -40,13 +39,13 @@ def matching(place: str, key: str) -> tuple[str, ...]:
 
 def number(path: str) -> int | None:
     """The last number in a file's name: its epoch, or its place."""
-    numbers = re.findall(r"\d+", Path(path).stem)
+    numbers = re.findall(r"\d+", stem(path))
     return int(numbers[-1]) if numbers else None
 
 
 def stem_before_number(path: str) -> str:
     """What comes before the number at the end of a file's name."""
-    return re.split(r"\d+$", Path(path).stem)[0]
+    return re.split(r"\d+$", stem(path))[0]
 
 
 def epochs(paths: Sequence[str]) -> tuple[float, ...] | None:
@@ -61,6 +60,7 @@ def epochs(paths: Sequence[str]) -> tuple[float, ...] | None:
 
 
 def _epoch(path: str) -> float | None:
+    path = Place.of(path).path
     if not path.lower().endswith(".safetensors"):
         return None
     with reached(path), fsspec.open(path, "rb") as file:
@@ -73,15 +73,21 @@ def _epoch(path: str) -> float | None:
 
 
 def _checkpoints(place: str, key: str) -> list[str]:
-    pattern = "*" in place
+    folder, nest = Place.of(place).path, Place.of(place).nest
+    pattern = "*" in folder
     try:
-        with reached(place):
-            files, root = fsspec.core.url_to_fs(place)
+        with reached(folder):
+            files, root = fsspec.core.url_to_fs(folder)
             if not pattern and not files.isdir(root):
                 raise CheckpointFilesError(
                     f"{key}: {place} is no folder; wanted one with checkpoints"
                 )
             paths = files.glob(root) if pattern else files.ls(root, detail=False)
+            found = [
+                path
+                for path in map(str, paths)
+                if path.endswith(ENDINGS) or (pattern and files.isdir(path))
+            ]
     except UnreachableError:
         raise
     except (OSError, ValueError, ImportError) as error:
@@ -89,8 +95,8 @@ def _checkpoints(place: str, key: str) -> list[str]:
             f"{key}: {place} cannot be read ({one_line(error)}); wanted a folder of checkpoints, "
             "or a pattern of them. Check the path and its permissions"
         ) from None
-    found = [str(path) for path in paths if str(path).endswith(ENDINGS)]
-    return [files.unstrip_protocol(path) for path in found] if is_url(place) else found
+    found = [files.unstrip_protocol(path) for path in found] if is_url(folder) else found
+    return [with_nest(path, nest) for path in found]
 
 
 def _number_key(path: str) -> tuple[int, str]:

@@ -1,7 +1,7 @@
 """A checkpoint's tensors, found by a network's own names.
 
-Names in a file may have the prefixes of wrappers (`module.`, `_orig_mod.`; `net.` in a curve
-checkpoint), and those of a curve end in the numbers of its points.
+Names in a file are turned into the network's (`pipeline.problem.renaming`). Those of a curve
+checkpoint end in the numbers of its points.
 """
 
 from __future__ import annotations
@@ -10,22 +10,62 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from pipeline.checkpoints import nests
+from pipeline.problem import checkpoint
 from pipeline.problem.checkpoint import CheckpointError, State
-from pipeline.problem.layout import Layout, persistent_buffers
+from pipeline.problem.layout import Layout, Shape, persistent_buffers
+from pipeline.problem.renaming import (
+    Renaming,
+    held_under,
+    is_counter,
+    nearest,
+    renaming,
+    without_wrappers,
+)
 
-_WRAPPERS = ("module.", "_orig_mod.")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_AVERAGED = "n_averaged"  # the counter of torch's AveragedModel
-# The modules of the curves of Garipov et al., and what their `Bezier` and `PolyChain` keep.
-_NET = "net."
+# What the `Bezier` and `PolyChain` of the curves of Garipov et al. keep.
 _CONSTANTS = ("coeff_layer.binom", "coeff_layer.range", "coeff_layer.rev_range")
 _CURE = "Check network.factory, or the checkpoint"
+
+
+def load(path: str, layout: Layout) -> State:
+    """Read a checkpoint as `checkpoint.load` does; of several nests, the one that fits a network.
+
+    Args:
+        path: of the checkpoint; `#nest` behind it names the nest.
+        layout: of the network that the weights are meant for.
+
+    Raises:
+        CheckpointError, RoomError: as `checkpoint.load`; or several nests fit.
+    """
+    return checkpoint.load(path, lambda state: fits(state, layout))
+
+
+def fits(state: State, layout: Layout) -> bool:
+    """Whether `state` holds the weights of a network, or the points of a curve of it."""
+    if is_curve(state, layout) or bends_alone(state, layout):
+        return True
+    return _difference(_by_own_names(state, layout), layout) is None
+
+
+def told(state: State, layout: Layout) -> str:
+    """Where in its file the weights were, and what was taken off their names.
+
+    Empty where they were in a usual place, by the network's own names. For example
+    `taken from ema.model, names without module.`
+    """
+    nest, others = getattr(state, "nest", ""), getattr(state, "others", ())
+    also = f" (also there: {', '.join(f'#{name}' for name in others)})" if others else ""
+    is_worth_saying = others or (nest and not nests.is_usual(nest))
+    taken = f"taken from {nest or 'the outermost dict'}{also}" if is_worth_saying else ""
+    renamed = "" if is_curve(state, layout) else _found(state, layout)[0].told(state)
+    return ", ".join(filter(None, (taken, renamed)))
 
 
 def match(state: State, layout: Layout, where: str) -> None:
@@ -41,7 +81,8 @@ def match(state: State, layout: Layout, where: str) -> None:
         where: what the message calls the checkpoint, such as `plane.weights[1]`.
 
     Raises:
-        CheckpointError: with both counts of values, the first tensor that differs, both shapes.
+        CheckpointError: with both counts of values, the first tensor that differs, and what is
+            nearest to it on the other side.
     """
     if layout.extra:
         raise CheckpointError(
@@ -54,26 +95,16 @@ def match(state: State, layout: Layout, where: str) -> None:
             f"{where} is a curve checkpoint; wanted one set of weights. Use plane.kind: curve, or "
             "one point of the curve"
         )
-    state = _by_own_names(state, layout)
-    shapes = {**layout.parameters, **layout.buffers}
-    present = {name: _of(state, layout, name) for name in shapes}
-    optional = layout.statistics | layout.step_counts
-    first = next(_differences(present, shapes, optional), None)
-    if first is None:
-        first = next(_untied(state, layout), None)
-    if first is None:
-        known = {*shapes, *layout.names, _AVERAGED}
-        left = [name for name in state if name not in known]
-        left = [n for n in left if not n.endswith(_STATISTICS[2])]
-        first = f"{left[0]} {_shape(state[left[0]])} is not in the network" if left else None
-    if first is None:
+    renamed = _by_own_names(state, layout)
+    difference = _difference(renamed, layout)
+    if difference is None:
         return
     found = sum(
         tensor.numel()
-        for name, tensor in state.items()
+        for name, tensor in renamed.items()
         if name not in layout.buffers and not name.endswith(_STATISTICS)
     )
-    raise CheckpointError(_mismatch(where, found, layout, first))
+    raise CheckpointError(_mismatch(where, found, layout, difference, _cure(state, layout)))
 
 
 def weights(state: State, layout: Layout) -> np.ndarray:
@@ -158,8 +189,7 @@ def bends_alone(state: State, layout: Layout) -> int:
 
 def constants(state: State) -> set[str]:
     """The names of a curve's own buffers in `state`, without wrappers."""
-    wrapper = _prefixes(state, _WRAPPERS)[0]
-    return {name.removeprefix(wrapper) for name in state} & set(_CONSTANTS)
+    return {without_wrappers(name) for name in state} & set(_CONSTANTS)
 
 
 def curve_points(state: State, layout: Layout, where: str) -> list[np.ndarray]:
@@ -180,56 +210,15 @@ def curve_points(state: State, layout: Layout, where: str) -> list[np.ndarray]:
     points, shapes = _points(state, layout), layout.parameters
     stems = _stems(state, list(points), list(shapes))
     present = {name: points[stem][0] for name, stem in stems.items()}
-    first = next(_differences({name: present.get(name) for name in shapes}, shapes), None)
-    left = [stem for stem in points if stem not in stems.values()]
-    if first is None and left:
-        first = f"{left[0]} {_shape(points[left[0]][0])} is not in the network"
+    left = {stem: of[0] for stem, of in points.items() if stem not in stems.values()}
+    first = next(_differences(present, shapes, (), left), None)
     if first is not None:
         found = sum(of_stem[0].numel() for of_stem in points.values())
-        raise CheckpointError(_mismatch(where, found, layout, first))
+        raise CheckpointError(_mismatch(where, found, layout, first, _CURE))
     return [
         _flat(points[stems[name]][point] for name in shapes)
         for point in range(len(next(iter(points.values()))))
     ]
-
-
-@dataclass(frozen=True)
-class _Naming:
-    """Turns a name in a file into the network's own; `agreeing`: how many names then agree."""
-
-    strip: str
-    add: str
-    agreeing: int
-
-    def __call__(self, name: str) -> str:
-        return self.add + name.removeprefix(self.strip)
-
-
-def _naming(names: Iterable[str], own: Collection[str], wrappers: tuple[str, ...]) -> _Naming:
-    """The renaming that makes most of `names` the network's `own`.
-
-    It removes wrappers, or adds those of the network. A single name does not tell a wrapper from a
-    module with the same name.
-    """
-    names = [name for name in names if name != _AVERAGED]
-    ways = (
-        _Naming(strip, add, sum(add + name.removeprefix(strip) in own for name in names))
-        for strip in _prefixes(names, wrappers)
-        for add in _prefixes(own, _WRAPPERS)[::-1]
-    )
-    return max(ways, key=lambda way: way.agreeing)
-
-
-def _prefixes(names: Collection[str], wrappers: tuple[str, ...]) -> list[str]:
-    """The prefixes of wrappers that all of `names` share, the longest first, none last."""
-    prefixes = [""]
-    while names:
-        longer = [prefixes[0] + w for w in wrappers]
-        shared = [p for p in longer if all(name.startswith(p) for name in names)]
-        if not shared:
-            break
-        prefixes.insert(0, shared[0])
-    return prefixes
 
 
 def _by_own_names(state: State, layout: Layout) -> State:
@@ -243,12 +232,12 @@ def _points(state: State, layout: Layout) -> dict[str, dict[int, torch.Tensor]]:
     return _found(state, layout)[1]
 
 
-def _found(state: State, layout: Layout) -> tuple[_Naming, dict[str, dict[int, torch.Tensor]]]:
+def _found(state: State, layout: Layout) -> tuple[Renaming, dict[str, dict[int, torch.Tensor]]]:
     """How to rename `state`, and the points of a curve; none if it is no curve checkpoint."""
-    own = layout.names
-    plain = _naming(state, own, _WRAPPERS)
+    plain = renaming(state, layout.names, layout.buffers)
     numbered = {name: match for name in state if (match := re.fullmatch(r"(.+)_(\d+)", name))}
-    named = _naming({m[1] for m in numbered.values()}, own, (*_WRAPPERS, _NET))
+    stems = dict.fromkeys(m[1] for m in numbered.values())
+    named = renaming(stems, layout.names, layout.buffers)
     points: dict[str, dict[int, torch.Tensor]] = defaultdict(dict)
     for name, match in numbered.items():
         if named(name) not in layout.buffers:
@@ -284,17 +273,68 @@ def _flat(tensors: Iterable[torch.Tensor]) -> np.ndarray:
     return torch.cat([tensor.reshape(-1).to(torch.float32) for tensor in tensors]).numpy()
 
 
+def _difference(state: State, layout: Layout) -> str | None:
+    """The first difference between `state`, by the network's own names, and a network."""
+    shapes = {**layout.parameters, **layout.buffers}
+    present = {name: _of(state, layout, name) for name in shapes}
+    known = {*shapes, *layout.names}
+    left = {
+        name: tensor
+        for name, tensor in state.items()
+        if name not in known and not is_counter(name) and not name.endswith(_STATISTICS[2])
+    }
+    optional = layout.statistics | layout.step_counts
+    differing = next(_differences(present, shapes, optional, left), None)
+    return differing or next(_untied(state, layout), None)
+
+
 def _differences(
     present: Mapping[str, torch.Tensor | None],
-    shapes: Mapping[str, tuple[int, ...]],
-    optional: Collection[str] = (),
+    shapes: Mapping[str, Shape],
+    optional: Collection[str],
+    left: State,
 ) -> Iterator[str]:
+    """Each difference, with the nearest names and shapes on both sides.
+
+    Args:
+        present: the network's name → the tensor in the checkpoint; names may be missing.
+        shapes: the network's name → shape.
+        optional: names that the checkpoint may lack.
+        left: what the checkpoint holds besides.
+    """
     for name, wanted in shapes.items():
-        tensor = present[name]
-        if tensor is None and name not in optional:
-            yield f"{name} {_text(wanted)} is not in the checkpoint"
-        elif tensor is not None and tuple(tensor.shape) != wanted:
-            yield f"{name} {_shape(tensor)} against {_text(wanted)}"
+        tensor = present.get(name)
+        if tensor is not None and tuple(tensor.shape) != wanted:
+            yield f"the checkpoint has {name} {_shape(tensor)}, the network {name} {_text(wanted)}"
+        elif tensor is None and name not in optional:
+            others = {n: tuple(t.shape) for n, t in (left or _there(present)).items()}
+            near = _nearest(name, wanted, others)
+            yield f"the network has {name} {_text(wanted)}, the checkpoint not{near}"
+    for name, tensor in left.items():
+        shape = tuple(tensor.shape)
+        near = _nearest(name, shape, shapes)
+        yield f"the checkpoint has {name} {_text(shape)}, the network not{near}"
+
+
+def _there(present: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in present.items() if tensor is not None}
+
+
+def _nearest(name: str, shape: Shape, others: Mapping[str, Shape]) -> str:
+    near = nearest(name, shape, others)
+    return "" if near is None else f"; nearest there: {near} {_text(others[near])}"
+
+
+def _cure(state: State, layout: Layout) -> str:
+    """What to do about a checkpoint of another network, which may hold this one among others."""
+    parts = []
+    for beginning in held_under(list(state), list(layout.parameters)):
+        begun = {n.removeprefix(beginning): t for n, t in state.items() if n.startswith(beginning)}
+        if _difference(begun, layout) is None:
+            parts.append(f"#{beginning.rstrip('.')}")
+    if not parts:
+        return _CURE
+    return f"The network alone is in its part {' or '.join(parts)}: write that after the path"
 
 
 def _untied(state: State, layout: Layout) -> Iterator[str]:
@@ -304,10 +344,10 @@ def _untied(state: State, layout: Layout) -> Iterator[str]:
                 yield f"{first} and {other} differ, and are one tensor in the network"
 
 
-def _mismatch(where: str, found: int, layout: Layout, first: str) -> str:
+def _mismatch(where: str, found: int, layout: Layout, first: str, cure: str) -> str:
     return (
         f"{where} has {found:,} values and the network {layout.size:,}: not the same network "
-        f"(first difference: {first}). {_CURE}"
+        f"(first difference: {first}). {cure}"
     )
 
 

@@ -225,7 +225,9 @@ def create_coordinates(
         ("extent", extents, ("frame", "bound"), {"long_name": "x0, x1, y0, y1 of the frame"}),
         (
             "anchor",
-            np.array([[(a.x, a.y, a.off_plane) for a in f.anchors] for f in frames], float),
+            np.array([[(a.x, a.y, a.off_plane) for a in f.anchors] for f in frames], float).reshape(
+                len(frames), -1, 3
+            ),
             ("frame", "anchor_index", "component"),
             {"long_name": "x, y and distance off the plane of each anchor"},
         ),

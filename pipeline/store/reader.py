@@ -69,8 +69,13 @@ class StoreReader:
         """Refuse a store without the attributes of these names.
 
         Raises:
-            StoreError: one is missing.
+            StoreError: one is missing, or the store was imported.
         """
+        if "imported" in self.attrs and not set(names) <= self.attrs.keys():
+            raise StoreError(
+                f"{self.url} was {caption.imported(self.attrs)}, so there is no network in it and "
+                "nothing to compute; wanted a render's own store. Render a spec to another store"
+            )
         for name in names:
             if name not in self.attrs:
                 raise damaged(self.url, f"no {name}")

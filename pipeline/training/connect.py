@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import digest_of_array
 from pipeline.geometry.plane import curve_coefficients
-from pipeline.problem import checkpoint, state_dict
+from pipeline.problem import state_dict
 from pipeline.problem.layout import Layout, persistent_buffers
 from pipeline.problem.losses import LossFunction
 from pipeline.problem.trust import Codes, Named
@@ -126,7 +126,7 @@ def prepare(spec: ConnectSpec, codes: Codes | None = None) -> Prepared:
     loaded, net, parts = inputs.load_inputs(spec, codes)
     layout, ends = Layout.of(net), []
     for where, path in (("start", spec.start), ("end", spec.end)):
-        state = checkpoint.load(path)
+        state = state_dict.load(path, layout)
         state_dict.match(state, layout, f"{where} ({Path(path).name})")
         ends.append(state)
     start, end = (state_dict.weights(state, layout) for state in ends)

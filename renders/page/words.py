@@ -102,6 +102,7 @@ def subtitle_of(
         "points": "in the plane through three sets of weights",
         "random": "around one set of weights, along two random directions",
         "interpolation": "on the line between two sets of weights",
+        "line": "along a line of its weight space",
     }.get(facts.plane, "over a plane of its weight space")
     what = " and ".join(TITLES.get(name, name) for name in quantities)
     if split is not None:

@@ -51,13 +51,13 @@ def provenance(store: StoreReader, frame: int) -> Provenance:
     plane: Mapping[str, Any] = store.attrs.get("plane") or {}
     kind = str(plane.get("kind") or (spec.get("plane") or {}).get("kind") or "")
     return Provenance(
-        name=str(spec.get("name") or PurePath(store.url).stem),
+        name=str(spec.get("name") or store.attrs.get("name") or PurePath(store.url).stem),
         network=words["network"],
         data=_data_line(store.attrs),
         normalisation=_normalisation(caption.batch_norm(store.attrs)),
         grid=f"{store.width:,} × {store.height:,}" + _of_frames(store.frames, frame),
         plane=kind,
-        units=str(plane.get("units") or ("filter-normalised" if kind == "random" else "euclidean")),
+        units=_units(store.attrs, plane, kind),
         date=str(store.attrs.get("created") or "")[:10],
         version=_version(),
         share=float(store.finished(frame).mean()),
@@ -67,6 +67,13 @@ def provenance(store: StoreReader, frame: int) -> Provenance:
         own_losses=caption.shortened(caption.own_losses(store.attrs, labels)),
         buffers=caption.buffers(store.attrs),
     )
+
+
+def _units(attrs: Mapping[str, Any], plane: Mapping[str, Any], kind: str) -> str:
+    """What a step of a coordinate is; a surface of another program does not tell."""
+    if caption.imported(attrs):
+        return ""
+    return str(plane.get("units") or ("filter-normalised" if kind == "random" else "euclidean"))
 
 
 def _refinement(store: StoreReader, frame: int) -> str:
@@ -85,7 +92,7 @@ def _refinement(store: StoreReader, frame: int) -> str:
 def _data_line(attrs: Mapping[str, Any]) -> str:
     data = (attrs.get("spec") or {}).get("data") or {}
     if not data:
-        return ""
+        return caption.imported(attrs)
     file, colon, _ = str(data.get("source") or "").rpartition(":")
     place = PurePath(file if colon and file.endswith(".py") else str(data.get("source") or ""))
     # A file that is called after its split says less than its folder.

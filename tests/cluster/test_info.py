@@ -11,6 +11,7 @@ from cluster.cli.info_table import info_facts, info_lines
 from cluster.cli.plan_table import plan_lines
 from pipeline import opening, plan, prepare, spec
 from pipeline.geometry.grid import Grid
+from pipeline.problem import checkpoint
 from pipeline.store.store import Store
 from tests.bowl import write_bowl
 
@@ -84,3 +85,19 @@ def test_a_plan_has_no_word_of_batch_norm_where_there_is_none(tmp_path: Path) ->
     found = plan.plan(prepared, Grid(7, 5, 3), 1e-3, 1, "cpu")
     assert found.batch_norm is None
     assert not any("batch norm" in line for line in plan_lines(found))
+
+
+def test_what_was_taken_off_names_is_said_by_plan_and_info(tmp_path: Path) -> None:
+    path = write_bowl(tmp_path / "a")
+    for name in "abc":
+        file = tmp_path / f"a/{name}.safetensors"
+        state = checkpoint.load(str(file))
+        checkpoint.save(str(file), {f"model.{key}": tensor for key, tensor in state.items()})
+    prepared = prepare.prepare(spec.read(path))
+    told = "a.safetensors, b.safetensors, c.safetensors: names without model."
+    assert told in prepared.remarks
+    assert prepared.facts["network"]["checkpoints"] == [told]
+    store = opening.create(prepared, Grid(7, 5, 3))[0]
+    assert rows(store)["checkpoints"] == told
+    lines = plan_lines(plan.estimate(prepared, 1, "cpu")[1])
+    assert any(line.endswith(told) for line in lines)

@@ -166,7 +166,9 @@ def test_a_curve_that_names_its_modules_otherwise(tmp_path: Path) -> None:
     expected = state_dict.weights(net.state_dict(), Layout.of(net)) + 1
     np.testing.assert_allclose(bend, expected, rtol=0, atol=1e-6)
     # A file whose names are sorted has lost the order, and with it what belongs to what.
-    with pytest.raises(CheckpointError, match=r"downsample\.0\.weight \(32,16,1,1\) is not in"):
+    with pytest.raises(
+        CheckpointError, match=r"downsample\.0\.weight \(32,16,1,1\), the checkpoint not"
+    ):
         state_dict.curve_points(dict(sorted(read.items())), Layout.of(net), "a")
 
 
@@ -179,14 +181,15 @@ def test_curves_in_safetensors_are_matched_by_name(tmp_path: Path, net: nn.Modul
 def test_curves_of_another_network(tmp_path: Path, net: nn.Module) -> None:
     read = checkpoint.load(saved(tmp_path, numbered(build("cnn", {"width": 4}), 3)))
     message = (
-        r"a has 1,746 values and the network 532: .*first difference: conv1.weight \(4,3,3,3\)"
+        r"a has 1,746 values and the network 532: .*first difference: the checkpoint has "
+        r"conv1.weight \(4,3,3,3\), the network conv1.weight \(2,3,3,3\)"
     )
     with pytest.raises(CheckpointError, match=message):
         state_dict.curve_points(read, Layout.of(net), "a")
     with pytest.raises(CheckpointError, match="a is one set of weights; wanted a curve"):
         state_dict.curve_points(net.state_dict(), Layout.of(net), "a")
     extra = numbered(net, 3) | {f"net.fc2.bias_{k}": torch.zeros(3) for k in range(3)}
-    with pytest.raises(CheckpointError, match=r"fc2\.bias \(3\) is not in the network"):
+    with pytest.raises(CheckpointError, match=r"has fc2\.bias \(3\), the network not; nearest"):
         state_dict.curve_points(checkpoint.load(saved(tmp_path, extra)), Layout.of(net), "a")
 
 
@@ -264,7 +267,7 @@ def test_batch_norms_statistics_may_be_missing_and_no_others() -> None:
     assert state_dict.missing_statistic(state, Layout.of(net)) == "1.running_mean"
     net = nn.Sequential(nn.Conv1d(2, 2, 1), nn.InstanceNorm1d(2, track_running_stats=True))
     state = {name: t for name, t in net.state_dict().items() if "running" not in name}
-    with pytest.raises(CheckpointError, match=r"1\.running_mean \(2\) is not in the checkpoint"):
+    with pytest.raises(CheckpointError, match=r"1\.running_mean \(2\), the checkpoint not"):
         state_dict.match(state, Layout.of(net), "a")
 
 
@@ -274,11 +277,21 @@ def test_batch_norms_statistics_may_be_missing_and_no_others() -> None:
         (
             {"fc.weight": torch.zeros(10, 9), "fc.bias": None},
             r"^w has \d+ values and the network \d+: not the same network "
-            r"\(first difference: fc.weight \(10,9\) against \(10,8\)\)\. Check network.factory",
+            r"\(first difference: the checkpoint has fc.weight \(10,9\), the network fc.weight "
+            r"\(10,8\)\)\. Check network.factory",
         ),
-        ({"fc.bias": None}, r"first difference: fc\.bias \(10\) is not in the checkpoint"),
-        ({"bn1.running_var": torch.ones(3)}, r"bn1\.running_var \(3\) against \(2\)"),
-        ({"fc2.bias": torch.zeros(3)}, r"fc2\.bias \(3\) is not in the network"),
+        (
+            {"fc.bias": None},
+            r"first difference: the network has fc\.bias \(10\), the checkpoint not; nearest",
+        ),
+        (
+            {"bn1.running_var": torch.ones(3)},
+            r"has bn1\.running_var \(3\), the network bn1\.running_var \(2\)",
+        ),
+        (
+            {"fc2.bias": torch.zeros(3)},
+            r"has fc2\.bias \(3\), the network not; nearest there: fc\.bias \(10\)",
+        ),
     ],
 )
 def test_another_networks_weights(
@@ -370,10 +383,9 @@ def test_files_of_other_things(tmp_path: Path, content: object, message: str) ->
 def test_paths_that_are_no_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "folder.pt").mkdir()
     for name, message in {
-        "folder.pt": "is a folder; wanted a checkpoint file",
+        "folder.pt": "is a folder; wanted a checkpoint file, .* It holds nothing",
         "gone.pt": "no such file; wanted a checkpoint",
-        "model.h5": r"ends in \.h5; wanted \.safetensors, \.pt",
-        "model": "ends in no suffix",
+        "gone": "no such file; wanted a checkpoint",
     }.items():
         with pytest.raises(CheckpointError, match=message):
             checkpoint.load(str(tmp_path / name))
@@ -422,7 +434,8 @@ def test_real_checkpoints_of_another_network() -> None:
     state = checkpoint.load(str(SHARED / "resnet-cifar10/resnet20-12fca82f.th"))
     message = (
         r"plane.weights\[1\] has 269,722 values and the network 272,282: not the same network "
-        r"\(first difference: layer2.0.bn1.weight \(32\) against \(16\)\)"
+        r"\(first difference: the checkpoint has layer2.0.bn1.weight \(32\), the network "
+        r"layer2.0.bn1.weight \(16\)\)"
     )
     with pytest.raises(CheckpointError, match=message):
         state_dict.match(state, Layout.of(build("preresnet20", {})), "plane.weights[1]")
