@@ -9,28 +9,22 @@ first frame which has one; its bend then has y = 0.
 from __future__ import annotations
 
 import itertools
-import json
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import fsspec
 import numpy as np
 
 from pipeline import naming
-from pipeline.errors import InputsChangedError, LossatlasError, one_line
+from pipeline.errors import InputsChangedError, LossatlasError
 from pipeline.fingerprint import digest_of_array
 from pipeline.geometry import plane
 from pipeline.geometry.grid import Extent
 from pipeline.geometry.plane import FrameFacts, Plane, Vector
-from pipeline.problem import checkpoint, state_dict
+from pipeline.problem import checkpoint, checkpoint_files, state_dict
 from pipeline.problem.layout import Layout
-from pipeline.url import UnreachableError, is_url, reached
 
-_ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
 # A bend this close to the line, as a share of its distance from the start, is on it but for the
 # rounding of its weights (5e-4 in float16).
 _ON_THE_LINE = 1e-3
@@ -120,28 +114,25 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
         frames: paths, or one folder, or one pattern such as `run/bezier-*.pt`.
 
     Raises:
-        FramesError: no such folder, or no checkpoint in it, or numbers that do not rise.
+        CheckpointFilesError: no such folder, or no checkpoint in it.
+        FramesError: the list is empty, or its numbers do not rise.
     """
     if not isinstance(frames, str):
         paths = tuple(frames)
     else:
-        paths = tuple(sorted(_checkpoints(frames), key=_number_key))
-        if not paths:
-            raise FramesError(
-                f"plane.frames: no checkpoint in {frames}; wanted {', '.join(_ENDINGS)}"
-            )
+        paths = checkpoint_files.matching(frames, "plane.frames")
     if not paths:
         raise FramesError("plane.frames is empty; wanted at least one checkpoint")
     naming.require((Path(path).stem for path in paths), "plane.frames")
     for first, second in itertools.pairwise(paths):
-        before, after = _number(first), _number(second)
+        before, after = checkpoint_files.number(first), checkpoint_files.number(second)
         if before is None or after is None or after > before:
             continue
         if isinstance(frames, str):
             raise FramesError(
                 f"plane.frames: {Path(first).name} and {Path(second).name} have the same number; "
                 "wanted one checkpoint a frame. Name them by a pattern, such as "
-                f"{frames.rstrip('/')}/{_stem(first)}*"
+                f"{frames.rstrip('/')}/{checkpoint_files.stem_before_number(first)}*"
             )
         raise FramesError(
             f"plane.frames is out of order: {Path(second).name} comes after "
@@ -207,7 +198,7 @@ def survey(
     frames = tuple(FrameFacts(e, *s) for e, s in zip(extents, seen, strict=True))
     names = tuple(Path(path).stem for path in paths)
     film = Film(*ends, tuple(paths), tuple(of_bends), settled)
-    return Survey(film, frames, tuple(digests), names, _epochs(paths), dx, dy)
+    return Survey(film, frames, tuple(digests), names, checkpoint_files.epochs(paths), dx, dy)
 
 
 def _extents(
@@ -293,55 +284,3 @@ def _require_same_ends(
         f"{Path(path).name} has other ends than {Path(first).name}; wanted the states of one "
         "curve, whose ends stay where they are"
     )
-
-
-def _checkpoints(folder: str) -> list[str]:
-    pattern = "*" in Path(folder).name
-    try:
-        with reached(folder):
-            files, root = fsspec.core.url_to_fs(folder)
-            if not pattern and not files.isdir(root):
-                raise FramesError(
-                    f"plane.frames: {folder} is no folder; wanted one with checkpoints"
-                )
-            paths = files.glob(root) if pattern else files.ls(root, detail=False)
-    except UnreachableError:
-        raise
-    except (OSError, ValueError, ImportError) as error:
-        raise FramesError(
-            f"plane.frames: {folder} cannot be read ({one_line(error)}); wanted a folder of "
-            "checkpoints, or a pattern of them. Check the path and its permissions"
-        ) from None
-    found = [str(path) for path in paths if str(path).endswith(_ENDINGS)]
-    return [files.unstrip_protocol(path) for path in found] if is_url(folder) else found
-
-
-def _epochs(paths: Sequence[str]) -> tuple[float, ...] | None:
-    """The epochs of frames that `connect` left, from the headers of their files."""
-    epochs = []
-    for path in paths:
-        if not path.lower().endswith(".safetensors"):
-            return None
-        with reached(path), fsspec.open(path, "rb") as file:
-            content = file.read(int.from_bytes(file.read(8), "little"))
-        try:
-            epochs.append(float(json.loads(json.loads(content)["__metadata__"]["facts"])["epoch"]))
-        except (ValueError, KeyError, TypeError):
-            return None
-    return tuple(epochs) if all(map(math.isfinite, epochs)) else None
-
-
-def _number(path: str) -> int | None:
-    """The last number in a file's name: its epoch, or its place."""
-    numbers = re.findall(r"\d+", Path(path).stem)
-    return int(numbers[-1]) if numbers else None
-
-
-def _stem(path: str) -> str:
-    """What comes before the number in a file's name."""
-    return re.split(r"\d+$", Path(path).stem)[0]
-
-
-def _number_key(path: str) -> tuple[int, str]:
-    number = _number(path)
-    return (-1 if number is None else number, path)

@@ -20,6 +20,7 @@ from pipeline.errors import InputsChangedError, LossatlasError
 from pipeline.geometry import film_planes
 from pipeline.geometry.film_planes import Film, FramesError, Survey
 from pipeline.problem import network
+from pipeline.problem.checkpoint_files import CheckpointFilesError
 from pipeline.problem.layout import Layout
 from pipeline.spec import RenderSpec
 from pipeline.task import TileRenderer
@@ -122,14 +123,14 @@ def test_a_pattern_takes_some_of_a_folder(tmp_path: Path) -> None:
         film_planes.listing(str(folder))
     found = film_planes.listing(str(folder / "frame-*"))
     assert [Path(p).stem for p in found] == ["frame-0", "frame-1", "frame-2"]
-    with pytest.raises(FramesError, match="no checkpoint in"):
+    with pytest.raises(CheckpointFilesError, match="no checkpoint in"):
         film_planes.listing(str(folder / "none-*"))
 
 
 def test_a_place_that_nobody_knows(tmp_path: Path) -> None:
-    with pytest.raises(FramesError, match=r"foo://x/\* cannot be read .*Check the path"):
+    with pytest.raises(CheckpointFilesError, match=r"foo://x/\* cannot be read .*Check the path"):
         film_planes.listing("foo://x/*")
-    with pytest.raises(FramesError, match="is no folder"):
+    with pytest.raises(CheckpointFilesError, match="is no folder"):
         film_planes.listing(str(tmp_path / "gone"))
 
 
@@ -154,10 +155,10 @@ def test_what_makes_no_film_is_refused(tmp_path: Path) -> None:
     paths = film_planes.listing(str(folder))
     with pytest.raises(FramesError, match="frame-0.safetensors comes after frame-1.safetensors"):
         film_planes.listing((paths[1], paths[0]))
-    with pytest.raises(FramesError, match="is no folder"):
+    with pytest.raises(CheckpointFilesError, match="is no folder"):
         film_planes.listing(str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FramesError, match="no checkpoint in"):
+    with pytest.raises(CheckpointFilesError, match="no checkpoint in"):
         film_planes.listing(str(tmp_path / "empty"))
     with pytest.raises(FramesError, match="every frame lies on the line"):
         _survey(_write(tmp_path / "flat", [BENDS[0], BENDS[4]]))

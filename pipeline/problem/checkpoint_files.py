@@ -1,0 +1,98 @@
+"""Finding checkpoint files in a folder or by a pattern, ordered by the numbers in their names."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import fsspec
+
+from pipeline.errors import LossatlasError, one_line
+from pipeline.url import UnreachableError, is_url, reached
+
+ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
+
+
+class CheckpointFilesError(LossatlasError):
+    """A folder or a pattern holds no checkpoints, or cannot be read."""
+
+
+def matching(place: str, key: str) -> tuple[str, ...]:
+    """The checkpoints of a folder or a pattern, by the last numbers in their names, then by name.
+
+    Args:
+        place: a folder, or a pattern such as `run/bezier-*.pt`; a path or a URL.
+        key: of the spec that names it, for messages.
+
+    Raises:
+        CheckpointFilesError: no such folder, or no checkpoint in it.
+    """
+    paths = tuple(sorted(_checkpoints(place, key), key=_number_key))
+    if not paths:
+        raise CheckpointFilesError(
+            f"{key}: no checkpoint in {place}; wanted {', '.join(ENDINGS)}. Check the path"
+        )
+    return paths
+
+
+def number(path: str) -> int | None:
+    """The last number in a file's name: its epoch, or its place."""
+    numbers = re.findall(r"\d+", Path(path).stem)
+    return int(numbers[-1]) if numbers else None
+
+
+def stem_before_number(path: str) -> str:
+    """What comes before the number at the end of a file's name."""
+    return re.split(r"\d+$", Path(path).stem)[0]
+
+
+def epochs(paths: Sequence[str]) -> tuple[float, ...] | None:
+    """The epochs that `fit` or `connect` noted in the headers of files; None where not in all."""
+    found = []
+    for path in paths:
+        epoch = _epoch(path)
+        if epoch is None:
+            return None
+        found.append(epoch)
+    return tuple(found)
+
+
+def _epoch(path: str) -> float | None:
+    if not path.lower().endswith(".safetensors"):
+        return None
+    with reached(path), fsspec.open(path, "rb") as file:
+        content = file.read(int.from_bytes(file.read(8), "little"))
+    try:
+        epoch = float(json.loads(json.loads(content)["__metadata__"]["facts"])["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return epoch if math.isfinite(epoch) else None
+
+
+def _checkpoints(place: str, key: str) -> list[str]:
+    pattern = "*" in place
+    try:
+        with reached(place):
+            files, root = fsspec.core.url_to_fs(place)
+            if not pattern and not files.isdir(root):
+                raise CheckpointFilesError(
+                    f"{key}: {place} is no folder; wanted one with checkpoints"
+                )
+            paths = files.glob(root) if pattern else files.ls(root, detail=False)
+    except UnreachableError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        raise CheckpointFilesError(
+            f"{key}: {place} cannot be read ({one_line(error)}); wanted a folder of checkpoints, "
+            "or a pattern of them. Check the path and its permissions"
+        ) from None
+    found = [str(path) for path in paths if str(path).endswith(ENDINGS)]
+    return [files.unstrip_protocol(path) for path in found] if is_url(place) else found
+
+
+def _number_key(path: str) -> tuple[int, str]:
+    found = number(path)
+    return (-1 if found is None else found, path)
