@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from torch import nn
 from pipeline import caption
 from pipeline.evaluation.own_buffers import Findings
 from pipeline.fingerprint import digest_of_array, digest_of_parts
-from pipeline.geometry import film_planes
 from pipeline.geometry.planes import Geometry
 from pipeline.problem import data
 from pipeline.problem.data import Subsample
@@ -60,6 +58,7 @@ def parts_of(
         "plane.seed": getattr(spec.plane, "seed", None),
         "plane.extent": extents if per_frame else extents[0],
         **{f"plane.weights[{i}]": digest for i, digest in enumerate(geometry.digests)},
+        **geometry.parts,
         "grid.width": spec.grid.width,
         "grid.height": spec.grid.height,
         **{f"data.{s.name}": s.digest for s in subsamples},
@@ -76,14 +75,17 @@ def parts_of(
     }
 
 
-def network_facts(spec: RenderSpec, network: nn.Module) -> dict[str, Any]:
-    """What the store says of the network, before its buffers are compared."""
+def network_facts(spec: RenderSpec, network: nn.Module, buffers_of: str) -> dict[str, Any]:
+    """What the store says of the network, before its buffers are compared.
+
+    `buffers_of` is the file of the checkpoint whose buffers are used.
+    """
     asked = spec.network
     return {
         "factory": asked.factory,
         "label": caption.network_label(asked.factory, asked.label, type(network).__name__),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "batch_norm": _batch_norm(spec, network),
+        "batch_norm": _batch_norm(spec, network, buffers_of),
     }
 
 
@@ -118,12 +120,12 @@ def facts_of(
     }
 
 
-def _batch_norm(spec: RenderSpec, net: nn.Module) -> str | None:
+def _batch_norm(spec: RenderSpec, net: nn.Module, buffers_of: str) -> str | None:
     """How batch norm is treated, in words; None where the network has none."""
     if not has_batch_norm(net):
         return None
     if spec.evaluate.batch_norm == "frozen":
-        return f"frozen: running statistics of {Path(_first_weights(spec)).name}"
+        return f"frozen: running statistics of {buffers_of}"
     return f"recompute: population statistics of the {spec.calibrating} split"
 
 
@@ -137,12 +139,6 @@ def _data_facts(subsample: Subsample) -> dict[str, Any]:
     targets = subsample.bytes_of_targets or subsample.classes
     told = {"targets": targets, "inputs": subsample.inputs_told}
     return facts | {key: text for key, text in told.items() if text}
-
-
-def _first_weights(spec: RenderSpec) -> str:
-    if spec.plane.weights:
-        return spec.plane.weights[0]
-    return film_planes.listing(getattr(spec.plane, "frames", ()))[0]
 
 
 def _versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ from pipeline.fingerprint import differences, digest_of_parts
 from pipeline.footprint import Footprint, resident
 from pipeline.geometry import film_planes
 from pipeline.geometry.plane import FrameFacts, Plane
-from pipeline.geometry.planes import Geometry, geometry_of
+from pipeline.geometry.planes import Geometry, geometry_of, with_files
 from pipeline.plane_spec import CurvePlane
 from pipeline.problem import data, network, trust
 from pipeline.problem.losses import available_quantities
@@ -100,14 +100,14 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         LossatlasError: one line on whatever is missing or does not fit.
     """
     begun = resident()
-    loss = spec.evaluate.loss
+    spec, loss = with_files(spec), spec.evaluate.loss
     codes = codes or trust.read_codes(spec.network, spec.data, loss)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = geometry_of(spec, net)
     loaded = data.load(spec.data, codes.data, loss)
     subsamples = data.ordered(loaded, spec.calibrating)
     inputs = _inputs(spec, problem_of(spec.network, loss, codes, subsamples), geometry)
-    of_network = network_facts(spec, net)
+    of_network = network_facts(spec, net, geometry.known[0].file)
     measuring = evaluator(inputs.uncompiled(), network=net)
     parts = parts_of(spec, inputs, codes, geometry, subsamples, measuring.recomputes)
     footprint = Footprint(inputs, measuring, begun)

@@ -126,7 +126,8 @@ def gram(rows: Matrix) -> Matrix:
     high, middle, low = pieces
     crossed, far = high @ middle.T, high @ low.T
     small = np.ldexp(far + far.T + middle @ middle.T, -_BITS) + (crossed + crossed.T)
-    return np.ldexp(high @ high.T + np.ldexp(small, -_BITS), -2 * exponent)
+    found: Matrix = np.ldexp(high @ high.T + np.ldexp(small, -_BITS), -2 * exponent)
+    return found
 
 
 def principal(gram_: Matrix, count: int) -> tuple[Vector, Matrix]:

@@ -88,7 +88,40 @@ class Film:
         return _flipped(plane.through_points(self.start, self.end, bend), basis.sign)
 
 
-Planes = Still | Film
+@dataclass(frozen=True)
+class Trajectory:
+    """One plane a frame, around weights that are read when the plane is needed.
+
+    Attributes:
+        u, v: float64 (P,), the same for all frames.
+        paths: the checkpoint of each frame.
+        digests: of each one's weights, as the survey found them.
+    """
+
+    u: Vector
+    v: Vector
+    paths: tuple[str, ...]
+    digests: tuple[str, ...]
+
+    def of_frame(self, frame: int, layout: Layout) -> Plane:
+        """The plane of `frame`; `layout` is of the network that the checkpoints are of.
+
+        Raises:
+            InputsChangedError: the frame's checkpoint was replaced after the survey.
+            LossatlasError: it cannot be read.
+        """
+        path = self.paths[frame]
+        state = checkpoint.load(path)
+        try:
+            weights = state_dict.weights_or_bend(state, layout, Path(path).name)
+        except LossatlasError as error:
+            raise _replaced(frame, path, str(error)) from None
+        if digest_of_array(weights) != self.digests[frame]:
+            raise _replaced(frame, path, "its weights differ")
+        return Plane(weights.astype("f8"), self.u, self.v, "euclidean")
+
+
+Planes = Still | Film | Trajectory
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class WeightTable:
             self._values[row] = weights
             return
         assert self._file is not None
-        left = memoryview(np.ascontiguousarray(weights, "f4")).cast("B")
+        left = memoryview(weights.astype("f4", order="C").tobytes())
         self._file.seek(4 * row * self.size)
         try:
             while left:

@@ -28,7 +28,7 @@ _CONSTANTS = ("coeff_layer.binom", "coeff_layer.range", "coeff_layer.rev_range")
 _CURE = "Check network.factory, or the checkpoint"
 
 
-def match(state: State, layout: Layout, where: str) -> None:
+def match(state: State, layout: Layout, where: str, buffers: bool = True) -> None:
     """Check that `state` holds every parameter and buffer of a network, and nothing else.
 
     The running statistics of batch norms may be missing: `batch_norm: recompute` does not use them
@@ -39,6 +39,7 @@ def match(state: State, layout: Layout, where: str) -> None:
         state: as `checkpoint.load` gives it.
         layout: of the network that the weights are meant for.
         where: what the message calls the checkpoint, such as `plane.weights[1]`.
+        buffers: whether the buffers have to be there; a direction has none.
 
     Raises:
         CheckpointError: with both counts of values, the first tensor that differs, both shapes.
@@ -58,6 +59,8 @@ def match(state: State, layout: Layout, where: str) -> None:
     shapes = {**layout.parameters, **layout.buffers}
     present = {name: _of(state, layout, name) for name in shapes}
     optional = layout.statistics | layout.step_counts
+    if not buffers:
+        optional |= frozenset(layout.buffers)
     first = next(_differences(present, shapes, optional), None)
     if first is None:
         first = next(_untied(state, layout), None)
@@ -83,6 +86,24 @@ def weights(state: State, layout: Layout) -> np.ndarray:
     """
     state = _by_own_names(state, layout)
     return _flat(_present(_of(state, layout, name)) for name in layout.parameters)
+
+
+def weights_or_bend(state: State, layout: Layout, where: str) -> np.ndarray:
+    """The weights of a checkpoint, or the bend of a curve checkpoint: float32 (P,).
+
+    Raises:
+        CheckpointError: it is of another network, or of a curve with several bends.
+    """
+    if not is_curve(state, layout):
+        match(state, layout, where)
+        return weights(state, layout)
+    points = curve_points(state, layout, where)
+    if len(points) != 3:
+        raise CheckpointError(
+            f"{where} is of a curve with {len(points) - 2} bends; wanted one set of weights, or a "
+            "curve with one bend"
+        )
+    return points[1]
 
 
 def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
