@@ -172,16 +172,9 @@ def is_line(plane: PlaneSpec) -> bool:
 
 
 def _check_fit(plane: FitPlane) -> None:
-    if (
-        isinstance(plane.weights, tuple)
-        and len(plane.weights) < 3
-        and not (plane.frames is not None and not plane.weights)
-    ):
+    if not plane.weights and not plane.frames:
         wanted = WEIGHTS_WANTED[plane.kind][1]
-        raise ValueError(
-            f"plane.weights has {len(plane.weights)} entries; kind: fit wants {wanted}, or a "
-            "pattern of them"
-        )
+        raise ValueError(f"plane.weights is empty; kind: fit wants {wanted}, or a pattern of them")
     if plane.components[0] == plane.components[1]:
         raise ValueError(f"plane.components is {list(plane.components)}; wanted two different ones")
     if plane.frames is not None and plane.labels is not None:
