@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.geometry.plane import through_points as through_points
     from pipeline.spec import RenderSpec as RenderSpec
     from pipeline.spec import read as read_spec
+    from pipeline.training.keep import keep as keep
     from renders.comparison import export_comparison as export_comparison
     from renders.film.film import export_film as export_film
     from renders.film.frames import export_frames as export_frames
@@ -49,6 +50,7 @@ _PLACES = {
     "filter_normalise": "pipeline.geometry.directions:filter_normalise",
     "fit": "cluster.api:fit",
     "fit_tone": "renders.map.tone:fit_tone",
+    "keep": "pipeline.training.keep:keep",
     "of_curve": "pipeline.geometry.plane:of_curve",
     "open": "renders.source.dataset:open_run",
     "plan": "cluster.api:plan",
@@ -64,7 +66,7 @@ _PLACES = {
 __all__ = [
     "Evaluator", "Plane", "Relief", "RenderSpec", "Tone", "along_line", "connect",
     "export_comparison", "export_film", "export_frames", "export_map", "export_poster",
-    "filter_normalise", "fit", "fit_tone", "of_curve", "open", "plan", "random_directions",
+    "filter_normalise", "fit", "fit_tone", "keep", "of_curve", "open", "plan", "random_directions",
     "read_spec", "render", "resume", "shade", "status", "through_points",
 ]  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_components_are_those_of_a_singular_value_decomposition(
     found = _fit(weights, centre=centre)
     exact = weights.astype("f8")
     origin = exact.mean(axis=0) if centre == "mean" else exact[-1]
-    left, values, rows = np.linalg.svd(exact - origin, full_matrices=False)
+    _, values, rows = np.linalg.svd(exact - origin, full_matrices=False)
     np.testing.assert_allclose(found.plane.origin, origin, rtol=1e-12, atol=1e-12)
     gap = np.min(np.abs(np.diff(values[:3])), initial=values[1]) / values[0]
     for axis, direction in enumerate((found.plane.u, found.plane.v)):
@@ -188,9 +188,9 @@ def test_a_disk_without_room_is_one_line(
         WeightTable(10, 50_000)
     with WeightTable(10, 6_000) as table:  # the room goes while the table is written
         (folder / "other").write_bytes(bytes(200 << 10))
+        table.write(0, np.zeros(6_000, "f4"))
         with pytest.raises(WeightTableError, match="No space left.*TMPDIR"):
-            for row in range(10):
-                table.write(row, np.zeros(6_000, "f4"))
+            table.write(9, np.zeros(60_000, "f4"))
 
 
 _SAME = """
