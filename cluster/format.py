@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Mapping
 
-from pipeline.geometry.grid import Grid
+from pipeline.geometry.grid import Grid, MarkBlock, Work
 from pipeline.url import is_url
 
 
@@ -46,6 +46,11 @@ def size(bytes_: float) -> str:
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """`1 tile`, `2,000 tiles`; `nouns` is the plural where an s is not enough."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or f'{noun}s'}"
+
+
+def work_named(work: Work, noun: str) -> str:
+    """`tile 0/1/2`, `step 0/1/2, pass 3`, `marks 8 to 15`; `noun` is that of tiles and steps."""
+    return str(work) if isinstance(work, MarkBlock) else f"{noun} {work}"
 
 
 def table(title: str, rows: Mapping[str, str]) -> list[str]:

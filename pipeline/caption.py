@@ -17,6 +17,8 @@ SELECTIONS = {
     "head": "first rows",
 }
 """Ways to choose examples, as a store notes them, and their words."""
+MARK_WORDS = ("label", "line", "glyph", "colour")
+"""What pictures want to know of a group of marks, and no number depends on."""
 
 
 def proper(name: str) -> str:
@@ -72,8 +74,9 @@ def words(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         `network`, a name, empty where it is not known; `labels`, one an anchor or none at all;
-        and `unit`, of the loss. Older stores have neither labels nor a unit: the unit is then
-        nats for cross-entropy, and unknown for other losses.
+        `unit`, of the loss; and where there are marks, `marks`: label, line, glyph and colour of
+        each group. Older stores have neither labels nor a unit: the unit is then nats for
+        cross-entropy, and unknown for other losses.
     """
     network: Mapping[str, Any] = attrs.get("network") or {}
     spec: Mapping[str, Any] = attrs.get("spec") or {}
@@ -81,10 +84,12 @@ def words(attrs: Mapping[str, Any]) -> dict[str, Any]:
     unit = attrs.get("unit")
     if unit is None:
         unit = "nats" if loss_name(attrs) == "cross_entropy" else ""
+    marks = [{name: group[name] for name in MARK_WORDS} for group in attrs.get("marks") or ()]
     return {
         "network": network.get("label") or (network_label(str(factory)) if factory else ""),
         "labels": list(attrs.get("labels") or ()),
         "unit": unit,
+        **({"marks": marks} if marks else {}),
     }
 
 

@@ -20,6 +20,7 @@ from pipeline.prepare import Prepared
 from pipeline.problem.data import by_split
 from pipeline.refinement.lattice import first_points
 from pipeline.refinement.schedule import Schedule
+from pipeline.store.layout import marks_a_block
 from pipeline.task import evaluator
 from pipeline.url import is_url
 
@@ -45,7 +46,8 @@ class PlanError(LossatlasError):
 class Plan:
     """Points, tiles and costs. Sizes in bytes, times in seconds.
 
-    Where the render is `refined`, points and seconds are the most it can take. `targets` and
+    Where the render is `refined`, points and seconds are the most it can take. The `marks` of all
+    `mark_groups` are no points, and are in the seconds and bytes. `targets` and
     `inputs` say how they are taken (`pipeline.problem.data.Subsample`), and are empty where they
     stay as they are. What `batch_norm`, `buffers` and `own_losses` say is what the store says of
     its network. `worker_bytes` and `driver_bytes` are the peaks of resident memory of a worker and
@@ -78,6 +80,8 @@ class Plan:
     refined: bool = False
     targets: str = ""
     inputs: str = ""
+    marks: int = 0
+    mark_groups: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -163,6 +167,8 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         PlanError: more than any machine has, or than the store's disk has free.
     """
     arrays = len(prepared.inputs.quantities) * len(prepared.inputs.problem.splits)
+    groups = prepared.facts.get("marks", ())
+    marks = sum(group["count"] for group in groups)
     block = 1 if is_url(prepared.spec.store) else _BLOCK_BYTES
     worker = prepared.footprint.worker(device) + _COPIES_OF_A_TILE * 4 * arrays * grid.tile**2
     driver = prepared.footprint.driver(device) + _BYTES_A_TILE * grid.tile_count
@@ -183,13 +189,14 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         workers=workers,
         device=device,
         seconds_a_point=seconds_a_point,
-        seconds=grid.points * seconds_a_point / workers,
+        seconds=(grid.points + marks) * seconds_a_point / workers,
         disk_bytes=grid.tile_count
         * (
             arrays * _stored(4 * grid.tile**2, block)
             + _FACTS_A_TILE * _stored(1, block)
             + _refined_bytes(prepared, grid, arrays, block)
-        ),
+        )
+        + _mark_bytes(prepared, grid, marks, block),
         memory_bytes=driver + workers * (worker - prepared.footprint.shared),
         worker_bytes=worker,
         driver_bytes=driver,
@@ -197,9 +204,22 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         refined=prepared.spec.evaluate.refine is not None,
         targets=by_split(prepared.facts["data"], "targets"),
         inputs=by_split(prepared.facts["data"], "inputs"),
+        marks=marks,
+        mark_groups=tuple(f"{each['label']} {each['count']:,}" for each in groups),
     )
     _refuse_absurd(made)
     return made
+
+
+def _mark_bytes(prepared: Prepared, grid: Grid, marks: int, block: int) -> int:
+    """What the own values of marks take: a chunk a quantity and block of marks, and its commit."""
+    if not marks:
+        return 0
+    a_block = marks_a_block(grid, marks)
+    splits, quantities = len(prepared.inputs.problem.splits), len(prepared.inputs.quantities)
+    return -(-marks // a_block) * (
+        quantities * _stored(4 * splits * a_block, block) + _stored(a_block, block)
+    )
 
 
 def _refined_bytes(prepared: Prepared, grid: Grid, arrays: int, block: int) -> int:

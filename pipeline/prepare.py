@@ -20,11 +20,13 @@ from pipeline.evaluation.precision import DEFAULT_TOLERANCE
 from pipeline.facts import facts_of, network_facts, parts_of
 from pipeline.fingerprint import differences, digest_of_parts
 from pipeline.footprint import Footprint, resident
-from pipeline.geometry import film_planes
+from pipeline.geometry import film_planes, mark_files, marks_survey
+from pipeline.geometry.marks_survey import MarksSurvey
 from pipeline.geometry.plane import FrameFacts, Plane
 from pipeline.geometry.planes import Geometry, geometry_of, with_files
 from pipeline.plane_spec import CurvePlane
 from pipeline.problem import data, network, trust
+from pipeline.problem.layout import Layout
 from pipeline.problem.losses import available_quantities
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes
@@ -53,6 +55,7 @@ class Prepared:
         evaluator: on the CPU, for measuring.
         code: the user's own code in it.
         footprint: the memory of its processes.
+        mark_remarks: lines on the marks that a user should read.
     """
 
     spec: RenderSpec
@@ -63,6 +66,7 @@ class Prepared:
     evaluator: Evaluator
     code: trust.Named
     footprint: Footprint
+    mark_remarks: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -82,6 +86,7 @@ class Prepared:
         if self.own_losses:
             losses = caption.shortened(self.own_losses, _OWN_LOSSES)
             told.append(f"losses at the checkpoints: {losses}")
+        told += self.mark_remarks
         return tuple(each for each in told if each)
 
     def first_plane(self) -> Plane:
@@ -104,12 +109,15 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     codes = codes or trust.read_codes(spec.network, spec.data, loss)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = geometry_of(spec, net)
+    marks = _marks(spec, geometry, Layout.of(net))
     loaded = data.load(spec.data, codes.data, loss)
     subsamples = data.ordered(loaded, spec.calibrating)
-    inputs = _inputs(spec, problem_of(spec.network, loss, codes, subsamples), geometry)
+    problem = problem_of(spec.network, loss, codes, subsamples)
+    inputs = _inputs(spec, problem, geometry, marks)
     of_network = network_facts(spec, net, geometry.known[0].file)
     measuring = evaluator(inputs.uncompiled(), network=net)
     parts = parts_of(spec, inputs, codes, geometry, subsamples, measuring.recomputes)
+    parts |= marks.parts
     footprint = Footprint(inputs, measuring, begun)
     plain = PlainTorch(
         inputs.problem,
@@ -122,11 +130,29 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     measuring.rest()
     footprint.prepared()
     facts = facts_of(spec, parts, geometry, of_network, found, subsamples, codes)
-    code = _named(spec, codes)
-    return Prepared(spec, inputs, geometry.frames, parts, facts, measuring, code, footprint)
+    facts |= {"marks": list(marks.facts)} if marks.facts else {}
+    return Prepared(
+        spec,
+        inputs,
+        marks.beside(geometry.frames),
+        parts,
+        facts,
+        measuring,
+        _named(spec, codes),
+        footprint,
+        marks.remarks,
+    )
 
 
-def _inputs(spec: RenderSpec, problem: Problem, geometry: Geometry) -> RenderInputs:
+def _marks(spec: RenderSpec, geometry: Geometry, layout: Layout) -> MarksSurvey:
+    frozen = spec.evaluate.batch_norm == "frozen"
+    frames = len(geometry.frames)
+    return marks_survey.survey(spec.marks, geometry.planes, frames, layout, frozen)
+
+
+def _inputs(
+    spec: RenderSpec, problem: Problem, geometry: Geometry, marks: MarksSurvey
+) -> RenderInputs:
     asked = spec.evaluate
     return RenderInputs(
         problem=problem,
@@ -138,6 +164,7 @@ def _inputs(spec: RenderSpec, problem: Problem, geometry: Geometry) -> RenderInp
         precision=asked.precision,
         compiled=asked.compile,
         tolerance=asked.tolerance or DEFAULT_TOLERANCE,
+        marks=marks.marks,
     )
 
 
@@ -159,6 +186,7 @@ def prepare_resume(
     spec, codes = recorded(store)
     trust.require(store.url, _named(spec, codes), given, tell)
     spec = _with_frames(spec, store.attrs["plane"].get("frames"))
+    spec = _with_marks(spec, store.attrs.get("marks", ()))
     if spec.evaluate.batch_norm == "recompute":
         # In a store the calibrating split is the first, whatever the spec would mean now.
         calibrated = spec.evaluate.model_copy(update={"calibrate": store.splits[0]})
@@ -221,3 +249,14 @@ def _with_frames(spec: RenderSpec, names: Sequence[str] | None) -> RenderSpec:
     if len(own) != len(names):
         return spec
     return spec.model_copy(update={"plane": asked.model_copy(update={"frames": own})})
+
+
+def _with_marks(spec: RenderSpec, groups: Sequence[Mapping[str, Any]]) -> RenderSpec:
+    """A spec without the checkpoints that matched a pattern of its marks later."""
+    if len(groups) != len(spec.marks):
+        return spec
+    own = []
+    for number, (asked, group) in enumerate(zip(spec.marks, groups, strict=True)):
+        names = group.get("files") or group["names"]
+        own.append(asked.with_files(mark_files.kept(asked, f"marks[{number}]", names)))
+    return spec.model_copy(update={"marks": tuple(own)})

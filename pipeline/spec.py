@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.audit import least_sample
+from pipeline.marks_spec import MarksSpec
 from pipeline.plane_spec import (
     CurvePlane,
     DirectionsPlane,
@@ -235,6 +236,7 @@ class RenderSpec(SpecModel):
     grid: GridSpec
     data: DataSpec
     evaluate: EvaluateSpec = EvaluateSpec()
+    marks: tuple[MarksSpec, ...] = ()
     store: str = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -312,6 +314,9 @@ def _resolve_paths(spec: RenderSpec, folder: Path) -> RenderSpec:
             ),
             "evaluate": spec.evaluate.model_copy(
                 update={"loss": absolute_callable(spec.evaluate.loss, folder)}
+            ),
+            "marks": tuple(
+                group.with_files(_absolute_files(group.files, folder)) for group in spec.marks
             ),
             "store": absolute(spec.store, folder),
         }

@@ -38,6 +38,8 @@ def _lettered(text: str) -> str:
 
 
 Name = Annotated[str, Field(max_length=60), AfterValidator(_lettered)]
-Label = Annotated[str, Field(max_length=24), AfterValidator(_lettered)]
+LONGEST_LABEL = 24
+"""Characters that a label in a picture may have."""
+Label = Annotated[str, Field(max_length=LONGEST_LABEL), AfterValidator(_lettered)]
 Labels = tuple[Label, ...]
 RunName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$"), AfterValidator(a_name)]

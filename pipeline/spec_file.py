@@ -115,7 +115,7 @@ class _StrictLoader(yaml.SafeLoader):
 def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     explained = set()
     for item in error.errors():
-        key = ".".join(str(part) for part in _untagged(item["loc"]))
+        key = _dotted(_untagged(item["loc"]))
         alternatives = key.partition(".tile.")[1] or key.partition(".extent.")[1]
         if alternatives:
             # A value of several possible types: pydantic reports each; the first is enough.
@@ -140,6 +140,12 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
                 yield f"{key}: found {item['input']!r}; {message}"
 
 
+def _dotted(location: tuple[int | str, ...]) -> str:
+    """A place in a spec, such as `marks[0].weights`."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(parts).removeprefix(".")
+
+
 def _untagged(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """`location` without the kind of plane that pydantic puts after `plane`."""
     return tuple(
@@ -159,6 +165,8 @@ def _keys_at(location: tuple[int | str, ...], root: type[BaseModel]) -> list[str
     """The keys allowed at a place in the spec, found by walking the models' annotations."""
     model: Any = root
     for part in _untagged(location):
+        if isinstance(part, int):
+            continue  # the entry of a list: its model is already found
         model = model.model_fields[part].annotation
         choices = typing.get_args(model)
         if choices:

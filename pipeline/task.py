@@ -1,11 +1,12 @@
-"""The task of a worker: evaluate a tile or a step, write it, commit it."""
+"""The task of a worker: evaluate a tile, a step or some marks, write them, commit them."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,13 +20,15 @@ from pipeline.evaluation.examples import EvaluateError
 from pipeline.evaluation.precision import DEFAULT_TOLERANCE, Fidelity, Precision, compare, spread
 from pipeline.evaluation.room import room_on
 from pipeline.geometry.film_planes import Planes
-from pipeline.geometry.grid import Step, Tile
+from pipeline.geometry.grid import MarkBlock, Step, Tile
+from pipeline.geometry.marks import Marks
 from pipeline.geometry.plane import Plane
 from pipeline.problem.problem import Problem, Splits
 from pipeline.refinement.records import Points
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement
 from pipeline.store.errors import StoreError
+from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 from pipeline.url import UnreachableError
 
@@ -44,6 +47,7 @@ class RenderInputs:
         planes: of every frame.
         precision, compiled: how the network computes.
         tolerance: how far that may move a loss, relative to float32's.
+        marks: weights beside the planes, evaluated by themselves.
     """
 
     problem: Problem
@@ -55,6 +59,7 @@ class RenderInputs:
     precision: Precision = "float32"
     compiled: bool = False
     tolerance: float = DEFAULT_TOLERANCE
+    marks: Marks = field(default_factory=Marks)
 
     @property
     def is_reference(self) -> bool:
@@ -75,9 +80,9 @@ class RenderInputs:
 
 @dataclass(frozen=True)
 class TileFacts:
-    """What a committed tile cost. `seconds` includes `write_seconds`."""
+    """What a committed tile, or a block of marks, cost. `seconds` includes `write_seconds`."""
 
-    tile: Tile
+    tile: Tile | MarkBlock
     points: int
     seconds: float
     write_seconds: float
@@ -141,6 +146,8 @@ class FrameEvaluator:
         # The order of splits is that of the store, whatever the spec's mapping has now.
         inputs = inputs.with_splits({name: inputs.problem.splits[name] for name in store.splits})
         self._planes = inputs.planes
+        self._marks = inputs.marks
+        self._buffers = {name: torch.tensor(each) for name, each in inputs.buffers.items()}
         # One frame at a time: all planes of a film may not fit into memory.
         self._plane = functools.lru_cache(maxsize=1)(self._load_plane)
         self._evaluator = evaluator(inputs, device)
@@ -154,13 +161,22 @@ class FrameEvaluator:
     ) -> dict[str, NDArray[np.float32]]:
         """Every quantity at points (n, 2) of a frame: float32 (splits, n) each."""
         plane = self._plane(frame)
-        try:
+        with _of_the_users():
             return self._evaluator.evaluate(plane, coordinates)
-        except OSError as error:  # from the user's code, not from the store
-            raise EvaluateError(
-                f"the network or the loss failed with {type(error).__name__}: "
-                f"{one_line(error, 300)}. Check the code they are from, and what it reads"
-            ) from error
+
+    def at_mark(self, number: int) -> dict[str, NDArray[np.float32]]:
+        """Every quantity at a mark's own weights, with its own buffers: float32 (splits,) each.
+
+        Raises:
+            LossatlasError: its file cannot be read, or was replaced.
+        """
+        mark = self._marks.load(number, self._evaluator.layout)
+        try:
+            self._evaluator.use_buffers(mark.buffers)
+            with _of_the_users():
+                return self._evaluator.at(mark.weights)
+        finally:
+            self._evaluator.use_buffers(self._buffers)
 
     def _fidelity(self, inputs: RenderInputs, device: str) -> Fidelity:
         """How far the render is from its reference on this device, over a spread of points.
@@ -183,6 +199,42 @@ class FrameEvaluator:
 
     def _load_plane(self, frame: int) -> Plane:
         return self._planes.of_frame(frame, self._evaluator.layout)
+
+
+@contextlib.contextmanager
+def _of_the_users() -> Iterator[None]:
+    """Turn an error of the operating system in the user's code into one that is not the store's."""
+    try:
+        yield
+    except OSError as error:
+        raise EvaluateError(
+            f"the network or the loss failed with {type(error).__name__}: "
+            f"{one_line(error, 300)}. Check the code they are from, and what it reads"
+        ) from error
+
+
+def render_marks(
+    block: MarkBlock, evaluate: FrameEvaluator, store: Store, worker: int
+) -> TileFacts:
+    """Evaluate the marks of a block by themselves, write them and commit them.
+
+    Args:
+        block: one of the store's.
+        evaluate: of the render.
+        store: opened for writing.
+        worker: an id.
+
+    Raises:
+        OSError: the store cannot be written.
+        LossatlasError: the file of a mark cannot be read, or was replaced.
+    """
+    began = time.perf_counter()
+    found = [evaluate.at_mark(number) for number in range(block.start, block.stop)]
+    values = {name: np.stack([each[name] for each in found], axis=1) for name in store.quantities}
+    evaluated = time.perf_counter()
+    StoredMarks(store).commit(block, values)
+    ended = time.perf_counter()
+    return TileFacts(block, len(found), ended - began, ended - evaluated, worker)
 
 
 class TileRenderer:
@@ -211,12 +263,15 @@ class TileRenderer:
         self._store = Store.open(store_url, writable=True)
         self._evaluate = FrameEvaluator(inputs, self._store, device, worker, threads)
 
-    def __call__(self, tile: Tile) -> TileFacts:
-        """Evaluate `tile`, write its chunks and commit it.
+    def __call__(self, tile: Tile | MarkBlock) -> TileFacts:
+        """Evaluate `tile`, or the marks of a block, write its chunks and commit it.
 
         Raises:
             OSError: the store cannot be written.
+            LossatlasError: the file of a mark cannot be read, or was replaced.
         """
+        if isinstance(tile, MarkBlock):
+            return render_marks(tile, self._evaluate, self._store, self._worker)
         began = time.perf_counter()
         grid = self._store.grid
         values = self._evaluate(tile.frame, grid.coordinates(tile, self._store.extent(tile.frame)))
@@ -256,13 +311,16 @@ class StepRenderer:
         self._refinement = Refinement(self._store)
         self._schedule: Schedule | None = None
 
-    def __call__(self, step: Step) -> TileFacts:
-        """Evaluate what a step wants, and commit it; or compose its tile.
+    def __call__(self, step: Step | MarkBlock) -> TileFacts:
+        """Evaluate what a step wants, and commit it; or compose its tile; or evaluate marks.
 
         Raises:
             OSError: the store cannot be written.
             StoreError: what the step needs is damaged.
+            LossatlasError: the file of a mark cannot be read, or was replaced.
         """
+        if isinstance(step, MarkBlock):
+            return render_marks(step, self._evaluate, self._store, self._worker)
         try:
             return self._render(step)
         except UnreachableError:

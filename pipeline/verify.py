@@ -1,4 +1,4 @@
-"""Finding damaged tiles, and putting them back to pending."""
+"""Finding damaged tiles and marks, and putting them back to pending."""
 
 from __future__ import annotations
 
@@ -8,43 +8,49 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.geometry.grid import Step, Tile
+from pipeline.geometry.grid import MarkBlock, Step, Tile
 from pipeline.refinement.records import Records
 from pipeline.refinement.schedule import Schedule
 from pipeline.store.errors import StoreError
+from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 from pipeline.url import UnreachableError
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A tile that cannot be trusted, and why.
+    """A tile, or a block of marks, that cannot be trusted, and why.
 
     Attributes:
         steps: of a render that is refined: those to render again before the tile.
     """
 
-    tile: Tile
+    work: Tile | MarkBlock
     reason: str
     steps: tuple[Step, ...] = ()
 
 
 def verify(store: Store, on_progress: Callable[[int, int], None] | None = None) -> list[Damage]:
-    """Read every chunk of every committed tile, and of every committed step, and check them.
+    """Read every chunk of all committed tiles, steps and marks, and check them.
 
     Args:
         store: opened; nothing is changed.
-        on_progress: called with tiles checked and tiles to check.
+        on_progress: called with how many tiles and blocks of marks are checked, and of how many.
     """
     damages = []
     # In this order, which is against that of a driver that may be at work.
     committed = store.committed()
     records = _Records(store) if store.refined else None
-    begun = sorted(committed.union(records.steps) if records else committed)
-    for number, tile in enumerate(begun, start=1):
-        damage = records.damage(tile) if records else None
-        if damage is None and tile in committed:
-            damage = _damage(store, tile, records)
+    marks = StoredMarks(store)
+    tiles = sorted(committed.union(records.steps) if records else committed)
+    begun: list[Tile | MarkBlock] = [*sorted(marks.committed()), *tiles]
+    for number, work in enumerate(begun, start=1):
+        if isinstance(work, MarkBlock):
+            damage = _damage_of_marks(marks, work)
+        else:
+            damage = records.damage(work) if records else None
+            if damage is None and work in committed:
+                damage = _damage(store, work, records)
         if damage is not None:
             damages.append(damage)
         if on_progress is not None:
@@ -61,14 +67,17 @@ def withdraw(store: Store, damages: list[Damage]) -> None:
     """
     try:
         for damage in damages:
-            store.withdraw(damage.tile)
+            if isinstance(damage.work, MarkBlock):
+                StoredMarks(store).withdraw(damage.work)
+            else:
+                store.withdraw(damage.work)
         if store.refined:
             Records(store).withdraw(step for damage in damages for step in damage.steps)
     except UnreachableError:
         raise
     except OSError as error:
         raise StoreError(
-            f"{store.url} has damaged tiles and cannot be written ({error.strerror or error}); "
+            f"{store.url} has damage and cannot be written ({error.strerror or error}); "
             "wanted write permission, to put them back to pending. Mend that, or look only: "
             "lossatlas verify --dry-run"
         ) from None
@@ -119,6 +128,15 @@ class _Records:
             found = store.read_tile(quantity, tile)
             if not np.array_equal(own[:, level >= 0], found[:, level >= 0], equal_nan=True):
                 raise StoreError(f"{quantity}/c/*/{tile} is not what its steps evaluated")
+
+
+def _damage_of_marks(marks: StoredMarks, block: MarkBlock) -> Damage | None:
+    """What is wrong with a committed block of marks."""
+    try:
+        marks.check(block)
+    except StoreError as error:
+        return Damage(block, str(error))
+    return None
 
 
 def _damage(store: Store, tile: Tile, records: _Records | None) -> Damage | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.errors import LossatlasError
 from pipeline.refinement.records import Records
+from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 from pipeline.url import UnreachableError
 
@@ -87,6 +88,6 @@ def _among(here: dict[str, str], before: list[dict[str, Any]]) -> bool:
 
 
 def _begun(store: Store) -> bool:
-    if store.committed():
+    if store.committed() or StoredMarks(store).committed():
         return True
     return store.refined and bool(Records(store).committed())

@@ -19,6 +19,7 @@ from pipeline.problem.data import by_split
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.summary import sentences, tolerated
 from pipeline.spec import RefineSpec
+from pipeline.store.marks import StoredMarks
 from pipeline.store.notes import Amount, Count
 from pipeline.store.store import Store
 
@@ -41,6 +42,8 @@ _CHECK = TypeAdapter(_Check)
 def info_facts(store: Store) -> dict[str, Any]:
     """What a store holds, as JSON; `words` are what things are called now."""
     held = store.attrs | {"words": store.words}
+    if StoredMarks(store).count:
+        held["marks_done"] = int(StoredMarks(store).finished().sum())
     if len(versions.used(store)) > 1:
         held["rendered_with"] = versions.used(store)
     if not store.refined:
@@ -87,6 +90,7 @@ def _info_lines(store: Store) -> list[str]:
             f"{a.shown} ({_coordinate(a.x, extent)}, {_coordinate(a.y, extent)})"
             for a in store.anchors()
         ),
+        "marks": _marks(store),
         "grid": f"{frames}{grid.width:,} × {grid.height:,} points in "
         f"{format.plural(grid.tile_count, 'tile')} of up to {grid.tile:,} × {grid.tile:,}",
         "data": f"{spec['data']['source']}; "
@@ -115,6 +119,16 @@ def _info_lines(store: Store) -> list[str]:
             f"{name}: {facts['entry']} ({facts['digest'][:12]}…)" for name, facts in code.items()
         )
     return format.table(spec["name"], rows)
+
+
+def _marks(store: Store) -> str:
+    """How many marks each group has, and how far off the plane they lie; empty without any."""
+    marks = StoredMarks(store)
+    if not marks.count:
+        return ""
+    groups = ", ".join(f"{group.label} {group.count:,}" for group in marks.groups)
+    off = max(float(marks.places(frame)[:, 2].max()) for frame in range(store.frames))
+    return f"{groups}; {int(marks.finished().sum()):,} evaluated; up to {off:.4g} off the plane"
 
 
 def _refinement_rows(store: Store) -> dict[str, str]:

@@ -20,6 +20,9 @@ def plan_lines(plan: Plan) -> list[str]:
         "grid": f"{frames}{plan.width:,} × {plan.height:,} points ({plan.points:,} in all)",
         "coarse": coarse(plan.height, plan.width),
         "tiles": f"{plan.tiles:,} of up to {plan.tile:,} × {plan.tile:,} points",
+        "marks": f"{format.plural(plan.marks, 'evaluation')} more: {', '.join(plan.mark_groups)}"
+        if plan.marks
+        else "",
         "network": f"{plan.parameters:,} parameters"
         + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),
         "buffers": plan.buffers or "",

@@ -38,13 +38,13 @@ def start(jobs: Jobs, store: Store, code: Named, how: dict[str, Any], quiet: boo
     from cluster import format
     from cluster.jobs.client import Note, entrypoint
     from cluster.scheduling import step_queue
+    from cluster.scheduling.refinement_progress import all_text
     from pipeline import machine_notes
 
     place = format.place(store.url)
     if step_queue.finished(store):
         if not quiet:
-            tiles = format.plural(store.grid.tile_count, "tile")
-            warn(f"{place}: all {tiles} are done; nothing to do")
+            warn(f"{place}: all {all_text(store)} are done; nothing to do")
         return None
     told = ("workers", "device", "frames", "every", "other_versions", "log")
     kept = {name: how[name] for name in told}

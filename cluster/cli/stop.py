@@ -63,6 +63,7 @@ def _done_text(job: Job) -> str:
     from cluster import format
     from cluster.scheduling.refinement_progress import done_text
     from pipeline.errors import LossatlasError
+    from pipeline.store.marks import StoredMarks
     from pipeline.store.store import Store
 
     try:
@@ -71,6 +72,6 @@ def _done_text(job: Job) -> str:
         told = f"; {done_text(store, done)} are done and kept"
     except LossatlasError:
         return ""
-    if len(done) == store.grid.tile_count:
+    if len(done) == store.grid.tile_count and not StoredMarks(store).pending():
         return told
     return f"{told}. Go on with: lossatlas resume {format.place(job.store)}"

@@ -16,7 +16,13 @@ from cluster.lease import Holder, held
 from cluster.monitor.log import line_printer
 from cluster.options import Options
 from cluster.scheduling import step_queue
-from cluster.scheduling.refinement_progress import RefinementReader, done_text, summary_lines
+from cluster.scheduling.mark_queue import MarkQueue
+from cluster.scheduling.refinement_progress import (
+    RefinementReader,
+    all_text,
+    done_text,
+    summary_lines,
+)
 from cluster.scheduling.work_queue import NOT_REFINED, TileQueue, WorkQueue
 from cluster.workers import devices, local
 from cluster.workers.devices import WorkerPlan
@@ -25,6 +31,7 @@ from pipeline import versions
 from pipeline.errors import InputsChangedError
 from pipeline.refinement.step import Refinement
 from pipeline.spec import RefineSpec, RenderSpec
+from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 
 if TYPE_CHECKING:
@@ -169,8 +176,9 @@ def _store_of(prepared: Prepared, worker_plan: WorkerPlan) -> tuple[Store, bool]
 def _remove_empty(store: Store) -> None:
     """Remove a store that this driver has made, if nothing was committed."""
     with contextlib.suppress(OSError):  # the error that led here is the one to report
-        work = Refinement(store).records.committed() if store.refined else set()
-        if not work and not store.committed() and Holder.read(store) is None:
+        work: set[Any] = Refinement(store).records.committed() if store.refined else set()
+        work = work or store.committed() or StoredMarks(store).committed()
+        if not work and Holder.read(store) is None:
             store.remove()
 
 
@@ -193,10 +201,13 @@ def _work_queue(
         options: how to run it.
     """
     options.selection.check(store.frames)
-    if not store.refined:
-        return TileQueue(store, options.selection, NOT_REFINED if refine else "")
-    step_queue.check(options.selection)
-    return step_queue.StepQueue(store, refine, going_on)
+    plane: WorkQueue
+    if store.refined:
+        step_queue.check(options.selection)
+        plane = step_queue.StepQueue(store, refine, going_on)
+    else:
+        plane = TileQueue(store, options.selection, NOT_REFINED if refine else "")
+    return MarkQueue(store, plane) if StoredMarks(store).count else plane
 
 
 def _nothing_to_do(store: Store, options: Options, print_line: Callable[[str], None]) -> int:
@@ -208,9 +219,7 @@ def _nothing_to_do(store: Store, options: Options, print_line: Callable[[str], N
             f"{place}: the frames asked for are finished; the rest: lossatlas resume {place}"
         )
         return 0
-    print_line(
-        f"{place}: all {format.plural(store.grid.tile_count, 'tile')} are done; nothing to do"
-    )
+    print_line(f"{place}: all {all_text(store)} are done; nothing to do")
     if store.refined:
         for line in summary_lines(RefinementReader(store).read(store.committed()).summary):
             print_line(line)

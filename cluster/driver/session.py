@@ -20,7 +20,7 @@ from cluster.monitor.report import Report
 from cluster.options import Options
 from cluster.scheduling import event_loop, quarantine
 from cluster.scheduling.events import Done
-from cluster.scheduling.refinement_progress import done_text, summary_lines
+from cluster.scheduling.refinement_progress import all_text, done_text, summary_lines
 from cluster.scheduling.scheduler import Rules, Scheduler
 from cluster.scheduling.successors import BackgroundSuccessors, NoSuccessors, Ready, Successors
 from cluster.scheduling.work_queue import WorkQueue
@@ -30,7 +30,7 @@ from cluster.workers.interrupts import Interrupts
 from cluster.workers.serial import SerialWorkers
 from cluster.workers.workers import RayWorkers
 from pipeline import versions
-from pipeline.geometry.grid import Work
+from pipeline.geometry.grid import MarkBlock, Work
 from pipeline.store.store import Store
 
 _RELISTINGS = 3
@@ -189,7 +189,7 @@ class Session:
             print_line(f"{place}: {total - left:,} of {total:,} tiles done ({rendered})")
             print_line(f"the frames asked for are finished; the rest: lossatlas resume {place}")
         elif not self._options.quiet:
-            print_line(f"{place}: {format.plural(total, 'tile')} done ({rendered})")
+            print_line(f"{place}: {all_text(self._store)} done ({rendered})")
             self._print_summary(print_line)
             self._print_cost(print_line)
             print_line(format.next_step(self._store.url, self._store.grid))
@@ -225,7 +225,7 @@ class Session:
         self._view.rendered(work, done)
         for watcher in self._watchers:
             watcher.rendered(work, done)
-        self._evaluated += done.points
+        self._evaluated += 0 if isinstance(work, MarkBlock) else done.points
         if work in self._noted:
             # No warning if it fails: status ignores the notes of committed tiles.
             self._notes.submit(functools.partial(quarantine.lift, self._store, work))
@@ -238,7 +238,7 @@ class Session:
         self._view.quarantined(work, reasons)
         self._notes.submit(
             functools.partial(quarantine.put, self._store, work, reasons),
-            f"the quarantine of {self._queue.noun} {work} could not be noted",
+            f"the quarantine of {format.work_named(work, self._queue.noun)} could not be noted",
         )
 
     def warn(self, text: str) -> None:

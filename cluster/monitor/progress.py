@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cluster import format
 from cluster.monitor.log import RenderLog
+from pipeline.geometry.grid import Step, Work
 from pipeline.naming import shown
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from cluster.scheduling.events import Done
     from cluster.scheduling.scheduler import Scheduler
-    from pipeline.geometry.grid import Work
     from pipeline.training.session import Progress
 
 _LINE_SECONDS = 10.0
@@ -174,7 +174,8 @@ class ProgressView:
 
     def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None:
         self._quarantined += 1
-        text = f"{self._noun} {work} given up after {len(reasons)} tries: {reasons[-1]}"
+        noun = "step" if isinstance(work, Step) else "tile"
+        text = f"{format.work_named(work, noun)} given up after {len(reasons)} tries: {reasons[-1]}"
         self._warn(text, "quarantined", {"tile": str(work), "reasons": list(reasons)})
 
     def total(self, tiles: int) -> None:

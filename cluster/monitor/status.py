@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from cluster.scheduling import quarantine
 from cluster.scheduling.refinement_progress import RefinementProgress, RefinementReader
 from cluster.scheduling.work_queue import sample, seconds_of
 from pipeline.geometry.grid import Tile, Work
+from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 from renders.source.missing import cure, lost
 
@@ -30,6 +30,7 @@ class Status:
     """One look at a store.
 
     `seconds_per_point` is of one worker, from a sample of committed tiles (NaN without any);
+    `marks` are counted beside the tiles, and a render is not done before they are;
     `frames_done` counts the committed tiles of each frame; `missing` are those that have lost a
     chunk of the first quantity, looked for where nobody is at work.
     """
@@ -49,13 +50,18 @@ class Status:
     looked: float = 0.0
     refinement: RefinementProgress | None = None
     missing: tuple[Tile, ...] = ()
+    marks: int = 0
+    marks_done: int = 0
 
     @property
     def state(self) -> str:
         """`running`, `done`, `stopped`, or `submitted`: a job whose driver has not come yet."""
         if self.driver is not None:
             return "running"
-        if self.tiles_done == self.tiles and (self.refinement is None or self.refinement.done):
+        is_plane_done = self.tiles_done == self.tiles
+        if self.refinement is not None:
+            is_plane_done = is_plane_done and self.refinement.done
+        if is_plane_done and self.marks_done == self.marks:
             return "done"
         return "submitted" if self._is_coming() else "stopped"
 
@@ -78,7 +84,8 @@ class Status:
         """NaN for a refinement, which does not know beforehand how many points it wants."""
         if self.refinement is not None:
             return math.nan
-        return (self.points - self.points_done) / self.points_per_second
+        left = self.points - self.points_done + self.marks - self.marks_done
+        return left / self.points_per_second
 
     @property
     def pass_eta_seconds(self) -> float:
@@ -99,7 +106,8 @@ class Status:
             "points": self.points,
             "points_done": self.points_done,
             "frames_tiles_done": list(self.frames_done),
-            "quarantined": {str(tile): list(why) for tile, why in self.quarantined.items()},
+            **({"marks": self.marks, "marks_done": self.marks_done} if self.marks else {}),
+            "quarantined": {str(work): list(why) for work, why in self.quarantined.items()},
             "missing": [str(tile) for tile in self.missing],
             "driver": None
             if self.driver is None
@@ -137,7 +145,9 @@ def read_status(
     committed = store.committed()
     reader = reader or (RefinementReader(store) if store.refined else None)
     refinement = reader.read(committed) if reader is not None else None
-    done: Container[Work] = committed if reader is None else reader.done
+    marks = StoredMarks(store)
+    blocks = marks.committed()
+    done: set[Work] = {*(committed if reader is None else reader.done), *blocks}
     alive = holder is not None and holder.alive(now)
     per_frame = Counter(tile.frame for tile in committed)
     return Status(
@@ -158,6 +168,8 @@ def read_status(
         looked=now,
         refinement=refinement,
         missing=() if alive else tuple(store.absent(store.quantities[0], committed)),
+        marks=marks.count,
+        marks_done=sum(block.stop - block.start for block in blocks),
     )
 
 
@@ -166,6 +178,8 @@ def lines(status: Status) -> list[str]:
     place = format.place(status.url)
     out = [f"{status.name}  {place}"]
     out += _tiles(status) if status.refinement is None else _steps(status.refinement)
+    if status.marks:
+        out.append(f"  marks    {status.marks_done:,}/{status.marks:,} evaluated")
     match status.state:
         case "running":
             out.append(
@@ -198,8 +212,8 @@ def lines(status: Status) -> list[str]:
     if status.quarantined:
         out.append(f"  quarantined {len(status.quarantined):,}; the next resume tries them again")
         out += [
-            f"    tile {tile}: {why[-1] if why else 'no reason noted'}"
-            for tile, why in sorted(status.quarantined.items())
+            f"    {format.work_named(work, 'tile')}: {why[-1] if why else 'no reason noted'}"
+            for work, why in sorted(status.quarantined.items())
         ]
     return out
 

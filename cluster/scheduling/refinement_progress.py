@@ -13,6 +13,7 @@ from pipeline.geometry.grid import Step, Tile
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement
 from pipeline.refinement.summary import Summary
+from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 
 
@@ -109,15 +110,27 @@ def summary_lines(summary: Summary) -> list[str]:
 def done_text(store: Store, done: Collection[Tile] | None = None) -> str:
     """How much of a render is done: `3 of 25 tiles`, or its steps while no tile is composed.
 
+    With marks: `3 of 25 tiles and 8 of 10 marks`.
+
     Args:
         store: of the render.
         done: its committed tiles, if the caller knows them.
     """
     done = store.committed() if done is None else done
-    if store.refined and len(done) < store.grid.tile_count:
+    count, marks = store.grid.tile_count, StoredMarks(store)
+    told = f"{len(done):,} of {format.plural(count, 'tile')}"
+    if store.refined and len(done) < count:
         now = RefinementReader(store).read(done)
-        return f"{now.steps_done:,} of {format.plural(now.steps, 'step')}"
-    return f"{len(done):,} of {format.plural(store.grid.tile_count, 'tile')}"
+        told = f"{now.steps_done:,} of {format.plural(now.steps, 'step')}"
+    if not marks.count:
+        return told
+    return f"{told} and {marks.finished().sum():,} of {format.plural(marks.count, 'mark')}"
+
+
+def all_text(store: Store) -> str:
+    """What a finished render has: `25 tiles`, `25 tiles and 10 marks`."""
+    tiles, marks = format.plural(store.grid.tile_count, "tile"), StoredMarks(store).count
+    return f"{tiles} and {format.plural(marks, 'mark')}" if marks else tiles
 
 
 def phase(schedule: Schedule | None, number: int) -> str:

@@ -30,6 +30,7 @@ from pipeline.refinement.records import Points, StepFacts
 from pipeline.refinement.schedule import Schedule
 from pipeline.spec import RefineSpec
 from pipeline.store.errors import StoreError
+from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 
 # A step evaluates at most three quarters of its tile's points. A third of the time of all of them,
@@ -362,6 +363,8 @@ class StepQueue:
 
 def finished(store: Store) -> bool:
     """Whether nothing is left to do in a store, by its own schedule."""
+    if StoredMarks(store).pending():
+        return False
     if not store.refined:
         return not store.pending()
     return StepQueue(store, None, keep_schedule=True).complete

@@ -58,7 +58,9 @@ def _parts(part: Schema, parts: dict[str, Schema], path: str = "") -> Iterator[t
     """The part itself, then what its keys hold, each with its dotted key."""
     yield path, part
     for name, key in part["properties"].items():
-        for inner in (key, *key.get("anyOf", ()), *key.get("oneOf", ())):
+        is_list = "items" in key
+        name = f"{name}[]" if is_list else name
+        for inner in (key, key.get("items", {}), *key.get("anyOf", ()), *key.get("oneOf", ())):
             if "$ref" in inner:
                 held = parts[inner["$ref"].rpartition("/")[2]]
                 yield from _parts(held, parts, f"{path}.{name}".lstrip("."))
@@ -93,7 +95,8 @@ def in_words(key: Schema) -> str:
     if key["type"] == "array":
         count = f"{key['maxItems']} " if "maxItems" in key else ""
         items = in_words(key.get("items") or key["prefixItems"][0])
-        return f"list of {count}{items.replace('number', 'numbers')}"
+        plural = items.replace("number", "numbers").replace("mapping", "mappings")
+        return f"list of {count}{plural}"
     if key["type"] == "object":
         values = key.get("additionalProperties")
         return f"mapping: name to {in_words(values)}" if isinstance(values, dict) else "mapping"

@@ -1,4 +1,4 @@
-"""The grid of points of a render, and the tiles that tasks evaluate."""
+"""The grid of points of a render, and the units of work that tasks evaluate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,18 @@ class Step(NamedTuple):
         return f"{self.tile}, pass {self.number}"
 
 
-Work = Tile | Step
+class MarkBlock(NamedTuple):
+    """The marks from number `start` up to, but without, `stop`: the unit of work of marks."""
+
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        last = self.stop - 1
+        return f"mark {last}" if last == self.start else f"marks {self.start} to {last}"
+
+
+Work = Tile | Step | MarkBlock
 
 
 @dataclass(frozen=True)

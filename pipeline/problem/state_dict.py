@@ -94,16 +94,19 @@ def weights_or_bend(state: State, layout: Layout, where: str) -> np.ndarray:
     Raises:
         CheckpointError: it is of another network, or of a curve with several bends.
     """
-    if not is_curve(state, layout):
+    bends = bends_alone(state, layout)
+    if is_curve(state, layout):
+        points = curve_points(state, layout, where)
+        bends, bend = len(points) - 2, points[1]
+    elif not bends:
         match(state, layout, where)
         return weights(state, layout)
-    points = curve_points(state, layout, where)
-    if len(points) != 3:
+    if bends != 1:
         raise CheckpointError(
-            f"{where} is of a curve with {len(points) - 2} bends; wanted one set of weights, or a "
-            "curve with one bend"
+            f"{where} is of a curve with {bends} bends; wanted one set of weights, or a curve with "
+            "one bend"
         )
-    return points[1]
+    return bend
 
 
 def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
@@ -116,6 +119,15 @@ def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
         name: state.get(name, own).detach().to(own.dtype, copy=True)
         for name, own in persistent_buffers(network).items()
     }
+
+
+def own_buffers(state: State, layout: Layout) -> dict[str, torch.Tensor]:
+    """The buffers that `state` holds, by the network's own names.
+
+    The state has to `match`, or to be a curve checkpoint.
+    """
+    named = _by_own_names(state, layout)
+    return {name: named[name] for name in layout.buffers if name in named}
 
 
 def state_for(state: State, network: nn.Module) -> dict[str, torch.Tensor]:

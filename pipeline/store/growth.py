@@ -102,6 +102,7 @@ def _write(url: str, frames: Sequence[FrameFacts], had: int, attributes: Mapping
         "extent": [(f.extent.x0, f.extent.x1, f.extent.y0, f.extent.y1) for f in new],
         "anchor": [[(a.x, a.y, a.off_plane) for a in f.anchors] for f in new],
         "curve": [f.curve for f in new],
+        "mark": [f.marks for f in new],
     }
     with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
         # Our notes are not part of the Zarr hierarchy; ignore warnings about them.

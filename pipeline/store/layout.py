@@ -10,7 +10,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
-from pipeline.geometry.grid import Extent, Grid
+from pipeline.geometry.grid import Extent, Grid, Tile
 from pipeline.geometry.plane import FrameFacts
 
 _PACKED = [BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()]
@@ -142,6 +142,58 @@ def create_refined_arrays(
         )
 
 
+_MOST_MARKS_A_BLOCK = 8
+
+
+def marks_a_block(grid: Grid, marks: int) -> int:
+    """How many marks one task evaluates, of so many: eight, or as many as a tile has points.
+
+    A commit takes some milliseconds, as eight marks of a small network do. Of a large network a
+    block takes no longer than a tile, so that the deadline of tiles suits it.
+    """
+    return min(_MOST_MARKS_A_BLOCK, grid.size(Tile(0, 0, 0)), marks)
+
+
+def create_mark_arrays(
+    group: zarr.Group, grid: Grid, splits: int, quantities: Sequence[str], marks: int, unit: str
+) -> None:
+    """Create the marks' own quantities, one chunk a block, and their commits.
+
+    Args:
+        group: of the store.
+        grid: of the render.
+        splits, quantities: how many splits, and which quantities.
+        marks: how many, at least one.
+        unit: of the loss; empty if it has none.
+    """
+    block = marks_a_block(grid, marks)
+    for quantity in quantities:
+        group.create_array(
+            f"mark_{quantity}",
+            shape=(splits, marks),
+            chunks=(splits, block),
+            dtype="float32",
+            fill_value=float("nan"),
+            serializer=BytesCodec(),
+            compressors=_PACKED,
+            dimension_names=("split", "mark_index"),
+            attributes={
+                "long_name": f"{_LONG_NAMES[quantity]}, at each mark's own weights",
+                **_units(quantity, unit),
+            },
+        )
+    group.create_array(
+        "mark_done",
+        shape=(marks,),
+        chunks=(block,),
+        dtype="uint8",
+        fill_value=0,
+        compressors=[Crc32cCodec()],
+        dimension_names=("mark_index",),
+        attributes={"long_name": "1 where the mark is committed"},
+    )
+
+
 def create_coordinates(
     group: zarr.Group,
     grid: Grid,
@@ -186,6 +238,16 @@ def create_coordinates(
                 curves,
                 ("frame", "curve_point", "component"),
                 {"long_name": "x, y and distance off the plane along the curve"},
+            )
+        )
+    if frames[0].marks is not None:
+        places = np.array([cast("NDArray[np.float64]", f.marks) for f in frames])
+        arrays.append(
+            (
+                "mark",
+                places,
+                ("frame", "mark_index", "component"),
+                {"long_name": "x, y and distance off the plane of each mark"},
             )
         )
     for name, data, dimensions, attributes in arrays:

@@ -21,6 +21,30 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
+class MarkGroup:
+    """A group of marks, as a store keeps it.
+
+    Attributes:
+        label: what pictures and reports call it.
+        line: whether a line joins its marks in their order.
+        glyph, colour: as the spec asks for; None where a picture may choose.
+        count: how many marks it has.
+        names: of each mark: its file without folders and ending, `mean`, or `sample 3`.
+        numbers: the epoch or step of each mark; None where it has none.
+        files: the names of the checkpoints that a mean or samples are made of; else none.
+    """
+
+    label: str
+    line: bool
+    glyph: str | None
+    colour: str | None
+    count: Annotated[int, Field(strict=True, gt=0)]
+    names: list[str]
+    numbers: list[float | None]
+    files: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class _Shape:
     """The types of a store's attributes; those with a default may be missing."""
 
@@ -35,6 +59,7 @@ class _Shape:
     data: dict[str, dict[str, Any]] = field(default_factory=dict)
     code: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    marks: list[MarkGroup] = field(default_factory=list)
     fingerprint: str = ""
     created: str = ""
 
@@ -71,6 +96,9 @@ def require_arrays(group: zarr.Group, grid: Grid, attributes: Mapping[str, Any])
     """Raises KeyError or ValueError if the arrays do not fit the grid and the attributes."""
     quantities, refined = attributes["quantities"], bool(attributes.get("refined"))
     names = [*quantities, "done", "seconds", "worker", "extent", "anchor"]
+    marks = sum(group["count"] for group in attributes.get("marks", ()))
+    if marks:
+        names += ["mark", "mark_done", *(f"mark_{quantity}" for quantity in quantities)]
     if refined:
         names += ["level", "predicted_error"]
         names += [f"evaluated/{name}" for name in ("points", "values", "steps")]
@@ -86,6 +114,25 @@ def require_arrays(group: zarr.Group, grid: Grid, attributes: Mapping[str, Any])
     for name, rest in (("extent", (4,)), ("anchor", (len(attributes["anchors"]), 3))):
         if arrays[name].shape[0] < grid.frames or arrays[name].shape[1:] != rest:
             raise ValueError(f"{name} has another shape than (frames, {rest})")
+    if marks:
+        _require_marks(arrays, marks, grid.frames, attributes)
+
+
+def _require_marks(
+    arrays: Mapping[str, Any], marks: int, frames: int, attributes: Mapping[str, Any]
+) -> None:
+    """Raises ValueError if the arrays of marks do not fit the groups of marks."""
+    for group in attributes["marks"]:
+        if not len(group["names"]) == len(group["numbers"]) == group["count"]:
+            raise ValueError(f"marks: {group['label']} has another count than names or numbers")
+    if arrays["mark"].shape[0] < frames or arrays["mark"].shape[1:] != (marks, 3):
+        raise ValueError(f"mark has another shape than (frames, {marks}, 3)")
+    if arrays["mark_done"].shape != (marks,):
+        raise ValueError(f"mark_done has another shape than ({marks},)")
+    shape, block = (len(attributes["splits"]), marks), arrays["mark_done"].chunks[0]
+    for name in (f"mark_{quantity}" for quantity in attributes["quantities"]):
+        if arrays[name].shape != shape or arrays[name].chunks != (shape[0], block):
+            raise ValueError(f"{name} has other splits, marks or blocks than the store")
 
 
 def damaged(url: str, what: str) -> StoreError:

@@ -181,7 +181,7 @@ class StoreReader:
         """
         rows, columns = self.grid.window(tile)
         keys = [f"{quantity}/c/{split}/{tile}" for split in range(len(self.splits))]
-        found = self._read_chunks(quantity, keys, (slice(None), tile.frame, rows, columns))
+        found = self.read_chunks(quantity, keys, (slice(None), tile.frame, rows, columns))
         return cast("NDArray[np.float32]", found)
 
     def read_predictions(self, tile: Tile) -> Predictions:
@@ -191,10 +191,10 @@ class StoreReader:
             StoreError: a chunk is missing or damaged; the message says which.
         """
         window = self.grid.window(tile)
-        level = self._read_chunks("level", [f"level/c/{tile}"], (tile.frame, *window))
+        level = self.read_chunks("level", [f"level/c/{tile}"], (tile.frame, *window))
         keys = [f"predicted_error/c/0/0/{tile}"]
         whole = slice(None), slice(None), tile.frame, *window
-        return Predictions(level, self._read_chunks("predicted_error", keys, whole))
+        return Predictions(level, self.read_chunks("predicted_error", keys, whole))
 
     def tile_facts(self, tile: Tile) -> tuple[float, int]:
         """How many seconds a committed tile took, and the id of its worker.
@@ -215,10 +215,10 @@ class StoreReader:
         return seconds, worker
 
     def extent(self, frame: int = 0) -> Extent:
-        return Extent(*(float(value) for value in self._geometry("extent", frame)))
+        return Extent(*(float(value) for value in self.geometry("extent", frame)))
 
     def anchors(self, frame: int = 0) -> tuple[Anchor, ...]:
-        places = self._geometry("anchor", frame)
+        places = self.geometry("anchor", frame)
         names: Sequence[str] = self.attrs["anchors"]
         labels = self.words["labels"] or [""] * len(names)
         return tuple(
@@ -230,7 +230,7 @@ class StoreReader:
         """The projected curve, float64 (points, 3): x, y, distance off the plane; or None."""
         if "curve" not in self.group:
             return None
-        return self._geometry("curve", frame)
+        return self.geometry("curve", frame)
 
     # What things are called
 
@@ -295,6 +295,7 @@ class StoreReader:
             ("anchor", self.attrs.get("anchors", ())),
             ("frame", plane.get("frames") or ()),
             ("name", [spec["name"]] if "name" in spec else ()),
+            ("mark", [name for group in self.attrs.get("marks") or () for name in group["names"]]),
         ):
             naming.require(found, f"a {what} of {self.url}")
 
@@ -306,8 +307,12 @@ class StoreReader:
             mask[self.grid.window(tile)] = True
         return mask
 
-    def _read_chunks(self, name: str, keys: Sequence[str], at: tuple[Any, ...]) -> Any:
-        """A part of an array. All of its chunks, `keys`, must exist."""
+    def read_chunks(self, name: str, keys: Sequence[str], at: tuple[Any, ...]) -> Any:
+        """A part of an array. All of its chunks, `keys`, must exist.
+
+        Raises:
+            StoreError: a chunk is missing or damaged; the message says which.
+        """
         for key in keys:
             if not sync(self.group.store.exists(self._key(key))):
                 raise StoreError(f"{key} is missing")
@@ -348,8 +353,8 @@ class StoreReader:
         except (ValueError, RuntimeError, OSError) as error:
             raise self._unreadable(name, frame, one_line(error)) from None
 
-    def _geometry(self, name: str, frame: int) -> NDArray[np.float64]:
-        """An array of the geometry of a frame, written when the store was created.
+    def geometry(self, name: str, frame: int) -> NDArray[np.float64]:
+        """An array of the geometry of a frame, written when the store was created: `anchor`, say.
 
         Raises:
             StoreError: it is missing or damaged.

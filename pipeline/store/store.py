@@ -35,7 +35,12 @@ from pipeline.geometry.grid import Grid, Tile
 from pipeline.geometry.plane import FrameFacts
 from pipeline.store import atomic, keys, metadata
 from pipeline.store.errors import StoreError, TakenError
-from pipeline.store.layout import create_arrays, create_coordinates, create_refined_arrays
+from pipeline.store.layout import (
+    create_arrays,
+    create_coordinates,
+    create_mark_arrays,
+    create_refined_arrays,
+)
 from pipeline.store.metadata import FORMAT, damaged
 from pipeline.store.reader import NOTES, WORDS, Predictions, StoreReader
 from pipeline.url import UnreachableError, is_url
@@ -63,8 +68,9 @@ class Store(StoreReader):
             grid: points and tiles of all frames.
             splits: names of the data splits, the calibrating one first.
             quantities: names of the arrays, among loss, error and loss_stderr.
-            frames: one for each frame of the grid.
-            facts: JSON attributes: spec, fingerprint, plane, versions and so on.
+            frames: one for each frame of the grid; all have the same number of marks, if any.
+            facts: JSON attributes: spec, fingerprint, plane, versions and so on; `marks` says
+                what the marks of the frames are (`pipeline.store.marks`).
             refined: whether some points will be predicted (`pipeline.refinement.records`).
 
         Raises:
@@ -249,7 +255,11 @@ def _fill(
     with zarr.config.set({"array.write_empty_chunks": True}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*onsolidated metadata.*")
         group = keys.open_group(place, "w", attributes=unfinished)
-        create_arrays(group, grid, splits, quantities, caption.words(attributes)["unit"])
+        unit = caption.words(attributes)["unit"]
+        create_arrays(group, grid, splits, quantities, unit)
+        if frames[0].marks is not None:
+            marks = len(frames[0].marks)
+            create_mark_arrays(group, grid, len(splits), quantities, marks, unit)
         if attributes["refined"]:
             create_refined_arrays(group, grid, splits, quantities)
         calibrate = attributes.get("parts", {}).get("evaluate.calibrate")

@@ -66,7 +66,10 @@ def open_run(run: str) -> xr.Dataset:
         The coordinate `finished`, bool (frame, y, x), says where a value is computed, or predicted
         for good while a refinement is under way. `x` and `y` are the plane's where all frames have
         one extent, else fractions of each frame's `extent` (frame, bound). `anchor` and `curve` lie
-        in the plane. The attributes are the store's; what is nested is JSON, which netCDF can hold.
+        in the plane. Where the run has marks, `mark` (frame, mark_index, component) says where they
+        lie, `mark_loss` and the like (split, mark_index) are of their own weights, and `mark_done`
+        says which are computed. The attributes are the store's; what is nested is JSON, which
+        netCDF can hold.
 
     Raises:
         LossatlasError: there is no store, or it cannot be read.
@@ -84,6 +87,7 @@ def open_run(run: str) -> xr.Dataset:
         {"long_name": "whether the value is computed"},
     )
     other = set(found.data_vars) - {"anchor", "curve", "extent"}
+    other -= {str(name) for name in found.data_vars if "mark_index" in found[name].dims}
     labelled: xr.Dataset = found.drop_vars(other).assign(variables).assign_coords(finished=finished)
     attrs = {str(name): _plain(value) for name, value in found.attrs.items() if value is not None}
     labelled = labelled.assign_coords(split=[str(name) for name in store.splits])

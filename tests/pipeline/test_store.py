@@ -159,7 +159,7 @@ def test_every_flipped_bit_is_found_and_mended(store: Store, position: int) -> N
         data[position] ^= 0x10
         path.write_bytes(data)
         (damage,) = verify(store)
-        assert damage.tile == victim
+        assert damage.work == victim
         assert quantity in damage.reason
         withdraw(store, [damage])
         assert store.pending() == [victim]
@@ -177,7 +177,7 @@ def test_every_flipped_bit_of_a_tiles_facts_is_found(store: Store, name: str) ->
         data = bytearray(sound)
         data[place // 8] ^= 1 << place % 8
         path.write_bytes(data)
-        assert [damage.tile for damage in verify(store)] == [tile]
+        assert [damage.work for damage in verify(store)] == [tile]
 
 
 def test_missing_truncated_and_empty_chunks_are_found(store: Store) -> None:
@@ -188,7 +188,7 @@ def test_missing_truncated_and_empty_chunks_are_found(store: Store) -> None:
     truncated = _chunk(store, tiles[1], "error")
     truncated.write_bytes(truncated.read_bytes()[:-3])
     Path(store.url, "done", "c", "0", "0", "2").write_bytes(b"")
-    assert [damage.tile for damage in verify(store)] == tiles
+    assert [damage.work for damage in verify(store)] == tiles
 
 
 def test_half_written_files_are_no_commits_and_are_swept(store: Store) -> None:

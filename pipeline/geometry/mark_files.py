@@ -1,0 +1,133 @@
+"""The checkpoint files of a group of marks: which, in which order, and what they are called."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from pipeline import naming
+from pipeline.errors import LossatlasError
+from pipeline.marks_spec import MarksSpec, Source
+from pipeline.problem import checkpoint_files
+from pipeline.spec_fields import LONGEST_LABEL
+
+_MOST_FILES = 10_000
+
+
+class MarksError(LossatlasError):
+    """The marks of a spec cannot be found, or are none of its network."""
+
+
+@dataclass(frozen=True)
+class MarkFiles:
+    """The files of one group.
+
+    Attributes:
+        key: of the spec that names them, such as `marks[0]`.
+        asked: what the spec has there.
+        paths: in order.
+    """
+
+    key: str
+    asked: str | tuple[str, ...]
+    paths: tuple[str, ...]
+
+    def numbers(self) -> tuple[float | None, ...]:
+        """The epochs that all files note in their headers, else the last numbers in their names."""
+        epochs = checkpoint_files.epochs(self.paths)
+        return epochs or tuple(map(checkpoint_files.number, self.paths))
+
+    def label(self, source: Source) -> str:
+        """What the group is called where its spec does not say it."""
+        if source != "weights":
+            return source.upper()
+        stems = {checkpoint_files.stem_before_number(path).strip(" -_.") for path in self.paths}
+        if len(self.paths) == 1:
+            stems = {PurePath(self.paths[0]).stem}
+        elif len(stems) > 1 and isinstance(self.asked, str):
+            stems = {PurePath(self.asked.rstrip("/")).stem.strip(" -_.*")}  # the folder's name
+        return next(iter(stems))[:LONGEST_LABEL] or self.key if len(stems) == 1 else self.key
+
+
+def paths_of(group: MarksSpec, key: str) -> MarkFiles:
+    """The files of a group of marks.
+
+    Args:
+        group: of a spec with absolute paths.
+        key: of the group, for messages.
+
+    Raises:
+        CheckpointFilesError: a folder or a pattern holds no checkpoints.
+        MarksError: there are too many, too few for what they are for, or they have no order.
+        NamingError: the name of a file has characters that no name may have.
+    """
+    asked, key_of_files = group.files, f"{key}.{group.source}"
+    if not isinstance(asked, str):
+        paths = asked
+    elif "*" not in asked and asked.endswith(checkpoint_files.ENDINGS):
+        paths = (asked,)
+    else:
+        paths = checkpoint_files.matching(asked, key_of_files)
+    found = asked if isinstance(asked, str) else "the list"
+    if len(paths) > _MOST_FILES:
+        raise MarksError(
+            f"{key_of_files}: {found} holds {len(paths):,} checkpoints; wanted at most "
+            f"{_MOST_FILES:,}. Use a narrower pattern"
+        )
+    least, wanted = _least(group)
+    if len(paths) < least:
+        raise MarksError(
+            f"{key_of_files}: {found} holds {len(paths):,} "
+            f"{'checkpoint' if len(paths) == 1 else 'checkpoints'}; wanted at least {least:,} "
+            f"{wanted}"
+        )
+    naming.require(names_of(paths), key_of_files)
+    if group.line and isinstance(asked, str):
+        _require_order(paths, key_of_files)
+    return MarkFiles(key, asked, tuple(paths))
+
+
+def kept(group: MarksSpec, key: str, names: Collection[str]) -> str | tuple[str, ...]:
+    """The files of a group that are called `names`; all of them where one is missing.
+
+    Files may have come to a folder since a render began.
+    """
+    if not isinstance(group.files, str):
+        return group.files
+    paths = paths_of(group, key).paths
+    own = tuple(p for p, name in zip(paths, names_of(paths), strict=True) if name in set(names))
+    return own if len(own) == len(names) else group.files
+
+
+def names_of(paths: Sequence[str]) -> tuple[str, ...]:
+    """What files are called: without folders and ending, with the folder where names repeat."""
+    stems = Counter(PurePath(path).stem for path in paths)
+    return tuple(
+        stem if stems[stem] == 1 else f"{PurePath(path).parent.name} {stem}".strip()
+        for path in paths
+        for stem in (PurePath(path).stem,)
+    )
+
+
+def _least(group: MarksSpec) -> tuple[int, str]:
+    """How many files a group wants, and what for."""
+    if group.swag is not None:
+        rank = group.swag.rank
+        return rank + 1, f"for rank: {rank}, one more than the rank. Use a smaller rank"
+    if group.swa is not None:
+        return 2, "for a mean"
+    return (2, "for a line. Leave line out") if group.line else (1, "")
+
+
+def _require_order(paths: Sequence[str], key: str) -> None:
+    """Raises MarksError where two files of a line have the same number."""
+    for first, second in itertools.pairwise(paths):
+        number = checkpoint_files.number(first)
+        if number is not None and number == checkpoint_files.number(second):
+            raise MarksError(
+                f"{key}: {PurePath(first).name} and {PurePath(second).name} have the same number; "
+                "wanted an order for the line. Use a narrower pattern, or a list of files"
+            )
