@@ -28,7 +28,7 @@ from pipeline.plane_spec import (
     PointsPlane,
     RandomPlane,
 )
-from pipeline.problem import checkpoint, checkpoint_files, state_dict
+from pipeline.problem import checkpoint, checkpoint_files, peers, state_dict
 from pipeline.problem.checkpoint import Known, State
 from pipeline.problem.layout import Layout
 from pipeline.spec import RenderSpec
@@ -172,11 +172,17 @@ class Checkpoints:
         return state, weights
 
     def direction(self, path: str, where: str) -> Vector:
-        """A direction from a file in a checkpoint's layout, float64 (P,).
+        """A direction from a file, float64 (P,).
+
+        Args:
+            path: of a checkpoint, or of a list in an HDF5 file (`peers`).
+            where: what messages call it.
 
         Raises:
-            CheckpointError: it cannot be read, or belongs to another network.
+            LossatlasError: it cannot be read, or belongs to another network.
         """
+        if peers.is_theirs(path):
+            return self.vector(peers.load_direction(path, self._network))
         state = checkpoint.load(path)
         state_dict.match(state, self.layout, where, buffers=False)
         return self.vector(state)
@@ -366,7 +372,7 @@ def _span(
     if isinstance(asked, CurvePlane):
         facts["curve"] = asked.curve
     if isinstance(asked, DirectionsPlane):
-        facts["names"] = [Path(path).stem for path in asked.directions]
+        facts["names"] = [peers.name_of(path) for path in asked.directions]
     return the_plane, FrameFacts(_extent(asked, anchors, (dx, dy)), anchors, curve), facts
 
 

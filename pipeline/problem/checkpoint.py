@@ -50,8 +50,8 @@ def load(path: str) -> dict[str, torch.Tensor]:
     """Read the tensors of a checkpoint: floats as float32, on the CPU.
 
     Args:
-        path: a local path or an fsspec URL of a .safetensors, .pt, .pth, .th or .ckpt file. The
-            pickled kinds are read with `weights_only=True`: no code in them can run.
+        path: a local path or an fsspec URL of a .safetensors, .pt, .pth, .th, .ckpt or .t7 file.
+            The pickled kinds are read with `weights_only=True`: no code in them can run.
 
     Returns:
         Name → tensor, in the file's order. Nesting (`state_dict`, `model_state`, …) is undone. The
@@ -63,10 +63,10 @@ def load(path: str) -> dict[str, torch.Tensor]:
         RoomError: it would unpack to more than the memory that is free.
     """
     suffix = PurePosixPath(path).suffix.lower()
-    if suffix not in (".safetensors", ".pt", ".pth", ".th", ".ckpt"):
+    if suffix not in (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".t7"):
         raise CheckpointError(
-            f"{path} ends in {suffix or 'no suffix'}; wanted .safetensors, .pt, .pth, .th or "
-            ".ckpt. Check the path, or save the weights as safetensors"
+            f"{path} ends in {suffix or 'no suffix'}; wanted .safetensors, .pt, .pth, .th, "
+            ".ckpt or .t7. Check the path, or save the weights as safetensors"
         )
     content = _content(path)
     read = _read_safetensors if suffix == ".safetensors" else _read_pickle

@@ -13,7 +13,7 @@ import fsspec
 from pipeline.errors import LossatlasError, one_line
 from pipeline.url import UnreachableError, is_url, reached
 
-ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt")
+ENDINGS = (".safetensors", ".pt", ".th", ".pth", ".ckpt", ".t7")
 
 
 class CheckpointFilesError(LossatlasError):
