@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from cluster.api import resume as resume
     from cluster.api import status as status
     from pipeline.evaluation.evaluator import Evaluator as Evaluator
+    from pipeline.geometry.directions import filter_normalise as filter_normalise
+    from pipeline.geometry.directions import random_directions as random_directions
     from pipeline.geometry.plane import Plane as Plane
     from pipeline.geometry.plane import along_line as along_line
-    from pipeline.geometry.plane import filter_normalise as filter_normalise
     from pipeline.geometry.plane import of_curve as of_curve
-    from pipeline.geometry.plane import random_directions as random_directions
     from pipeline.geometry.plane import through_points as through_points
     from pipeline.spec import RenderSpec as RenderSpec
     from pipeline.spec import read as read_spec
+    from pipeline.training.keep import keep as keep
     from renders.comparison import export_comparison as export_comparison
     from renders.data import export_data as export_data
     from renders.film.film import export_film as export_film
@@ -48,13 +49,14 @@ _PLACES = {
     "export_frames": "renders.film.frames:export_frames",
     "export_map": "renders.web.webmap:export_map",
     "export_poster": "renders.poster:export_poster",
-    "filter_normalise": "pipeline.geometry.plane:filter_normalise",
+    "filter_normalise": "pipeline.geometry.directions:filter_normalise",
     "fit": "cluster.api:fit",
     "fit_tone": "renders.map.tone:fit_tone",
+    "keep": "pipeline.training.keep:keep",
     "of_curve": "pipeline.geometry.plane:of_curve",
     "open": "renders.source.dataset:open_run",
     "plan": "cluster.api:plan",
-    "random_directions": "pipeline.geometry.plane:random_directions",
+    "random_directions": "pipeline.geometry.directions:random_directions",
     "read_spec": "pipeline.spec:read",
     "render": "cluster.api:render",
     "resume": "cluster.api:resume",
@@ -66,7 +68,7 @@ _PLACES = {
 __all__ = [
     "Evaluator", "Plane", "Relief", "RenderSpec", "Tone", "along_line", "connect",
     "export_comparison", "export_data", "export_film", "export_frames", "export_map",
-    "export_poster", "filter_normalise", "fit", "fit_tone", "of_curve", "open", "plan",
+    "export_poster", "filter_normalise", "fit", "fit_tone", "keep", "of_curve", "open", "plan",
     "random_directions", "read_spec", "render", "resume", "shade", "status", "through_points",
 ]  # fmt: skip
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.geometry.plane import Plane, random_directions
+from pipeline.geometry.directions import random_directions
+from pipeline.geometry.plane import Plane
 
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 

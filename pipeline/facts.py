@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from torch import nn
 from pipeline import caption
 from pipeline.evaluation.own_buffers import Findings
 from pipeline.fingerprint import digest_of_array, digest_of_parts
-from pipeline.geometry import film_planes
 from pipeline.geometry.planes import Geometry
 from pipeline.problem import data, state_dict
 from pipeline.problem.checkpoint import Known
@@ -62,6 +60,7 @@ def parts_of(
         "plane.seed": getattr(spec.plane, "seed", None),
         "plane.extent": extents if per_frame else extents[0],
         **{f"plane.weights[{i}]": digest for i, digest in enumerate(geometry.digests)},
+        **geometry.parts,
         "grid.width": spec.grid.width,
         "grid.height": spec.grid.height,
         **{f"data.{s.name}": s.digest for s in subsamples},
@@ -81,14 +80,17 @@ def parts_of(
 def network_facts(
     spec: RenderSpec, network: nn.Module, checkpoints: Sequence[Known]
 ) -> dict[str, Any]:
-    """What the store says of the network, before its buffers are compared."""
+    """What the store says of the network, before its buffers are compared.
+
+    The buffers are those of the first of `checkpoints`.
+    """
     asked = spec.network
     told = _checkpoints_told(checkpoints, Layout.of(network))
     return {
         "factory": asked.factory,
         "label": caption.network_label(asked.factory, asked.label, type(network).__name__),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "batch_norm": _batch_norm(spec, network),
+        "batch_norm": _batch_norm(spec, network, checkpoints[0].file),
         **({"checkpoints": told} if told else {}),
     }
 
@@ -134,12 +136,12 @@ def _checkpoints_told(checkpoints: Sequence[Known], layout: Layout) -> list[str]
     return [f"{', '.join(names)}: {told}" for told, names in files.items()]
 
 
-def _batch_norm(spec: RenderSpec, net: nn.Module) -> str | None:
+def _batch_norm(spec: RenderSpec, net: nn.Module, buffers_of: str) -> str | None:
     """How batch norm is treated, in words; None where the network has none."""
     if not has_batch_norm(net):
         return None
     if spec.evaluate.batch_norm == "frozen":
-        return f"frozen: running statistics of {Path(_first_weights(spec)).name}"
+        return f"frozen: running statistics of {buffers_of}"
     return f"recompute: population statistics of the {spec.calibrating} split"
 
 
@@ -153,12 +155,6 @@ def _data_facts(subsample: Subsample) -> dict[str, Any]:
     targets = subsample.bytes_of_targets or subsample.classes
     told = {"targets": targets, "inputs": subsample.inputs_told}
     return facts | {key: text for key, text in told.items() if text}
-
-
-def _first_weights(spec: RenderSpec) -> str:
-    if spec.plane.weights:
-        return spec.plane.weights[0]
-    return film_planes.listing(getattr(spec.plane, "frames", ()))[0]
 
 
 def _versions() -> dict[str, str]:

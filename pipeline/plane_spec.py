@@ -8,6 +8,10 @@ from pydantic import Field
 
 from pipeline.spec_fields import Labels, SpecModel
 
+Normalise = Literal["filter", "layer", "none"]
+Ignore = Literal["bias_norm", "none"]
+Component = Annotated[int, Field(ge=1)]
+
 
 class PointsPlane(SpecModel):
     """The plane through three sets of weights; coordinates are Euclidean distances."""
@@ -36,12 +40,26 @@ class CurvePlane(SpecModel):
 
 
 class RandomPlane(SpecModel):
-    """Two seeded, filter-normalised random directions around one set of weights."""
+    """Two seeded random directions around one set of weights; by default filter-normalised."""
 
     kind: Literal["random"]
     weights: tuple[str, ...]
     seed: int = Field(default=0, ge=0)
+    normalise: Normalise = "filter"
+    ignore: Ignore = "bias_norm"
     extent: tuple[float, float, float, float] = (-1.0, 1.0, -1.0, 1.0)
+    labels: Labels | None = None
+
+
+class DirectionsPlane(SpecModel):
+    """One or two given directions around one set of weights; one of them is a line."""
+
+    kind: Literal["directions"]
+    weights: tuple[str, ...]
+    directions: tuple[str, ...]
+    normalise: Normalise = "filter"
+    ignore: Ignore = "bias_norm"
+    extent: tuple[float, float] | tuple[float, float, float, float] | None = None
     labels: Labels | None = None
 
 
@@ -55,20 +73,61 @@ class InterpolationPlane(SpecModel):
     labels: Labels | None = None
 
 
+class FitPlane(SpecModel):
+    """The plane that fits many weights best: two of their principal components.
+
+    With `frames` it is a film: each frame has one of the weights in its middle, and all have the
+    same directions.
+    """
+
+    kind: Literal["fit"]
+    weights: str | tuple[str, ...] = ()
+    frames: str | tuple[str, ...] | None = None
+    last: int | None = Field(default=None, ge=3)
+    centre: Literal["mean", "last"] = "mean"
+    components: tuple[Component, Component] = (1, 2)
+    margin: float | None = Field(default=None, ge=0)
+    extent: tuple[float, float, float, float] | None = None
+    labels: Labels | None = None
+
+
+class PatchPlane(SpecModel):
+    """The bilinear patch between four sets of weights, which lies in no plane."""
+
+    kind: Literal["patch"]
+    weights: tuple[str, ...]
+    margin: float | None = Field(default=None, ge=0)
+    extent: tuple[float, float, float, float] | None = None
+    labels: Labels | None = None
+
+
 PlaneSpec = Annotated[
-    PointsPlane | CurvePlane | RandomPlane | InterpolationPlane, Field(discriminator="kind")
+    PointsPlane
+    | CurvePlane
+    | RandomPlane
+    | InterpolationPlane
+    | DirectionsPlane
+    | FitPlane
+    | PatchPlane,
+    Field(discriminator="kind"),
 ]
 WEIGHTS_WANTED = {
     "points": ((3,), "three checkpoints"),
     "curve": ((1, 3), "one curve checkpoint, or start, bend and end"),
     "random": ((1,), "one checkpoint"),
     "interpolation": ((2,), "two checkpoints"),
+    "directions": ((1,), "one checkpoint"),
+    "fit": ((), "three checkpoints or more"),
+    "patch": ((4,), "four checkpoints"),
 }
 _LABELS_WANTED = {
     "points": (3, "three, one for each of the weights"),
     "curve": (3, "three, for start, bend and end"),
     "random": (1, "one"),
     "interpolation": (2, "two, for start and end"),
+    "directions": (1, "one"),
+    "fit": (2, "two, for the first and the last weights"),
+    "patch": (4, "four, one for each of the weights"),
 }
 _FILM_WANTED = ((0, 2), "start and end, or none where each frame is a curve checkpoint")
 
@@ -81,12 +140,16 @@ def check_plane(plane: PlaneSpec) -> None:
     """
     is_film = isinstance(plane, CurvePlane) and plane.frames is not None
     counts, wanted = _FILM_WANTED if is_film else WEIGHTS_WANTED[plane.kind]
-    if len(plane.weights) not in counts:
+    if isinstance(plane, FitPlane):
+        _check_fit(plane)
+    elif len(plane.weights) not in counts:
         with_frames = " with frames" if is_film else ""
         raise ValueError(
             f"plane.weights has {len(plane.weights)} entries; "
             f"kind: {plane.kind}{with_frames} wants {wanted}"
         )
+    if isinstance(plane, DirectionsPlane):
+        _check_directions(plane)
     _check_labels(plane)
     if isinstance(plane.extent, str) and not is_film:
         raise ValueError(f"plane.extent is {plane.extent} without frames; wanted four numbers")
@@ -99,6 +162,32 @@ def check_plane(plane: PlaneSpec) -> None:
                 f"plane.extent {list(plane.extent)} is empty or reversed; "
                 "wanted x0 < x1 (and y0 < y1)"
             )
+
+
+def is_line(plane: PlaneSpec) -> bool:
+    """Whether the plane is a line: its grid has the height 1."""
+    return plane.kind == "interpolation" or (
+        isinstance(plane, DirectionsPlane) and len(plane.directions) == 1
+    )
+
+
+def _check_fit(plane: FitPlane) -> None:
+    if not plane.weights and not plane.frames:
+        wanted = WEIGHTS_WANTED[plane.kind][1]
+        raise ValueError(f"plane.weights is empty; kind: fit wants {wanted}, or a pattern of them")
+    if plane.components[0] == plane.components[1]:
+        raise ValueError(f"plane.components is {list(plane.components)}; wanted two different ones")
+    if plane.frames is not None and plane.labels is not None:
+        raise ValueError("plane.labels is given with frames, whose weights have no names of theirs")
+
+
+def _check_directions(plane: DirectionsPlane) -> None:
+    count = len(plane.directions)
+    if count not in (1, 2):
+        raise ValueError(f"plane.directions has {count} entries; wanted one or two files")
+    wanted = "four numbers" if count == 2 else "two numbers, for a line along one direction"
+    if plane.extent is not None and len(plane.extent) != 2 * count:
+        raise ValueError(f"plane.extent has {len(plane.extent)} numbers; wanted {wanted}")
 
 
 def _check_labels(plane: PlaneSpec) -> None:

@@ -23,7 +23,7 @@ from pipeline.footprint import Footprint, resident
 from pipeline.geometry import film_planes, mark_files, marks_survey
 from pipeline.geometry.marks_survey import MarksSurvey
 from pipeline.geometry.plane import FrameFacts, Plane
-from pipeline.geometry.planes import Geometry, geometry_of
+from pipeline.geometry.planes import Geometry, geometry_of, with_files
 from pipeline.plane_spec import CurvePlane
 from pipeline.problem import data, network, trust
 from pipeline.problem.layout import Layout
@@ -105,7 +105,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         LossatlasError: one line on whatever is missing or does not fit.
     """
     begun = resident()
-    loss = spec.evaluate.loss
+    spec, loss = with_files(spec), spec.evaluate.loss
     codes = codes or trust.read_codes(spec.network, spec.data, loss)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = geometry_of(spec, net)

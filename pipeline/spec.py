@@ -10,7 +10,14 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.audit import least_sample
 from pipeline.marks_spec import MarksSpec
-from pipeline.plane_spec import CurvePlane, PlaneSpec, check_plane
+from pipeline.plane_spec import (
+    CurvePlane,
+    DirectionsPlane,
+    FitPlane,
+    PlaneSpec,
+    check_plane,
+    is_line,
+)
 from pipeline.spec_fields import Label, Name, RunName, SpecModel, a_name
 from pipeline.spec_file import absolute, absolute_callable, read_yaml, validate
 
@@ -235,9 +242,9 @@ class RenderSpec(SpecModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_plane(self.plane)
-        if self.plane.kind == "interpolation" and self.grid.height != 1:
+        if is_line(self.plane) and self.grid.height != 1:
             raise ValueError(
-                f"grid.height is {self.grid.height}; kind: interpolation is a line and wants 1"
+                f"grid.height is {self.grid.height}; kind: {self.plane.kind} is a line and wants 1"
             )
         if self.calibrating not in self.data.splits:
             raise ValueError(
@@ -290,11 +297,11 @@ def stored_refine(content: dict[str, Any]) -> RefineSpec:
 
 
 def _resolve_paths(spec: RenderSpec, folder: Path) -> RenderSpec:
-    paths: dict[str, Any] = {"weights": tuple(absolute(w, folder) for w in spec.plane.weights)}
-    if isinstance(spec.plane, CurvePlane):
-        match spec.plane.frames:
-            case str() | tuple() as frames:
-                paths["frames"] = _absolute_files(frames, folder)
+    paths: dict[str, Any] = {"weights": _absolute_files(spec.plane.weights, folder)}
+    if isinstance(spec.plane, CurvePlane | FitPlane) and spec.plane.frames is not None:
+        paths["frames"] = _absolute_files(spec.plane.frames, folder)
+    if isinstance(spec.plane, DirectionsPlane):
+        paths["directions"] = _absolute_files(spec.plane.directions, folder)
     plane = spec.plane.model_copy(update=paths)
     return spec.model_copy(
         update={

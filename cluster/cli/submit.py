@@ -86,11 +86,12 @@ def _warn_of_local(spec: RenderSpec) -> None:
     """Say which of the inputs are on this machine's own file system."""
     from pipeline.url import is_url
 
-    frames = getattr(spec.plane, "frames", None) or ()
-    asked = (frames, *(group.files for group in spec.marks))
-    names = [*spec.plane.weights]
-    for each in asked:
-        names += [each] if isinstance(each, str) else each
+    keys = ("weights", "frames", "directions")
+    asked = (
+        *(getattr(spec.plane, key, None) or () for key in keys),
+        *(group.files for group in spec.marks),
+    )
+    names = [name for each in asked for name in ((each,) if isinstance(each, str) else each)]
     if ".py:" not in spec.data.source:
         names.append(spec.data.source)
     local = [name for name in (*names, spec.store) if not is_url(name)]

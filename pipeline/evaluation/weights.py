@@ -1,4 +1,7 @@
-"""Puts θ(x, y) = origin + x·u + y·v into a network: in float64, rounded once to float32."""
+"""Puts θ(x, y) = origin + x·u + y·v, of a patch + xy·w, into a network.
+
+The sum is taken in float64 and rounded once to float32.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import LossatlasError
-from pipeline.geometry.plane import Plane
+from pipeline.geometry.plane import Plane, Vector
 
 
 class WeightsError(LossatlasError):
@@ -56,17 +59,21 @@ class NetworkWeights:
                 f"{self._flat.numel():,} parameters; wanted as many"
             )
         self._plane = plane
-        self._origin, self._u, self._v = (
-            torch.tensor(vector)[self._order].to(self._device)
-            if vector.size == self._flat.numel()
-            else torch.zeros_like(self._flat, dtype=torch.float64)
-            for vector in (plane.origin, plane.u, plane.v)
-        )
+        self._origin, self._u, self._v = map(self._ordered, (plane.origin, plane.u, plane.v))
+        self._w = None if plane.w is None else self._ordered(plane.w)
 
     def move(self, x: float, y: float) -> None:
         """Put θ(x, y) into the network."""
         torch.add(self._origin, self._u, alpha=x, out=self._exact)
+        if self._w is not None:
+            torch.add(self._exact, self._w, alpha=x * y, out=self._exact)
         torch.add(self._exact, self._v, alpha=y, out=self._flat)  # rounded as it is written
+
+    def _ordered(self, vector: Vector) -> Tensor:
+        """A plane's vector in the buffer's order; one that has no entry for each weight is zero."""
+        if vector.size == self._flat.numel():
+            return torch.tensor(vector)[self._order].to(self._device)
+        return torch.zeros_like(self._flat, dtype=torch.float64)
 
 
 def _viewed(part: Tensor, shape: torch.Size) -> Tensor:

@@ -17,13 +17,14 @@ from typing import Literal
 import numpy as np
 
 from pipeline import naming
+from pipeline.checkpoints import files
 from pipeline.checkpoints.place import stem
 from pipeline.errors import InputsChangedError, LossatlasError
 from pipeline.fingerprint import digest_of_array
 from pipeline.geometry import plane
 from pipeline.geometry.grid import Extent
 from pipeline.geometry.plane import FrameFacts, Plane, Vector
-from pipeline.problem import checkpoint, checkpoint_files, state_dict
+from pipeline.problem import checkpoint, state_dict
 from pipeline.problem.layout import Layout
 
 # A bend this close to the line, as a share of its distance from the start, is on it but for the
@@ -89,7 +90,40 @@ class Film:
         return _flipped(plane.through_points(self.start, self.end, bend), basis.sign)
 
 
-Planes = Still | Film
+@dataclass(frozen=True)
+class Trajectory:
+    """One plane a frame, around weights that are read when the plane is needed.
+
+    Attributes:
+        u, v: float64 (P,), the same for all frames.
+        paths: the checkpoint of each frame.
+        digests: of each one's weights, as the survey found them.
+    """
+
+    u: Vector
+    v: Vector
+    paths: tuple[str, ...]
+    digests: tuple[str, ...]
+
+    def of_frame(self, frame: int, layout: Layout) -> Plane:
+        """The plane of `frame`; `layout` is of the network that the checkpoints are of.
+
+        Raises:
+            InputsChangedError: the frame's checkpoint was replaced after the survey.
+            LossatlasError: it cannot be read.
+        """
+        path = self.paths[frame]
+        state = state_dict.load(path, layout)
+        try:
+            weights = state_dict.weights_or_bend(state, layout, Path(path).name)
+        except LossatlasError as error:
+            raise _replaced(frame, path, str(error)) from None
+        if digest_of_array(weights) != self.digests[frame]:
+            raise _replaced(frame, path, "its weights differ")
+        return Plane(weights.astype("f8"), self.u, self.v, "euclidean")
+
+
+Planes = Still | Film | Trajectory
 
 
 @dataclass(frozen=True)
@@ -119,22 +153,19 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
         CheckpointFilesError: no such folder, or no checkpoint in it.
         FilmPlanesError: the list is empty, or its numbers do not rise.
     """
-    if not isinstance(frames, str):
-        paths = tuple(frames)
-    else:
-        paths = checkpoint_files.matching(frames, "plane.frames")
+    paths = files.matching(frames, "plane.frames") if isinstance(frames, str) else tuple(frames)
     if not paths:
         raise FilmPlanesError("plane.frames is empty; wanted at least one checkpoint")
     naming.require(map(stem, paths), "plane.frames")
     for first, second in itertools.pairwise(paths):
-        before, after = checkpoint_files.number(first), checkpoint_files.number(second)
+        before, after = files.number(first), files.number(second)
         if before is None or after is None or after > before:
             continue
         if isinstance(frames, str):
             raise FilmPlanesError(
                 f"plane.frames: {Path(first).name} and {Path(second).name} have the same number; "
                 "wanted one checkpoint a frame. Name them by a pattern, such as "
-                f"{frames.rstrip('/')}/{checkpoint_files.stem_before_number(first)}*"
+                f"{frames.rstrip('/')}/{files.stem_before_number(first)}*"
             )
         raise FilmPlanesError(
             f"plane.frames is out of order: {Path(second).name} comes after "
@@ -202,7 +233,7 @@ def survey(
     frames = tuple(FrameFacts(e, *s) for e, s in zip(extents, seen, strict=True))
     names = tuple(map(stem, paths))
     film = Film(*ends, tuple(paths), tuple(of_bends), settled)
-    return Survey(film, frames, tuple(digests), names, checkpoint_files.epochs(paths), dx, dy)
+    return Survey(film, frames, tuple(digests), names, files.epochs(paths), dx, dy)
 
 
 def _extents(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from pipeline import naming
+from pipeline.checkpoints import files
 from pipeline.checkpoints.place import ENDINGS, Place, stem
 from pipeline.errors import LossatlasError
 from pipeline.marks_spec import MarksSpec, Source
-from pipeline.problem import checkpoint_files
 from pipeline.spec_fields import LONGEST_LABEL
 
 _MOST_FILES = 10_000
@@ -38,14 +38,14 @@ class MarkFiles:
 
     def numbers(self) -> tuple[float | None, ...]:
         """The epochs that all files note in their headers, else the last numbers in their names."""
-        epochs = checkpoint_files.epochs(self.paths)
-        return epochs or tuple(map(checkpoint_files.number, self.paths))
+        epochs = files.epochs(self.paths)
+        return epochs or tuple(map(files.number, self.paths))
 
     def label(self, source: Source) -> str:
         """What the group is called where its spec does not say it."""
         if source != "weights":
             return source.upper()
-        stems = {checkpoint_files.stem_before_number(path).strip(" -_.") for path in self.paths}
+        stems = {files.stem_before_number(path).strip(" -_.") for path in self.paths}
         if len(self.paths) == 1:
             stems = {stem(self.paths[0])}
         elif len(stems) > 1 and isinstance(self.asked, str):
@@ -71,7 +71,7 @@ def paths_of(group: MarksSpec, key: str) -> MarkFiles:
     elif "*" not in asked and Place.of(asked).path.endswith(ENDINGS):
         paths = (asked,)
     else:
-        paths = checkpoint_files.matching(asked, key_of_files)
+        paths = files.matching(asked, key_of_files)
     found = asked if isinstance(asked, str) else "the list"
     if len(paths) > _MOST_FILES:
         raise MarksError(
@@ -126,8 +126,8 @@ def _least(group: MarksSpec) -> tuple[int, str]:
 def _require_order(paths: Sequence[str], key: str) -> None:
     """Raises MarksError where two files of a line have the same number."""
     for first, second in itertools.pairwise(paths):
-        number = checkpoint_files.number(first)
-        if number is not None and number == checkpoint_files.number(second):
+        number = files.number(first)
+        if number is not None and number == files.number(second):
             raise MarksError(
                 f"{key}: {PurePath(first).name} and {PurePath(second).name} have the same number; "
                 "wanted an order for the line. Use a narrower pattern, or a list of files"

@@ -102,7 +102,7 @@ class Marks:
 
     def _of_file(self, group: FileMarks, number: int, layout: Layout) -> Mark:
         path = group.paths[number]
-        state = checkpoint.load(path)
+        state = state_dict.load(path, layout)
         try:
             mark = mark_of(state, path, layout, self.is_frozen)
         except LossatlasError as error:

@@ -28,7 +28,7 @@ from pipeline.geometry.marks import (
 from pipeline.geometry.plane import FrameFacts, Plane
 from pipeline.geometry.weight_averages import RunningGaussian, RunningMean
 from pipeline.marks_spec import MarksSpec
-from pipeline.problem import checkpoint
+from pipeline.problem import state_dict
 from pipeline.problem.layout import Layout
 
 _MOST_MARKS = 10_000
@@ -138,7 +138,7 @@ def _survey_group(
     digests, average = [], _average(group, files, layout)
     for path in files.paths:
         where = f"{files.key} ({path.rpartition('/')[2]})"
-        mark = mark_of(checkpoint.load(path), where, layout, is_frozen)
+        mark = mark_of(state_dict.load(path, layout), where, layout, is_frozen)
         digests.append(mark.digest)
         if average is None:
             projector.add(mark.weights)

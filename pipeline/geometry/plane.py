@@ -20,6 +20,7 @@ CURVE_POINTS = 101
 # Weights are float32: a residual below this share of its vector is rounding.
 _ROUNDING = 1e-6
 _BLOCK = 1 << 16
+_MOST_TURNS = 1000
 
 
 class PlaneError(LossatlasError):
@@ -60,26 +61,37 @@ class FrameFacts:
     marks: NDArray[np.float64] | None = None
 
 
+Units = Literal["euclidean", "filter-normalised", "layer-normalised", "directions", "patch"]
+
+
 @dataclass(frozen=True)
 class Plane:
     """Origin and directions, float64 (P,) each; v is zero for a line.
 
-    `units` says what one step of a coordinate is: a Euclidean distance between weights, or the
-    filter norms of the origin.
+    `units` says what one step of a coordinate is: a Euclidean distance between weights, the norms
+    of the origin's filters or layers, the directions' own lengths, or a side of a patch. `w` bends
+    a patch, which is no plane: θ(x, y) = origin + x·u + y·v + xy·w.
     """
 
     origin: Vector
     u: Vector
     v: Vector
-    units: Literal["euclidean", "filter-normalised"]
+    units: Units
+    w: Vector | None = None
 
     def weights(self, x: float, y: float) -> Vector:
         """θ(x, y), float64 (P,)."""
-        return self.origin + x * self.u + y * self.v
+        flat = self.origin + x * self.u
+        if self.w is not None:
+            flat = flat + (x * y) * self.w
+        return flat + y * self.v
 
     def project(self, weights: Vector) -> tuple[float, float, float]:
         """x, y of the point of the plane nearest to `weights` (P,), and the distance to it."""
         difference = weights - self.origin
+        if self.w is not None:
+            x, y = nearest_on_patch(self.u, self.v, self.w, difference)
+            return x, y, norm(weights - self.weights(x, y))
         along_u, along_v = dot(self.u, difference), dot(self.v, difference)
         uu, uv, vv = self._inverse_gram
         x, y = uu * along_u + uv * along_v, uv * along_u + vv * along_v
@@ -161,62 +173,44 @@ def along_line(w0: Vector, w1: Vector) -> Plane:
     return Plane(w0, _direction(w0, w1), np.zeros_like(w0), "euclidean")
 
 
-def random_directions(origin: Vector, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Plane:
-    """Two random Gaussian directions around `origin`, filter-normalised.
+def patch(w1: Vector, w2: Vector, w3: Vector, w4: Vector) -> Plane:
+    """The bilinear patch between four sets of weights, float64 (P,) each.
 
-    Args:
-        origin: trained weights θ, float64 (P,).
-        shapes: the shape of each parameter, in the order of the flat vector.
-        seed: of numpy's PCG64; the same plane on every machine.
-
-    Source: Li et al. 2018, arXiv:1712.09913, §4.
-    """
-    generator = np.random.Generator(np.random.PCG64(seed))
-    u, v = (
-        filter_normalise(generator.standard_normal(origin.size), origin, shapes) for _ in range(2)
-    )
-    return Plane(origin, u, v, "filter-normalised")
-
-
-def filter_normalise(
-    direction: Vector, origin: Vector, shapes: Mapping[str, tuple[int, ...]]
-) -> Vector:
-    """Give each filter of `direction` the norm of the same filter of `origin`.
-
-    A filter is one slice along a tensor's first axis. Tensors of fewer than two axes
-    (biases, norm scales) become zero: the plane never moves them.
-
-    Args:
-        direction: any scale, float64 (P,).
-        origin: trained weights θ, float64 (P,).
-        shapes: the shape of each parameter, in the order of the flat vectors.
-
-    Returns:
-        A new vector with ‖d_ij‖₂ = ‖θ_ij‖₂ for filter j of layer i.
+    θ(α, β) = (1 − β)((1 − α)w₁ + αw₂) + β((1 − α)w₃ + αw₄): w₁ to w₂ along α, w₁ to w₃ along β.
 
     Raises:
-        PlaneError: the shapes do not add up to the vectors' length.
+        PlaneError: two neighbouring corners are identical.
 
-    Source: Li et al. 2018, arXiv:1712.09913, §4.
+    Source: Im et al. 2016, arXiv:1612.04010, §2.
     """
-    sizes = [int(np.prod(shape)) for shape in shapes.values()]
-    if sum(sizes) != origin.size or direction.size != origin.size:
-        raise PlaneError(
-            f"the direction has {direction.size:,} values and the weights {origin.size:,}; wanted "
-            f"{sum(sizes):,}, as the network has"
-        )
-    normalised = np.zeros_like(origin)
-    start = 0
-    for shape, size in zip(shapes.values(), sizes, strict=True):
-        part = slice(start, start + size)
-        start += size
-        if len(shape) < 2:
-            continue
-        filters = direction[part].reshape(shape[0], -1)
-        wanted = np.linalg.norm(origin[part].reshape(shape[0], -1), axis=1, keepdims=True)
-        found = np.linalg.norm(filters, axis=1, keepdims=True)
-        normalised[part] = (filters * (wanted / np.where(found > 0, found, 1))).ravel()
-    return normalised
+    for start, end in ((w1, w2), (w1, w3), (w3, w4), (w2, w4)):
+        _direction(start, end)
+    return Plane(w1, w2 - w1, w3 - w1, "patch", (w1 - w2) - (w3 - w4))
+
+
+def nearest_on_patch(u: Vector, v: Vector, w: Vector, difference: Vector) -> tuple[float, float]:
+    """x and y that bring x·u + y·v + xy·w nearest to `difference`, float64 (P,) each.
+
+    From the middle and from each corner, x and y are improved in turn: each alone is a problem of
+    least squares. The best of the places found that way is returned.
+    """
+    vectors = (u, v, w)
+    uu, uv, uw, vv, vw, ww = (dot(a, b) for i, a in enumerate(vectors) for b in vectors[i:])
+    ud, vd, wd = (dot(a, difference) for a in vectors)
+    best = (math.inf, 0.5, 0.5)
+    for x, y in ((0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
+        for _ in range(_MOST_TURNS):
+            before = x, y
+            length = uu + 2 * y * uw + y * y * ww
+            x = (ud + y * wd - y * (uv + y * vw)) / length if length > 0 else x
+            length = vv + 2 * x * vw + x * x * ww
+            y = (vd + x * wd - x * (uv + x * uw)) / length if length > 0 else y
+            if max(abs(x - before[0]), abs(y - before[1])) <= _ROUNDING**2:
+                break
+        square = x * x * uu + y * y * vv + (x * y) ** 2 * ww
+        square += 2 * (x * y * uv + x * x * y * uw + x * y * y * vw)
+        best = min(best, (square - 2 * (x * ud + y * vd + x * y * wd), x, y))
+    return best[1], best[2]
 
 
 def anchored(plane: Plane, weights: Mapping[str, Vector]) -> tuple[Anchor, ...]:

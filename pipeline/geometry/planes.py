@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.checkpoints import files
+from pipeline.checkpoints.place import stem
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import digest_of_array
-from pipeline.geometry import film_planes, plane
-from pipeline.geometry.film_planes import Planes, Still
+from pipeline.geometry import film_planes, fit_planes, plane
+from pipeline.geometry.directions import given_directions, random_directions
+from pipeline.geometry.film_planes import Planes, Still, Trajectory
 from pipeline.geometry.grid import Extent
 from pipeline.geometry.plane import FrameFacts, Plane, Vector
-from pipeline.plane_spec import CurvePlane, PlaneSpec
-from pipeline.problem import state_dict
+from pipeline.plane_spec import (
+    CurvePlane,
+    DirectionsPlane,
+    FitPlane,
+    InterpolationPlane,
+    PatchPlane,
+    PlaneSpec,
+    PointsPlane,
+    RandomPlane,
+)
+from pipeline.problem import peers, state_dict
 from pipeline.problem.checkpoint import Known, State
 from pipeline.problem.layout import Layout
 from pipeline.spec import RenderSpec
@@ -37,9 +49,10 @@ class Geometry:
         frames: what each of them looks like.
         digests: of the weights that they go through.
         facts: what the store says of them.
-        buffers: of the first checkpoint, by the network's names.
+        buffers: of the first known checkpoint, by the network's names.
         known: the checkpoints to check the evaluator at: a film's ends and its first and last
-            bend, all of any other plane.
+            bend, the last and the first of a best-fit plane, all of any other plane.
+        parts: what decides their numbers besides the weights, for the fingerprint.
     """
 
     planes: Planes
@@ -48,13 +61,34 @@ class Geometry:
     facts: dict[str, Any]
     buffers: dict[str, NDArray[np.generic]]
     known: tuple[Known, ...]
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def with_files(spec: RenderSpec) -> RenderSpec:
+    """`spec` with the files that the patterns of a best-fit plane match now.
+
+    A store keeps them: its render goes on with these, whatever is added to the folder later.
+
+    Raises:
+        LossatlasError: a pattern matches nothing, or too few or too many files.
+    """
+    asked = spec.plane
+    if not isinstance(asked, FitPlane):
+        return spec
+    files: dict[str, Any] = {}
+    if asked.frames is not None:
+        files["frames"] = film_planes.listing(asked.frames)
+    weights, key = asked.weights or asked.frames, "weights" if asked.weights else "frames"
+    files["weights"] = fit_planes.listing(weights or (), f"plane.{key}", asked.last)
+    files["last"] = None
+    return spec.model_copy(update={"plane": asked.model_copy(update=files)})
 
 
 def geometry_of(spec: RenderSpec, network: nn.Module) -> Geometry:
     """The planes that `spec` asks for.
 
     Args:
-        spec: of a render.
+        spec: of a render, from `with_files`.
         network: with initial weights; it is only looked at.
 
     Raises:
@@ -64,16 +98,22 @@ def geometry_of(spec: RenderSpec, network: nn.Module) -> Geometry:
     asked = spec.plane
     if isinstance(asked, CurvePlane) and asked.frames is not None:
         return _film(asked, checkpoints)
+    if isinstance(asked, FitPlane):
+        return _fit(asked, checkpoints)
     loaded = checkpoints.of_plane()
     weights = [checkpoints.vector(state) for _, state in loaded]
-    the_plane, frame, facts = _span(asked, checkpoints.layout, weights)
+    directions = [checkpoints.direction(*each) for each in _directions_in(asked)]
+    the_plane, frame, facts = _span(asked, checkpoints.layout, weights, directions)
     digests = tuple(digest_of_array(w) for w in weights)
     known = tuple(
         Known(anchor.name, file, state)
         for anchor, (file, state) in zip(frame.anchors, loaded, strict=True)
     )
     buffers = checkpoints.buffers(known[0])
-    return Geometry(Still(the_plane), (frame,), digests, facts, buffers, known)
+    parts = _normalising(asked) | {
+        f"plane.directions[{i}]": digest_of_array(d) for i, d in enumerate(directions)
+    }
+    return Geometry(Still(the_plane), (frame,), digests, facts, buffers, known, parts)
 
 
 class Checkpoints:
@@ -97,7 +137,7 @@ class Checkpoints:
             CheckpointError: one cannot be read, or belongs to another network.
             PlanesError: a single file that is no curve checkpoint.
         """
-        paths = self._plane.weights
+        paths = tuple(self._plane.weights)
         if self._plane.kind == "curve" and len(paths) == 1:
             where = f"plane.weights[0] ({Path(paths[0]).name})"
             state = state_dict.load(paths[0], self.layout)
@@ -110,7 +150,7 @@ class Checkpoints:
         for index, (path, state) in enumerate(zip(paths, states, strict=True)):
             where = f"plane.weights[{index}] ({Path(path).name})"
             state_dict.match(state, self.layout, where)
-            self._require_statistics(state, where)
+            self.require_statistics(state, where)
         return [(Path(path).name, state) for path, state in zip(paths, states, strict=True)]
 
     def of_frame(self, path: str) -> list[Known]:
@@ -119,6 +159,48 @@ class Checkpoints:
         if not state_dict.is_curve(state, self.layout):
             return [Known("bend", file, state)]
         return self._of_curve(state, file)
+
+    def one(self, path: str, where: str) -> tuple[State, NDArray[np.float32]]:
+        """The state and the weights (P,) of a checkpoint; of a curve checkpoint its bend.
+
+        Raises:
+            CheckpointError: it cannot be read, or belongs to another network.
+        """
+        state = state_dict.load(path, self.layout)
+        weights = state_dict.weights_or_bend(state, self.layout, where)
+        if state_dict.is_curve(state, self.layout):
+            buffers = state_dict.buffers(state, self._network)
+            state = {**state_dict.named(weights, self.layout), **buffers}
+        return state, weights
+
+    def direction(self, path: str, where: str) -> Vector:
+        """A direction from a file, float64 (P,).
+
+        Args:
+            path: of a checkpoint, or of a list in an HDF5 file (`peers`).
+            where: what messages call it.
+
+        Raises:
+            LossatlasError: it cannot be read, or belongs to another network.
+        """
+        if peers.is_theirs(path):
+            return self.vector(peers.load_direction(path, self._network))
+        state = state_dict.load(path, self.layout)
+        state_dict.match(state, self.layout, where, buffers=False)
+        return self.vector(state)
+
+    def require_statistics(self, state: State, where: str) -> None:
+        """See that a checkpoint holds the statistics that `frozen` uses.
+
+        Raises:
+            PlanesError: it does not.
+        """
+        missing = state_dict.missing_statistic(state, self.layout)
+        if missing is not None and self._is_frozen:
+            raise PlanesError(
+                f"{where} holds no statistics of batch norms ({missing}), which "
+                "evaluate.batch_norm: frozen wants. Use batch_norm: recompute"
+            )
 
     def vector(self, state: State) -> Vector:
         """The weights of a checkpoint, float64 (P,)."""
@@ -131,7 +213,7 @@ class Checkpoints:
 
     def _of_curve(self, state: State, where: str) -> list[Known]:
         """Each point of a curve checkpoint, with the file's buffers, which need not hold any."""
-        self._require_statistics(state, where)
+        self.require_statistics(state, where)
         points = state_dict.curve_points(state, self.layout, where)
         names = ("start", *("bend" for _ in points[2:]), "end")
         buffers = state_dict.buffers(state, self._network)
@@ -139,15 +221,6 @@ class Checkpoints:
             Known(name, Path(where).name, {**state_dict.named(point, self.layout), **buffers})
             for name, point in zip(names, points, strict=True)
         ]
-
-    def _require_statistics(self, state: State, where: str) -> None:
-        """Raises PlanesError where a checkpoint lacks the statistics that `frozen` uses."""
-        missing = state_dict.missing_statistic(state, self.layout)
-        if missing is not None and self._is_frozen:
-            raise PlanesError(
-                f"{where} holds no statistics of batch norms ({missing}), which "
-                "evaluate.batch_norm: frozen wants. Use batch_norm: recompute"
-            )
 
 
 def _film(asked: CurvePlane, checkpoints: Checkpoints) -> Geometry:
@@ -176,31 +249,132 @@ def _film(asked: CurvePlane, checkpoints: Checkpoints) -> Geometry:
     return Geometry(found.film, found.frames, found.digests, facts, buffers, tuple(known))
 
 
+def _fit(asked: FitPlane, checkpoints: Checkpoints) -> Geometry:
+    """The best-fit plane of many weights, or one around each of them."""
+    paths = tuple(asked.weights)
+    found = fit_planes.survey(
+        paths, checkpoints.one, checkpoints.layout.size, asked.centre, asked.components
+    )
+    fit, names = found.fit, ("first", "last")
+    ends_in = Path(paths[0]).name, Path(paths[-1]).name
+    checkpoints.require_statistics(found.states[1], ends_in[1])
+    # The last weights' buffers are those of a trained network.
+    known = [Known(*each) for each in zip(names, ends_in, found.states, strict=True)][::-1]
+    (x0, y0), (x1, y1) = fit.places.min(axis=0).tolist(), fit.places.max(axis=0).tolist()
+    dx, dy = x1 - x0, y1 - y0
+    facts: dict[str, Any] = {
+        "kind": asked.kind,
+        "units": "euclidean",
+        "dx": dx,
+        "dy": dy,
+        "components": list(asked.components),
+        "explained": list(fit.explained),
+        "centre": asked.centre,
+        "checkpoints": len(paths),
+    }
+    parts = {
+        "plane.centre": asked.centre,
+        "plane.components": list(asked.components),
+        "plane.fit": digest_of_array(fit.plane.origin, fit.plane.u, fit.plane.v),
+    }
+    buffers = checkpoints.buffers(known[0])
+    if asked.frames is not None:
+        return _trajectory(asked, checkpoints, fit.plane, facts, buffers, tuple(known), parts)
+    ends = (w.astype("f8") for w in found.ends)
+    anchors = plane.anchored(fit.plane, dict(zip(names, ends, strict=True)))
+    corners = [plane.Anchor("", x0, y0, 0.0), plane.Anchor("", x1, y1, 0.0)]
+    frame = FrameFacts(_extent(asked, corners, (dx, dy)), anchors, None)
+    return Geometry(Still(fit.plane), (frame,), found.digests, facts, buffers, tuple(known), parts)
+
+
+def _trajectory(
+    asked: FitPlane,
+    checkpoints: Checkpoints,
+    fitted: Plane,
+    facts: dict[str, Any],
+    buffers: dict[str, NDArray[np.generic]],
+    known: tuple[Known, ...],
+    parts: Mapping[str, Any],
+) -> Geometry:
+    """A film: the plane of each frame has one of the weights in its middle."""
+    paths = tuple(asked.frames or ())
+    weights = (checkpoints.one(path, Path(path).name)[1] for path in paths)
+    digests = tuple(digest_of_array(each) for each in weights)
+    half = facts["dx"] / 2, facts["dy"] / 2
+    corners = [plane.Anchor("", sign * half[0], sign * half[1], 0.0) for sign in (-1, 1)]
+    here = plane.Anchor("θ", 0.0, 0.0, 0.0)
+    frame = FrameFacts(_extent(asked, corners, (facts["dx"], facts["dy"])), (here,), None)
+    epochs = files.epochs(paths)
+    facts = facts | {"frames": list(map(stem, paths))}
+    facts |= {"epochs": list(epochs)} if epochs else {}
+    planes = Trajectory(fitted.u, fitted.v, paths, digests)
+    return Geometry(planes, (frame,) * len(paths), digests, facts, buffers, known, parts)
+
+
+def _directions_in(asked: PlaneSpec) -> list[tuple[str, str]]:
+    """The direction files that a plane names, and what messages call them."""
+    if not isinstance(asked, DirectionsPlane):
+        return []
+    return [
+        (path, f"plane.directions[{i}] ({Path(path).name})")
+        for i, path in enumerate(asked.directions)
+    ]
+
+
+def _normalising(asked: PlaneSpec) -> dict[str, Any]:
+    """How directions are normalised, where that is not as in stores that do not say it."""
+    if not isinstance(asked, DirectionsPlane | RandomPlane):
+        return {}
+    found = {"plane.normalise": asked.normalise, "plane.ignore": asked.ignore}
+    if isinstance(asked, RandomPlane) and list(found.values()) == ["filter", "bias_norm"]:
+        return {}
+    return found
+
+
 def _span(
-    asked: PlaneSpec, layout: Layout, weights: Sequence[Vector]
+    asked: PlaneSpec, layout: Layout, weights: Sequence[Vector], directions: Sequence[Vector]
 ) -> tuple[Plane, FrameFacts, dict[str, Any]]:
     """The plane through `weights`, its geometry, and what the store says of it."""
     curve = None
-    match asked.kind:
-        case "points":
+    match asked:
+        case PointsPlane():
             the_plane = plane.through_points(*weights)
             names = ["w₀", "w₁", "w₂"]
-        case "curve":
+        case CurvePlane():
             the_plane = plane.of_curve(weights)
             names = ["start", "bend", "end"]
             curve = plane.project_curve(the_plane, asked.curve, weights)
-        case "random":
-            the_plane = plane.random_directions(weights[0], layout.parameters, asked.seed)
+        case RandomPlane():
+            the_plane = random_directions(
+                weights[0], layout.parameters, asked.seed, asked.normalise, asked.ignore
+            )
             names = ["θ"]
-        case "interpolation":
+        case DirectionsPlane():
+            the_plane = given_directions(
+                weights[0], directions, layout.parameters, asked.normalise, asked.ignore
+            )
+            names = ["θ"]
+        case InterpolationPlane():
             the_plane = plane.along_line(*weights)
             names = ["start", "end"]
+        case PatchPlane():
+            the_plane = plane.patch(*weights)
+            names = ["θ₁", "θ₂", "θ₃", "θ₄"]
+        case FitPlane():
+            raise AssertionError("_fit spans this one")
     anchors = plane.anchored(the_plane, dict(zip(names, weights, strict=True)))
+    if isinstance(asked, PatchPlane):  # exactly, where projecting rounds
+        corners = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
+        anchors = tuple(
+            plane.Anchor(name, *corner, 0.0) for name, corner in zip(names, corners, strict=True)
+        )
     dx = max(a.x for a in anchors) - min(a.x for a in anchors)
     dy = max(a.y for a in anchors) - min(a.y for a in anchors)
     facts: dict[str, Any] = {"kind": asked.kind, "units": the_plane.units, "dx": dx, "dy": dy}
-    if asked.kind == "curve":
+    if isinstance(asked, CurvePlane):
         facts["curve"] = asked.curve
+    if isinstance(asked, DirectionsPlane):
+        facts["names"] = [peers.name_of(path) for path in asked.directions]
     return the_plane, FrameFacts(_extent(asked, anchors, (dx, dy)), anchors, curve), facts
 
 
@@ -210,4 +384,6 @@ def _extent(asked: PlaneSpec, anchors: Sequence[plane.Anchor], unit: tuple[float
             return Extent(x0, x1, 0.0, 0.0)
         case (x0, x1, y0, y1):
             return Extent(x0, x1, y0, y1)
+    if isinstance(asked, DirectionsPlane):
+        return Extent(-1.0, 1.0, *((-1.0, 1.0) if len(asked.directions) == 2 else (0.0, 0.0)))
     return plane.extent_around(anchors, getattr(asked, "margin", None), unit)

@@ -68,7 +68,7 @@ def told(state: State, layout: Layout) -> str:
     return ", ".join(filter(None, (taken, renamed)))
 
 
-def match(state: State, layout: Layout, where: str) -> None:
+def match(state: State, layout: Layout, where: str, buffers: bool = True) -> None:
     """Check that `state` holds every parameter and buffer of a network, and nothing else.
 
     The running statistics of batch norms may be missing: `batch_norm: recompute` does not use them
@@ -79,6 +79,7 @@ def match(state: State, layout: Layout, where: str) -> None:
         state: as `checkpoint.load` gives it.
         layout: of the network that the weights are meant for.
         where: what the message calls the checkpoint, such as `plane.weights[1]`.
+        buffers: whether the buffers have to be there; a direction has none.
 
     Raises:
         CheckpointError: with both counts of values, the first tensor that differs, and what is
@@ -96,7 +97,7 @@ def match(state: State, layout: Layout, where: str) -> None:
             "one point of the curve"
         )
     renamed = _by_own_names(state, layout)
-    difference = _difference(renamed, layout)
+    difference = _difference(renamed, layout, buffers)
     if difference is None:
         return
     found = sum(
@@ -114,6 +115,27 @@ def weights(state: State, layout: Layout) -> np.ndarray:
     """
     state = _by_own_names(state, layout)
     return _flat(_present(_of(state, layout, name)) for name in layout.parameters)
+
+
+def weights_or_bend(state: State, layout: Layout, where: str) -> np.ndarray:
+    """The weights of a checkpoint, or the bend of a curve checkpoint: float32 (P,).
+
+    Raises:
+        CheckpointError: it is of another network, or of a curve with several bends.
+    """
+    bends = bends_alone(state, layout)
+    if is_curve(state, layout):
+        points = curve_points(state, layout, where)
+        bends, bend = len(points) - 2, points[1]
+    elif not bends:
+        match(state, layout, where)
+        return weights(state, layout)
+    if bends != 1:
+        raise CheckpointError(
+            f"{where} is of a curve with {bends} bends; wanted one set of weights, or a curve with "
+            "one bend"
+        )
+    return bend
 
 
 def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
@@ -273,7 +295,7 @@ def _flat(tensors: Iterable[torch.Tensor]) -> np.ndarray:
     return torch.cat([tensor.reshape(-1).to(torch.float32) for tensor in tensors]).numpy()
 
 
-def _difference(state: State, layout: Layout) -> str | None:
+def _difference(state: State, layout: Layout, buffers: bool = True) -> str | None:
     """The first difference between `state`, by the network's own names, and a network."""
     shapes = {**layout.parameters, **layout.buffers}
     present = {name: _of(state, layout, name) for name in shapes}
@@ -284,6 +306,8 @@ def _difference(state: State, layout: Layout) -> str | None:
         if name not in known and not is_counter(name) and not name.endswith(_STATISTICS[2])
     }
     optional = layout.statistics | layout.step_counts
+    if not buffers:
+        optional |= frozenset(layout.buffers)
     differing = next(_differences(present, shapes, optional, left), None)
     return differing or next(_untied(state, layout), None)
 

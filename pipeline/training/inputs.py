@@ -100,6 +100,10 @@ def load_inputs(
         **{f"train.{key}": value for key, value in spec.train.model_dump(mode="json").items()},
         "frames": spec.frames.model_dump(mode="json") if spec.frames else None,
     }
+    if spec.train.optimiser == "sgd":
+        del parts["train.optimiser"]  # trainings of earlier versions do not have it
+    if isinstance(spec, FitSpec) and spec.keep is not None:
+        parts["keep"] = spec.keep.model_dump(mode="json")
     return inputs, net, parts
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.training.inputs import TrainingInputs
-from pipeline.training.spec import ConnectSpec, FitSpec, FramesSpec, TrainSpec
+from pipeline.training.spec import ConnectSpec, FitSpec, FramesSpec, KeepSpec, TrainSpec
 
 # What is trained, buffers, inputs, targets, random numbers → what is minimised, mean loss.
 Objective = Callable[
@@ -26,6 +26,7 @@ class State:
     Attributes:
         step: steps done.
         trained, momentum: one shape, any.
+        squares: Adam's mean of squared gradients, of the same shape; None for SGD.
         buffers: the network's, where training changes them.
         loss_sum: float64, over the examples of the running epoch.
         losses: mean loss of each epoch done (nats).
@@ -37,6 +38,7 @@ class State:
     buffers: dict[str, Tensor]
     loss_sum: Tensor
     losses: list[float] = field(default_factory=list)
+    squares: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class Job:
         initial: where the search begins.
         buffers: those of the network that training changes, by name.
         inputs, targets: (n, …) of the training split.
-        recipe: of SGD.
+        recipe: of SGD, or of Adam.
         frames: which states are kept; None for none.
+        keep: which weights are kept as a trajectory; None for none.
         fill: the value of black (channels,) after normalisation, for `augment: crop-flip`.
         files: what is written.
     """
@@ -79,6 +82,7 @@ class Job:
     targets: Tensor
     recipe: TrainSpec
     frames: FramesSpec | None
+    keep: KeepSpec | None
     fill: Tensor | None
     files: Files
 
@@ -107,4 +111,5 @@ def job_of(
         if normalise is not None:
             black = (black - torch.tensor(normalise.mean)) / torch.tensor(normalise.std)
         fill = black.to(initial.device)
-    return Job(objective, initial, buffers, x, y, spec.train, spec.frames, fill, files)
+    keep = spec.keep if isinstance(spec, FitSpec) else None
+    return Job(objective, initial, buffers, x, y, spec.train, spec.frames, keep, fill, files)

@@ -5,6 +5,7 @@ A training is a folder, and one process at a time works in it:
     training.json           what it is: spec, the user's code, fingerprint; written first
     state.safetensors       the newest checkpoint: what is trained, momentum, buffers, progress
     frames/frame-0000.*     kept states: .safetensors, then .json with epoch, step, train_loss
+    epoch-000.safetensors   weights of a trajectory, or step-000000.safetensors; facts in the header
     <result>.safetensors    the trained weights; written last
 
 Files are never partial (`run_folder.py`). All random numbers (batches, t, augmentation,
@@ -34,6 +35,7 @@ from pipeline.problem.trust import Named
 from pipeline.training.job import Job, State
 from pipeline.training.run_folder import TrainingError, locked, write, write_tensors
 from pipeline.training.sgd import (
+    adam_step,
     batches,
     channels_last,
     crop_flip,
@@ -164,7 +166,7 @@ def _train(
     size, seed = job.steps_an_epoch, job.recipe.seed
     with _room(job), arithmetic("float32"), private_random_numbers(job.initial.device):
         if state.step == 0:
-            keeper.keep_frame(state, seen=0)
+            keeper.keep(state, seen=0)
         for epoch in range(state.step // size, job.recipe.epochs):
             pieces = batches(len(job.inputs), job.recipe.batch, seed, epoch)
             for within in range(state.step % size, size):
@@ -189,7 +191,7 @@ def _room(job: Job) -> Iterator[None]:
 
 
 class _Keeper:
-    """Writes frames and checkpoints, and reports progress."""
+    """Writes frames, trajectories and checkpoints, and reports progress."""
 
     def __init__(
         self,
@@ -210,13 +212,13 @@ class _Keeper:
         last = state.step == self._job.steps
         save = last or now - self._saved >= self._checkpoint_seconds
         tell = ended or now - self._told >= _PROGRESS_SECONDS
-        frame = self._is_frame(state.step)
-        if not (ended or save or tell or frame):
+        kept = self._is_frame(state.step) or bool(self._stems(state.step))
+        if not (ended or save or tell or kept):
             return  # Reading the loss would wait for an accelerator.
         mean = float(state.loss_sum) / seen
         self._check(state, mean)
-        if frame:
-            self.keep_frame(state, seen)
+        if kept:
+            self.keep(state, seen)
         if ended:
             state.losses.append(mean)
             state.loss_sum = torch.zeros_like(state.loss_sum)
@@ -227,21 +229,30 @@ class _Keeper:
             self._told = now
             self._on_progress(self._progress(state, mean, now - self._began))
 
-    def keep_frame(self, state: State, seen: int) -> None:
-        frames = self._job.frames
-        if frames is None:
-            return
-        number = -(-state.step // self._frame_steps(frames))
-        stem = self._folder / "frames" / f"frame-{number:04d}"
+    def keep(self, state: State, seen: int) -> None:
+        """Write the files that are due after the state's step."""
         facts = {
-            "frame": number,
             "epoch": state.step / self._job.steps_an_epoch,
             "step": state.step,
             "train_loss": float(state.loss_sum) / seen if seen else None,
         }
+        for stem in self._stems(state.step):
+            path = self._folder / f"{stem}.safetensors"
+            write_tensors(path, self._job.files.frame(state), facts)
+        frames = self._job.frames
+        if frames is not None and self._is_frame(state.step):
+            self._keep_frame(state, -(-state.step // self._frame_steps(frames)), facts)
+
+    def _keep_frame(self, state: State, number: int, facts: Mapping[str, Any]) -> None:
+        stem = self._folder / "frames" / f"frame-{number:04d}"
+        facts = {"frame": number, **facts}
         write_tensors(stem.with_suffix(".safetensors"), self._job.files.frame(state), facts)
         # The facts come last: with them the frame is complete.
         write(stem.with_suffix(".json"), (json.dumps(facts) + "\n").encode())
+
+    def _stems(self, step: int) -> list[str]:
+        job = self._job
+        return [] if job.keep is None else job.keep.stems(step, job.steps, job.steps_an_epoch)
 
     def _is_frame(self, step: int) -> bool:
         frames = self._job.frames
@@ -287,9 +298,13 @@ def _step(job: Job, state: State, epoch: int, within: int, rows: Tensor) -> None
     (gradient,) = torch.autograd.grad(minimised, trained)
     state.trained = trained.detach()
     lr = learning_rate(recipe, epoch + 1)
-    sgd_step(state.trained, state.momentum, gradient, lr, recipe)
-    state.loss_sum = state.loss_sum + mean.double() * len(rows)
     state.step += 1
+    if state.squares is None:
+        sgd_step(state.trained, state.momentum, gradient, lr, recipe)
+    else:
+        of_adam = state.momentum, state.squares, gradient, lr, recipe, state.step
+        adam_step(state.trained, *of_adam)
+    state.loss_sum = state.loss_sum + mean.double() * len(rows)
 
 
 def _begin(job: Job) -> State:
@@ -299,12 +314,15 @@ def _begin(job: Job) -> State:
         momentum=torch.zeros_like(job.initial),
         buffers={name: buffer.clone() for name, buffer in job.buffers.items()},
         loss_sum=torch.zeros((), dtype=torch.float64, device=job.initial.device),
+        squares=torch.zeros_like(job.initial) if job.recipe.optimiser == "adam" else None,
     )
 
 
 def _save(state: State, path: Path) -> None:
     tensors = {"trained": state.trained, "momentum": state.momentum, "loss_sum": state.loss_sum}
     tensors |= {f"buffers.{name}": buffer for name, buffer in state.buffers.items()}
+    if state.squares is not None:
+        tensors["squares"] = state.squares
     write_tensors(path, tensors, {"step": state.step, "losses": state.losses})
 
 
@@ -324,6 +342,9 @@ def _load(job: Job, path: Path) -> State | None:
             buffers={name: tensors[f"buffers.{name}"] for name in job.buffers},
             loss_sum=tensors["loss_sum"],
             losses=[float(loss) for loss in facts["losses"]],
+            squares=(
+                tensors["squares"].view_as(job.initial) if job.recipe.optimiser == "adam" else None
+            ),
         )
     except (
         safetensors.SafetensorError,

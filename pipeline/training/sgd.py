@@ -1,4 +1,4 @@
-"""One step of SGD, and its random numbers: pure functions of seed, epoch and step.
+"""One step of SGD or Adam, and its random numbers: pure functions of seed, epoch and step.
 
 No generator keeps a state, so a training that was killed goes on with the same numbers.
 """
@@ -19,6 +19,7 @@ from pipeline.problem.losses import LossFunction
 from pipeline.training.spec import TrainSpec
 
 _PADDING_PX = 4
+_BETA_2, _EPSILON = 0.999, 1e-8
 _PURPOSES = ("order", "curve", "augment", "torch", "weights")
 
 
@@ -129,6 +130,33 @@ def sgd_step(
     momentum.mul_(recipe.momentum).add_(gradient)
     step = gradient.add(momentum, alpha=recipe.momentum) if recipe.nesterov else momentum
     trained.sub_(step, alpha=lr)
+
+
+def adam_step(
+    trained: Tensor,
+    momentum: Tensor,
+    squares: Tensor,
+    gradient: Tensor,
+    lr: float,
+    recipe: TrainSpec,
+    step: int,
+) -> None:
+    """One step of Adam, in place; the same as `torch.optim.Adam`.
+
+    β₁ is the recipe's momentum, β₂ 0.999 and ε 1e-8.
+
+    Args:
+        trained, momentum, squares, gradient: of one shape.
+        lr, recipe: of the training.
+        step: its number, from 1.
+
+    Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
+    """
+    first, second = recipe.momentum, _BETA_2
+    momentum.mul_(first).add_(gradient, alpha=1 - first)
+    squares.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+    spread = squares.sqrt().div_((1 - second**step) ** 0.5).add_(_EPSILON)
+    trained.addcdiv_(momentum, spread, value=-lr / (1 - first**step))
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class CurveSpec(SpecModel):
 
 
 class TrainSpec(SpecModel):
-    """Stochastic gradient descent on the split `train`, or else the first of the data.
+    """Stochastic gradient descent, or Adam, on the split `train`, or else the first of the data.
 
     `lr` is held for the first half of the epochs, falls linearly to its hundredth until nine
     tenths, and stays there. `augment: crop-flip` pads each image by 4 pixels of black, cuts it
@@ -35,6 +35,7 @@ class TrainSpec(SpecModel):
 
     epochs: int = Field(ge=1)
     batch: int = Field(default=128, ge=1)
+    optimiser: Literal["sgd", "adam"] = "sgd"
     lr: float = Field(gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
@@ -46,6 +47,8 @@ class TrainSpec(SpecModel):
     def _consistent(self) -> TrainSpec:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov with momentum 0; wanted a momentum above 0")
+        if self.nesterov and self.optimiser == "adam":
+            raise ValueError("nesterov with optimiser: adam; wanted it with sgd. Leave it out")
         return self
 
 
@@ -54,6 +57,42 @@ class FramesSpec(SpecModel):
 
     every: int = Field(default=1, ge=1)
     unit: Literal["epoch", "step"] = "epoch"
+
+
+class KeepSpec(SpecModel):
+    """Which weights of a training are kept as a trajectory.
+
+    `every` keeps the first and the last weights as well; `steps` all weights from one step to
+    another.
+    """
+
+    every: str | None = Field(default=None, pattern=r"^[1-9]\d* (epochs?|steps?)$")
+    steps: tuple[int, int] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KeepSpec:
+        if self.every is None and self.steps is None:
+            raise ValueError("keep is empty; wanted every: 1 epoch, or steps: [0, 300]")
+        if self.steps is not None and not 0 <= self.steps[0] <= self.steps[1]:
+            raise ValueError(f"keep.steps is {list(self.steps)}; wanted two that rise, from 0")
+        return self
+
+    def stems(self, step: int, steps: int, steps_an_epoch: int) -> list[str]:
+        """The names of the files, without ending, that the weights after `step` steps go to.
+
+        Args:
+            step: from 0, of fresh weights, to `steps`.
+            steps, steps_an_epoch: of the training.
+        """
+        found = []
+        if self.every is not None:
+            count, unit = int(self.every.split()[0]), self.every.split()[1].removesuffix("s")
+            size = steps_an_epoch if unit == "epoch" else 1
+            if step % (count * size) == 0 or step == steps:
+                found.append(f"epoch-{step // size:03d}" if unit == "epoch" else _of_step(step))
+        if self.steps is not None and self.steps[0] <= step <= self.steps[1]:
+            found.append(_of_step(step))
+        return list(dict.fromkeys(found))
 
 
 class ConnectSpec(SpecModel):
@@ -89,6 +128,7 @@ class FitSpec(SpecModel):
     loss: str = "cross_entropy"
     train: TrainSpec
     frames: FramesSpec | None = None
+    keep: KeepSpec | None = None
     out: str = Field(min_length=1)
 
 
@@ -139,6 +179,10 @@ def resolved(spec: Spec, folder: Path) -> Spec:
     if isinstance(spec, ConnectSpec):
         changes |= {"start": absolute(spec.start, folder), "end": absolute(spec.end, folder)}
     return spec.model_copy(update=changes)
+
+
+def _of_step(step: int) -> str:
+    return f"step-{step:06d}"
 
 
 def _read(path: Path, keys: str) -> tuple[dict[str, Any], Path]:

@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline import opening, plan, prepare
+from pipeline.checkpoints.files import CheckpointFilesError
 from pipeline.errors import InputsChangedError, LossatlasError
 from pipeline.geometry import film_planes
 from pipeline.geometry.film_planes import Film, FilmPlanesError, Survey
 from pipeline.problem import network
-from pipeline.problem.checkpoint_files import CheckpointFilesError
 from pipeline.problem.layout import Layout
 from pipeline.spec import RenderSpec
 from pipeline.task import TileRenderer

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.geometry import plane
+from pipeline.geometry import directions, plane
 from pipeline.geometry.plane import PlaneError, Vector
 
 seeds = st.integers(0, 2**32 - 1)
@@ -114,7 +114,7 @@ SIZE = 48 + 4 + 5 + 15
 
 def test_each_filter_gets_the_norm_of_the_origins_filter() -> None:
     origin, direction = _weights(4, 2, SIZE)
-    found = plane.filter_normalise(direction, origin, SHAPES)
+    found = directions.filter_normalise(direction, origin, SHAPES)
     norms = np.linalg.norm(found[:48].reshape(4, -1), axis=1)
     np.testing.assert_allclose(norms, np.linalg.norm(origin[:48].reshape(4, -1), axis=1))
     norms = np.linalg.norm(found[57:].reshape(3, -1), axis=1)
@@ -125,25 +125,25 @@ def test_each_filter_gets_the_norm_of_the_origins_filter() -> None:
 
 def test_biases_and_norm_parameters_are_not_moved() -> None:
     origin, direction = _weights(5, 2, SIZE)
-    assert not plane.filter_normalise(direction, origin, SHAPES)[48:57].any()
+    assert not directions.filter_normalise(direction, origin, SHAPES)[48:57].any()
 
 
 def test_a_dead_filter_is_not_moved() -> None:
     origin, direction = _weights(6, 2, SIZE)
     origin[:12] = 0
-    assert not plane.filter_normalise(direction, origin, SHAPES)[:12].any()
+    assert not directions.filter_normalise(direction, origin, SHAPES)[:12].any()
     direction[12:24] = 0
-    assert not plane.filter_normalise(direction, origin, SHAPES)[12:24].any()
+    assert not directions.filter_normalise(direction, origin, SHAPES)[12:24].any()
 
 
 def test_shapes_that_do_not_add_up_are_refused() -> None:
     with pytest.raises(PlaneError, match="wanted 72"):
-        plane.filter_normalise(np.ones(71), np.ones(71), SHAPES)
+        directions.filter_normalise(np.ones(71), np.ones(71), SHAPES)
 
 
 def test_random_planes_are_seeded() -> None:
     (origin,) = _weights(7, 1, SIZE)
-    one, same, other = (plane.random_directions(origin, SHAPES, seed) for seed in (0, 0, 1))
+    one, same, other = (directions.random_directions(origin, SHAPES, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.u, same.u)
     assert not np.allclose(one.u, other.u)
     assert not np.allclose(one.u, one.v)
@@ -151,7 +151,7 @@ def test_random_planes_are_seeded() -> None:
 
 def test_projection_into_a_plane_that_is_not_orthogonal() -> None:
     (origin,) = _weights(8, 1, SIZE)
-    random = plane.random_directions(origin, SHAPES, 3)
+    random = directions.random_directions(origin, SHAPES, 3)
     x, y, off = random.project(random.weights(0.3, -0.7))
     assert (x, y) == pytest.approx((0.3, -0.7))
     assert off == pytest.approx(0, abs=1e-9)
@@ -167,11 +167,11 @@ def test_the_extent_is_the_bounding_box_and_a_margin() -> None:
 def test_a_plane_is_the_same_however_many_threads_there_are(of: str) -> None:
     """A BLAS sums in another order for every number: a cluster would refuse to go on."""
     code = f"""
-import hashlib, numpy, pipeline.geometry.plane as p
+import hashlib, numpy, pipeline.geometry.plane as p, pipeline.geometry.directions as d
 random = numpy.random.default_rng(0)
 points = [random.standard_normal(300_001).astype("f4").astype("f8") for _ in range(3)]
 shapes = {{"w": (3, 100_000), "b": (1,)}}
-plane = p.of_curve(points) if {of == "of_curve"} else p.random_directions(points[0], shapes, 1)
+plane = p.of_curve(points) if {of == "of_curve"} else d.random_directions(points[0], shapes, 1)
 anchors = p.anchored(plane, dict(zip("abc", points)))
 print(hashlib.sha256(plane.u.tobytes() + plane.v.tobytes()).hexdigest(), anchors)
 """
