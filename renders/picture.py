@@ -25,6 +25,24 @@ class Layer(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Stack:
+    """Layers as one: what lies on a landscape in pixels is a part of its image in a vector file."""
+
+    lowest: Layer
+    others: tuple[Layer, ...]
+
+    @property
+    def covers(self) -> Box:
+        return self.lowest.covers
+
+    def draw(self, out: npt.NDArray[np.uint8], box: Box) -> None:
+        """Paint what lies inside `box` into `out`, uint8 (height, width, 3)."""
+        for layer in (self.lowest, *self.others):
+            if not layer.covers.meet(box).empty:
+                layer.draw(out, box)
+
+
+@dataclass(frozen=True, eq=False)
 class Picture:
     """A page in pixels: a ground colour (encoded, 0…255) and layers, lowest first."""
 

@@ -21,11 +21,11 @@ from renders.page import caveats
 from renders.page.axes import draw_axes
 from renders.page.inks import isolines
 from renders.page.legend import draw_scale, draw_swatches, ramp
-from renders.page.lettering import fitted_type, swatches_of, two_lines
-from renders.page.marks import anchor_lettering, draw_curve, draw_ring
+from renders.page.lettering import swatches_of, two_lines
+from renders.page.overlay import anchor_lettering, draw_curve, draw_ring
 from renders.page.printed import Kept, Printed
 from renders.page.sheet import Sheet, house
-from renders.page.text import Type, cap_height, text_width
+from renders.page.text import Type, cap_height, fitted_type, text_width
 from renders.page.words import heading_of, subtitle_of, title_of
 from renders.picture import Layer, Picture
 from renders.projection import Projection
@@ -214,8 +214,8 @@ def _draw_track(sheet: Sheet, scene: Scene) -> None:
         return
     at, hair, u = scene.stage.progress, scene.style.theme.hairline, scene.stage.unit
     sheet.rectangle(at, hair)
-    if scene.blends and len(scene.marks) * 12 * u < at.width:
-        for frame in scene.marks:
+    if scene.blends and len(scene.stops) * 12 * u < at.width:
+        for frame in scene.stops:
             x = at.x + _part(scene, frame) * at.width
             sheet.disc(x, at.y + at.height / 2, 3.2 * u, hair)
 

@@ -20,7 +20,7 @@ from renders.film.moment import decimals_for
 from renders.film.stage import Stage, stage_for
 from renders.map.tone import Tone
 from renders.page.inks import Inks, ground_at, inks_on
-from renders.page.marks import anchor_lettering
+from renders.page.overlay import anchor_lettering
 from renders.page.text import Type, text_width
 from renders.page.words import Style
 from renders.projection import Projection, nearest_values
@@ -40,7 +40,7 @@ class Scene:
         facts: what the words are made of.
         labels: of the frames.
         span: first and last frame of the film, for the line of progress.
-        marks: frames that are computed, for the line of progress.
+        stops: frames that are computed, for the line of progress.
         sides: per anchor, where its name stands: right, left, above or below as (x, y) steps.
         inks: of the curve and all anchors.
         extent: of all frames; None where each has its own.
@@ -55,7 +55,7 @@ class Scene:
     facts: Provenance
     labels: Labels
     span: tuple[int, int]
-    marks: tuple[int, ...]
+    stops: tuple[int, ...]
     sides: Mapping[str, tuple[int, int]]
     inks: Inks
     extent: tuple[float, float, float, float] | None
@@ -77,7 +77,7 @@ def scene_for(
     facts: Provenance,
     labels: Labels,
     span: tuple[int, int],
-    marks: tuple[int, ...],
+    stops: tuple[int, ...],
     extents: Sequence[tuple[float, float, float, float]],
     blends: bool = False,
     flat: bool = True,
@@ -88,7 +88,7 @@ def scene_for(
         size: width and height of the frames, pixels.
         samples: a few surfaces from all over the film, at least one.
         tone, style, facts, labels: of the whole film.
-        span, marks, blends, flat: see `Scene`.
+        span, stops, blends, flat: see `Scene`.
         extents: one a frame; where they differ, the map has their middle aspect and fills its box.
 
     Raises:
@@ -125,7 +125,7 @@ def scene_for(
         facts,
         labels,
         span,
-        marks,
+        stops,
         sides,
         inks,
         extent,

@@ -17,7 +17,7 @@ from renders.page.inks import Inks, ground_at, inks_on, isolines
 from renders.page.layout import Layout, layout_for
 from renders.page.legend import draw_scale, ramp
 from renders.page.lettering import draw_words
-from renders.page.marks import anchor_lettering
+from renders.page.overlay import anchor_lettering
 from renders.page.page import Page
 from renders.page.sheet import Sheet, house
 from renders.page.text import cap_height
