@@ -56,6 +56,29 @@ class Picture:
         return Box(0, 0, self.width, self.height)
 
 
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """A layer that is painted already, uint8 (height, width, 3), for pictures that share it."""
+
+    covers: Box
+    pixels: npt.NDArray[np.uint8]
+
+    def draw(self, out: npt.NDArray[np.uint8], box: Box) -> None:
+        """Copy what lies inside `box` into `out`, uint8 (height, width, 3)."""
+        part = box.meet(self.covers)
+        if not part.empty:
+            found = self.pixels[part.rows(self.covers), part.columns(self.covers)]
+            out[part.rows(box), part.columns(box)] = found
+
+
+def painted_once(layer: Layer) -> Painted:
+    """A layer without transparent parts, painted: the same pixels, kept in memory."""
+    box = layer.covers
+    pixels = np.zeros((box.height, box.width, 3), dtype=np.uint8)
+    layer.draw(pixels, box)
+    return Painted(box, pixels)
+
+
 def paint(picture: Picture, box: Box) -> npt.NDArray[np.uint8]:
     """The pixels of one box, uint8 (height, width, 3), sRGB.
 

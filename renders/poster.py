@@ -161,6 +161,8 @@ def export_poster(
             f"{store_url} is a line, not a plane: wanted one for a relief; draw it with `lossatlas "
             "export poster`"
         )
+    if relief is not None and relief.marks == "own" and not surface.marks:
+        raise PosterError(f"{store_url} shows no marks: wanted some for --marks own; leave it out")
     check_kind(kind, background, vector_contours, line, relief is not None, axis)
     aspect = map_aspect(surface.extent)[0]
     if line or relief is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,6 +42,8 @@ CASING, HALO = 0.26, 0.62
 """How far casing and halo lie outside the glyph, in radii."""
 LINE = 0.44
 """Width of a line, in radii of its marks."""
+_STEM, _THIN = 0.75, 0.5
+"""Opacity of a stem, and its width in widths of a line."""
 _CASINGS = ((2.9, 0.16), (1.75, 0.72))
 """Width, in widths of the line, and opacity of what lies beneath it."""
 
@@ -56,6 +58,7 @@ class Placed:
         steps: of a line, one way from each mark to the next, each float64 (points, 2); none where
             it is not seen.
         opacities: one a step.
+        stems: from marks down to the ground beneath them, each float64 (points, 2).
     """
 
     group: MarkGroup
@@ -63,6 +66,7 @@ class Placed:
     y: FloatArray
     steps: tuple[FloatArray, ...] = ()
     opacities: tuple[float, ...] = ()
+    stems: tuple[FloatArray, ...] = ()
 
     @property
     def seen(self) -> npt.NDArray[np.bool_]:
@@ -163,6 +167,9 @@ def draw_marks(
         radius_px: of a mark.
         clip: nothing of a line is seen outside.
     """
+    for group in placed:
+        stems = replace(group, steps=group.stems, opacities=(_STEM,) * len(group.stems))
+        _draw_line(sheet, stems, _THIN * LINE * radius_px, clip)
     for group in placed:
         _draw_line(sheet, group, LINE * radius_px, clip)
     for group in placed:

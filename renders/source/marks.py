@@ -78,6 +78,17 @@ class MarkGroup:
         return self.own.get(quantity)
 
     @property
+    def places(self) -> FloatArray:
+        """x, y, distance off the plane, and that as a share: float64 (n, 4)."""
+        return np.stack([self.x, self.y, self.off_plane, self.fade], axis=1)
+
+    def moved(
+        self, x: FloatArray, y: FloatArray, off_plane: FloatArray, fade: FloatArray
+    ) -> MarkGroup:
+        """The same marks at other places."""
+        return replace(self, x=x, y=y, off_plane=off_plane, fade=fade)
+
+    @property
     def dots(self) -> npt.NDArray[np.bool_]:
         """Which entries are marks, bool (n,): all but the tip of a growing line."""
         return np.arange(len(self.x)) < self.count
@@ -96,25 +107,32 @@ class MarkGroup:
         whole = math.floor(upto)
         part = upto - whole
         tip = self.line and whole >= 0 and part > 0
-        keep = slice(0, max(0, whole + 1 + tip))
-
-        def cut(values: FloatArray) -> FloatArray:
-            kept = values[keep].copy()
-            if tip:
-                kept[-1] = values[whole] + part * (values[whole + 1] - values[whole])
+        kept = self.taken(np.arange(max(0, whole + 1 + tip)))
+        if not tip:
             return kept
 
+        def moved(values: FloatArray) -> FloatArray:
+            values = values.copy()
+            with np.errstate(invalid="ignore"):  # a mark may have diverged
+                values[-1] = values[-2] + part * (values[-1] - values[-2])
+            return values
+
+        own = {name: moved(values) for name, values in kept.own.items()}
+        return replace(kept.moved(*moved(kept.places).T), own=own, tip=True)
+
+    def taken(self, index: npt.NDArray[np.int64]) -> MarkGroup:
+        """The marks with these indices alone."""
         return replace(
             self,
-            x=cut(self.x),
-            y=cut(self.y),
-            off_plane=cut(self.off_plane),
-            fade=cut(self.fade),
-            own={name: cut(values) for name, values in self.own.items()},
-            finished=self.finished[keep],
-            names=self.names[keep],
-            numbers=self.numbers[keep],
-            tip=tip,
+            x=self.x[index],
+            y=self.y[index],
+            off_plane=self.off_plane[index],
+            fade=self.fade[index],
+            own={name: values[index] for name, values in self.own.items()},
+            finished=self.finished[index],
+            names=tuple(self.names[k] for k in index.tolist()),
+            numbers=self.numbers[index],
+            tip=False,
         )
 
 
