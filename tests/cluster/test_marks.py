@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 import lossatlas
 from cluster.cli import main
 from cluster.cli.plan_table import plan_lines
+from cluster.cli.stop import _done_text
+from cluster.jobs.client import Job
 from cluster.monitor.status import read_status
 from cluster.scheduling import quarantine, step_queue
 from cluster.scheduling.event_loop import run
@@ -113,6 +115,8 @@ def test_a_stopped_render_goes_on_to_the_same(
     assert f"and {marks} of 19 marks are done and kept" in capsys.readouterr().out
     store = Store.open(str(folder / "bowl.zarr"))
     assert not step_queue.finished(store)
+    told = _done_text(Job("bowl-1", "bowl", store.url, "STOPPED", None, 0.0))
+    assert f"and {marks} of 19 marks are done and kept. Go on with: lossatlas resume" in told
     then = {p: p.stat().st_mtime_ns for p in (folder / "bowl.zarr/mark_done").rglob("c/*")}
     assert main.run(["resume", store.url, *SERIAL]) == 0
     assert "6 tiles and 19 marks done" in capsys.readouterr().out

@@ -101,7 +101,7 @@ FAULTS = (
             "marks: finished without them",
             "    if StoredMarks(store).pending():\n        return False\n",
             "",
-            f"{COMMANDS}::test_a_stopped_render_goes_on_to_the_same",
+            f"{COMMANDS}::test_damaged_marks_are_named_put_back_and_mended",
         ),
     ),
 )

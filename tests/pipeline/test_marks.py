@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,8 @@ def test_marks_leave_the_planes_numbers_as_they_are(tmp_path: Path, mode: str) -
     marked = _norm_spec(tmp_path / "b", nets, mode, [{"weights": "epoch-*.pt"}])
     found = []
     for read in (plain, marked):
-        _, store = rendered(read)
-        renderer = TileRenderer(prepare.prepare(read).inputs, store.url)
+        prepared, store = rendered(read)
+        renderer = TileRenderer(prepared.inputs, store.url)
         for block in StoredMarks(store).blocks():
             renderer(block)
         for tile in store.pending():
@@ -266,11 +267,11 @@ def test_samples_have_the_covariance_of_the_paper(scale: float) -> None:
     mean, variance = generator.standard_normal(3), np.array([0.2, 1.0, 3.0])
     deviations = generator.standard_normal((5, 3)).astype("f4")
     gaussian = Gaussian(mean, variance, deviations)
-    drawn = np.array([gaussian.sample(scale, 1, number) for number in range(20_000)], "f8")
+    drawn = np.array([gaussian.sample(scale, 1, number) for number in range(6_000)], "f8")
     d = deviations.astype("f8")
     wanted = scale * (np.diag(variance) + d.T @ d / 4)
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.06)
-    np.testing.assert_allclose(np.cov(drawn.T), wanted, atol=0.04 * np.abs(wanted).max())
+    np.testing.assert_allclose(np.cov(drawn.T), wanted, atol=0.06 * np.abs(wanted).max())
     np.testing.assert_array_equal(gaussian.sample(scale, 1, 3), drawn[3].astype("f4"))
     assert not np.array_equal(gaussian.sample(scale, 2, 3), drawn[3].astype("f4"))
 
@@ -458,11 +459,12 @@ def test_how_marks_are_drawn_is_not_in_the_fingerprint(bowl: MakeSpec, tmp_path:
         opening.match(prepared())
 
 
-def test_what_swag_draws_is_in_the_fingerprint(bowl: MakeSpec, tmp_path: Path) -> None:
+def test_what_swag_draws_is_in_the_fingerprint(tmp_path: Path) -> None:
     trajectory(tmp_path / "run")
-    asked = {"weights": "../run/epoch-*", "rank": 4, "samples": 2}
+    asked: dict[str, Any] = {"rank": 4, "samples": 2}
+    asked["weights"] = str(tmp_path / "run")
     parts = [
-        prepare.prepare(bowl(marks=[{"swag": asked | change}])).parts
+        surveyed({"swag": asked | change}).parts
         for change in ({}, {"rank": 3}, {"samples": 3}, {"scale": 1.0}, {"seed": 1})
     ]
     assert len({json.dumps(each) for each in parts}) == len(parts)
@@ -501,15 +503,17 @@ def test_files_that_came_later_are_left_out_by_resume(bowl: MakeSpec, tmp_path: 
 def test_a_film_that_grows_has_its_marks_in_the_new_frames(bowl: MakeSpec, tmp_path: Path) -> None:
     weights = trajectory(tmp_path / "run")
     film = test_growth.Film(bowl, tmp_path, 2, marks=[{"weights": "../run/epoch-*"}])
-    store = film.render()
+    prepared = film.prepared()
+    store, _ = opening.create(prepared, plan.resolve_grid(prepared, 1e-3, 2))
     for block in StoredMarks(store).pending():
-        TileRenderer(film.prepared().inputs, store.url)(block)
+        TileRenderer(prepared.inputs, store.url)(block)
     before = StoredMarks(store).places(1)
     film.add(2, 3)
-    grown = StoredMarks(film.matched())
+    prepared = film.prepared()
+    grown = StoredMarks(opening.match(prepared))
     assert grown.pending() == []
     np.testing.assert_array_equal(grown.places(1), before)
-    planes = film.prepared().inputs.planes
+    planes = prepared.inputs.planes
     for frame in range(4):
         wanted = [planes.of_frame(frame, LAYOUT).project(theta) for theta in weights]
         np.testing.assert_array_equal(grown.places(frame), wanted)
@@ -533,6 +537,24 @@ def test_files_are_not_read_once_a_frame(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("pipeline.geometry.marks_survey._BLOCK_BYTES", 4 * 4 * SIZE)
     np.testing.assert_array_equal(surveyed(group, planes=film, frames=3).places, found.places)
     assert len(read) == 10 + 3 * 3  # blocks of four
+
+
+def test_the_survey_holds_a_few_weights_at_a_time(tmp_path: Path) -> None:
+    size, count = 50_000, 80
+    trajectory(tmp_path, count, size)
+    layout = Layout.of(Theta(size))
+    line = Still(plane.along_line(np.zeros(size), np.ones(size)))
+    asked = [
+        MarksSpec(weights=str(tmp_path)),
+        MarksSpec(swa=str(tmp_path)),
+        MarksSpec(swag=SwagSpec(weights=str(tmp_path), rank=2, samples=20)),
+    ]
+    tracemalloc.start()
+    found = marks_survey.survey(asked, line, 1, layout, False)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.places.shape == (1, count + 1 + 20, 3)
+    assert peak < count / 2 * 4 * size  # half of the files; what is kept are four vectors
 
 
 def test_workers_get_no_weights_of_files(tmp_path: Path) -> None:
