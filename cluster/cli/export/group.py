@@ -9,6 +9,7 @@ from cluster.cli.export.frames import frames
 from cluster.cli.export.map import map_
 from cluster.cli.export.poster import poster
 from cluster.cli.export.relief import relief
+from cluster.cli.export.trajectory import trajectory
 
 
 @click.group()
@@ -20,5 +21,5 @@ def export() -> None:
     """
 
 
-for command in (map_, frames, film, relief, poster):
+for command in (map_, frames, film, relief, poster, trajectory):
     export.add_command(command)
