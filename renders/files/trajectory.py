@@ -5,6 +5,7 @@ Source: `projection.py` in the code of arXiv:1712.09913.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,13 @@ def export_trajectory(url: str, out: str | Path, label: str | None = None, frame
     which = _chosen(marks.groups, label, url)
     start = sum(group.count for group in marks.groups[:which])
     places = marks.places(frame)[start : start + marks.groups[which].count]
-    with whole_file(out, TrajectoryError) as partial, h5py.File(partial, "w") as file:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         file["proj_xcoord"], file["proj_ycoord"] = places[:, 0], places[:, 1]
         if "explained" in store.attrs["plane"]:
             file["explained_variance_ratio_"] = np.array(store.attrs["plane"]["explained"])
+    with whole_file(out, TrajectoryError) as partial:
+        partial.write_bytes(content.getvalue())
     return len(places)
 
 
