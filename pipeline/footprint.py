@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _WAITING, _PASSING = 7.0, 8.0
 # Bytes a weight in an evaluator: its values and index, the plane's three vectors, and θ in float64.
 _WEIGHT_BYTES = 56
+# Bytes a weight while a mark is read: its file, its tensors, and its vector in float32 and float64.
+_MARK_BYTES = 20
 # Libraries that the first evaluation of a process loads.
 _FIRST_BYTES = 30 << 20
 # Measuring takes seconds; a smaller estimate is not worth them.
@@ -99,7 +101,8 @@ class Footprint:
     def worker(self, device: str = "cpu") -> int:
         """A worker's memory; its inputs are shared with all workers of the machine."""
         took = self._took if device == "cpu" else self._estimate(0)
-        return round((took.fresh or self._begun) + _RUNTIME_BYTES + self.shared + took.all_)
+        mark = _MARK_BYTES * self._weights if self._inputs.marks.groups else 0
+        return round((took.fresh or self._begun) + _RUNTIME_BYTES + self.shared + took.all_ + mark)
 
     @cached_property
     def shared(self) -> int:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations import deciding, driving, evaluating, keeping, painting, refining
+from tests.mutations import deciding, driving, evaluating, keeping, marking, painting, refining
 from tests.mutations.fault import Fault
 
 FAULTS: tuple[Fault, ...] = (
@@ -37,6 +37,7 @@ FAULTS: tuple[Fault, ...] = (
     *refining.FAULTS,
     *driving.FAULTS,
     *painting.FAULTS,
+    *marking.FAULTS,
 )
 ROOT = Path(__file__).parents[1]
 _COPIED = ("pipeline", "renders", "cluster", "tests", "benchmarks", "examples", "docs")

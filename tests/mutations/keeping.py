@@ -87,8 +87,8 @@ FAULTS = (
         ),
         (
             "verify: commits without a checksum",
-            "compressors=[Crc32cCodec()]",
-            "compressors=[]",
+            'compressors=[Crc32cCodec()],\n            dimension_names=("frame",',
+            'compressors=[],\n            dimension_names=("frame",',
             STORE,
         ),
     ),
