@@ -15,14 +15,15 @@ from renders.box import Box
 from renders.map.tone import How, Tone, fit_tone
 from renders.page.axes import draw_axes
 from renders.page.caveats import remarks
+from renders.page.key import arranged, draw_marks_key
 from renders.page.landscape import draw_map
 from renders.page.layout import map_aspect
 from renders.page.legend import draw_scale, ramp
-from renders.page.lettering import fitted_lines, fitted_type
+from renders.page.lettering import fitted_lines
 from renders.page.page import Page
 from renders.page.paper import VECTOR
 from renders.page.sheet import Sheet, house
-from renders.page.text import Type, text_width
+from renders.page.text import Type, fitted_type, text_width
 from renders.page.theme import grounded
 from renders.page.words import Style, heading_of, small_print, title_of
 from renders.picture import Layer
@@ -77,6 +78,7 @@ def export_comparison(
     light: bool = True,
     curve: bool = True,
     anchors: bool = True,
+    marks: bool = True,
     spread: Spread | None = None,
     yes: bool = False,
     format_: str | None = None,
@@ -109,6 +111,8 @@ def export_comparison(
                 f"{store.url} is a line, not a plane: wanted planes side by side; draw it alone"
             )
     surfaces = [read_surface(store, quantity, split, frame) for store in stores]
+    if not marks:
+        surfaces = [replace(surface, marks=()) for surface in surfaces]
     facts = [provenance(store, frame) for store in stores]
     units = {each.measures.get(quantity, "") for each in facts}
     if len(units) > 1:
@@ -195,7 +199,12 @@ def comparison_page(
     foot = small_print(surfaces[0], tone, facts[0])[1]
     spare = end - left - text_width(foot, small) - 24 * u
     fine, lines = fitted_lines(common, small, spare, 3)
-    base = top + high + round(48 * u)
+    keys = [
+        arranged(s.marks, 9.5 * u, box.width, 2) for s, box in zip(surfaces, boxes, strict=True)
+    ]
+    key_y = top + high + round(48 * u)
+    rows = max(len(key.rows) for key in keys)
+    base = key_y + (15 * rows + 5 * (rows > 0)) * u
     feet = base + 14 * u * max(len(found) for _, found in below) + 12 * u
     height = round(feet + 14 * u * max(1, len(lines)) + 14 * u)
     legend = Box(end + round(22 * u), top, max(2, round(13 * u)), high)
@@ -203,16 +212,19 @@ def comparison_page(
     with house(theme):
         sheet = Sheet.blank(width, height, dpi, theme, transparent)
         for surface, each, box, (kind, words) in zip(surfaces, facts, boxes, below, strict=True):
-            shown = replace(style, scale_bar=map_aspect(surface.extent)[1])
+            scaled = map_aspect(surface.extent)[1] and each.units != "patch"
+            shown = replace(style, scale_bar=scaled)
             unit = 0.62 * u if count == 2 else 0.5 * u
             painted.append(draw_map(sheet, surface, tone, each, shown, box, unit, vector_contours))
-            draw_axes(sheet, Projection(box, surface.extent), size, line_px, ("x", "y"))
+            draw_axes(sheet, Projection(box, surface.extent), size, line_px, each.axes)
             title = title_of(each, style)
             sheet.text(
                 title, fitted_type(title, Type(20 * u, "Light"), box.width), box.x, top - 18 * u
             )
             for k, line in enumerate(words):
                 sheet.text(line, kind, box.x, base + 14 * u * k, colour=theme.muted)
+        for key, box in zip(keys, boxes, strict=True):
+            draw_marks_key(sheet, key, box.x, key_y, 15 * u)
         draw_scale(sheet, tone, legend, size, line_px)
         _draw_heading(
             sheet,

@@ -87,6 +87,7 @@ def export_poster(
     light: bool = True,
     curve: bool = True,
     anchors: bool = True,
+    marks: bool = True,
     scale_bar: bool = True,
     title: str | None = None,
     subtitle: str | None = None,
@@ -117,7 +118,7 @@ def export_poster(
         background: the theme's, white or transparent; a relief and a TIFF cannot be transparent.
         layout: gallery, paper or bare. On a line plot `paper` keeps type readable in print.
         axis: of a line plot: `x` of the plane, or `alpha`, 0 and 1 at the two sets of weights.
-        contours, light, curve, anchors, scale_bar: leave a layer out.
+        contours, light, curve, anchors, marks, scale_bar: leave a layer out.
         vector_contours: in a PDF or SVG, isolines as paths; they do not fade where they crowd.
         title, subtitle: None writes them from the store; an empty string leaves them out.
         spread: who paints; the cores by default.
@@ -154,11 +155,14 @@ def export_poster(
     line = store.height == 1
     shown = _quantities(store, quantity, line)
     surface = read_surface(store, shown[0], split, frame)
+    surface = surface if marks else replace(surface, marks=())
     if relief is not None and min(store.height, store.width) == 1:
         raise PosterError(
             f"{store_url} is a line, not a plane: wanted one for a relief; draw it with `lossatlas "
             "export poster`"
         )
+    if relief is not None and relief.marks == "own" and not surface.marks:
+        raise PosterError(f"{store_url} shows no marks: wanted some for --marks own; leave it out")
     check_kind(kind, background, vector_contours, line, relief is not None, axis)
     aspect = map_aspect(surface.extent)[0]
     if line or relief is not None:

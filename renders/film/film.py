@@ -7,7 +7,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from renders.film.flight import Flight, Stand
     from renders.film.gif import Palette
     from renders.film.moment import Moment
+    from renders.film.scene import Scene
     from renders.picture import Picture
 
 FULL_SIZE = (1920, 1080)
@@ -107,6 +108,11 @@ class Timing:
         ends = self.hold[0] * (moment == 0) + self.hold[1] * (moment == self.moments - 1)
         return self.stand + ends
 
+    def grown(self, picture: int) -> float:
+        """How far a line that grows has come in a picture, in [0, 1]; at the holds it stands."""
+        steps = self.pictures - sum(self.hold) - 1
+        return min(max((picture - self.hold[0]) / steps, 0.0), 1.0) if steps > 0 else 1.0
+
     def at(self, frame: int) -> int:
         """The picture in which a computed frame is first seen."""
         return frame * (self.stand + self.between) + (self.hold[0] if frame else 0)
@@ -122,6 +128,7 @@ def export_film(
     each: float = 0.0,
     interpolate: int = 0,
     flight: Flight | None = None,
+    grow: bool = False,
     first: int | None = None,
     last: int | None = None,
     finished_only: bool = False,
@@ -151,6 +158,8 @@ def export_film(
         interpolate: how many moments to show between two frames.
         flight: the landscape in the round, and how the camera moves; None is a map. A store of
             one frame then makes a film too, of `each` seconds, `ORBIT_SECONDS` by default.
+        grow: lines of marks grow over the film from their first mark to their last, all at the same
+            pace. A store of one frame then makes a film too, as with a flight.
         first, last: which frames, both included; None is the store's own end.
         finished_only: leave frames out that are not complete.
         lossless: a master, every pixel as painted: FFV1 in .mkv, else H.264 in RGB.
@@ -186,9 +195,10 @@ def export_film(
         least=least,
         blends=interpolate > 0,
         flat=flight is None,
+        grows=grow,
         **look,
     )
-    if flight is None:
+    if flight is None and not grow:
         _refuse_stills(reel, finished_only)
     elif len(reel.frames) == 1 and each == 0:
         stands = (ORBIT_SECONDS, *stands[1:])
@@ -240,6 +250,9 @@ def _pictures(
         stand = stand_for(reel.scene, flight, reel.surfaces())
         yield from spread(_painted_picture, _flown(stand, source, timing))
         return
+    if reel.scene.grows:
+        yield from spread(_painted_picture, _grown(reel.scene, source, timing))
+        return
     painted = spread(lambda moment: _painted(reel, moment), source)
     for index, pixels in enumerate(painted):
         for _ in range(timing.repeats(index)):
@@ -252,7 +265,25 @@ def _flown(stand: Stand, source: Iterable[Moment], timing: Timing) -> Iterator[P
     for index, moment in enumerate(source):
         terrain = stand.modelled(moment.surface)
         for _ in range(timing.repeats(index)):
-            yield stand.picture(moment, terrain, number / last)
+            shown = moment
+            if stand.scene.grows:
+                shown = replace(moment, grown=timing.grown(number))
+            yield stand.picture(shown, terrain, number / last)
+            number += 1
+
+
+def _grown(scene: Scene, source: Iterable[Moment], timing: Timing) -> Iterator[Picture]:
+    """Every picture of a film whose lines grow; a landscape that stands is painted once."""
+    from renders.film.picture import landscape, scene_picture
+    from renders.picture import painted_once
+
+    number = 0
+    for index, moment in enumerate(source):
+        repeats = timing.repeats(index)
+        model = landscape(scene, moment.surface)
+        layer = painted_once(model) if repeats > 1 else model
+        for _ in range(repeats):
+            yield scene_picture(scene, replace(moment, grown=timing.grown(number)), (layer,))
             number += 1
 
 
@@ -298,7 +329,8 @@ def _palette(reel: Reel, flight: Flight | None) -> Palette:
 def _about(reel: Reel, timing: Timing, rate: Fraction, flight: Flight | None) -> dict[str, Any]:
     """What the file says of itself."""
     scene = reel.scene
-    flown = {} if flight is None else {"flight": flight.to_dict()}
+    flown: dict[str, Any] = {} if flight is None else {"flight": flight.to_dict()}
+    flown |= {"grows": True} if scene.grows else {}
     return {
         **flown,
         "lossatlas": scene.facts.version,

@@ -11,19 +11,25 @@ import numpy as np
 from scipy.interpolate import make_interp_spline
 
 from renders.box import Box
+from renders.film.growth import with_marks_at
 from renders.film.moment import Moment
 from renders.film.picture import scene_picture
 from renders.film.scene import Scene
+from renders.page.marks import crowded, draw_marks, radius_for
 from renders.page.sheet import Sheet
+from renders.picture import Layer
 from renders.relief.bake import Sun
 from renders.relief.camera import ALTITUDES, Camera, CameraError, Framing, camera_from, framed
 from renders.relief.relief import (
+    Marks,
     Relief,
     best_camera,
     checked,
     contours_of,
     draw_names,
     modelled,
+    path_on,
+    standing,
     sun_for,
 )
 from renders.relief.terrain import Terrain, ground_of, half_sizes, tallest
@@ -49,12 +55,18 @@ class Flight:
         cameras: it passes through all of them, at even steps in time; None is one of our choice.
         turn: radians that it turns about the model on top of that, clockwise seen from above;
             None is once around where there is one frame and one camera, and else not.
-        rise: see `renders.relief.relief.Relief`.
+        rise, marks: see `renders.relief.relief.Relief`.
     """
 
     cameras: tuple[Camera, ...] | None = None
     turn: float | None = None
     rise: float = Relief.rise
+    marks: Marks = "draped"
+
+    @property
+    def relief(self) -> Relief:
+        """How the model stands, whoever looks at it."""
+        return Relief(None, self.rise, None, self.marks)
 
     @property
     def loops(self) -> bool:
@@ -70,7 +82,8 @@ class Flight:
             angles = [(c.azimuth, c.altitude, c.lens) for c in self.cameras]
             cameras = [[round(math.degrees(v), 3) for v in camera] for camera in angles]
         turn = None if self.turn is None else round(math.degrees(self.turn), 3)
-        return {"cameras": cameras, "turn": turn, "rise": self.rise}
+        plain = {"cameras": cameras, "turn": turn, "rise": self.rise}
+        return plain if self.marks == "draped" else {**plain, "marks": self.marks}
 
     def camera(self, part: float) -> Camera:
         """Where it is at `part` of the film, in [0, 1]."""
@@ -91,7 +104,9 @@ def _between(cameras: tuple[Camera, ...], part: float) -> Camera:
     return Camera(azimuth, min(max(altitude, ALTITUDES[0]), ALTITUDES[1]), lens)
 
 
-def flight_from(cameras: tuple[Camera, ...] | None, degrees: float | None, rise: float) -> Flight:
+def flight_from(
+    cameras: tuple[Camera, ...] | None, degrees: float | None, rise: float, marks: Marks = "draped"
+) -> Flight:
     """A flight as a command line asks for it; `degrees` None turns a single frame once around.
 
     Raises:
@@ -101,7 +116,7 @@ def flight_from(cameras: tuple[Camera, ...] | None, degrees: float | None, rise:
     if degrees is not None and not (math.isfinite(degrees) and abs(degrees) <= 3600):
         raise CameraError(f"orbit is {degrees:g}: wanted −3,600 to 3,600 degrees")
     turn = None if degrees is None else math.radians(degrees)
-    return Flight(cameras, turn, rise)
+    return Flight(cameras, turn, rise, marks)
 
 
 def path_from(text: str) -> tuple[Camera, ...]:
@@ -138,7 +153,7 @@ class Stand:
         """The terrain of one moment, lit."""
         scene = self.scene
         room = scene.stage.map.width
-        relief = Relief(None, self.flight.rise)
+        relief = self.flight.relief
         return modelled(surface, scene.tone, scene.style, relief, self.sun, room, _BAKED)
 
     def picture(self, moment: Moment, terrain: Terrain, part: float) -> Picture:
@@ -151,12 +166,22 @@ class Stand:
         if scene.style.contours:
             lines = contours_of(scene.tone, theme, max(1.2 * u, 0.7))
         view = View(whole, terrain, shot, scene.tone, theme, lines, _SAMPLES)
+        shown = with_marks_at(scene.labels, moment).surface
+        path = path_on(shown, terrain.ground, shot, scene.tone, self.flight.relief)
+        radius, crowd = radius_for(scene.groups, 1.35 * u), crowded(scene.groups)
+        layers: list[Layer] = [view]
+        if crowd:
+            from renders.page.crowd import crowd_layers
+
+            layers += crowd_layers(path, scene.quantity, scene.tone, theme, radius, whole)
 
         def names(sheet: Sheet) -> None:
+            if not crowd:
+                draw_marks(sheet, path, scene.quantity, scene.tone, radius)
             if scene.style.anchors:
                 draw_names(sheet, moment.surface, terrain.ground, shot, 24 * u, floating=True)
 
-        return scene_picture(scene, moment, [view], names)
+        return scene_picture(scene, moment, layers, names)
 
 
 def stand_for(scene: Scene, flight: Flight, surfaces: Iterator[Surface]) -> Stand:
@@ -167,12 +192,14 @@ def stand_for(scene: Scene, flight: Flight, surfaces: Iterator[Surface]) -> Stan
         flight: as asked for.
         surfaces: every frame that is shown.
     """
-    tone, relief = scene.tone, Relief(None, flight.rise)
+    tone, relief = scene.tone, flight.relief
     heights: FloatArray | None = None
     halves, last, count = set(), None, 0
+    above: list[FloatArray] = []
     for surface in surfaces:
         ground = ground_of(surface, tone, flight.rise, _COARSE)
         halves.add(half_sizes(surface.extent))
+        above.append(standing(surface, ground, tone, relief))
         same = heights is None or heights.shape == ground.heights.shape
         if heights is not None and same:
             heights = np.maximum(heights, ground.heights)
@@ -188,6 +215,7 @@ def stand_for(scene: Scene, flight: Flight, surfaces: Iterator[Surface]) -> Stan
         hull = replace(ground, points=points).hull
     else:
         hull = np.concatenate([tallest(half, flight.rise) for half in halves])
+    hull = np.concatenate([hull, *above])
     if flight.cameras is None:
         camera = best_camera(surface, tone, scene.style, relief)
         flight = replace(flight, cameras=(camera,))

@@ -20,6 +20,7 @@ from typing import Any, Unpack
 from pipeline.errors import LossatlasError
 from renders.files.whole import sweep, whole_file
 from renders.film.reel import Look, Reel, open_reel
+from renders.source.marks import MarkGroup
 from renders.spread import over_threads
 
 MANIFEST = "frames.json"
@@ -224,6 +225,8 @@ def _opened(path: Path, reel: Reel) -> _Manifest:
     }
     shown = [a.shown for a in reel.store.anchors()]
     made_of["words"] = [shown, scene.facts.measures.get(scene.quantity), scene.facts.own_losses]
+    if scene.groups:
+        made_of["marks"] = [_digest(group) for group in scene.groups]
     if scene.facts.refinement:
         # A preview goes on, and so may what was finished: to a tighter tolerance.
         made_of["refinement"] = scene.facts.refinement
@@ -239,6 +242,14 @@ def _opened(path: Path, reel: Reel) -> _Manifest:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         frames = {}
     return _Manifest(path, digest, about, frames)
+
+
+def _digest(group: MarkGroup) -> str:
+    """Of everything about a group that pictures show; its places follow from the render."""
+    own = {name: values.tolist() for name, values in group.own.items()}
+    look = group.label, group.glyph, group.colour, group.line, group.names, group.numbers.tolist()
+    shown = json.dumps([look, own, group.finished.tolist()])
+    return hashlib.sha256(shown.encode()).hexdigest()
 
 
 def _checked_folder(folder: Path) -> Path:

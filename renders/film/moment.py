@@ -9,7 +9,7 @@ curve run along with them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from renders.colour import FloatArray
 from renders.map.field import spline_of
 from renders.map.holes import FINITE, cell_kinds, fill
 from renders.map.tone import Tone
+from renders.source.marks import MarkGroup
 from renders.source.surface import Surface, labelled
 
 
@@ -29,12 +30,14 @@ class Moment:
         surface: the landscape; of a moment in between, its `frame` is the nearer neighbour's.
         before, after: the computed frames it lies between; equal for a computed frame.
         part: how far it is from `before` to `after`, in [0, 1).
+        grown: how far the lines of marks have grown, in [0, 1]; None follows the frames' numbers.
     """
 
     surface: Surface
     before: int
     after: int
     part: float = 0.0
+    grown: float | None = None
 
     @property
     def computed(self) -> bool:
@@ -123,7 +126,21 @@ def surface_between(
             for anchor, (x, y, off_plane) in zip(first.anchors, places, strict=True)
         ),
         curve,
+        (),
+        _marks_between(four, run),
     )
+
+
+def _marks_between(
+    four: Sequence[Surface | None], run: Callable[[list[FloatArray | None]], FloatArray]
+) -> tuple[MarkGroup, ...]:
+    """The marks in a plane between two frames' planes; their own values are the same in both."""
+    assert four[1] is not None
+    found = []
+    for index, group in enumerate(four[1].marks):
+        places = run([None if s is None else s.marks[index].places for s in four])
+        found.append(group.moved(*places.T))
+    return tuple(found)
 
 
 def _along(

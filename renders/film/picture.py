@@ -8,9 +8,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from renders.box import Box
 from renders.colour import hex_colour, rgb
+from renders.film.growth import path_readings, with_marks_at
 from renders.film.moment import Moment, figure, readings
 from renders.film.scene import FIGURE, HEADING, Scene, reading_headings, scaled
 from renders.map.canvas import Map
@@ -20,15 +22,18 @@ from renders.map.light import Light
 from renders.page import caveats
 from renders.page.axes import draw_axes
 from renders.page.inks import isolines
+from renders.page.key import arranged, draw_marks_key
 from renders.page.legend import draw_scale, draw_swatches, ramp
-from renders.page.lettering import fitted_type, swatches_of, two_lines
-from renders.page.marks import anchor_lettering, draw_curve, draw_ring
+from renders.page.lettering import swatches_of, two_lines
+from renders.page.marks import Placed, crowded, draw_marks, on_map, radius_for
+from renders.page.overlay import anchor_lettering, draw_curve, draw_ring, unmarked
 from renders.page.printed import Kept, Printed
 from renders.page.sheet import Sheet, house
-from renders.page.text import Type, cap_height, text_width
-from renders.page.words import heading_of, subtitle_of, title_of
+from renders.page.text import Type, cap_height, fitted_type, text_width
+from renders.page.words import heading_of, marks_said, subtitle_of, title_of
 from renders.picture import Layer, Picture
 from renders.projection import Projection
+from renders.source.marks import MarkGroup
 from renders.source.surface import Surface
 
 _DPI = 72.0
@@ -42,18 +47,20 @@ def scene_picture(
 
     Args:
         scene, moment: of which film, and when.
-        model: the landscape in the round, where the scene is not flat.
+        model: the landscape in the round, or a map that is painted already.
         names: draws what is lettered on the model.
     """
     stage, theme = scene.stage, scene.style.theme
-    painted = model if not scene.flat else (_landscape(scene, moment.surface),)
+    whole = moment.surface.marks
+    moment = with_marks_at(scene.labels, moment)
+    painted = model or (landscape(scene, moment.surface),)
     with house(theme):
         sheet = Sheet.blank(stage.width, stage.height, _DPI, theme)
         if scene.flat:
-            _draw_on_map(sheet, scene, moment.surface)
+            painted = (*painted, *_draw_on_map(sheet, scene, moment.surface))
         elif names is not None:
             names(sheet)
-        _draw_caption(sheet, scene, moment)
+        _draw_caption(sheet, scene, moment, whole)
     layers = (*painted, ramp(scene.tone, stage.legend), furniture(scene), Printed(sheet).kept())
     return Picture(stage.width, stage.height, rgb(theme.paper), layers)
 
@@ -66,13 +73,14 @@ def furniture(scene: Scene) -> Kept:
         sheet = Sheet.blank(stage.width, stage.height, _DPI, theme)
         draw_scale(sheet, scene.tone, stage.legend, 17 * u, max(1, round(u)))
         _draw_words(sheet, scene)
+        _draw_groups(sheet, scene)
         _draw_track(sheet, scene)
         if scene.extent is not None and scene.flat:
             _draw_axes(sheet, scene, scene.extent)
     return Printed(sheet).kept()
 
 
-def _landscape(scene: Scene, surface: Surface) -> Map:
+def landscape(scene: Scene, surface: Surface) -> Map:
     stage, tone, theme, u = scene.stage, scene.tone, scene.style.theme, scene.stage.unit
     lines = None
     if scene.style.contours:
@@ -83,15 +91,26 @@ def _landscape(scene: Scene, surface: Surface) -> Map:
     return Map(stage.map, field, tone, hatch, light, lines)
 
 
-def _draw_on_map(sheet: Sheet, scene: Scene, surface: Surface) -> None:
+def _draw_on_map(sheet: Sheet, scene: Scene, surface: Surface) -> tuple[Layer, ...]:
+    """Draw what lies on the map; a crowd of marks is given back as layers beneath it."""
     projection = Projection(scene.stage.map, surface.extent)
     if scene.extent is None:
         _draw_axes(sheet, scene, surface.extent)
     if scene.style.curve:
         _draw_tether(sheet, scene, surface, projection)
         draw_curve(sheet, surface, projection, 3.4 * scene.stage.unit, scene.inks)
+    placed = on_map(surface.marks, projection)
+    radius, crowd = radius_for(scene.groups, 1.35 * scene.stage.unit), crowded(scene.groups)
+    if not crowd:
+        draw_marks(sheet, placed, surface.quantity, scene.tone, radius, scene.stage.map)
     if scene.style.anchors:
-        _draw_anchors(sheet, scene, surface, projection)
+        _draw_anchors(sheet, scene, surface, projection, () if crowd else placed)
+    if not crowd:
+        return ()
+    from renders.page.crowd import crowd_layers
+
+    theme, at = scene.style.theme, scene.stage.map
+    return crowd_layers(placed, surface.quantity, scene.tone, theme, radius, at)
 
 
 def _draw_tether(sheet: Sheet, scene: Scene, surface: Surface, projection: Projection) -> None:
@@ -108,14 +127,22 @@ def _draw_tether(sheet: Sheet, scene: Scene, surface: Surface, projection: Proje
     )  # fmt: skip
 
 
-def _draw_anchors(sheet: Sheet, scene: Scene, surface: Surface, projection: Projection) -> None:
+def _draw_anchors(
+    sheet: Sheet,
+    scene: Scene,
+    surface: Surface,
+    projection: Projection,
+    marked: Sequence[Placed],
+) -> None:
     u, at = scene.stage.unit, scene.stage.map
     radius, size = 7.5 * u, 27 * u
     x, y = projection.pixels([a.x for a in surface.anchors], [a.y for a in surface.anchors])
-    for anchor, px, py in zip(surface.anchors, x.tolist(), y.tolist(), strict=True):
+    bare = unmarked(x, y, marked, radius)
+    for anchor, px, py, alone in zip(surface.anchors, x.tolist(), y.tolist(), bare, strict=True):
         if Box(round(px), round(py), 1, 1).meet(at.grown(1)).empty:
             continue
-        draw_ring(sheet, px, py, radius, scene.inks)
+        if alone:
+            draw_ring(sheet, px, py, radius, scene.inks)
         if size < 7:
             continue
         words, kind = anchor_lettering(anchor, size)
@@ -128,7 +155,16 @@ def _draw_anchors(sheet: Sheet, scene: Scene, surface: Surface, projection: Proj
 def _draw_axes(sheet: Sheet, scene: Scene, extent: tuple[float, float, float, float]) -> None:
     u = scene.stage.unit
     projection = Projection(scene.stage.map, extent)
-    draw_axes(sheet, projection, 17 * u, max(1, round(0.8 * u)), ("", ""))
+    # Coordinates are known as such; shares of variance and given directions are named.
+    names = ("", "") if scene.facts.axes == ("x", "y") else scene.facts.axes
+    draw_axes(sheet, projection, 17 * u, max(1, round(0.8 * u)), names)
+
+
+def _draw_groups(sheet: Sheet, scene: Scene) -> None:
+    """The key of the marks, above the landscape."""
+    s, u = scene.stage, scene.stage.unit
+    key = arranged(scene.groups, 17 * u, 0.75 * s.map.width, 1)
+    draw_marks_key(sheet, key, s.map.x, s.map.y - 14 * u, 0.0)
 
 
 def _draw_words(sheet: Sheet, scene: Scene) -> None:
@@ -154,31 +190,41 @@ def _draw_words(sheet: Sheet, scene: Scene) -> None:
     unit, italic = scene.facts.measures.get(scene.quantity, ""), Type(17 * u, "It")
     if text_width(heading, kind) + text_width(unit, italic) + 12 * u <= s.legend.width:
         sheet.text(unit, italic, s.legend.right, base, "right", theme.muted)
-    words = reading_headings(scene.labels, scene.quantity)
+    words: tuple[str, ...] = reading_headings(scene.labels, scene.quantity)
+    if scene.grows:
+        read = path_readings(scene.groups, scene.groups, scene.quantity, scene.decimals)
+        words = tuple(reading.heading for reading in read)
     for text, (x, y) in zip(words, s.readings, strict=True):
         sheet.text(text, scaled(HEADING, u), x, y, colour=theme.muted)
 
 
-def _draw_caption(sheet: Sheet, scene: Scene, moment: Moment) -> None:
+def _draw_caption(sheet: Sheet, scene: Scene, moment: Moment, whole: Sequence[MarkGroup]) -> None:
     """The readings, what the frame says of itself, and how far the film is."""
     s, u, theme = scene.stage, scene.stage.unit, scene.style.theme
-    read = readings(moment.surface, scene.tone)
-    texts = (
-        _frame_text(scene, moment),
-        figure(read.bend, scene.decimals),
-        figure(read.highest, scene.decimals),
-    )
+    texts = _figures(scene, moment, whole)
     for text, (x, y) in zip(texts, s.readings, strict=True):
         sheet.text(text, scaled(FIGURE, u), x, y + 40 * u)
-    note = _note(scene, moment)
+    note = _note(scene, moment, whole)
     (x, y), italic = s.note, Type(17 * u, "It")
-    room = max(s.map.right, s.legend.right) - x
+    # Beneath a landscape a long note would run into the figures of the legend.
+    room = s.legend.x - 24 * u - x if s.kind == "beneath" else max(s.map.right, s.legend.right) - x
     for k, line in enumerate(two_lines(note, italic, room) if note else ()):
         kind = fitted_type(line, italic, room)
         sheet.text(line, kind, x, y + 22 * u * k, colour=theme.muted)
     entries = swatches_of(moment.surface, scene.tone, theme)
     draw_swatches(sheet, entries, s.map.right, s.map.y - 14 * u, 17 * u)
     _draw_playhead(sheet, scene, moment)
+
+
+def _figures(scene: Scene, moment: Moment, whole: Sequence[MarkGroup]) -> tuple[str, ...]:
+    """What is read out at a moment: along lines that grow, else along the curve."""
+    if scene.grows:
+        shown = moment.surface.marks
+        read = path_readings(shown, whole, scene.quantity, scene.decimals)
+        return tuple(reading.figure for reading in read)
+    found = readings(moment.surface, scene.tone)
+    on_curve = (figure(v, scene.decimals) for v in (found.bend, found.highest))
+    return _frame_text(scene, moment), *on_curve
 
 
 def _frame_text(scene: Scene, moment: Moment) -> str:
@@ -191,7 +237,7 @@ def _frame_text(scene: Scene, moment: Moment) -> str:
     return f"{at:,.{scene.labels.decimals}f}"
 
 
-def _note(scene: Scene, moment: Moment) -> str:
+def _note(scene: Scene, moment: Moment, whole: Sequence[MarkGroup]) -> str:
     notes = []
     names = scene.labels.names
     if not moment.computed:
@@ -205,7 +251,9 @@ def _note(scene: Scene, moment: Moment) -> str:
     if scene.facts.preview:
         notes.append("preview, not audited yet")
     notes += [caveats.coarse(*moment.surface.values.shape), caveats.clipped(scene.tone)]
-    return ", ".join(note for note in notes if note)
+    what = "patch" if scene.facts.units == "patch" else "plane"
+    marks = marks_said(replace(moment.surface, marks=tuple(whole)), scene.tone, what)
+    return " · ".join(words for words in (", ".join(filter(None, notes)), *marks) if words)
 
 
 def _draw_track(sheet: Sheet, scene: Scene) -> None:
@@ -214,8 +262,8 @@ def _draw_track(sheet: Sheet, scene: Scene) -> None:
         return
     at, hair, u = scene.stage.progress, scene.style.theme.hairline, scene.stage.unit
     sheet.rectangle(at, hair)
-    if scene.blends and len(scene.marks) * 12 * u < at.width:
-        for frame in scene.marks:
+    if scene.blends and len(scene.stops) * 12 * u < at.width:
+        for frame in scene.stops:
             x = at.x + _part(scene, frame) * at.width
             sheet.disc(x, at.y + at.height / 2, 3.2 * u, hair)
 
@@ -224,7 +272,7 @@ def _draw_playhead(sheet: Sheet, scene: Scene, moment: Moment) -> None:
     if _single(scene):
         return
     at, ink, u = scene.stage.progress, scene.style.theme.ink, scene.stage.unit
-    reach = _part(scene, moment.place) * at.width
+    reach = (_part(scene, moment.place) if moment.grown is None else moment.grown) * at.width
     done = Box(at.x, at.y, round(reach), at.height)
     if not done.empty:
         sheet.rectangle(done, ink, 0.75)
@@ -233,7 +281,7 @@ def _draw_playhead(sheet: Sheet, scene: Scene, moment: Moment) -> None:
 
 def _single(scene: Scene) -> bool:
     """Whether a film in the round has one frame alone, and so no progress to show."""
-    return not scene.flat and scene.span[0] == scene.span[1]
+    return not scene.flat and scene.span[0] == scene.span[1] and not scene.grows
 
 
 def _part(scene: Scene, place: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
@@ -48,7 +48,7 @@ class Look(TypedDict, total=False):
         theme: dark, as films are by default, or light.
         palette, tone, clip, limits: see `renders.map.tone.fit_tone`; an error's tone is linear by
             default. The tone is fitted once over all frames of the store.
-        contours, light, curve, anchors: False leaves a layer out.
+        contours, light, curve, anchors, marks: False leaves a layer out.
         title, subtitle: None writes them from the store; an empty string leaves them out.
     """
 
@@ -63,6 +63,7 @@ class Look(TypedDict, total=False):
     light: bool
     curve: bool
     anchors: bool
+    marks: bool
     title: str | None
     subtitle: str | None
 
@@ -81,6 +82,7 @@ class Reel:
         scene: what all pictures have in common.
         fingerprint: of the render, with the date where a store has none.
         remarks: what the film's maker should hear.
+        marks: whether they are shown.
     """
 
     store: StoreReader
@@ -92,6 +94,7 @@ class Reel:
     scene: Scene
     fingerprint: str
     remarks: tuple[str, ...] = ()
+    marks: bool = True
 
     def surface(self, frame: int) -> Surface:
         """One frame, whether anything of it is finished or not.
@@ -102,7 +105,8 @@ class Reel:
         nothing = np.zeros((self.store.height, self.store.width), dtype=bool)
         finished = self.finished.get(frame, nothing)
         scene = self.scene
-        return read_surface(self.store, scene.quantity, scene.split, frame, finished)
+        surface = read_surface(self.store, scene.quantity, scene.split, frame, finished)
+        return surface if self.marks else replace(surface, marks=())
 
     def surfaces(self) -> Iterator[Surface]:
         """The frames to show, one after another."""
@@ -124,6 +128,7 @@ def open_reel(
     whole: bool = False,
     blends: bool = False,
     flat: bool = True,
+    grows: bool = False,
     **look: Unpack[Look],
 ) -> Reel:
     """Open a store and decide all that its frames have in common.
@@ -138,6 +143,7 @@ def open_reel(
             sequence made apart fit together.
         blends: whether there will be moments in between.
         flat: whether the landscape is a map, or in the round.
+        grows: whether lines of marks grow over the film.
         look: see `Look`.
 
     Raises:
@@ -158,6 +164,7 @@ def open_reel(
     stage_for(size, 0.5, (100, 100, 100))
     palette = look.get("palette") or style.theme.palette
     palette_colours(palette)
+    from renders.film.growth import growing
     from renders.film.labels import labels_for
     from renders.film.scene import scene_for
 
@@ -176,6 +183,14 @@ def open_reel(
         read_surface(store, quantity, look.get("split"), frame, finished[frame])
         for frame in sorted({some[0], some[len(some) // 2], some[-1]})
     ]
+    marks = look.get("marks", True)
+    if not marks:
+        samples = [replace(sample, marks=()) for sample in samples]
+    if grows and not growing(samples[0].marks):
+        raise ReelError(
+            f"{store_url} has no line of marks to grow: wanted marks with `line: true`, two or "
+            "more; add them to the spec, or leave --grow out"
+        )
     absent: set[Tile] = set()
     tone = fit_tone(
         finished_values(store, quantity, (samples[0].split,), absent),
@@ -210,11 +225,12 @@ def open_reel(
         _extents(store),
         blends,
         flat,
+        grows,
     )
     asked = span[1] - span[0] + 1
     told = remarks(store_url, [tone], {tile for tile in absent if tile.frame in frames})
     named = _fingerprint(store.attrs)
-    return Reel(store, finished, shares, frames, asked, tone, scene, named, told)
+    return Reel(store, finished, shares, frames, asked, tone, scene, named, told, marks)
 
 
 def _span(store: StoreReader, first: int | None, last: int | None) -> tuple[int, int]:

@@ -15,15 +15,17 @@ import numpy as np
 
 from pipeline.geometry.plane import Anchor
 from renders.colour import FloatArray
+from renders.film.growth import path_readings
 from renders.film.labels import Labels
 from renders.film.moment import decimals_for
 from renders.film.stage import Stage, stage_for
 from renders.map.tone import Tone
 from renders.page.inks import Inks, ground_at, inks_on
-from renders.page.marks import anchor_lettering
+from renders.page.overlay import anchor_lettering
 from renders.page.text import Type, text_width
 from renders.page.words import Style
 from renders.projection import Projection, nearest_values
+from renders.source.marks import MarkGroup
 from renders.source.provenance import Provenance
 from renders.source.surface import TITLES, Surface
 
@@ -40,13 +42,15 @@ class Scene:
         facts: what the words are made of.
         labels: of the frames.
         span: first and last frame of the film, for the line of progress.
-        marks: frames that are computed, for the line of progress.
+        stops: frames that are computed, for the line of progress.
         sides: per anchor, where its name stands: right, left, above or below as (x, y) steps.
         inks: of the curve and all anchors.
         extent: of all frames; None where each has its own.
         split, quantity: what is shown.
         blends: whether the film has moments in between.
         flat: whether the landscape is a map; in the round it has no frame and no axes.
+        grows: whether lines of marks grow from the first mark to the last over the film.
+        groups: all marks of a frame, for their key and for what is read out.
     """
 
     stage: Stage
@@ -55,7 +59,7 @@ class Scene:
     facts: Provenance
     labels: Labels
     span: tuple[int, int]
-    marks: tuple[int, ...]
+    stops: tuple[int, ...]
     sides: Mapping[str, tuple[int, int]]
     inks: Inks
     extent: tuple[float, float, float, float] | None
@@ -63,6 +67,8 @@ class Scene:
     quantity: str
     blends: bool
     flat: bool = True
+    grows: bool = False
+    groups: tuple[MarkGroup, ...] = ()
 
     @cached_property
     def decimals(self) -> int:
@@ -77,10 +83,11 @@ def scene_for(
     facts: Provenance,
     labels: Labels,
     span: tuple[int, int],
-    marks: tuple[int, ...],
+    stops: tuple[int, ...],
     extents: Sequence[tuple[float, float, float, float]],
     blends: bool = False,
     flat: bool = True,
+    grows: bool = False,
 ) -> Scene:
     """Decide once what must not change from frame to frame.
 
@@ -88,7 +95,7 @@ def scene_for(
         size: width and height of the frames, pixels.
         samples: a few surfaces from all over the film, at least one.
         tone, style, facts, labels: of the whole film.
-        span, marks, blends, flat: see `Scene`.
+        span, stops, blends, flat, grows: see `Scene`.
         extents: one a frame; where they differ, the map has their middle aspect and fills its box.
 
     Raises:
@@ -100,15 +107,12 @@ def scene_for(
     if not flat:
         aspect = _ROUND_ASPECT
     quantity = samples[0].quantity
+    groups = samples[0].marks
     columns = tuple(
-        max(text_width(words, HEADING), text_width(widest, FIGURE))
-        for words, widest in zip(
-            reading_headings(labels, quantity),
-            (_widest(labels), "8.88888", "8.88888"),
-            strict=True,
-        )
+        max(text_width(heading, HEADING), text_width(widest, FIGURE))
+        for heading, widest in _columns(labels, quantity, groups if grows else ())
     )
-    stage = stage_for(size, aspect, columns)
+    stage = stage_for(size, aspect, columns, any(group.count for group in groups))
     beneath = [nearest_values(s, *np.concatenate([_stations(s), _on_curve(s)]).T) for s in samples]
     inks = inks_on(ground_at(np.concatenate(beneath), tone, style.theme), style.theme)
     sides = {}
@@ -117,7 +121,7 @@ def scene_for(
             Projection(stage.map, s.extent).pixels(s.anchors[index].x, s.anchors[index].y)
             for s in samples
         ]
-        sides[anchor.name] = _side(anchor, np.array(places), stage)
+        sides[anchor.name] = _side(anchor, np.array(places), stage, _dots(samples, stage))
     return Scene(
         stage,
         tone,
@@ -125,7 +129,7 @@ def scene_for(
         facts,
         labels,
         span,
-        marks,
+        stops,
         sides,
         inks,
         extent,
@@ -133,6 +137,8 @@ def scene_for(
         quantity,
         blends,
         flat,
+        grows,
+        groups,
     )
 
 
@@ -143,6 +149,14 @@ def scaled(kind: Type, unit: float) -> Type:
 def reading_headings(labels: Labels, quantity: str) -> tuple[str, str, str]:
     what = TITLES.get(quantity, quantity).split(" ")[0].upper()
     return labels.heading, f"{what} AT THE BEND", "HIGHEST ON THE CURVE"
+
+
+def _columns(labels: Labels, quantity: str, groups: Sequence[MarkGroup]) -> list[tuple[str, str]]:
+    """The headings of what is read out, and the widest figure under each."""
+    if groups:
+        return [(r.heading, r.widest) for r in path_readings(groups, groups, quantity, 5)]
+    widest = _widest(labels), "8.88888", "8.88888"
+    return list(zip(reading_headings(labels, quantity), widest, strict=True))
 
 
 def _widest(labels: Labels) -> str:
@@ -159,15 +173,34 @@ def _on_curve(surface: Surface) -> FloatArray:
     return np.empty((0, 2)) if surface.curve is None else surface.curve[:, :2]
 
 
-def _side(anchor: Anchor, places: FloatArray, stage: Stage) -> tuple[int, int]:
-    """Where an anchor's name stands in all frames: its own side, or another that has room."""
+def _dots(samples: Sequence[Surface], stage: Stage) -> FloatArray:
+    """Where marks and their lines are in any of the samples, float64 (n, 2) in pixels."""
+    found = [np.empty((0, 2))]
+    for surface in samples:
+        projection = Projection(stage.map, surface.extent)
+        for group in surface.marks:
+            at = np.stack(projection.pixels(group.x, group.y), axis=1)
+            between = [at[:-1] + part * np.diff(at, axis=0) for part in (0.25, 0.5, 0.75)]
+            found += [at, *(between if group.line else ())]
+    return np.concatenate(found)
+
+
+def _side(anchor: Anchor, places: FloatArray, stage: Stage, dots: FloatArray) -> tuple[int, int]:
+    """Where an anchor's name stands in all frames: its own side, or another that has room.
+
+    Of several with room it is the first that has the fewest of the marks, `dots`, on it.
+    """
     own = {"start": (-1, 0), "w0": (-1, 0), "bend": (0, -1)}.get(anchor.name, (1, 0))
     wide = text_width(*anchor_lettering(anchor, 27 * stage.unit)) + 40 * stage.unit
     (x0, y0), (x1, y1) = places.min(axis=0), places.max(axis=0)
-    for dx, dy in (own, (1, 0), (-1, 0), (0, 1)):
+    best, fewest = own, len(dots) + 1
+    for dx, dy in (own, (1, 0), (-1, 0), (0, 1), *(((0, -1),) if len(dots) else ())):
         left, right = x0 + min(dx * wide, -abs(dy) * wide / 2), x1 + max(dx, abs(dy) / 2) * wide
         top, bottom = y0 + min(0, dy) * 50 * stage.unit, y1 + max(0, dy) * 50 * stage.unit
         inside = left >= stage.map.x and right <= stage.map.right
-        if inside and top >= stage.map.y and bottom <= stage.map.bottom:
-            return dx, dy
-    return own
+        reach = 0.0 if dy else 16 * stage.unit
+        low, high = (left, top - reach), (right, bottom + reach)
+        on_it = (dots >= low).all(axis=1) & (dots <= high).all(axis=1)
+        if inside and top >= stage.map.y and bottom <= stage.map.bottom and on_it.sum() < fewest:
+            best, fewest = (dx, dy), int(on_it.sum())
+    return best

@@ -51,13 +51,16 @@ class Stage:
     progress: Box
 
 
-def stage_for(size: tuple[int, int], aspect: float, columns: tuple[float, ...]) -> Stage:
+def stage_for(
+    size: tuple[int, int], aspect: float, columns: tuple[float, ...], keyed: bool = False
+) -> Stage:
     """Arrange a frame so that the landscape is as large as it can be.
 
     Args:
         size: width and height of the frame, pixels.
         aspect: height over width of the landscape.
         columns: widths that the readings want, in units.
+        keyed: whether a row is wanted above the landscape, for a key.
 
     Raises:
         StageError: a size below 32 or above 16,384 pixels.
@@ -67,7 +70,10 @@ def stage_for(size: tuple[int, int], aspect: float, columns: tuple[float, ...]) 
         raise StageError(
             f"size is {width}x{height}: wanted {SMALLEST_PX} to {LARGEST_PX:,} pixels a side"
         )
-    stages = [_beside(width, height, aspect, columns), _stacked(width, height, aspect, columns)]
+    stages = [
+        _beside(width, height, aspect, columns),
+        _stacked(width, height, aspect, columns, keyed),
+    ]
     if width >= 1.6 * height and width >= (sum(columns) + 800) * _unit(width, height):
         stages.append(_beneath(width, height, aspect, columns))
     return max(stages, key=lambda stage: stage.map.width * stage.map.height)
@@ -142,12 +148,15 @@ def _beside(width: int, height: int, aspect: float, columns: tuple[float, ...]) 
     )
 
 
-def _stacked(width: int, height: int, aspect: float, columns: tuple[float, ...]) -> Stage:
+def _stacked(
+    width: int, height: int, aspect: float, columns: tuple[float, ...], keyed: bool
+) -> Stage:
     u = _unit(width, height)
     # Too narrow for the readings in a row: everything becomes smaller together.
     u *= min(1.0, (width / u - 152) / (sum(columns) + 40 * (len(columns) - 1)))
     side = round(76 * u)
-    above, below = 130 * u, 340 * u
+    row = 26 * u if keyed else 0.0
+    above, below = 130 * u + row, 340 * u
     room = Box(side, round(above), width - 2 * side, max(1, round(height - above - below)))
     at = _fitted(room, aspect)
     spare = max(0, round(0.42 * (height - above - below - at.height)))
@@ -164,8 +173,8 @@ def _stacked(width: int, height: int, aspect: float, columns: tuple[float, ...])
         height,
         u,
         at,
-        (left, at.y - 66 * u),
-        at.y - 30 * u,
+        (left, at.y - 66 * u - row),
+        at.y - 30 * u - row,
         wide,
         tuple(readings),
         (left, at.bottom + 166 * u),

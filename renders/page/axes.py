@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -9,9 +10,12 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from renders.box import Box
 from renders.page.sheet import Sheet
-from renders.page.text import Type, cap_height
+from renders.page.text import Type, cap_height, fitted_type, text_width
 from renders.projection import Projection
 from renders.ticks import label, linear_ticks
+
+_SHORT = 2.2
+"""Ems of a name that stands beside its axis' figures as they do."""
 
 
 def draw_axes(
@@ -24,7 +28,7 @@ def draw_axes(
         projection: where the map is and what it spans.
         size_px: the em of the figures.
         line_px: width of the frame and of a tick.
-        names: of x and of y, at the axes' ends; empty for none.
+        names: of x and of y, at the axes' ends; empty for none. A long name of y runs upwards.
     """
     at, (x0, x1, y0, y1) = projection.at, projection.extent
     axes = framed(sheet, at, line_px)
@@ -36,17 +40,28 @@ def draw_axes(
     ys = linear_ticks(y0, y1, max(3, at.height / (9 * size_px)))
     across, _ = projection.pixels(xs, y0)
     _, down = projection.pixels(x0, ys)
+    long = text_width(names[1], named) > _SHORT * size_px
+    shown = (
+        fitted_type(names[0], named, 0.7 * at.width),
+        fitted_type(names[1], named, 0.9 * at.height),
+    )
     # Figures that would touch an axis' name are left out.
-    below = [
-        label(x) if px < at.right - 2.6 * size_px else "" for x, px in zip(xs, across, strict=True)
-    ]
-    beside = [label(y) if py > at.y + 2.2 * size_px else "" for y, py in zip(ys, down, strict=True)]
+    end = at.right - max(2.6 * size_px, text_width(names[0], shown[0]) + 2.1 * size_px)
+    top = at.y + (-1.0 if long else 2.2 * size_px)
+    below = [label(x) if px < end else "" for x, px in zip(xs, across, strict=True)]
+    beside = [label(y) if py > top else "" for y, py in zip(ys, down, strict=True)]
     lettered(sheet, axes, "x", xs if x1 > x0 else [], below, kind, tick, gap, line_px)
     lettered(sheet, axes, "y", ys if y1 > y0 else [], beside, kind, tick, gap, line_px)
     base = at.bottom + line_px + tick + gap + cap_height(kind)
-    sheet.text(names[0], named, at.right, base, "right")
+    sheet.text(names[0], shown[0], at.right, base, "right")
     edge = at.x - line_px - tick - gap
-    sheet.text(names[1], named, edge, at.y + cap_height(kind), "right")
+    if not long:
+        sheet.text(names[1], shown[1], edge, at.y + cap_height(kind), "right")
+        return
+    wide = max((text_width(words, kind) for words in beside), default=0.0)
+    middle = at.y + text_width(names[1], shown[1]) / 2
+    ink = sheet.theme.ink
+    sheet.turned(names[1], shown[1], edge - wide - 0.6 * size_px, middle, math.pi / 2, ink)
 
 
 def framed(sheet: Sheet, at: Box, line_px: int) -> Axes:

@@ -16,7 +16,6 @@ from renders.page.lettering import (
     draw_small_print,
     draw_titles,
     fitted_lines,
-    fitted_type,
     two_lines,
 )
 from renders.page.lines import (
@@ -32,10 +31,10 @@ from renders.page.lines import (
     line_colours,
     tick_width,
 )
-from renders.page.marks import anchor_lettering
+from renders.page.overlay import anchor_lettering
 from renders.page.page import Page
 from renders.page.sheet import Sheet, house
-from renders.page.text import Type, cap_height, text_width
+from renders.page.text import Type, cap_height, fitted_type, text_width
 from renders.page.words import Style, scale_words, small_print, subtitle_of, title_of
 from renders.source.provenance import Provenance
 from renders.source.surface import TITLES, Surface

@@ -22,11 +22,19 @@ from renders.page.inks import isolines
 from renders.page.layout import layout_for, map_aspect
 from renders.page.legend import draw_scale, ramp
 from renders.page.lettering import draw_words
-from renders.page.marks import curve_inks, draw_anchors, draw_curve, draw_scale_bar
+from renders.page.marks import (
+    Placed,
+    boxes,
+    crowded,
+    draw_marks,
+    on_map,
+    radius_for,
+)
+from renders.page.overlay import curve_inks, draw_anchors, draw_curve, draw_scale_bar
 from renders.page.page import Page
 from renders.page.sheet import Sheet, house
 from renders.page.words import Style
-from renders.picture import Layer
+from renders.picture import Layer, Stack
 from renders.projection import Projection
 from renders.source.provenance import Provenance
 from renders.source.surface import Surface
@@ -60,7 +68,8 @@ def landscape_page(
     u, theme = page.unit, style.theme
     with house(theme):
         sheet = Sheet.blank(page.width, page.height, dpi, theme, transparent)
-        bar = style.scale_bar and equal and page.kind != "bare"
+        # A patch has no distances, so no length can be shown.
+        bar = style.scale_bar and equal and page.kind != "bare" and facts.units != "patch"
         landscape = draw_map(
             sheet, surface, tone, facts, replace(style, scale_bar=bar), page.map, u, vector_contours
         )
@@ -68,7 +77,8 @@ def landscape_page(
         if page.kind != "bare":
             painted += (ramp(tone, page.legend),)
             line_px = max(1, round(0.6 * u))
-            draw_axes(sheet, Projection(page.map, surface.extent), 10.5 * u, line_px, ("x", "y"))
+            projection = Projection(page.map, surface.extent)
+            draw_axes(sheet, projection, 10.5 * u, line_px, facts.axes)
             draw_scale(sheet, tone, page.legend, 10.5 * u, line_px)
             draw_words(sheet, surface, tone, facts, style, page, equal)
     return Page(painted, sheet)
@@ -83,11 +93,11 @@ def draw_map(
     at: Box,
     unit: float,
     vector_contours: bool = False,
-) -> Map:
+) -> Layer:
     """A map with what lies on it.
 
     Args:
-        sheet: takes figures, curve, anchors and scale bar.
+        sheet: takes figures, curve, marks, anchors and scale bar.
         surface, tone, facts, style: what it shows, and how.
         at: where on the page.
         unit: pixels; type and lines are multiples of it.
@@ -102,7 +112,8 @@ def draw_map(
     if style.contours:
         widths = max(0.9 * unit, 0.8), max(1.6 * unit, 1.2)
         lines = isolines(tone, theme, widths, (0.26, 0.50))
-    taken = _draw_marks(sheet, surface, tone, facts, style, projection, unit)
+    placed = on_map(surface.marks, projection)
+    taken = _draw_over(sheet, surface, tone, facts, style, projection, placed, unit)
     figures: tuple[Figure, ...] = ()
     if lines is not None and style.figures and 9 * unit >= 6:
         figures = contour_figures(field, tone, lines, at, 9 * unit, taken)
@@ -113,24 +124,35 @@ def draw_map(
         _draw_contours(sheet, at, field, tone, lines, gaps)
         lines = None
     hatch = Hatch(theme.hatch_ground, theme.hatch_line, 9 * unit, max(1.1 * unit, 0.8))
-    return Map(at, field, tone, hatch, Light() if style.light else None, lines, gaps)
+    shown = Map(at, field, tone, hatch, Light() if style.light else None, lines, gaps)
+    if not crowded(surface.marks):
+        return shown
+    from renders.page.crowd import crowd_layers
+
+    radius = radius_for(surface.marks, unit)
+    return Stack(shown, crowd_layers(placed, surface.quantity, tone, theme, radius, at))
 
 
-def _draw_marks(
+def _draw_over(
     sheet: Sheet,
     surface: Surface,
     tone: Tone,
     facts: Provenance,
     style: Style,
     projection: Projection,
+    placed: tuple[Placed, ...],
     u: float,
 ) -> tuple[Box, ...]:
-    """Curve, anchors and scale bar; returns where they are."""
-    taken: list[Box] = []
+    """Curve, marks, anchors and scale bar; returns where they are."""
     if style.curve and surface.curve is not None:
         draw_curve(sheet, surface, projection, 2.6 * u, curve_inks(surface, tone, sheet))
+    radius = radius_for(surface.marks, u)
+    if not crowded(surface.marks):
+        draw_marks(sheet, placed, surface.quantity, tone, radius, projection.at)
+    taken = boxes(placed, radius)
     if style.anchors:
-        taken += draw_anchors(sheet, surface, projection, tone, 5.6 * u, 19 * u)
+        marked = () if crowded(surface.marks) else placed
+        taken += draw_anchors(sheet, surface, projection, tone, 5.6 * u, 19 * u, taken, marked)
     if style.scale_bar:
         taken += draw_scale_bar(sheet, surface, projection, tone, facts.units, 9 * u, taken)
     if style.curve and surface.curve is not None:

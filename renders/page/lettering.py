@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from renders.map.holes import INF, NAN, UNFINISHED, cell_kinds
 from renders.map.tone import Tone
+from renders.page.key import arranged, draw_marks_key
 from renders.page.layout import Layout
 from renders.page.legend import draw_swatches, swatches_width
 from renders.page.sheet import Sheet
-from renders.page.text import Type, text_width
+from renders.page.text import Type, fitted_type, text_width
 from renders.page.theme import Theme
 from renders.page.words import (
     INFINITE,
@@ -22,6 +23,7 @@ from renders.page.words import (
     subtitle_of,
     title_of,
 )
+from renders.source.marks import MarkGroup
 from renders.source.provenance import Provenance
 from renders.source.surface import Surface
 
@@ -46,7 +48,9 @@ def draw_words(
         subtitle_of(facts, style, [surface.quantity], surface.split),
     )
     draw_titles(sheet, page, title, subtitle, room, below)
-    taken = draw_key(sheet, page, swatches_of(surface, tone, style.theme))
+    swatches = swatches_of(surface, tone, style.theme)
+    _draw_groups(sheet, page, surface.marks, bool(swatches))
+    taken = draw_key(sheet, page, swatches)
     draw_small_print(sheet, page, *small_print(surface, tone, facts, equal), taken)
 
 
@@ -119,6 +123,18 @@ def draw_key(sheet: Sheet, page: Layout, entries: list[tuple[str, str]]) -> floa
     return 0.0 if below else swatches_width(entries, 9.8 * u)
 
 
+def _draw_groups(sheet: Sheet, page: Layout, groups: Sequence[MarkGroup], swatches: bool) -> None:
+    """The groups of marks: beneath the legend and its swatches, or between axis and small print."""
+    u = page.unit
+    if page.kind == "gallery":
+        rows, first = (2, 61 * u) if swatches else (3, 45 * u)
+        key = arranged(groups, 10.5 * u, page.legend.width, rows)
+        draw_marks_key(sheet, key, page.legend.x, page.legend.bottom + first, 16.5 * u)
+        return
+    key = arranged(groups, 10.5 * u, page.map.width, 1)
+    draw_marks_key(sheet, key, page.margin, page.small_y - 22 * u, 0.0)
+
+
 def swatches_of(surface: Surface, tone: Tone, theme: Theme) -> list[tuple[str, str]]:
     """Colour and meaning of what is on the map but no value."""
     kinds = cell_kinds(surface.values, surface.finished)
@@ -128,12 +144,6 @@ def swatches_of(surface: Surface, tone: Tone, theme: Theme) -> list[tuple[str, s
         (UNFINISHED, theme.hatch_line, NOT_COMPUTED),
     ]
     return [(colour, words) for kind, colour, words in entries if (kinds == kind).any()]
-
-
-def fitted_type(text: str, kind: Type, room: float) -> Type:
-    """`kind`, made smaller where `text` would be wider than `room` pixels."""
-    wide = text_width(text, kind)
-    return kind if wide <= room else replace(kind, size=kind.size * room / wide)
 
 
 def two_lines(text: str, kind: Type, room: float) -> list[str]:

@@ -1,210 +1,263 @@
-"""What lies on a map: the curve, the anchors with their names, and the scale bar."""
+"""Marks on a page: a glyph for each, in the colour of its own value, and the lines that join them.
+
+Few of them are shapes on the sheet. Thousands are painted in pixels, see `renders.map.points`.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from pipeline.geometry.plane import Anchor
+import numpy as np
+import numpy.typing as npt
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.path import Path
+from matplotlib.transforms import Bbox
+
 from renders.box import Box
-from renders.colour import hex_colour
+from renders.colour import FloatArray, hex_colour, rgb
 from renders.map.tone import Tone
-from renders.page.inks import Inks, ground_at, inks_on
+from renders.page.glyph import outline
+from renders.page.inks import inks_on
 from renders.page.sheet import Sheet
-from renders.page.text import Type, cap_height, text_width
-from renders.projection import Projection, nearest_values
-from renders.source.surface import Surface
-from renders.ticks import label
+from renders.page.theme import Theme
+from renders.projection import Projection
+from renders.source.marks import MarkGroup
 
-WORDS = {"euclidean": "in weight space", "filter-normalised": "filter-normalised"}
-_SLANT = 0.75
-_SIDES = (
-    *((1, 0), (-1, 0)),
-    *((x * _SLANT, y * _SLANT) for y in (-1, 1) for x in (1, -1)),
-    *((0, -1), (0, 1)),
-)
+T = TypeVar("T")
+
+CROWD = 1_000
+"""From so many marks on, they are painted in pixels: as shapes they would take longer than that
+takes to compile."""
+FAINTEST = 0.16
+"""Opacity of a line where it is farthest off the plane."""
+_TOGETHER = 64
+"""Marks of one artist: a page is drawn cell by cell, and passes over artists that lie elsewhere."""
+_RIMS = {"ring": 0.14, "cross": 0.15, "plus": 0.15}
+"""Widths of the rims of glyphs that are lines themselves; in radii."""
+_RIM = 0.30
+CASING, HALO = 0.26, 0.62
+"""How far casing and halo lie outside the glyph, in radii."""
+LINE = 0.44
+"""Width of a line, in radii of its marks."""
+_STEM, _THIN = 0.75, 0.5
+"""Opacity of a stem, and its width in widths of a line."""
+_CASINGS = ((2.9, 0.16), (1.75, 0.72))
+"""Width, in widths of the line, and opacity of what lies beneath it."""
 
 
-def curve_inks(surface: Surface, tone: Tone, sheet: Sheet) -> Inks:
-    """The inks that read along the curve."""
-    assert surface.curve is not None
-    beneath = nearest_values(surface, surface.curve[:, 0], surface.curve[:, 1])
-    return inks_on(ground_at(beneath, tone, sheet.theme), sheet.theme)
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A group of marks in pixels of the page.
+
+    Attributes:
+        group: whose.
+        x, y: of its marks, float64 (n,); NaN where one is not seen.
+        steps: of a line, one way from each mark to the next, each float64 (points, 2); none where
+            it is not seen.
+        opacities: one a step.
+        stems: from marks down to the ground beneath them, each float64 (points, 2).
+    """
+
+    group: MarkGroup
+    x: FloatArray
+    y: FloatArray
+    steps: tuple[FloatArray, ...] = ()
+    opacities: tuple[float, ...] = ()
+    stems: tuple[FloatArray, ...] = ()
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        """Which marks are drawn, bool (n,)."""
+        return np.isfinite(self.x) & np.isfinite(self.y) & self.group.dots
+
+    def outlines(self, radius: float) -> list[Path]:
+        """Halo, casing, rim and inside of the glyph about (0, 0)."""
+        glyph = self.group.glyph
+        return [
+            outline(glyph, radius, share * radius) for share in (HALO, CASING, 0.0, -rim_of(glyph))
+        ]
 
 
-def draw_curve(
-    sheet: Sheet, surface: Surface, projection: Projection, width_px: float, inks: Inks
+def rim_of(glyph: str) -> float:
+    """Width of a glyph's rim, in radii."""
+    return _RIMS.get(glyph, _RIM)
+
+
+def opacity(fade: npt.ArrayLike) -> FloatArray:
+    """Of a line whose distance off the plane is `fade` times the run's greatest."""
+    return 1 - (1 - FAINTEST) * np.clip(np.asarray(fade, dtype=np.float64), 0, 1)
+
+
+def step_opacities(group: MarkGroup) -> FloatArray:
+    """One a step of a group's line, float64 (n − 1,): that of the middle of its ends."""
+    return opacity((group.fade[:-1] + group.fade[1:]) / 2)
+
+
+def on_map(groups: Iterable[MarkGroup], projection: Projection) -> tuple[Placed, ...]:
+    """Marks on a flat map. Those outside it are not seen; lines are clipped when they are drawn."""
+    found = []
+    at = projection.at
+    for group in groups:
+        x, y = projection.pixels(group.x, group.y)
+        steps: tuple[FloatArray, ...] = ()
+        if group.line:
+            ends = np.stack([x, y], axis=1)
+            steps = tuple(np.stack([ends[:-1], ends[1:]], axis=1))
+        inside = (x >= at.x - 1) & (x <= at.right + 1) & (y >= at.y - 1) & (y <= at.bottom + 1)
+        opacities = tuple(step_opacities(group).tolist()) if group.line else ()
+        seen_x, seen_y = np.where(inside, x, np.nan), np.where(inside, y, np.nan)
+        found.append(Placed(group, seen_x, seen_y, steps, opacities))
+    return tuple(found)
+
+
+def radius_for(groups: Iterable[MarkGroup], unit: float) -> float:
+    """Of a mark, pixels: many are drawn smaller than few."""
+    count = max(sum(group.count for group in groups), 1)
+    if count <= CROWD:
+        return unit * float(np.clip(5.2 * (40 / max(count, 40)) ** 0.28, 2.1, 5.2))
+    return unit * max(2.1 * float((CROWD / count) ** 0.25), 0.8)
+
+
+def crowded(groups: Iterable[MarkGroup]) -> bool:
+    """Whether there are too many marks to be shapes."""
+    return sum(group.count for group in groups) > CROWD
+
+
+def fills(group: MarkGroup, quantity: str, tone: Tone, theme: Theme) -> FloatArray:
+    """The colour inside every mark, encoded, float64 (n, 3): the tone of its own value.
+
+    The casing's where it is not evaluated yet, and the group's where the store has no such values.
+    """
+    values = group.own_values(quantity)
+    if values is None:
+        colours = np.repeat(rgb(group.colour)[None], len(group.x), axis=0)
+    else:
+        knots = np.stack([rgb(colour) for colour in tone.palette])
+        at = np.nan_to_num(tone.position(values)) * (len(knots) - 1)
+        columns = [np.interp(at, np.arange(len(knots)), knots[:, c]) for c in range(3)]
+        colours = np.stack(columns, axis=1)
+        colours[np.isnan(values)] = rgb(tone.nan)
+        colours[np.isposinf(values)] = rgb(tone.inf)
+    colours[~group.finished] = casing_of(group, theme)
+    return colours
+
+
+def casing_of(group: MarkGroup, theme: Theme) -> FloatArray:
+    """What lies beneath a group's lines and rims, encoded (3,), so that they read on any ground."""
+    return inks_on(rgb(group.colour), theme).pen
+
+
+def draw_marks(
+    sheet: Sheet,
+    placed: Sequence[Placed],
+    quantity: str,
+    tone: Tone,
+    radius_px: float,
+    clip: Box | None = None,
 ) -> None:
-    """The curve, and beneath it a wider casing, so that it reads on any colour."""
-    if surface.curve is None or len(surface.curve) < 2:
-        return
-    x, y = projection.pixels(surface.curve[:, 0], surface.curve[:, 1])
-    pen, casing = hex_colour(inks.pen), hex_colour(inks.casing)
-    for share, colour, opacity in ((3.0, casing, 0.2), (1.5, casing, 0.7), (1.0, pen, 1.0)):
-        width = sheet.points(share * width_px)
-        sheet.mark(x, y, clip=projection.at, color=colour, lw=width, alpha=opacity)
-
-
-def draw_anchors(
-    sheet: Sheet,
-    surface: Surface,
-    projection: Projection,
-    tone: Tone,
-    radius_px: float,
-    size_px: float,
-) -> list[Box]:
-    """A ring and a name for every anchor inside the map, names kept off the curve.
-
-    Returns:
-        Where they are, in pixels.
-    """
-    x, y = projection.pixels([a.x for a in surface.anchors], [a.y for a in surface.anchors])
-    rings = [_around(a, b, radius_px) for a, b in zip(x, y, strict=True)]
-    occupied = list(rings)
-    if surface.curve is not None:
-        on_curve = zip(*projection.pixels(surface.curve[:, 0], surface.curve[:, 1]), strict=True)
-        occupied += [Box(round(a) - 1, round(b) - 1, 3, 3) for a, b in on_curve]
-    taken: list[Box] = []
-    names: list[tuple[str, Type, Box, Inks]] = []
-    places = zip(surface.anchors, x.tolist(), y.tolist(), rings, strict=True)
-    for anchor, px, py, about in places:
-        # An anchor on the rim itself still belongs to the map.
-        if Box(round(px), round(py), 1, 1).meet(projection.at.grown(1)).empty:
-            continue
-        ground = ground_at(nearest_values(surface, anchor.x, anchor.y), tone, sheet.theme)
-        inks = inks_on(ground, sheet.theme)
-        draw_ring(sheet, px, py, radius_px, inks)
-        words, kind = anchor_lettering(anchor, size_px)
-        place = name_place(words, kind, (px, py), radius_px, projection.at, occupied)
-        occupied.append(place)
-        names.append((words, kind, place, inks))
-        taken += [about.grown(round(0.6 * radius_px)), place.grown(round(0.3 * size_px))]
-    for words, kind, place, inks in names:
-        sheet.haloed(words, kind, place.x, place.bottom, inks)
-    return taken
-
-
-def draw_ring(sheet: Sheet, x: float, y: float, radius_px: float, inks: Inks) -> None:
-    """The mark of an anchor about (x, y)."""
-    pen, casing = hex_colour(inks.pen), hex_colour(inks.casing)
-    sheet.disc(x, y, 1.55 * radius_px, casing, 0.22)
-    sheet.disc(x, y, 1.25 * radius_px, casing, 0.9)
-    sheet.disc(x, y, radius_px, pen)
-    sheet.disc(x, y, 0.52 * radius_px, casing)
-
-
-def anchor_lettering(anchor: Anchor, size_px: float) -> tuple[str, Type]:
-    """An anchor's name as it is lettered, and its type: `w0` becomes an italic w₀.
-
-    A label of the user's own is never taken for a symbol.
-    """
-    if anchor.label:
-        return anchor.label, Type(size_px, "Semibold")
-    if re.fullmatch(r"w\d+", anchor.name):
-        below = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-        return "w" + anchor.name[1:].translate(below), Type(size_px, "SemiboldIt")
-    return anchor.name, Type(size_px, "SemiboldIt" if anchor.name.startswith("w") else "Semibold")
-
-
-def name_place(
-    name: str,
-    kind: Type,
-    about: tuple[float, float],
-    radius_px: float,
-    inside: Box,
-    occupied: Sequence[Box],
-) -> Box:
-    """Where a name beside a ring stands on: at the side where it covers least that is `occupied`.
-
-    Its letters fill the box from capital height to the baseline.
-    """
-    x, y = about
-    size, cap, wide = kind.size, cap_height(kind), text_width(name, kind)
-    off = 1.5 * radius_px + 0.28 * size
-    best: tuple[float, Box] | None = None
-    for rank, (dx, dy) in enumerate(_SIDES):
-        left = x + dx * (off + wide / 2) - wide / 2
-        base = y + dy * (off + cap / 2) + cap / 2
-        box = Box(round(left), round(base) - math.ceil(cap), math.ceil(wide), math.ceil(cap))
-        ink = box.grown(round(0.2 * size))
-        clash = sum(_area(ink.meet(other)) for other in occupied)
-        cost = 10.0 * (_area(ink) - _area(ink.meet(inside))) + clash + 0.01 * rank
-        if best is None or cost < best[0]:
-            best = (cost, box)
-    assert best is not None
-    return best[1]
-
-
-def _around(x: float, y: float, radius: float) -> Box:
-    return Box(round(x - radius), round(y - radius), round(2 * radius), round(2 * radius))
-
-
-def _area(box: Box) -> int:
-    return 0 if box.empty else box.width * box.height
-
-
-def round_length(longest: float) -> float:
-    """The longest length 1, 2 or 5 × 10ᵏ that is at most `longest` > 0."""
-    power = 10.0 ** math.floor(math.log10(longest))
-    return max(m * power for m in (1, 2, 5) if m * power <= longest * (1 + 1e-9))
-
-
-def draw_scale_bar(
-    sheet: Sheet,
-    surface: Surface,
-    projection: Projection,
-    tone: Tone,
-    units: str,
-    size_px: float,
-    avoid: Sequence[Box] = (),
-) -> list[Box]:
-    """A bar of a round length in a free corner of the map, its length above it.
+    """Lines first, and the marks over all of them.
 
     Args:
         sheet: where.
-        surface: what the map shows; the ink follows the ground under the bar.
-        projection: where the map is and what it spans; both axes to one scale.
-        tone: of the map.
-        units: euclidean or filter-normalised.
-        size_px: the em of the lettering.
-        avoid: boxes, in pixels of the page, to stay clear of.
-
-    Returns:
-        Where it is, if there is room for one.
+        placed: what; later marks lie over earlier ones.
+        quantity, tone: whose own values colour the marks, and how.
+        radius_px: of a mark.
+        clip: nothing of a line is seen outside.
     """
-    at, (x0, x1, y0, y1) = projection.at, projection.extent
-    if x1 <= x0 or at.width < 14 * size_px or at.height < 8 * size_px:
-        return []
-    length = round_length(0.16 * (x1 - x0))
-    wide = round(length / (x1 - x0) * at.width)
-    kind = Type(size_px, "Semibold")
-    words = f"{label(length)} {WORDS.get(units, '')}".strip()
-    need = max(wide, math.ceil(text_width(words, kind)))
-    inset, tall = round(1.5 * size_px), round(2.2 * size_px)
-    left, right = at.x + inset, at.right - inset - need
-    top, bottom = at.y + inset, at.bottom - inset - tall
-    corners = [Box(x, y, need, tall) for y in (bottom, top) for x in (right, left)]
-    free = [c for c in corners if all(c.grown(inset // 2).meet(b).empty for b in avoid)]
-    place = free[0] if free else corners[0]
-    across = (place.x + place.width / 2 - at.x) / at.width
-    up = (at.bottom - place.y - place.height / 2) / at.height
-    beneath = nearest_values(surface, x0 + across * (x1 - x0), y0 + up * (y1 - y0))
-    inks = inks_on(ground_at(beneath, tone, sheet.theme), sheet.theme)
-    thick, post = max(1, round(0.13 * size_px)), max(2, round(0.42 * size_px))
-    rightwards = place.x > at.x + at.width / 2
-    start = place.right - wide if rightwards else place.x
-    base = place.bottom - thick
-    bars = (
-        Box(start, base, wide, thick),
-        Box(start, base - post, thick, post),
-        Box(start + wide - thick, base - post, thick, post),
-    )
-    for bar in bars:
-        sheet.rectangle(bar.grown(max(1, thick // 3)), hex_colour(inks.casing), 0.35)
-    for bar in bars:
-        sheet.rectangle(bar, hex_colour(inks.pen))
-    end = place.right if rightwards else place.x
-    above = base - post - 0.35 * size_px
-    sheet.haloed(words, kind, end, above, inks, "right" if rightwards else "left")
-    return [place]
+    for group in placed:
+        stems = replace(group, steps=group.stems, opacities=(_STEM,) * len(group.stems))
+        _draw_line(sheet, stems, _THIN * LINE * radius_px, clip)
+    for group in placed:
+        _draw_line(sheet, group, LINE * radius_px, clip)
+    for group in placed:
+        inside = fills(group.group, quantity, tone, sheet.theme)
+        _draw_glyphs(sheet, group, inside, radius_px)
+
+
+def draw_group(sheet: Sheet, placed: Placed, inside: FloatArray, radius_px: float) -> None:
+    """One group alone, in given colours, float64 (n, 3)."""
+    _draw_line(sheet, placed, LINE * radius_px, None)
+    _draw_glyphs(sheet, placed, inside, radius_px)
+
+
+def _draw_line(sheet: Sheet, placed: Placed, width_px: float, clip: Box | None) -> None:
+    casing = hex_colour(casing_of(placed.group, sheet.theme))
+    pens = [(share, casing, part) for share, part in _CASINGS]
+    for share, colour, part in (*pens, (1.0, placed.group.colour, 1.0)):
+        ways = [(s, o) for s, o in zip(placed.steps, placed.opacities, strict=True) if len(s) > 1]
+        for some in _parts(ways):
+            strokes = _Strokes(
+                [way for way, _ in some],
+                colors=[(colour, part * opaque) for _, opaque in some],
+                linewidths=sheet.points(share * width_px),
+                capstyle="butt",  # round ends would show twice where two steps meet
+                joinstyle="round",
+                transform=sheet.place,
+                zorder=2,
+            )
+            sheet.figure.add_artist(strokes)
+            if clip is not None:
+                strokes.set_clip_box(sheet.bounds(clip))
+
+
+def _draw_glyphs(sheet: Sheet, placed: Placed, inside: FloatArray, radius_px: float) -> None:
+    colour, casing = rgb(placed.group.colour), casing_of(placed.group, sheet.theme)
+    layers = placed.outlines(radius_px)
+    for some in _parts(np.flatnonzero(placed.seen).tolist()):
+        paths, faces = [], []
+        for k in some:
+            at = placed.x[k], placed.y[k]
+            paths += [Path(np.asarray(layer.vertices) + at, layer.codes) for layer in layers]
+            colours = ((casing, 0.22), (casing, 0.92), (colour, 1.0), (inside[k], 1.0))
+            faces += [(hex_colour(shade), opaque) for shade, opaque in colours]
+        look: dict[str, Any] = {"linewidths": 0, "snap": False, "zorder": 2}
+        shapes = _Shapes(paths, facecolors=faces, transform=sheet.place, **look)
+        sheet.figure.add_artist(shapes)
+
+
+def _parts(items: list[T]) -> list[list[T]]:
+    return [items[k : k + _TOGETHER] for k in range(0, len(items), _TOGETHER)]
+
+
+class _Strokes(LineCollection):
+    """Lines that know where they are: matplotlib knows it only of what is in axes."""
+
+    def get_window_extent(self, renderer: Any = None) -> Bbox:
+        return _bounds(self)
+
+
+class _Shapes(PathCollection):
+    """Shapes that know where they are."""
+
+    def get_window_extent(self, renderer: Any = None) -> Bbox:
+        return _bounds(self)
+
+
+def _bounds(artist: Any) -> Bbox:
+    places = np.concatenate([path.vertices for path in artist.get_paths()])
+    low, high = places.min(axis=0), places.max(axis=0)
+    return Bbox([low, high]).transformed(artist.get_transform())
+
+
+def boxes(placed: Iterable[Placed], radius_px: float) -> list[Box]:
+    """About where marks and lines are, in pixels; one box where many lie close to each other."""
+    cells: set[tuple[int, int]] = set()
+    size = max(2.5 * radius_px, 1.0)
+    for group in placed:
+        for x, y in _along(group, size):
+            cells.add((round(x / size), round(y / size)))
+    half = round(1.3 * radius_px)
+    return [Box(round(i * size), round(j * size), 1, 1).grown(half) for i, j in sorted(cells)]
+
+
+def _along(placed: Placed, step: float) -> Iterator[tuple[float, float]]:
+    yield from zip(placed.x[placed.seen].tolist(), placed.y[placed.seen].tolist(), strict=True)
+    for way in placed.steps:
+        for (x0, y0), (x1, y1) in itertools.pairwise(way.tolist()):
+            count = min(int(np.hypot(x1 - x0, y1 - y0) / step), 200)
+            for k in range(1, count + 1):
+                part = k / (count + 1)
+                yield x0 + part * (x1 - x0), y0 + part * (y1 - y0)

@@ -75,7 +75,7 @@ class Printed:
         else:
             width: Any = getattr(artist, "get_linewidth", lambda: 1.0)()
             lines.append(float(np.max(width)))
-        effects: Any = artist.get_path_effects()
+        effects: Any = artist.get_path_effects() or ()  # a collection without any has None
         lines += [effect._gc.get("linewidth", 1.0) for effect in effects if hasattr(effect, "_gc")]
         return math.ceil(max(lines) * self.sheet.dpi / 72 / 2) + 2
 

@@ -13,7 +13,7 @@ from pipeline.errors import LossatlasError
 from renders.box import Box
 from renders.files.whole import checked_place
 from renders.map.holes import FINITE, cell_kinds
-from renders.page.lettering import fitted_type, two_lines
+from renders.page.lettering import two_lines
 from renders.page.lines import (
     Line,
     Panel,
@@ -27,7 +27,7 @@ from renders.page.lines import (
 )
 from renders.page.page import Page
 from renders.page.sheet import Sheet, house
-from renders.page.text import Type, cap_height, text_width
+from renders.page.text import Type, cap_height, fitted_type, text_width
 from renders.page.theme import Theme, grounded
 from renders.ticks import short
 

@@ -6,7 +6,7 @@ import functools
 import importlib.metadata
 import unicodedata
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -128,6 +128,12 @@ def text_width(text: str, kind: Type) -> float:
     """Advance width in pixels."""
     parts = runs(text, kind.weight)
     return float(sum(_font(path, kind.size).getlength(part) for path, part in parts))
+
+
+def fitted_type(text: str, kind: Type, room: float) -> Type:
+    """`kind`, made smaller where `text` would be wider than `room` pixels."""
+    wide = text_width(text, kind)
+    return kind if wide <= room else replace(kind, size=kind.size * room / wide)
 
 
 def cap_height(kind: Type) -> float:

@@ -6,14 +6,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.caption import proper
 from renders.map.tone import Tone
 from renders.page import caveats
 from renders.page.theme import Theme
+from renders.projection import nearest_values
 from renders.source.provenance import Provenance
 from renders.source.surface import TITLES, Surface
 from renders.ticks import short
 
+_OTHER_COLOUR = 0.04
+"""Of the palette's length: less is not told apart."""
 NOT_A_NUMBER, INFINITE, NOT_COMPUTED = "not a number", "infinite", "not computed yet"
 
 
@@ -60,13 +65,58 @@ def small_print(
         {
             "euclidean": "axes: distance in weight space",
             "filter-normalised": "axes: filter-normalised, dimensionless",
+            "patch": "axes: shares of four sets of weights, no distances",
         }.get(facts.units, ""),
-        "" if equal else "axes not to one scale",
+        "" if equal or facts.units == "patch" else "axes not to one scale",
+        *marks_said(surface, tone, "patch" if facts.units == "patch" else "plane"),
         facts.refinement,
         "" if facts.share >= 1 else f"{100 * facts.share:.0f} % {shown}",
     ]
     signature = " · ".join(p for p in (f"lossatlas {facts.version}", facts.date) if p)
     return [p for p in phrases if p], signature
+
+
+def marks_said(surface: Surface, tone: Tone, what: str = "plane") -> list[str]:
+    """What is to be said of a picture's marks: how far off `what` they are, and more."""
+    groups = surface.marks
+    if not sum(group.count for group in groups):
+        return []
+    off = np.concatenate([group.off_plane[group.dots] for group in groups])
+    fade = np.concatenate([group.fade[group.dots] for group in groups])
+    phrases = []
+    if fade.max(initial=0.0) > 0:
+        lines = ", where their lines fade" if any(group.line for group in groups) else ""
+        worst = short(float(np.nanmax(off)))
+        phrases.append(f"marks lie up to {worst} off the {what}{lines}")
+    if _differ(surface, tone):
+        phrases.append(f"marks have the colours of their own {surface.quantity.split('_')[0]}")
+    x, y = (np.concatenate([getattr(group, k)[group.dots] for group in groups]) for k in "xy")
+    x0, x1, y0, y1 = surface.extent
+    # What lies on the rim but for rounding is seen.
+    wide, high = 1e-9 * (x1 - x0), 1e-9 * (y1 - y0)
+    inside = (x >= x0 - wide) & (x <= x1 + wide) & (y >= y0 - high) & (y <= y1 + high)
+    outside = int((~inside).sum())
+    pending = sum(int((~group.finished & group.dots).sum()) for group in groups)
+    if outside:
+        phrases.append(f"{outside:,} mark{'s lie' if outside > 1 else ' lies'} outside")
+    if pending:
+        phrases.append(f"{pending:,} mark{'s' if pending > 1 else ''} not computed yet")
+    return phrases
+
+
+def _differ(surface: Surface, tone: Tone) -> bool:
+    """Whether any mark's own value has clearly another colour than the plane beneath it."""
+    for group in surface.marks:
+        own = group.own_values(surface.quantity)
+        if own is None:
+            continue
+        beneath = nearest_values(surface, group.x, group.y)
+        apart = np.abs(tone.position(own) - tone.position(beneath))
+        if (np.isfinite(beneath) & ~np.isfinite(own) & group.finished & group.dots).any():
+            return True
+        if (apart[np.isfinite(apart)] > _OTHER_COLOUR).any():
+            return True
+    return False
 
 
 def scale_words(surface: Surface, tone: Tone) -> str:
@@ -102,6 +152,9 @@ def subtitle_of(
         "points": "in the plane through three sets of weights",
         "random": "around one set of weights, along two random directions",
         "interpolation": "on the line between two sets of weights",
+        "fit": "in the plane that fits a set of weights best",
+        "patch": "between four sets of weights",
+        "directions": "around one set of weights, along given directions",
     }.get(facts.plane, "over a plane of its weight space")
     what = " and ".join(TITLES.get(name, name) for name in quantities)
     if split is not None:

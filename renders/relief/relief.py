@@ -5,29 +5,32 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from pipeline.errors import LossatlasError
 from renders.box import Box
-from renders.colour import rgb
+from renders.colour import FloatArray, rgb
 from renders.map.contour import Contours
 from renders.map.tone import Tone
 from renders.page.inks import Inks, ground_at, inks_on, isolines
 from renders.page.layout import Layout, layout_for
 from renders.page.legend import draw_scale, ramp
 from renders.page.lettering import draw_words
-from renders.page.marks import anchor_lettering
+from renders.page.marks import Placed, crowded, draw_marks, radius_for
+from renders.page.overlay import anchor_lettering
 from renders.page.page import Page
 from renders.page.sheet import Sheet, house
 from renders.page.text import cap_height
 from renders.page.theme import Theme
 from renders.page.words import Style
-from renders.picture import Layer
+from renders.picture import Layer, Stack
 from renders.projection import nearest_values
 from renders.relief.bake import Sun
 from renders.relief.camera import Camera, Shot, framed
 from renders.relief.drape import BALL, anchor_spots, draped, hidden, seen_share
+from renders.relief.path import on_model, unmarked, world
 from renders.relief.rim import draw_rim
 from renders.relief.terrain import BAKED, RISE, Ground, Terrain, build_terrain, ground_of
 from renders.relief.view import View
@@ -48,6 +51,9 @@ _IN_SIGHT = 0.5
 _AZIMUTHS = (160, 200, 140, 220, 120, 240, 100, 260)
 
 
+Marks = Literal["draped", "own"]
+
+
 class ReliefError(LossatlasError):
     """A relief that cannot be made as asked."""
 
@@ -60,14 +66,16 @@ class Relief:
         camera: where it is seen from; None is where most of the curve is seen.
         rise: height of the tone's span, in lengths of the model's longer side.
         samples: along the edge of a pixel; None chooses by the size of the picture.
+        marks: draped lie on the ground; own stand at the height of their own value, on stems.
     """
 
     camera: Camera | None = None
     rise: float = RISE
     samples: int | None = None
+    marks: Marks = "draped"
 
 
-def checked(camera: Camera | None, rise: float) -> Relief:
+def checked(camera: Camera | None, rise: float, marks: Marks = "draped") -> Relief:
     """A relief of these.
 
     Raises:
@@ -77,7 +85,7 @@ def checked(camera: Camera | None, rise: float) -> Relief:
         raise ReliefError(
             f"rise is {rise:g}: wanted 0.01 to 2 lengths of the longer side, 0.2 as a rule"
         )
-    return Relief(camera, rise)
+    return Relief(camera, rise, None, marks)
 
 
 def relief_layout(kind: str, width: int, height: int | None) -> Layout:
@@ -106,6 +114,9 @@ def best_camera(surface: Surface, tone: Tone, style: Style, relief: Relief) -> C
         step = -(-len(surface.curve) // 60)
         curve = ground.place(*surface.curve[::step, :2].T)
         curve = curve[np.isfinite(curve[:, 0])] + np.array([0.0, 0.0, BALL])
+    path = mark_points(surface, ground, tone, relief)
+    path = path[np.isfinite(path[:, 0])][:: -(-len(path) // 60) or 1]
+    curve = np.concatenate([curve, path + np.array([0.0, 0.0, BALL])])
     if not len(anchors) and not len(curve):
         return Camera()
     best, most = Camera(), (-1, -math.inf)
@@ -148,18 +159,29 @@ def relief_page(
         room = room.grown(-round(_BARE_MARGIN * min(room.width, room.height)))
     camera = relief.camera or best_camera(surface, tone, style, relief)
     terrain = modelled(surface, tone, style, relief, sun_for(camera), room.width)
-    shot = framed([camera], terrain.ground.hull, room).shot(camera)
+    hull = np.concatenate([terrain.ground.hull, standing(surface, terrain.ground, tone, relief)])
+    shot = framed([camera], hull, room).shot(camera)
     samples = relief.samples or (3 if width <= 4_000 else 2)
     whole = Box(0, 0, page.width, page.height)
     lines = contours_of(tone, theme, max(0.9 * u, 0.7)) if style.contours else None
-    painted: list[Layer] = [View(whole, terrain, shot, tone, theme, lines, samples)]
+    view: Layer = View(whole, terrain, shot, tone, theme, lines, samples)
     with house(theme):
         sheet = Sheet.blank(page.width, page.height, dpi, theme)
+        path = path_on(surface, terrain.ground, shot, tone, relief)
+        radius = radius_for(surface.marks, u)
+        if crowded(surface.marks):
+            from renders.page.crowd import crowd_layers
+
+            crowd = crowd_layers(path, surface.quantity, tone, theme, radius, whole)
+            view = Stack(view, crowd)
+        else:
+            draw_marks(sheet, path, surface.quantity, tone, radius)
+        painted: list[Layer] = [view]
         if style.anchors:
             draw_names(sheet, surface, terrain.ground, shot, 17 * u)
         if not bare:
             painted.append(ramp(tone, page.legend))
-            draw_rim(sheet, terrain.ground, shot, 10.5 * u)
+            draw_rim(sheet, terrain.ground, shot, 10.5 * u, facts.axes)
             draw_scale(sheet, tone, page.legend, 10.5 * u, max(1, round(0.6 * u)))
             draw_words(sheet, surface, tone, facts, style, page, True)
     return Page(tuple(painted), sheet)
@@ -182,7 +204,34 @@ def modelled(
     terrain = build_terrain(
         surface, tone, theme, rise=relief.rise, detail=detail, baked=baked, sun=sun
     )
-    return draped(terrain, surface, _pen(surface, tone, theme).pen, style.curve, style.anchors)
+    alone = unmarked(surface.anchors, surface.marks, terrain.ground)
+    pen = _pen(surface, tone, theme).pen
+    return draped(terrain, replace(surface, anchors=alone), pen, style.curve, style.anchors)
+
+
+def mark_points(surface: Surface, ground: Ground, tone: Tone, relief: Relief) -> FloatArray:
+    """All marks as world points, float64 (n, 3); NaN off the model."""
+    own = relief.marks == "own"
+    found = [
+        world(group, ground, tone, surface.quantity, own, relief.rise) for group in surface.marks
+    ]
+    return np.concatenate([*found, np.empty((0, 3))])
+
+
+def standing(surface: Surface, ground: Ground, tone: Tone, relief: Relief) -> FloatArray:
+    """World points, float64 (n, 3), of marks that may stand above the ground's hull."""
+    if relief.marks != "own":
+        return np.empty((0, 3))
+    points = mark_points(surface, ground, tone, relief)
+    return points[np.isfinite(points[:, 0])]
+
+
+def path_on(
+    surface: Surface, ground: Ground, shot: Shot, tone: Tone, relief: Relief
+) -> tuple[Placed, ...]:
+    """A surface's marks in pixels, as far as they are in sight."""
+    own = relief.marks == "own"
+    return on_model(surface.marks, ground, shot, tone, surface.quantity, own, relief.rise)
 
 
 def contours_of(tone: Tone, theme: Theme, width_px: float) -> Contours:

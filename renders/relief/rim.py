@@ -27,15 +27,21 @@ def near_edges(ground: Ground, shot: Shot) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def draw_rim(sheet: Sheet, ground: Ground, shot: Shot, size_px: float) -> None:
-    """Figures at round coordinates along the near edges."""
+def draw_rim(
+    sheet: Sheet,
+    ground: Ground,
+    shot: Shot,
+    size_px: float,
+    names: tuple[str, str] = ("x", "y"),
+) -> None:
+    """Figures at round coordinates along the near edges, and the axes' `names` at their ends."""
     if size_px < 6:
         return
     kind, named, theme = Type(size_px), Type(size_px, "It"), sheet.theme
     for axis, values, feet, out in _marks(ground, shot):
         x, y, _ = shot.project(feet + _GAP * out)
         for value, px, py in zip(values, x.tolist(), y.tolist(), strict=True):
-            words = axis if value is None else label(value)
+            words = label(value) if value is not None else names[axis == "y"]
             how, colour = (named, theme.ink) if value is None else (kind, theme.muted)
             sheet.text(words, how, px, py + cap_height(kind) / 2, "centre", colour)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from pipeline import caption
+from pipeline import caption, naming
 from renders.source.surface import is_preview
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class Provenance:
 
     `share` is what is shown of the frame; `preview` says that predictions will still change;
     `measures` is quantity → its unit, or what its figures are; `own_losses` says where a
-    checkpoint's loss with its own buffers is another than in the picture.
+    checkpoint's loss with its own buffers is another than in the picture; `axes` are the names of x
+    and y.
     """
 
     name: str = ""
@@ -41,6 +42,7 @@ class Provenance:
     measures: Mapping[str, str] = field(default_factory=dict)
     own_losses: str = ""
     buffers: str = ""
+    axes: tuple[str, str] = ("x", "y")
 
 
 def provenance(store: StoreReader, frame: int) -> Provenance:
@@ -66,7 +68,24 @@ def provenance(store: StoreReader, frame: int) -> Provenance:
         measures=caption.measures(caption.loss_name(store.attrs), words["unit"]),
         own_losses=caption.shortened(caption.own_losses(store.attrs, labels)),
         buffers=caption.buffers(store.attrs),
+        axes=_axes(kind, plane),
     )
+
+
+def _axes(kind: str, plane: Mapping[str, Any]) -> tuple[str, str]:
+    """What x and y are: shares of variance, given directions, or coordinates alone."""
+    if kind == "patch":
+        return "α", "β"
+    if kind == "directions":
+        x, y, *_ = [naming.shown(str(name)) for name in plane.get("names") or ()] + ["", ""]
+        return x or "x", y or "y"
+    shares, components = plane.get("explained") or (), plane.get("components") or (1, 2)
+    if kind != "fit" or len(shares) < 2:
+        return "x", "y"
+    first, second = (
+        f"PC{k} {100 * float(share):.1f} %" for k, share in zip(components, shares, strict=False)
+    )
+    return first, second
 
 
 def _refinement(store: StoreReader, frame: int) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pipeline.errors import LossatlasError
 from pipeline.geometry.grid import Tile
 from pipeline.geometry.plane import Anchor
+from renders.source.marks import MarkGroup, read_marks
 from renders.source.missing import cure, lost
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Surface:
         anchors: named points of the plane.
         curve: float64 (points, 3): x, y, distance off the plane; None where there is none.
         absent: committed tiles that have lost a chunk, which count as not finished.
+        marks: named sets of weights beside the plane, in groups.
     """
 
     data: xr.DataArray
@@ -53,6 +55,7 @@ class Surface:
     anchors: tuple[Anchor, ...] = ()
     curve: npt.NDArray[np.float64] | None = None
     absent: tuple[Tile, ...] = ()
+    marks: tuple[MarkGroup, ...] = ()
 
     @property
     def values(self) -> npt.NDArray[np.float32]:
@@ -156,6 +159,7 @@ def read_surface(
         tuple(store.anchors(frame)),
         store.curve(frame),
         tuple(absent),
+        read_marks(store, split, frame),
     )
 
 

@@ -18,8 +18,7 @@ from renders.files import scratch
 from renders.map.tone import fit_tone
 from renders.page.landscape import landscape_page
 from renders.page.layout import layout_for, map_aspect
-from renders.page.lettering import fitted_type
-from renders.page.text import Type, text_width
+from renders.page.text import Type, fitted_type, text_width
 from renders.page.theme import LIGHT
 from renders.page.words import Style, small_print
 from renders.picture import paint

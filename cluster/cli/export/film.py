@@ -68,6 +68,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="With --relief: height of the colours' whole range, in lengths of the longer side.",
 )
+@picture_options.marks_in_the_round("With --relief: ")
+@click.option(
+    "--grow", is_flag=True, help="Lines of marks grow over the film; one frame is enough."
+)
 @click.option("--lossless", is_flag=True, help="A master: every pixel as painted.")
 @click.option(
     "--quality",
@@ -89,6 +93,7 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
       lossatlas export film runs/curve.zarr master.mkv --lossless
       lossatlas export film runs/curve.zarr curve.mp4 --relief --interpolate 29 --orbit 60
       lossatlas export film runs/bowl.zarr bowl.mp4 --relief --orbit 360 --each 20
+      lossatlas export film runs/sgd.zarr sgd.mp4 --grow
       lossatlas export film runs/bowl.zarr bowl.mp4 --relief --path "160,30 200,55 240,30"
     """
     from cluster import format
@@ -115,7 +120,8 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
         f"{between} pictures{film_options.unfinished_text(facts)}, "
         f"{format.size(facts.bytes)}, in {format.duration(facts.seconds)}"
     )
-    if how["flight"] is None and not facts.interpolated and facts.computed < 3 * facts.fps:
+    still = how["flight"] is None and not how["grow"] and not facts.interpolated
+    if still and facts.computed < 3 * facts.fps:
         print_line("few frames for a film: --interpolate 29 adds smooth ones in between")
 
 
@@ -126,9 +132,11 @@ def _flight(how: dict[str, Any]) -> Flight | None:
     asked = {name: how.pop(name) for name in ("camera", "orbit", "path")}
     rise, in_the_round = how.pop("rise"), how.pop("relief")
     given = [name for name, value in asked.items() if value is not None]
+    alone = [*given, *(["marks"] if how["stand"] is not None else [])]
+    stand = picture_options.stand_from(how)
     if not in_the_round:
-        if given:
-            raise ClusterError(f"--{given[0]} is for films in the round: say --relief too")
+        if alone:
+            raise ClusterError(f"--{alone[0]} is for films in the round: say --relief too")
         return None
     if asked["path"] is not None and len(given) > 1:
         raise ClusterError(
@@ -142,4 +150,4 @@ def _flight(how: dict[str, Any]) -> Flight | None:
         cameras = path_from(asked["path"])
     elif asked["camera"] is not None:
         cameras = (camera_from(asked["camera"]),)
-    return flight_from(cameras, asked["orbit"], rise)
+    return flight_from(cameras, asked["orbit"], rise, stand)

@@ -17,6 +17,7 @@ from cluster.terminal import print_json, print_line
 @arguments.RUN
 @click.argument("folder", type=click.Path())
 @film_options.add_film_options
+@picture_options.MARKS
 def frames(run: str, folder: str, quiet: bool, as_json: bool, **how: Any) -> None:
     """Draw every frame as a numbered PNG, in parallel, all in the same colours.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -37,6 +37,9 @@ TONE = click.option(
 CONTOURS = click.option("--contours/--no-contours", default=True, help="Lines of equal value.")
 LIGHT = click.option("--light/--no-light", default=True, help="Light and shadow on the slopes.")
 CURVE = click.option("--curve/--no-curve", default=True, help="The curve between the modes.")
+MARKS = click.option(
+    "--marks/--no-marks", default=True, help="The marks of the spec, in their own colours."
+)
 TITLE = click.option("--title", help="Instead of the run's name; '' leaves it out.")
 SUBTITLE = click.option("--subtitle", help="Instead of what the store says; '' leaves it out.")
 ADDRESS = click.option(
@@ -51,6 +54,40 @@ BACKGROUND = click.option(
     show_default=True,
     help="The paper; a relief and a .tif cannot be transparent.",
 )
+
+
+def marks_in_the_round(condition: str = "") -> Callable[[F], F]:
+    """The options --marks and --no-marks of a relief; `condition` says when they count."""
+
+    def add(command: F) -> F:
+        for option in (
+            click.option("--no-marks", is_flag=True, help="Leave the marks of the spec out."),
+            click.option(
+                "--marks",
+                "stand",
+                type=click.Choice(["draped", "own"]),
+                help=f"{condition}How marks lie: draped on the ground (default), or at the "
+                "height of their own value, on stems.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def stand_from(how: dict[str, Any]) -> Literal["draped", "own"]:
+    """Take those options out of `how`, and say in it whether marks are shown.
+
+    Raises:
+        ClusterError: they contradict each other.
+    """
+    from cluster.errors import ClusterError
+
+    stand, how["marks"] = how.pop("stand"), not how.pop("no_marks")
+    if stand is not None and not how["marks"]:
+        raise ClusterError(f"--marks {stand} and --no-marks are both given: leave one out")
+    return "own" if stand == "own" else "draped"
 
 
 def clip(percentiles: str = "Percentiles") -> Callable[[F], F]:

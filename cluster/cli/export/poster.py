@@ -29,6 +29,7 @@ from cluster.cli.export.interruption import interruptible, whole_output
     help="In a .pdf or .svg: lines of equal value as paths, which do not fade where they crowd.",
 )
 @picture_options.LIGHT
+@picture_options.MARKS
 @click.option("--scale-bar/--no-scale-bar", default=True, help="How far a round distance is.")
 @picture_options.ADDRESS
 def poster(

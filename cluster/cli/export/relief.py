@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cluster.cli import arguments
-from cluster.cli.export import page_options
+from cluster.cli.export import page_options, picture_options
 from cluster.cli.export.interruption import interruptible, whole_output
 
 
@@ -28,6 +28,7 @@ from cluster.cli.export.interruption import interruptible, whole_output
     show_default=True,
     help="Height of the colours' whole range, in lengths of the longer side.",
 )
+@picture_options.marks_in_the_round()
 @page_options.add_page_options
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="dark", show_default=True)
 @click.option("--light/--no-light", default=True, help="Sunlight and its shadows.")
@@ -43,6 +44,7 @@ def relief(
     Examples:
       lossatlas export relief runs/bowl.zarr bowl.png
       lossatlas export relief runs/bowl.zarr bowl.png --camera 200,25 --theme light
+      lossatlas export relief runs/sgd.zarr sgd.png --marks own
       lossatlas export relief runs/bowl.zarr bowl.png --size 1920x1080 --layout bare
       lossatlas export relief runs/bowl.zarr bowl.pdf --paper A2
     """
@@ -52,6 +54,7 @@ def relief(
         from renders.relief.camera import camera_from
         from renders.relief.relief import checked
 
-        asked = checked(None if camera is None else camera_from(camera), rise)
+        stand = picture_options.stand_from(style)
+        asked = checked(None if camera is None else camera_from(camera), rise, stand)
         made = export_poster(store_url(run), out, relief=asked, **page_options.page_style(style))
     page_options.print_result(out, made, as_json)

@@ -17,12 +17,11 @@ from renders.box import Box
 from renders.colour import hex_colour, rgb
 from renders.map.contour import Contours, round_levels
 from renders.map.field import Field, field_of
-from renders.map.points import Points
 from renders.map.tone import Tone, fit_tone
 from renders.page.axes import draw_axes
 from renders.page.figures import Figure, contour_figures
 from renders.page.inks import Inks, ground_at, inks_on
-from renders.page.marks import (
+from renders.page.overlay import (
     anchor_lettering,
     curve_inks,
     draw_anchors,
@@ -49,28 +48,6 @@ def test_the_plane_fills_the_map_with_y_upwards() -> None:
     x, y = PLANE.pixels([-2, 2, 0], [-1.5, 1.5, 0])
     assert x.tolist() == [10, 410, 210]
     assert y.tolist() == [320, 20, 170]
-
-
-def test_points_are_round_dots_that_add_up_without_seams() -> None:
-    rng = np.random.default_rng(0)
-    places = np.concatenate([rng.uniform(-4, 104, (300, 2)), np.full((40, 2), 50.2)])
-    layer = Points(places, 3, rgb("#ffffff"), 0.1, Box(5, 5, 90, 90))
-    box = Box(0, 0, 100, 100)
-    whole, parts = (np.zeros((100, 100, 3), dtype=np.uint8) for _ in range(2))
-    layer.draw(whole, box)
-    for tile in box.tiles(23, 31):
-        part = np.zeros((tile.height, tile.width, 3), dtype=np.uint8)
-        layer.draw(part, tile)
-        parts[tile.rows(box), tile.columns(box)] = part
-    assert np.array_equal(parts, whole)
-    assert not whole[:5].any()
-    assert whole[50, 50, 0] >= round(255 * (1 - 0.9**40))
-    lone = np.zeros((9, 9, 3), dtype=np.uint8)
-    Points(np.array([[4.5, 4.5]]), 2, rgb("#ffffff"), 1.0, Box(0, 0, 9, 9)).draw(
-        lone, Box(0, 0, 9, 9)
-    )
-    assert lone[4, 2, 0] == lone[2, 4, 0] == 255
-    assert lone[2, 2, 0] == 0
 
 
 def test_nearest_values_know_holes_and_edges() -> None:

@@ -1,0 +1,247 @@
+"""Marks of a run: named sets of weights beside a plane, with values of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import naming
+from pipeline.errors import LossatlasError
+from renders.colour import FloatArray
+
+if TYPE_CHECKING:
+    from pipeline.store.reader import StoreReader
+
+GLYPHS = ("circle", "square", "diamond", "triangle", "cross", "plus", "ring")
+COLOURS = ("#ffffff", "#f2cf1f", "#9fcbf2", "#ee5038", "#4ce8a3", "#c263ee")
+"""Of groups without one of their own, in this order.
+
+All read over a dark casing. They are told apart with any of the three kinds of colour blindness,
+which `tests/renders/test_marks.py` measures.
+"""
+IN_PLANE = 1e-6
+"""Distances below this share of the plane's diagonal are rounding, and count as none."""
+
+
+class MarksError(LossatlasError):
+    """Marks of a store that cannot be drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class MarkGroup:
+    """Marks that are drawn alike, over one frame and one split.
+
+    Attributes:
+        label: what the legend calls them; safe to show.
+        x, y: places in the plane, float64 (n,).
+        off_plane: distance of the weights off the plane, float64 (n,).
+        fade: that distance as a share of the run's greatest, float64 (n,) in [0, 1].
+        own: quantity → values at the marks' own weights, float64 (n,); NaN and inf are results.
+        finished: whether a mark is evaluated, bool (n,).
+        names: one a mark; safe to show.
+        numbers: epoch or step, float64 (n,); NaN where there is none.
+        line: whether the marks are joined in their order.
+        glyph: one of `GLYPHS`.
+        colour: `#rrggbb`, of line and rims.
+        tip: whether the last entry is not a mark but the place to which a growing line has come.
+    """
+
+    label: str
+    x: FloatArray
+    y: FloatArray
+    off_plane: FloatArray
+    fade: FloatArray
+    own: Mapping[str, FloatArray]
+    finished: npt.NDArray[np.bool_]
+    names: tuple[str, ...]
+    numbers: FloatArray
+    line: bool = False
+    glyph: str = "circle"
+    colour: str = COLOURS[0]
+    tip: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many marks there are, the tip of a growing line not among them."""
+        return len(self.x) - self.tip
+
+    def own_values(self, quantity: str) -> FloatArray | None:
+        """Values at the marks' own weights, float64 (n,), NaN where none is evaluated yet.
+
+        None where the store has no such values.
+        """
+        return self.own.get(quantity)
+
+    @property
+    def places(self) -> FloatArray:
+        """x, y, distance off the plane, and that as a share: float64 (n, 4)."""
+        return np.stack([self.x, self.y, self.off_plane, self.fade], axis=1)
+
+    def moved(
+        self, x: FloatArray, y: FloatArray, off_plane: FloatArray, fade: FloatArray
+    ) -> MarkGroup:
+        """The same marks at other places."""
+        return replace(self, x=x, y=y, off_plane=off_plane, fade=fade)
+
+    @property
+    def dots(self) -> npt.NDArray[np.bool_]:
+        """Which entries are marks, bool (n,): all but the tip of a growing line."""
+        return np.arange(len(self.x)) < self.count
+
+    def grown(self, upto: float) -> MarkGroup:
+        """The marks with an index of at most `upto`, and the line to the place at `upto`.
+
+        Between two marks the tip moves straight and evenly from one to the other.
+
+        Args:
+            upto: a fractional index; below 0 nothing is left, from the last mark on everything.
+        """
+        last = self.count - 1
+        if upto >= last:
+            return self
+        whole = math.floor(upto)
+        part = upto - whole
+        tip = self.line and whole >= 0 and part > 0
+        kept = self.taken(np.arange(max(0, whole + 1 + tip)))
+        if not tip:
+            return kept
+
+        def moved(values: FloatArray) -> FloatArray:
+            values = values.copy()
+            with np.errstate(invalid="ignore"):  # a mark may have diverged
+                values[-1] = values[-2] + part * (values[-1] - values[-2])
+            return values
+
+        own = {name: moved(values) for name, values in kept.own.items()}
+        return replace(kept.moved(*moved(kept.places).T), own=own, tip=True)
+
+    def taken(self, index: npt.NDArray[np.int64]) -> MarkGroup:
+        """The marks with these indices alone."""
+        return replace(
+            self,
+            x=self.x[index],
+            y=self.y[index],
+            off_plane=self.off_plane[index],
+            fade=self.fade[index],
+            own={name: values[index] for name, values in self.own.items()},
+            finished=self.finished[index],
+            names=tuple(self.names[k] for k in index.tolist()),
+            numbers=self.numbers[index],
+            tip=False,
+        )
+
+
+def read_marks(store: StoreReader, split: str, frame: int) -> tuple[MarkGroup, ...]:
+    """The marks of a store over one split and one frame; empty where it has none.
+
+    Raises:
+        MarksError: the store's own list of them does not fit its arrays, or a glyph or a colour
+            does not exist.
+        LossatlasError: a chunk is damaged.
+    """
+    groups = store.attrs.get("marks") or []
+    if not groups:
+        return ()
+    places, finished, own = _arrays(store, split, frame)
+    counts = [int(group.get("count", 0)) for group in groups]
+    if sum(counts) != len(places):
+        raise MarksError(
+            f"{store.url} lists {sum(counts):,} marks and holds {len(places):,} places: wanted as "
+            "many; render its spec again to another store"
+        )
+    fade = _fade(store, places)
+    found, start = [], 0
+    for index, (group, count) in enumerate(zip(groups, counts, strict=True)):
+        part = slice(start, start + count)
+        start += count
+        found.append(
+            MarkGroup(
+                naming.shown(str(group.get("label") or f"group {index + 1}")),
+                places[part, 0],
+                places[part, 1],
+                places[part, 2],
+                fade[part],
+                {name: values[part] for name, values in own.items()},
+                finished[part],
+                _names(group, count),
+                _numbers(group, count),
+                bool(group.get("line")),
+                _glyph(group, index, store.url),
+                _colour(group, index, store.url),
+            )
+        )
+    return tuple(found)
+
+
+def _arrays(
+    store: StoreReader, split: str, frame: int
+) -> tuple[FloatArray, npt.NDArray[np.bool_], dict[str, FloatArray]]:
+    """Places (n, 3), which are evaluated (n,), and their own values of every quantity (n,)."""
+    group: Any = store.group
+    at = store.splits.index(split)
+    try:
+        places = np.asarray(group["mark"][frame], dtype=np.float64)
+        finished = np.asarray(group["mark_done"][:]) != 0
+        own = {
+            quantity: np.where(
+                finished, np.asarray(group[f"mark_{quantity}"][at], dtype=np.float64), np.nan
+            )
+            for quantity in store.quantities
+            if f"mark_{quantity}" in group
+        }
+    except (KeyError, ValueError, RuntimeError, OSError) as error:
+        raise MarksError(
+            f"{store.url}: its marks cannot be read ({' '.join(str(error).split())}); wanted what "
+            "was written with them. Run lossatlas verify, then resume"
+        ) from None
+    return places, finished, own
+
+
+def _fade(store: StoreReader, places: FloatArray) -> FloatArray:
+    """δ as a share of the greatest of all frames, (n,)."""
+    extent = store.extent(0)
+    diagonal = math.hypot(extent.x1 - extent.x0, extent.y1 - extent.y0)
+    group: Any = store.group
+    off = np.asarray(group["mark"][:, :, 2], dtype=np.float64)
+    worst = float(off[np.isfinite(off)].max(initial=0.0))
+    if worst <= IN_PLANE * diagonal:
+        return np.zeros(len(places))
+    return np.nan_to_num(places[:, 2] / worst, nan=1.0)
+
+
+def _names(group: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    names = [naming.shown(str(name)) for name in group.get("names") or ()]
+    return tuple(names[k] if k < len(names) else f"{k + 1}" for k in range(count))
+
+
+def _numbers(group: Mapping[str, Any], count: int) -> FloatArray:
+    numbers = list(group.get("numbers") or ())[:count]
+    numbers += [None] * (count - len(numbers))
+    return np.array([math.nan if n is None else float(n) for n in numbers], dtype=np.float64)
+
+
+def _glyph(group: Mapping[str, Any], index: int, url: str) -> str:
+    glyph = group.get("glyph") or GLYPHS[index % len(GLYPHS)]
+    if glyph not in GLYPHS:
+        raise MarksError(f"{url} has a glyph {glyph!r}: wanted one of {', '.join(GLYPHS)}")
+    return str(glyph)
+
+
+def _colour(group: Mapping[str, Any], index: int, url: str) -> str:
+    colour = group.get("colour")
+    if colour is None:
+        return COLOURS[index % len(COLOURS)]
+    from matplotlib.colors import to_hex
+
+    try:
+        return to_hex(colour)
+    except ValueError:
+        raise MarksError(
+            f"{url} has a colour {naming.shown(str(colour))!r}: wanted #rrggbb or a name that "
+            "matplotlib knows, such as crimson"
+        ) from None
