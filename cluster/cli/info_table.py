@@ -212,10 +212,18 @@ def _rendered_with(store: Store) -> str:
 
 
 def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    sources = (*asked["weights"], asked.get("frames"))
+    coordinates = f"coordinates: {facts['units']}"
+    if "explained" in facts:
+        shares = " and ".join(
+            f"{component} ({100 * share:.1f} %)"
+            for component, share in zip(facts["components"], facts["explained"], strict=True)
+        )
+        count = format.plural(facts["checkpoints"], "checkpoint")
+        return f"fit of {count} around {facts['centre']}, components {shares}; {coordinates}"
+    sources = (*asked["weights"], *asked.get("directions", ()), asked.get("frames"))
     files = ", ".join(each.rstrip("/").rpartition("/")[2] for each in sources if each)
     seed = f", seed {asked['seed']}" if "seed" in asked else ""
-    return f"{facts['kind']} of {files}{seed}; coordinates: {facts['units']}"
+    return f"{facts['kind']} of {files}{seed}; {coordinates}"
 
 
 def _coordinate(value: float, extent: Extent) -> str:

@@ -42,7 +42,7 @@ class BestFit:
 
     Attributes:
         plane: its origin is the centre, its directions are orthonormal.
-        places: x and y of the weights in it, in the order that they were given: float64 (n, 2).
+        places: x and y of the weights in it, one row for each of the table: float64 (n, 2).
         explained: which share of the variance around the centre each of the two has.
     """
 
@@ -54,6 +54,7 @@ class BestFit:
 def best_fit(
     table: WeightTable,
     order: Sequence[int],
+    ends: tuple[int, int],
     centre: Literal["mean", "last"],
     components: tuple[int, int],
 ) -> BestFit:
@@ -65,8 +66,9 @@ def best_fit(
 
     Args:
         table: n weights, none of them twice.
-        order: the rows in an order that does not depend on theirs, such as that of their digests.
-            The bits of a plane then depend on the order for its signs and for `centre: last` alone.
+        order: all its rows in an order that does not depend on theirs, such as that of digests. The
+            bits of a plane then depend on the order for its signs and for `centre: last` alone.
+        ends: the rows of the first and of the last weights.
         centre: what the weights are measured from, and the plane's origin.
         components: from 1; two different ones.
 
@@ -75,7 +77,7 @@ def best_fit(
 
     Source: Li et al. 2018, arXiv:1712.09913, §7.2.
     """
-    last, first = order.index(table.rows - 1), order.index(0)
+    first, last = map(order.index, ends)
     middle = last if centre == "last" else None
     gram = sum_of_grams(table, order, middle)
     values, vectors = principal(gram, max(components))
@@ -87,7 +89,7 @@ def best_fit(
         _sign(vectors[k][last] - vectors[k][first], direction)
         for k, direction in zip(chosen, (u, v), strict=True)
     ]
-    places = np.empty((table.rows, 2))
+    places = np.empty((len(order), 2))
     for axis, (k, sign) in enumerate(zip(chosen, signs, strict=True)):
         places[list(order), axis] = sign * math.sqrt(values[k]) * vectors[k]
     total = math.fsum(np.diag(gram))
@@ -97,7 +99,7 @@ def best_fit(
 
 def sum_of_grams(table: WeightTable, order: Sequence[int], middle: int | None) -> Matrix:
     """G = CCᵀ of the centred weights, float64 (n, n), summed over blocks of columns."""
-    total = np.zeros((table.rows, table.rows))
+    total = np.zeros((len(order), len(order)))
     for _, block in table.blocks(order):
         total += gram(block - _centre(block, middle))
     return total

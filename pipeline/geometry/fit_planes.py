@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ _LEAST, _MOST = 3, 4096
 
 
 class FitPlanesError(LossatlasError):
-    """The checkpoints of a best-fit plane are too few, too many, or twice the same."""
+    """The checkpoints of a best-fit plane are too few, too many, or named twice."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def listing(weights: str | Sequence[str], key: str, last: int | None = None) -> 
 
     Raises:
         CheckpointFilesError: a pattern matches nothing.
-        FitPlanesError: fewer than three, more than 4,096, or fewer than `last`.
+        FitPlanesError: fewer than three, more than 4,096, fewer than `last`, or one named twice.
     """
     paths: tuple[str, ...] = ()
     for place in (weights,) if isinstance(weights, str) else weights:
@@ -71,6 +72,9 @@ def listing(weights: str | Sequence[str], key: str, last: int | None = None) -> 
         raise FitPlanesError(
             f"{key} has {len(paths):,} checkpoints; kind: fit wants {_LEAST} to {_MOST:,}. {cure}"
         )
+    twice = next((path for path, count in Counter(paths).items() if count > 1), None)
+    if twice is not None:
+        raise FitPlanesError(f"{key} names {twice} twice; wanted each once. Leave one out")
     return paths
 
 
@@ -83,6 +87,8 @@ def survey(
 ) -> FitSurvey:
     """Read every checkpoint once, and fit their plane.
 
+    Weights that several files hold count once: runs often have their fresh weights in common.
+
     Args:
         paths: from `listing`.
         read: a checkpoint.
@@ -90,27 +96,27 @@ def survey(
         centre, components: as for `best_fit`.
 
     Raises:
-        FitPlanesError: two have the same weights.
+        FitPlanesError: they hold fewer than three different weights.
         BestFitError: they span no such plane.
         LossatlasError: one cannot be read, or the scratch table has no room.
     """
-    found: dict[str, str] = {}
-    kept: list[tuple[State, NDArray[np.float32]]] = []
+    rows: dict[str, int] = {}
+    digests, kept = [], []
     with WeightTable(len(paths), size) as table:
-        for row, path in enumerate(paths):
-            state, weights = read(path, f"plane.weights[{row}] ({Path(path).name})")
-            digest = digest_of_array(weights)
-            if digest in found:
-                raise FitPlanesError(
-                    f"{path} and {found[digest]} hold the same weights; wanted each once in "
-                    "plane.weights. Leave one out"
-                )
-            found[digest] = path
-            table.write(row, weights)
-            if row in (0, len(paths) - 1):
+        for place, path in enumerate(paths):
+            state, weights = read(path, f"plane.weights[{place}] ({Path(path).name})")
+            digests.append(digest_of_array(weights))
+            if digests[-1] not in rows:
+                table.write(len(rows), weights)
+                rows[digests[-1]] = len(rows)
+            if place in (0, len(paths) - 1):
                 kept.append((state, weights))
-        digests = tuple(found)
-        order = sorted(range(len(digests)), key=lambda row: digests[row])
-        fit = best_fit(table, order, centre, components)
+        if len(rows) < _LEAST:
+            raise FitPlanesError(
+                f"the {len(paths)} checkpoints of plane.weights hold {len(rows)} different "
+                f"weights; wanted at least {_LEAST}. Use kind: interpolation for two"
+            )
+        order = [rows[digest] for digest in sorted(rows)]
+        fit = best_fit(table, order, (0, rows[digests[-1]]), centre, components)
     (first, w_first), (last, w_last) = kept
-    return FitSurvey(fit, digests, (first, last), (w_first, w_last))
+    return FitSurvey(fit, tuple(digests), (first, last), (w_first, w_last))

@@ -35,7 +35,7 @@ class WeightTable:
     """Many weights on scratch, float32 (rows, size). To be used in a `with` statement.
 
     Args:
-        rows, size: how many weights, and how many values each.
+        rows, size: how many weights at most, and how many values each.
 
     Raises:
         WeightTableError: the folder for temporary files has no room for it.
@@ -94,7 +94,7 @@ class WeightTable:
         """Blocks of COLUMNS columns from left to right: which, and their values, float64.
 
         Args:
-            order: of the rows.
+            order: the rows that are written, in the order that is wanted.
         """
         rows = list(order)
         at_once = COLUMNS * max(1, _MEMORY_BYTES // (4 * self.rows * COLUMNS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,16 @@ def test_what_was_taken_off_names_is_said_by_plan_and_info(tmp_path: Path) -> No
     assert rows(store)["checkpoints"] == told
     lines = plan_lines(plan.estimate(prepared, 1, "cpu")[1])
     assert any(line.endswith(told) for line in lines)
+
+
+def test_info_says_how_much_a_best_fit_plane_explains(tmp_path: Path) -> None:
+    weights = [f"{name}.safetensors" for name in "abc"]
+    told = rows(store_of(tmp_path / "a", plane={"kind": "fit", "weights": weights}))["plane"]
+    assert told.startswith("fit of 3 checkpoints around mean, components 1 (")
+    shares = [float(part) for part in re.findall(r"([\d.]+) %", told)]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    film = store_of(tmp_path / "b", plane={"kind": "fit", "frames": weights})
+    assert rows(film)["plane"].startswith("fit of 3 checkpoints")
+    given = {"kind": "directions", "weights": weights[:1], "directions": weights[1:]}
+    told = rows(store_of(tmp_path / "c", plane=given | {"ignore": "none"}))["plane"]
+    assert told.startswith("directions of a.safetensors, b.safetensors, c.safetensors; ")

@@ -32,7 +32,9 @@ def _fit(weights: np.ndarray, components: tuple[int, int] = (1, 2), **how: objec
         for row, each in enumerate(weights):
             table.write(row, each)
         order = sorted(range(len(weights)), key=lambda row: weights[row].tobytes())
-        return best_fit.best_fit(table, order, str(how.get("centre", "mean")), components)  # type: ignore[arg-type]
+        return best_fit.best_fit(
+            table, order, (0, len(weights) - 1), str(how.get("centre", "mean")), components
+        )  # type: ignore[arg-type]
 
 
 @given(seeds, st.integers(3, 12), st.integers(2, 6000), st.sampled_from(["mean", "last"]))
@@ -169,7 +171,7 @@ def test_memory_does_not_grow_with_the_number_of_weights(monkeypatch: pytest.Mon
             for row in range(count):
                 random = np.random.default_rng(row)
                 table.write(row, random.standard_normal(size, "f4"))
-            best_fit.best_fit(table, list(range(count)), "mean", (1, 2))
+            best_fit.best_fit(table, list(range(count)), (0, 1), "mean", (1, 2))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak
@@ -202,7 +204,7 @@ weights = numpy.cumsum(steps, axis=0).astype("f4")
 with WeightTable(*weights.shape) as table:
     for row, each in enumerate(weights):
         table.write(row, each)
-    found = best_fit.best_fit(table, list(range(60)), "mean", (1, 2))
+    found = best_fit.best_fit(table, list(range(60)), (0, 59), "mean", (1, 2))
 plane = found.plane
 print(hashlib.sha256(b"".join(
     a.tobytes() for a in (plane.origin, plane.u, plane.v, found.places))).hexdigest(),

@@ -124,6 +124,22 @@ def test_a_list_and_a_pattern_give_the_same_plane(bowl: MakeSpec, path: np.ndarr
     assert one.frames[0].extent == other.frames[0].extent
 
 
+def test_weights_that_several_runs_have_in_common_count_once(
+    bowl: MakeSpec, path: np.ndarray, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bowl"
+    alone = prepare.prepare(bowl(plane=_fit()))
+    (folder / "fresh-0.safetensors").write_bytes((folder / "epoch-0.safetensors").read_bytes())
+    both = prepare.prepare(bowl(plane=_fit(weights=["fresh-*", "epoch-*"])))
+    for name in ("origin", "u", "v"):
+        np.testing.assert_array_equal(
+            getattr(both.first_plane(), name), getattr(alone.first_plane(), name)
+        )
+    loop = prepare.prepare(bowl(plane=_fit(weights=["epoch-*", "fresh-*"])))  # ends where it began
+    first, last = loop.frames[0].anchors
+    assert (first.x, first.y) == (last.x, last.y)
+
+
 def test_a_render_goes_on_with_the_files_that_it_began_with(
     bowl: MakeSpec, path: np.ndarray, tmp_path: Path
 ) -> None:
@@ -164,7 +180,11 @@ def test_curve_checkpoints_stand_for_their_bends(
         ({"last": 2}, "greater than or equal to 3"),
         ({"components": [2, 2]}, "two different"),
         ({"components": [1, 6]}, "component 6 and the weights have 5"),
-        ({"weights": ["a.safetensors", "b.safetensors", "a.safetensors"]}, "hold the same weights"),
+        (
+            {"weights": ["a.safetensors", "b.safetensors", "a.safetensors"]},
+            "names .*a.safetensors twice",
+        ),
+        ({"weights": ["a.safetensors", "b.safetensors", "copy.safetensors"]}, "hold 2 different"),
         ({"weights": ["a.safetensors", "b.safetensors", "seven.safetensors"]}, r"theta \(7\)"),
         (
             {"weights": ["a.safetensors", "b.safetensors", "norms.safetensors"]},
@@ -183,6 +203,8 @@ def test_what_has_no_best_fit_plane_is_one_line(
     save_file({"theta": torch.ones(7)}, folder / "seven.safetensors")
     save_file({"theta": torch.ones(6), "bn.weight": torch.ones(6)}, folder / "norms.safetensors")
     save_file({"theta": torch.full((6,), torch.nan)}, folder / "nan.safetensors")
+    write_bowl(folder)
+    (folder / "copy.safetensors").write_bytes((folder / "a.safetensors").read_bytes())
     with pytest.raises(LossatlasError, match=message) as caught:
         prepare.prepare(bowl(plane=_fit(**keys)))
     assert "\n" not in str(caught.value)

@@ -10,6 +10,7 @@ from cluster.cli.export.frames import frames
 from cluster.cli.export.map import map_
 from cluster.cli.export.poster import poster
 from cluster.cli.export.relief import relief
+from cluster.cli.export.trajectory import trajectory
 
 
 @click.group()
@@ -21,5 +22,5 @@ def export() -> None:
     """
 
 
-for command in (map_, frames, film, relief, poster, data):
+for command in (map_, frames, film, relief, poster, data, trajectory):
     export.add_command(command)
