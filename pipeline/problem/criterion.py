@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.loss_names import OF_CLASSES, Mean
+from pipeline.loss_names import IN_NATS, OF_CLASSES, Mean
 from pipeline.problem import losses, means, targets
 from pipeline.problem.forward import Inputs, forwarded, mapped
 from pipeline.problem.losses import BUILT_IN, LossError, LossFunction, Options
@@ -97,6 +97,11 @@ class Criterion:
                 f"the network gives {tuple(outputs.shape)} for {count} examples of data split "
                 f"{split}; wanted one tensor with a row an example. Check forward, or use "
                 "evaluate.loss: file.py:callable"
+            )
+        if outputs.is_complex() and self.name in IN_NATS:
+            raise LossError(
+                f"the network gives complex outputs {tuple(outputs.shape)}, which {self.name} "
+                "cannot take; wanted real ones. Use mse, l1 or huber, or return their modulus"
             )
         wanted = targets.fitted(wanted, outputs.shape, self.name, split, options)
         is_weighed = self.has_classes and (

@@ -56,7 +56,9 @@ def ignored_in_words(targets: NDArray[np.generic], options: Options) -> str:
         return ""
     told = f"{(~counts).sum():,} of {counts.size:,} targets are {options.ignore_index} and do not "
     empty = int((~counts.any(1)).sum())
-    return f"{told}count" + (f"; {empty:,} examples have no other and count nowhere" * bool(empty))
+    if not empty:
+        return f"{told}count"
+    return f"{told}count; {empty:,} {'example has' if empty == 1 else 'examples have'} no other"
 
 
 def _values(targets: Tensor, outputs: torch.Size, loss: str, split: str) -> Tensor:
