@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.loss_names import OF_CLASSES, SHOWN
+
 SELECTIONS = {
     "stratified": "class-stratified",
     "seeded": "seeded sample",
@@ -64,7 +66,9 @@ def loss_unit(loss: str, given: str | None, positions: int) -> str:
         given: the unit of a loss of the user's own.
         positions: axes of the targets after the first: 1 is a sequence.
     """
-    if loss != "cross_entropy":
+    if loss == "bce_with_logits":
+        return "nats per output" if positions else "nats per example"
+    if loss not in OF_CLASSES:
         return given or ""
     return {0: "nats per example", 1: "nats per token"}.get(positions, "nats per position")
 
@@ -101,7 +105,7 @@ def loss_name(attrs: Mapping[str, Any]) -> str:
 
 def measures(loss: str, unit: str) -> dict[str, str]:
     """The unit of each quantity, or where it has none, what it is."""
-    own = unit or ("mean squared error" if loss == "mse" else "")
+    own = unit or SHOWN.get(loss, "")
     return {"loss": own, "loss_stderr": own, "error": "fraction misclassified"}
 
 

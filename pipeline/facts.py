@@ -16,11 +16,14 @@ from pipeline import caption
 from pipeline.evaluation.own_buffers import Findings
 from pipeline.fingerprint import digest_of_array, digest_of_parts
 from pipeline.geometry.planes import Geometry
-from pipeline.problem import data, state_dict
+from pipeline.loss_names import OF_CLASSES
+from pipeline.loss_parts import parts_of_loss
+from pipeline.problem import data, state_dict, targets
 from pipeline.problem.checkpoint import Known
 from pipeline.problem.data import Subsample
 from pipeline.problem.layout import Layout
 from pipeline.problem.norms import has_batch_norm
+from pipeline.problem.problem import Problem
 from pipeline.problem.trust import Codes
 from pipeline.problem.usercode import UserCode
 from pipeline.spec import RenderSpec
@@ -74,6 +77,7 @@ def parts_of(
         # Only where the spec asks for it: older stores do not have the key.
         **({"evaluate.compile": True} if spec.evaluate.compile else {}),
         **({"evaluate.calibrate": spec.calibrating} if calibrates else {}),
+        **parts_of_loss(spec.network, spec.evaluate, codes, "evaluate."),
     }
 
 
@@ -103,6 +107,7 @@ def facts_of(
     found: Findings,
     subsamples: Sequence[Subsample],
     codes: Codes,
+    problem: Problem,
 ) -> dict[str, Any]:
     """The attributes of a new store."""
     positions = data.positions(subsamples[0].targets)
@@ -117,10 +122,10 @@ def facts_of(
             "buffers": found.buffers,
             "own_losses": [own.as_dict() for own in found.own_losses],
         },
-        "data": {s.name: _data_facts(s) for s in subsamples},
+        "data": {s.name: _data_facts(s, problem) for s in subsamples},
         "unit": caption.loss_unit(spec.evaluate.loss, spec.evaluate.unit, positions),
         **({"labels": list(spec.plane.labels)} if spec.plane.labels else {}),
-        "code": {name: _code_facts(getattr(codes, name)) for name in ("network", "loss", "data")},
+        "code": {role: _code_facts(code) for role, code in codes.by_role().items()},
         "versions": _versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -145,16 +150,18 @@ def _batch_norm(spec: RenderSpec, net: nn.Module, buffers_of: str) -> str | None
     return f"recompute: population statistics of the {spec.calibrating} split"
 
 
-def _data_facts(subsample: Subsample) -> dict[str, Any]:
+def _data_facts(subsample: Subsample, problem: Problem) -> dict[str, Any]:
     """What the store says of a split."""
     facts = {
         "examples": len(subsample.indices),
         "digest": subsample.digest,
         "select": subsample.select,
     }
-    targets = subsample.bytes_of_targets or subsample.classes
-    told = {"targets": targets, "inputs": subsample.inputs_told}
-    return facts | {key: text for key, text in told.items() if text}
+    told = [subsample.bytes_of_targets or subsample.classes]
+    if problem.loss in OF_CLASSES:
+        told.append(targets.ignored_in_words(subsample.targets, problem.options))
+    texts = {"targets": "; ".join(filter(None, told)), "inputs": subsample.inputs_told}
+    return facts | {key: text for key, text in texts.items() if text}
 
 
 def _versions() -> dict[str, str]:

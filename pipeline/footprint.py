@@ -26,6 +26,7 @@ import numpy as np
 
 from pipeline import format, memory
 from pipeline.errors import LossatlasError
+from pipeline.problem.forward import bytes_of, first_of
 
 if TYPE_CHECKING:
     from pipeline.evaluation.evaluator import Evaluator
@@ -88,7 +89,7 @@ class Footprint:
         self._weights = evaluator.layout.size
         self._waits = evaluator.recomputes
         self.split = inputs.calibrate
-        self._examples = len(self._splits[self.split][0])
+        self._examples = len(self._splits[self.split][1])
         self._held = 0
 
     def prepared(self) -> None:
@@ -189,7 +190,7 @@ class Footprint:
         ahead = self._examples / examples - 1
         points = took.points + ahead * max(0.0, took.points - self._begins)
         # The other splits add only their data: their chunks are computed one by one.
-        data = {name: _bytes(x) for name, (x, _) in self._splits.items()}
+        data = {name: bytes_of(x) for name, (x, _) in self._splits.items()}
         rest = sum(data.values()) - data[self.split] * examples / self._examples
         built = took.all_ - took.points + rest
         return _Took(built + points, points, took.fresh)
@@ -200,8 +201,8 @@ class Footprint:
         return _FIRST_BYTES + _WEIGHT_BYTES / 2 * self._weights
 
     def _estimate(self, waiting: int) -> _Took:
-        data = [_bytes(x) for x, _ in self._splits.values()]
-        passing = min(self._chunk, max(len(x) for x, _ in self._splits.values()))
+        data = [bytes_of(x) for x, _ in self._splits.values()]
+        passing = min(self._chunk, max(len(y) for _, y in self._splits.values()))
         acts = self._waiting(waiting) + _PASSING * passing * self._largest
         points = self._begins + acts
         built = sum(data) + _WEIGHT_BYTES / 2 * self._weights
@@ -275,12 +276,11 @@ def _of_first(inputs: RenderInputs, examples: int) -> RenderInputs:
     """The same with so many examples of the calibrating split, and two of each other."""
     splits = inputs.problem.splits
     most = {name: examples if name == inputs.calibrate else 2 for name in splits}
-    first = {name: (x[: most[name]], y[: most[name]]) for name, (x, y) in splits.items()}
+    first = {
+        name: (first_of(inputs, most[name]), targets[: most[name]])
+        for name, (inputs, targets) in splits.items()
+    }
     return inputs.with_splits(first)
-
-
-def _bytes(inputs: Any) -> int:
-    return int(inputs.nbytes)
 
 
 def _of_status(name: str) -> int:

@@ -183,7 +183,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         tile=grid.tile,
         tiles=grid.tile_count,
         points=grid.points,
-        examples=sum(len(inputs) for inputs, _ in prepared.inputs.problem.splits.values()),
+        examples=sum(len(targets) for _, targets in prepared.inputs.problem.splits.values()),
         parameters=prepared.facts["network"]["parameters"],
         batch_norm=prepared.facts["network"]["batch_norm"],
         checkpoints=caption.checkpoints(prepared.facts),

@@ -27,7 +27,6 @@ from pipeline.geometry.planes import Geometry, geometry_of, with_files
 from pipeline.plane_spec import CurvePlane
 from pipeline.problem import data, network, trust
 from pipeline.problem.layout import Layout
-from pipeline.problem.losses import available_quantities
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes
 from pipeline.spec import RenderSpec, stored
@@ -105,17 +104,18 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         LossatlasError: one line on whatever is missing or does not fit.
     """
     begun = resident()
-    spec, loss = with_files(spec), spec.evaluate.loss
-    codes = codes or trust.read_codes(spec.network, spec.data, loss)
+    spec = with_files(spec)
+    codes = codes or trust.read_codes(spec.network, spec.data, spec.evaluate)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = geometry_of(spec, net)
     marks = _marks(spec, geometry, Layout.of(net))
-    loaded = data.load(spec.data, codes.data, loss)
+    loaded = data.load(spec.data, codes.data, spec.evaluate.loss)
     subsamples = data.ordered(loaded, spec.calibrating)
-    problem = problem_of(spec.network, loss, codes, subsamples)
+    problem = problem_of(spec.network, spec.evaluate, codes, subsamples)
     inputs = _inputs(spec, problem, geometry, marks)
     of_network = network_facts(spec, net, geometry.known)
     measuring = evaluator(inputs.uncompiled(), network=net)
+    _require_float32(spec, measuring)
     parts = parts_of(spec, inputs, codes, geometry, subsamples, measuring.recomputes)
     parts |= marks.parts
     footprint = Footprint(inputs, measuring, begun)
@@ -129,7 +129,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     found = compare_buffers(plain, measuring, geometry.known, footprint.require_driver)
     measuring.rest()
     footprint.prepared()
-    facts = facts_of(spec, parts, geometry, of_network, found, subsamples, codes)
+    facts = facts_of(spec, parts, geometry, of_network, found, subsamples, codes, problem)
     facts |= {"marks": list(marks.facts)} if marks.facts else {}
     return Prepared(
         spec,
@@ -142,6 +142,18 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         footprint,
         marks.remarks,
     )
+
+
+def _require_float32(spec: RenderSpec, measuring: Evaluator) -> None:
+    """Raises PrepareError where a loss that calls the network is to be lowered or compiled."""
+    asked = spec.evaluate
+    keys = ["compile"] if asked.compile else []
+    keys += ["precision: bf16"] if asked.precision == "bf16" else []
+    if keys and measuring.criterion.takes_network:
+        raise PrepareError(
+            f"evaluate.{keys[0]} is given with a loss that calls the network itself; wanted it "
+            "with a loss of outputs. Leave it out"
+        )
 
 
 def _marks(spec: RenderSpec, geometry: Geometry, layout: Layout) -> MarksSurvey:
@@ -157,7 +169,7 @@ def _inputs(
     return RenderInputs(
         problem=problem,
         buffers=geometry.buffers,
-        quantities=available_quantities(asked.loss, asked.quantities),
+        quantities=asked.stored,
         batch_norm=asked.batch_norm,
         calibrate=spec.calibrating,
         planes=geometry.planes,
@@ -209,14 +221,13 @@ def recorded(store: Store) -> tuple[RenderSpec, Codes]:
         UserCodeError: the code is not what its digest and the store's fingerprint say.
     """
     spec = stored(store.attrs["spec"], where=store.url).model_copy(update={"store": store.url})
-    facts, loss = store.attrs, spec.evaluate.loss
     labels = [str(name) for name in np.asarray(store.group["split"])]
     if labels != list(store.splits):
         raise PrepareError(
             f"{store.url}: its splits are {', '.join(store.splits)} and its values are labelled "
             f"{', '.join(labels)}, so it was changed; wanted the same. Put its zarr.json back"
         )
-    return spec, trust.recorded(facts, spec.network, spec.data, loss, store.url)
+    return spec, trust.recorded(store.attrs, spec.network, spec.data, spec.evaluate, store.url)
 
 
 def code_in(store: Store) -> trust.Named:
@@ -237,7 +248,7 @@ def stored_parts(store: Store, prepared: Prepared) -> dict[str, Any]:
 
 
 def _named(spec: RenderSpec, codes: Codes) -> trust.Named:
-    return trust.named(spec.network, spec.data, spec.evaluate.loss, codes)
+    return trust.named(spec.network, spec.data, spec.evaluate, codes)
 
 
 def _with_frames(spec: RenderSpec, names: Sequence[str] | None) -> RenderSpec:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.audit import least_sample
+from pipeline.loss_names import WITH_ERROR, Mean
+from pipeline.loss_spec import LossOptions, check_loss, check_quantities
 from pipeline.marks_spec import MarksSpec
 from pipeline.plane_spec import (
     CurvePlane,
@@ -18,10 +20,10 @@ from pipeline.plane_spec import (
     check_plane,
     is_line,
 )
+from pipeline.quantities import KNOWN, OwnQuantity, Quantity
 from pipeline.spec_fields import Label, Name, RunName, SpecModel, a_name
 from pipeline.spec_file import absolute, absolute_callable, read_yaml, validate
 
-Quantity = Literal["loss", "error", "loss_stderr"]
 # The context of a spec that comes from a store: an earlier version has accepted it.
 _STORED = "stored"
 
@@ -29,11 +31,13 @@ _STORED = "stored"
 class NetworkSpec(SpecModel):
     """Which network: a built-in name, `package.module:callable` or `path/file.py:callable`.
 
-    `label` is what pictures and reports call it.
+    `output` names the part of what it returns that is its output; `label` is what pictures and
+    reports call it.
     """
 
     factory: str = Field(min_length=1)
     kwargs: dict[str, Any] = Field(default_factory=dict)
+    output: int | str | None = None
     label: Name | None = None
 
     @field_validator("kwargs")
@@ -165,20 +169,6 @@ class RefineSpec(SpecModel):
         return None if self.nats is not None else self.tolerance or 0.002
 
 
-def refuse_unit(loss: str, unit: str | None) -> None:
-    """Refuse a unit with a built-in loss.
-
-    Raises:
-        ValueError: the loss is built in.
-    """
-    known = {"cross_entropy": "its unit is nats", "mse": "it is shown as mean squared error"}
-    if unit is not None and loss in known:
-        raise ValueError(
-            f"unit is {unit!r} with loss: {loss}, of which {known[loss]}; wanted a unit with a "
-            "loss of your own alone. Leave it out"
-        )
-
-
 class EvaluateSpec(SpecModel):
     """What is computed at every grid point.
 
@@ -187,8 +177,11 @@ class EvaluateSpec(SpecModel):
     """
 
     loss: str = "cross_entropy"
+    loss_options: LossOptions | None = None
+    mean: Mean | None = None
     unit: Label | None = None
-    quantities: tuple[Quantity, ...] = ("loss", "error", "loss_stderr")
+    quantities: tuple[Quantity, ...] = KNOWN
+    metrics: dict[OwnQuantity, str] = Field(default_factory=dict)
     batch_norm: Literal["recompute", "frozen"] = "recompute"
     calibrate: str | None = None
     precision: Literal["float32", "tf32", "bf16"] = "float32"
@@ -205,8 +198,24 @@ class EvaluateSpec(SpecModel):
 
     @model_validator(mode="after")
     def _measured(self) -> Self:
-        refuse_unit(self.loss, self.unit)
+        check_loss(self, self.unit)
+        check_quantities(self.loss, self.quantities, self.metrics)
+        others = [name for name in self.stored if name not in KNOWN]
+        if others and self.refine is not None and self.refine.nats is not None:
+            raise ValueError(
+                f"refine.nats is of the loss alone, and {others[0]} is stored too; wanted "
+                "refine.tolerance, a share of each quantity's own colour range"
+            )
         return self
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The quantities that are stored: those asked for, and every metric.
+
+        `error` is left out where the loss has none.
+        """
+        asked = (q for q in self.quantities if q != "error" or self.loss in WITH_ERROR)
+        return tuple(dict.fromkeys((*asked, *self.metrics)))
 
     @model_validator(mode="after")
     def _calibrated(self) -> Self:
@@ -313,7 +322,13 @@ def _resolve_paths(spec: RenderSpec, folder: Path) -> RenderSpec:
                 update={"source": absolute_callable(spec.data.source, folder, path_by_itself=True)}
             ),
             "evaluate": spec.evaluate.model_copy(
-                update={"loss": absolute_callable(spec.evaluate.loss, folder)}
+                update={
+                    "loss": absolute_callable(spec.evaluate.loss, folder),
+                    "metrics": {
+                        name: absolute_callable(called, folder)
+                        for name, called in spec.evaluate.metrics.items()
+                    },
+                }
             ),
             "marks": tuple(
                 group.with_files(_absolute_files(group.files, folder)) for group in spec.marks

@@ -112,7 +112,7 @@ def evaluator(
             network,
             inputs.problem.splits,
             inputs.quantities,
-            inputs.problem.loss_function(),
+            inputs.problem.criterion(),
             inputs.batch_norm,
             device,
             calibrate=inputs.calibrate,

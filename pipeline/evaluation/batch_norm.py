@@ -76,7 +76,8 @@ class Statistics:
         return normalised
 
     def _part(self, x: Tensor, norm: PopulationNorm) -> Tensor:
-        part = moments_of_examples(x)
+        # Where a loss differentiates by the inputs, statistics are constants, as in eval mode.
+        part = moments_of_examples(x.detach() if x.requires_grad else x)
         if torch.compiler.is_compiling():
             return norm.with_moments(x, *torch.ops.lossatlas.barrier(*part, self._turn))
         return norm.with_moments(x, *_WAITING.barrier(*part))

@@ -37,11 +37,11 @@ class Compiled:
         warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
 
     @functools.cached_property
-    def _forward(self) -> Callable[[Tensor], Tensor]:
+    def _forward(self) -> Callable[..., Any]:
         return torch.compile(self._network, fullgraph=True, dynamic=False, options=_options())
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """Outputs of `inputs` (n, …).
+    def __call__(self, *inputs: Tensor, **named: Tensor) -> Any:
+        """What the network returns for `inputs` (n, …).
 
         Raises:
             CompileError: it cannot be compiled as a whole.
@@ -50,7 +50,7 @@ class Compiled:
 
         try:
             with config.patch(recompile_limit=_MOST_SHAPES):
-                return self._forward(inputs)
+                return self._forward(*inputs, **named)
         except (exc.TorchDynamoException, exc.FailOnRecompileLimitHit, OSError) as error:
             cause = _innermost(error)
             if isinstance(cause, torch.OutOfMemoryError):

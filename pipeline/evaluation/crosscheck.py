@@ -23,14 +23,12 @@ from pipeline.evaluation.plain_torch import (
     CrosscheckError,
     PlainLosses,
     PlainTorch,
-    shape_of,
-    tensors_of,
 )
 from pipeline.evaluation.precision import arithmetic
 from pipeline.problem import state_dict
 from pipeline.problem.checkpoint import Known
+from pipeline.problem.forward import examples, mapped
 from pipeline.problem.layout import Layout
-from pipeline.problem.losses import fitted
 
 # How many examples of each split are compared: the first of the subsample. Plain torch takes them
 # in one batch, which has to fit into memory.
@@ -64,22 +62,22 @@ def crosscheck(plain: PlainTorch, checkpoints: Sequence[Known], example_bytes: i
         CrosscheckError: the numbers would be wrong; the message says why and what to do.
     """
     most_bytes = min(_MOST_BYTES, memory.available() / _TIMES_ACTIVATIONS)
-    examples = min(_MOST_EXAMPLES, max(2, int(most_bytes // max(1, example_bytes))))
+    count = min(_MOST_EXAMPLES, max(2, int(most_bytes // max(1, example_bytes))))
     with arithmetic("float32"):
-        _compare(plain.of_first(examples), checkpoints)
+        _compare(plain.of_first(count), checkpoints)
 
 
 def _compare(plain: PlainTorch, checkpoints: Sequence[Known]) -> None:
-    calibrating = plain.problem.splits[plain.calibrate][0]
+    calibrating = examples(plain.problem.splits[plain.calibrate][0])
     # In two chunks at least: plain torch takes all in one.
-    halves = plain.evaluator(chunk=-(-len(calibrating) // 2))
+    halves = plain.evaluator(chunk=-(-calibrating // 2))
     for number, known in enumerate(checkpoints):
         weights = state_dict.weights(known.state, halves.layout)
         found = halves.at(weights)["loss"].astype("f8")
         if number == 0:
             _refuse_chance(plain, known, found, halves.at(weights)["loss"])
             _refuse_rare_chance(plain, known)
-        if len(calibrating) == 1 and halves.recomputes:
+        if calibrating == 1 and halves.recomputes:
             return  # plain batch norm refuses to normalise over a single value
         wanted = plain.evaluate(known)
         if number == 0:
@@ -108,13 +106,13 @@ def _refuse_rare_chance(plain: PlainTorch, known: Known) -> None:
 
     Some networks draw in eval mode, and use the numbers only in training.
     """
-    network, loss = plain.network(known.state), plain.problem.loss_function()
-    inputs, targets = (torch.tensor(each[:2]) for each in plain.problem.splits[plain.calibrate])
+    network, criterion = plain.network(known.state), plain.problem.criterion()
+    inputs, targets = plain.of_first(2).problem.splits[plain.calibrate]
+    x, y = mapped(inputs, torch.tensor), torch.tensor(targets)
 
     def values() -> list[Tensor]:
-        outputs = network(inputs)
-        losses = loss(outputs, fitted(targets, shape_of(outputs), loss, known.file))
-        return [*tensors_of(outputs), losses]
+        found, tensors = criterion.evaluated(network, x, y, known.file)
+        return [*tensors, *(each.sums.detach() for each in found.values())]
 
     with torch.no_grad():
         before = _random_states()
@@ -134,7 +132,7 @@ def _random_states() -> tuple[bytes, str, int]:
 
 def _refuse_random_parts(plain: PlainTorch, known: Known, found: PlainLosses) -> None:
     """Raises CrosscheckError where the constructor draws numbers that no checkpoint holds."""
-    if not _same(plain.evaluate(known, seed=1).tensors(), found.tensors()):
+    if not _same(plain.evaluate(known, seed=1).tensors, found.tensors):
         raise CrosscheckError(
             f"{known}: the outputs depend on random numbers that the network's constructor "
             "draws and no checkpoint holds; wanted all that they depend on in the checkpoint. "
@@ -178,7 +176,7 @@ def _refuse_constant(plain: PlainTorch, known: Known, found: PlainLosses) -> Non
     before = nn.utils.parameters_to_vector(initial.parameters()).detach().numpy()
     if np.array_equal(before, state_dict.weights(known.state, Layout.of(initial))):
         return
-    if _same(plain.evaluate(None).tensors(), found.tensors()):
+    if _same(plain.evaluate(None).tensors, found.tensors):
         raise CrosscheckError(
             f"{known}: the network's outputs are the same, to the bit, with its initial "
             "weights: they do not depend on its parameters; wanted a network whose forward uses "

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from pipeline.errors import is_out_of_memory, one_line
 from pipeline.evaluation.barrier import Barrier, run_with_barrier
@@ -29,22 +31,21 @@ from pipeline.evaluation.batch_norm import (
 from pipeline.evaluation.compiled import Compiled
 from pipeline.evaluation.cuda_graph import Capture, GraphReplay, capture_on
 from pipeline.evaluation.examples import Examples, tried
-from pipeline.evaluation.grouped import group_size, losses_and_errors
+from pipeline.evaluation.grouped import group_size, values_of_points
+from pipeline.evaluation.modes import has_modes
 from pipeline.evaluation.precision import Precision, arithmetic, lowered
 from pipeline.evaluation.room import NoRoomError, give_back_memory, keep_freed_memory
 from pipeline.evaluation.weights import NetworkWeights
 from pipeline.geometry.plane import Plane
+from pipeline.problem.criterion import Criterion, criterion_of
+from pipeline.problem.forward import Arrays, Inputs, forwarded
 from pipeline.problem.layout import Layout
-from pipeline.problem.losses import (
-    LossFunction,
-    cross_entropy,
-    mean_squared_error,
-    misclassified,
-    over_examples,
-)
+from pipeline.problem.losses import LossFunction, cross_entropy
+from pipeline.problem.means import Values, joined, over_examples
 from pipeline.problem.norms import has_batch_norm, running_statistics
 
 T = TypeVar("T")
+Measured = dict[str, Values]
 
 # The largest activation of one chunk, in bytes. On a CPU it has to stay in the cache: twice as much
 # costs a quarter of the speed (docs/log.md). A GPU is fastest with large chunks, and where the
@@ -58,9 +59,10 @@ class Evaluator:
 
     Args:
         network: any module whose forward takes the data's inputs; taken over, and changed.
-        splits: name → inputs (n, …) and targets (n, …).
-        quantities: among loss, error and loss_stderr.
-        loss: outputs, targets → one value an example (n,).
+        splits: name → inputs (n, …) and targets (n, …). Inputs are an array, a tuple of arrays for
+            forward(*inputs), or a mapping of them for forward(**inputs).
+        quantities: loss, error, loss_stderr, and what a user's own functions give.
+        loss: outputs, targets → one value an example (n,); or all that is measured.
         batch_norm: `recompute`: at every point each batch norm uses the exact population mean
             and variance over the split `calibrate` at those weights. `frozen`: its running
             statistics.
@@ -84,9 +86,9 @@ class Evaluator:
     def __init__(
         self,
         network: nn.Module,
-        splits: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]],
+        splits: Mapping[str, tuple[Arrays, NDArray[np.generic]]],
         quantities: Sequence[str] = ("loss", "error", "loss_stderr"),
-        loss: LossFunction = cross_entropy,
+        loss: LossFunction | Criterion = cross_entropy,
         batch_norm: Literal["recompute", "frozen"] = "recompute",
         device: str = "cpu",
         chunk: int | None = None,
@@ -100,7 +102,7 @@ class Evaluator:
         self._precision: Precision = precision
         self._may_replay = cuda_graph
         self._quantities = tuple(quantities)
-        self._loss = loss
+        self._criterion = criterion_of(loss)
         self._splits = [
             Examples.of(name, inputs, targets, self._device)
             for name, (inputs, targets) in splits.items()
@@ -114,7 +116,7 @@ class Evaluator:
             use_population_statistics(network, self._statistics)
         elif batch_norm == "frozen":
             check_frozen(network)
-        self._network: Callable[[Tensor], Tensor] = network
+        self._network: Callable[..., Any] = network
         self._module = network
         self._weights = NetworkWeights(network, self._device)
         self._has_modes = has_modes(network)
@@ -176,6 +178,11 @@ class Evaluator:
         give_back_memory(self._device)
 
     @property
+    def criterion(self) -> Criterion:
+        """What is computed of each example, as the data showed it to be."""
+        return self._criterion
+
+    @property
     def recomputes(self) -> bool:
         """Whether batch norms take their statistics from the calibrating split, at every point."""
         return self._recompute
@@ -196,7 +203,8 @@ class Evaluator:
     def _capture(self) -> Capture | None:
         # A loss of the user's may do more than compute, and chunks that wait at a barrier have
         # threads of their own, which a graph does not follow.
-        is_ours = self._loss in (cross_entropy, mean_squared_error)
+        criterion = self._criterion
+        is_ours = criterion.is_built_in and not criterion.metrics and criterion.heard is None
         has_barrier = self._recompute and len(self._chunks[self._calibrating]) > 1
         # A network with modes may make new tensors at every point; a graph reads the old ones.
         if not self._may_replay or not is_ours or has_barrier or self._has_modes:
@@ -209,7 +217,7 @@ class Evaluator:
             return 1
         targets = [split.targets.shape for split in self._splits]
         outputs = self._splits[0].output_shape or torch.Size()
-        return group_size(self._loss, outputs, targets, chunk)
+        return group_size(self._criterion, outputs, targets, chunk)
 
     def _measure_in_room(self, points: list[list[float]]) -> Tensor:
         """`_measure`; where the device's memory does not hold a chunk, in smaller ones."""
@@ -224,12 +232,12 @@ class Evaluator:
                 calibrating = self._splits[self._calibrating]
                 raise NoRoomError(
                     f"{self._device} has no memory or no threads for the "
-                    f"{len(calibrating.inputs):,} examples of {calibrating.name} "
+                    f"{len(calibrating):,} examples of {calibrating.name} "
                     f"({one_line(error, 200)}); wanted both. Use fewer examples in data.splits, or "
                     "fewer workers (--workers)"
                 ) from None
             # After the handler: the error's traceback keeps the tensors that fill the memory.
-            largest = max(len(chunk.inputs) for chunks in self._chunks for chunk in chunks)
+            largest = max(len(chunk) for chunks in self._chunks for chunk in chunks)
             if largest == 1:
                 raise NoRoomError(
                     f"{self._device} has no room for one example at a time ({told}); wanted "
@@ -242,7 +250,7 @@ class Evaluator:
 
     def _measure(self, points: list[list[float]]) -> Tensor:
         """The quantities, float64 (quantities, splits, points), at a group of points x, y."""
-        with torch.inference_mode():
+        with self._without_graph():
             if self.group > 1 and len(points) > 1:
                 return self._together(points)
             return torch.cat([self._alone(x, y) for x, y in points], dim=-1)
@@ -263,8 +271,10 @@ class Evaluator:
 
     def _at_weights_in_place(self) -> Tensor:
         """The quantities, float64 (quantities, splits, 1)."""
-        joined = [_join(parts) for parts in self._pass(self._forward)]
-        return self._of_examples([(losses[None], errors[None]) for losses, errors in joined])
+        return self._of_examples(
+            {name: values.at_one_point() for name, values in joined(parts).items()}
+            for parts in self._pass(self._forward)
+        )
 
     def _together(self, points: list[list[float]]) -> Tensor:
         """The quantities at several points, with one call for the losses of all of them."""
@@ -273,14 +283,14 @@ class Evaluator:
             self._move(x, y)
             found.append([kept for (kept,) in self._pass(self._kept)])
         return self._of_examples(
-            losses_and_errors(of_points, split.targets, "error" in self._quantities)
+            values_of_points(of_points, split.targets, "error" in self._quantities)
             for of_points, split in zip(zip(*found, strict=True), self._splits, strict=True)
         )
 
-    def _of_examples(self, measured: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-        """The quantities from each split's losses and errors, float64 (points, n) each."""
-        splits = list(measured)
-        rows = [[over_examples(q, *each) for each in splits] for q in self._quantities]
+    def _of_examples(self, measured: Iterable[Measured]) -> Tensor:
+        """The quantities from those of each split's examples, (points, n) each."""
+        splits, mean = list(measured), self._criterion.mean
+        rows = [[over_examples(q, each, mean) for each in splits] for q in self._quantities]
         return torch.stack([torch.stack(row) for row in rows])
 
     def _pass(self, each: Callable[[Examples], T]) -> list[list[T]]:
@@ -295,11 +305,12 @@ class Evaluator:
     def _calibrate(self, chunks: list[Examples], each: Callable[[Examples], T]) -> list[T]:
         def task(chunk: Examples, barrier: Barrier) -> T:
             # Inference mode is per thread, and a calibrating chunk has a thread of its own.
-            with self._statistics.calibrate(barrier), torch.inference_mode():
+            with self._statistics.calibrate(barrier), self._without_graph():
                 return each(chunk)
 
         self._statistics.clear()
-        if len(chunks) == 1 and takes_moments_at_once(self._device):
+        at_once = takes_moments_at_once(self._device) and not self._criterion.takes_network
+        if len(chunks) == 1 and at_once:
             self._statistics.calibrate_at_once()
             return [each(chunks[0])]
         return run_with_barrier([partial(task, chunk) for chunk in chunks], self._threads)
@@ -311,22 +322,32 @@ class Evaluator:
             found.append(each(chunk))
         return found
 
-    def _forward(self, chunk: Examples) -> tuple[Tensor, Tensor]:
-        """Loss and error of each example, float64 (n,)."""
+    def _forward(self, chunk: Examples) -> Measured:
+        """Each quantity of each example, (n,)."""
+        criterion = self._criterion
+        if criterion.takes_network:
+            found = criterion.of_network(self._module, self._returned, chunk.inputs, chunk.targets)
+            return {name: values.detached() for name, values in found.items()}
         outputs = self._outputs(chunk.inputs)
-        losses = self._loss(outputs, chunk.targets).double()
-        if "error" not in self._quantities:
-            return losses, losses
-        return losses, misclassified(outputs, chunk.targets)
+        return criterion.of_outputs(outputs, chunk.targets, self._quantities)
 
     def _kept(self, chunk: Examples) -> Tensor:
         # A copy: a network may return its own weights, which move, or the same buffer each time.
-        return self._outputs(chunk.inputs).clone()
+        outputs: Tensor = self._outputs(chunk.inputs).clone()
+        return outputs
 
-    def _outputs(self, inputs: Tensor) -> Tensor:
+    def _outputs(self, inputs: Inputs) -> Any:
+        return self._criterion.outputs(self._returned(inputs))
+
+    def _returned(self, inputs: Inputs) -> Any:
+        """What the network gives, in float32 or better."""
         with lowered(self._precision, self._device):
-            outputs = self._network(inputs)
-        return outputs.float() if self._precision == "bf16" else outputs
+            returned = forwarded(self._network, inputs)
+        return tree_map_only(Tensor, _float, returned) if self._precision == "bf16" else returned
+
+    def _without_graph(self) -> AbstractContextManager[object]:
+        # A tensor of inference mode can never have derivatives, which a loss may ask for.
+        return torch.no_grad() if self._criterion.takes_network else torch.inference_mode()
 
     def _check(self, network: nn.Module) -> int:
         """Try two examples of each split, so that a misfit is found before anything is computed.
@@ -341,28 +362,15 @@ class Evaluator:
         try:
             with self._statistics.calibrate(lambda value, combine: combine([value])):
                 for place, split in enumerate(self._splits):
-                    sizes.append(split.inputs[0].nbytes)
-                    self._splits[place] = tried(split, self._outputs, self._loss)
+                    sizes.append(split.example_bytes)
+                    self._splits[place], self._criterion = tried(
+                        split, network, self._returned, self._criterion, self._quantities
+                    )
                     self._statistics.apply()
         finally:
             for hook in hooks:
                 hook.remove()
         return max(sizes)
-
-
-def has_modes(network: nn.Module) -> bool:
-    """Whether a module of `network` has a `train()` or `eval()` of its own.
-
-    What it computes there may depend on the weights (attention biases that are gathered once for
-    evaluation), so both are called at every point.
-    """
-    return any(
-        "train" in vars(module)
-        or "eval" in vars(module)
-        or type(module).train is not nn.Module.train
-        or type(module).eval is not nn.Module.eval
-        for module in network.modules()
-    )
 
 
 def takes_moments_at_once(device: torch.device) -> bool:
@@ -387,7 +395,5 @@ def _bytes(output: object) -> int:
     return 0
 
 
-def _join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+def _float(outputs: Tensor) -> Tensor:
+    return outputs.float()

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipeline.problem.losses import LossFunction, cross_entropy, misclassified
+from pipeline.problem.criterion import Criterion
+from pipeline.problem.losses import cross_entropy, misclassified
+from pipeline.problem.means import Values
 
 # Each point then pays a thirtieth of the calls, which is little beside its forward pass.
 _LARGEST_GROUP = 32
@@ -24,14 +26,14 @@ _SMALLEST_CHUNK = 256
 
 
 def group_size(
-    loss: LossFunction, outputs: torch.Size, targets: Sequence[torch.Size], chunk: int
+    criterion: Criterion, outputs: torch.Size, targets: Sequence[torch.Size], chunk: int
 ) -> int:
     """How many points have their losses computed together.
 
     It depends on the network and the data alone: all workers have to choose the same.
 
     Args:
-        loss: groups are for cross-entropy alone, which takes each row by itself.
+        criterion: groups are for plain cross-entropy, which takes each row by itself.
         outputs: the shape of some examples' outputs; groups need (n, classes).
         targets: the shape of each split's targets; groups need (n,).
         chunk: how many examples go through the network at once. Where they are few, or a split
@@ -40,27 +42,28 @@ def group_size(
     is_rows = len(outputs) == 2 and all(len(shape) == 1 for shape in targets)
     examples = max(shape[0] for shape in targets)
     is_small = _SMALLEST_CHUNK <= chunk >= examples
-    if loss is not cross_entropy or not is_rows or not is_small:
+    if not criterion.is_plain_cross_entropy or not is_rows or not is_small:
         return 1
     fitting = _GROUP_BYTES // (8 * examples * outputs[1])
     return max(1, min(_LARGEST_GROUP, fitting))
 
 
-def losses_and_errors(
+def values_of_points(
     outputs: Sequence[Tensor], targets: Tensor, with_errors: bool
-) -> tuple[Tensor, Tensor]:
+) -> dict[str, Values]:
     """Cross-entropy and misclassification of each example, at several points.
 
     Args:
         outputs: of each point (n, classes).
         targets: int64 (n,).
-        with_errors: whether errors are computed; if not, the losses are returned twice.
+        with_errors: whether errors are computed.
 
     Returns:
-        Two float64 tensors (points, n).
+        `loss`, and `error` where it is asked for: (points, n).
     """
     rows, wanted = torch.cat(list(outputs)), targets.repeat(len(outputs))
-    losses = cross_entropy(rows, wanted)
-    errors = misclassified(rows, wanted) if with_errors else losses
     shape = len(outputs), len(targets)
-    return losses.view(shape), errors.view(shape)
+    found = {"loss": Values(cross_entropy(rows, wanted).view(shape))}
+    if with_errors:
+        found["error"] = Values(misclassified(rows, wanted).view(shape))
+    return found

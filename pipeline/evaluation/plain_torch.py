@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
 from pipeline.errors import LossatlasError, is_out_of_memory, one_line
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.room import NoRoomError
 from pipeline.problem import state_dict
 from pipeline.problem.checkpoint import Known, State
-from pipeline.problem.losses import fitted
+from pipeline.problem.forward import mapped
+from pipeline.problem.means import over_examples
 from pipeline.problem.problem import Problem
 
 
@@ -35,15 +35,11 @@ class PlainLosses:
 
     Attributes:
         losses: the mean of each split, float64 (splits,); NaN where plain torch has none.
-        outputs: of the calibrating split.
+        tensors: what the network gives for the calibrating split.
     """
 
     losses: NDArray[np.float64]
-    outputs: Any
-
-    def tensors(self) -> list[Tensor]:
-        """The outputs, one by one."""
-        return tensors_of(self.outputs)
+    tensors: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -62,10 +58,9 @@ class PlainTorch:
     batch_norm: Literal["recompute", "frozen"]
     calibrate: str
 
-    def of_first(self, examples: int) -> PlainTorch:
+    def of_first(self, count: int) -> PlainTorch:
         """The same with the first examples of each split."""
-        first = {name: (x[:examples], y[:examples]) for name, (x, y) in self.problem.splits.items()}
-        return replace(self, problem=self.problem.with_splits(first))
+        return replace(self, problem=self.problem.of_first(count))
 
     def evaluator(self, state: State | None = None, chunk: int | None = None) -> Evaluator:
         """The evaluator to compare with, of the loss alone.
@@ -78,7 +73,7 @@ class PlainTorch:
             self._loaded(state),
             self.problem.splits,
             ("loss",),
-            self.problem.loss_function(),
+            self.problem.criterion(),
             self.batch_norm,
             chunk=chunk,
             calibrate=self.calibrate,
@@ -125,15 +120,17 @@ class PlainTorch:
         return network
 
     def _pass(self, network: nn.Module) -> PlainLosses:
-        loss, splits = self.problem.loss_function(), self.problem.splits
+        criterion, splits = self.problem.criterion(), self.problem.splits
         losses, first = dict.fromkeys(splits, np.nan), None
         norms = _Calibration(network) if self.batch_norm == "recompute" else None
         for split in sorted(splits, key=lambda name: name != self.calibrate):
             inputs, targets = splits[split]
-            outputs = network(torch.tensor(inputs))
-            first = outputs if first is None else first
-            wanted = fitted(torch.tensor(targets), shape_of(outputs), loss, split)
-            losses[split] = float(loss(outputs, wanted).double().mean())
+            values, tensors = criterion.evaluated(
+                network, mapped(inputs, torch.tensor), torch.tensor(targets), split
+            )
+            first = tensors if first is None else first
+            loss = over_examples("loss", {"loss": values["loss"].at_one_point()}, criterion.mean)
+            losses[split] = float(loss)
             if norms is not None and not norms.keep():
                 break
         assert first is not None
@@ -141,17 +138,7 @@ class PlainTorch:
 
     @property
     def _examples(self) -> int:
-        return len(next(iter(self.problem.splits.values()))[0])
-
-
-def tensors_of(outputs: Any) -> list[Tensor]:
-    """The tensors that a network gives, however it nests them."""
-    return [each for each in tree_leaves(outputs) if isinstance(each, Tensor)]
-
-
-def shape_of(outputs: Any) -> torch.Size:
-    """Of outputs that are one tensor; a loss of the user's own may take others."""
-    return outputs.shape if isinstance(outputs, Tensor) else torch.Size()
+        return len(next(iter(self.problem.splits.values()))[1])
 
 
 class _Calibration:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from pipeline.loss_names import OF_CLASSES
 from pipeline.problem.source import opener
 from pipeline.problem.split import DataError, Split, first_few
 from pipeline.problem.usercode import UserCode
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pipeline.spec import DataSpec, NormaliseSpec
 
 _CHANNELS = (1, 3, 4)
+# Losses by which images may be reproduced.
+_REPRODUCING = ("mse", "l1", "huber")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def load(
     Images are uint8 (scaled to [0, 1]) or floats, channels first or last; other unsigned bytes
     are taken for pixels too; other whole numbers are token ids. Only selected images are decoded.
     Targets stay as they are, with one exception: bytes in the shape of inputs that are bytes too,
-    for `mse`, are images to be reproduced, and are treated as the inputs are.
+    for `mse`, `l1` or `huber`, are images to be reproduced, and are treated as the inputs are.
 
     Args:
         spec: where the examples are, and how many are wanted.
@@ -164,9 +167,14 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
     raw = split.inputs(rows)
     inputs = _prepared(raw, rows, spec, f"the inputs of {split.where}")
     of_targets = ""
-    if given.dtype == np.uint8 and loss != "cross_entropy":
+    if given.dtype == np.uint8 and loss not in OF_CLASSES:
         of_targets = f"bytes from {targets.min()} to {targets.max()}, not scaled"
-        if loss == "mse" and raw.dtype == np.uint8 and raw.ndim > 1 and raw.shape == targets.shape:
+        if (
+            loss in _REPRODUCING
+            and raw.dtype == np.uint8
+            and raw.ndim > 1
+            and raw.shape == targets.shape
+        ):
             targets = _prepared(given[rows], rows, spec, what)
             of_targets = "bytes, treated as the inputs are: scaled to [0, 1]"
             of_targets += ", normalised" if spec.normalise else ""

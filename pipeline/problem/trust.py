@@ -10,17 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import machine_notes
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import digest_of_parts
+from pipeline.loss_spec import AsksLoss
 from pipeline.problem import usercode
 from pipeline.problem.usercode import UserCode, UserCodeError
 from pipeline.spec import DataSpec, NetworkSpec
 
 _DIGITS = 32
+_METRICS = "metrics."
 
 
 class TrustError(LossatlasError):
@@ -34,6 +36,22 @@ class Codes:
     network: UserCode | None
     loss: UserCode | None
     data: UserCode | None
+    metrics: Mapping[str, UserCode] = field(default_factory=dict)
+
+    def by_role(self) -> dict[str, UserCode | None]:
+        """Each by what it is for: network, loss, data, and metrics.<name>."""
+        of_metrics = {f"{_METRICS}{name}": code for name, code in self.metrics.items()}
+        return {"network": self.network, "loss": self.loss, "data": self.data, **of_metrics}
+
+    @staticmethod
+    def of_roles(codes: Mapping[str, UserCode | None]) -> Codes:
+        """The inverse of `by_role`; roles that are missing have no code."""
+        metrics = {
+            role.removeprefix(_METRICS): code
+            for role, code in codes.items()
+            if code is not None and role.startswith(_METRICS)
+        }
+        return Codes(codes.get("network"), codes.get("loss"), codes.get("data"), metrics)
 
 
 @dataclass(frozen=True)
@@ -53,25 +71,22 @@ class Named:
         return ", ".join(self.functions)
 
 
-def read_codes(network: NetworkSpec, data: DataSpec, loss: str) -> Codes:
+def read_codes(network: NetworkSpec, data: DataSpec, loss: AsksLoss) -> Codes:
     """The user's own code that a spec names, from its files.
 
     Raises:
         UserCodeError: a file cannot be read, or imports what cannot travel.
     """
-    return Codes(
-        network=usercode.source_of(network.factory),
-        loss=usercode.source_of(loss),
-        data=usercode.source_of(data.source),
-    )
+    names = {"network": network.factory, "data": data.source, **_functions(loss)}
+    return Codes.of_roles({role: usercode.source_of(name) for role, name in names.items()})
 
 
-def named(network: NetworkSpec, data: DataSpec, loss: str, codes: Codes) -> Named:
+def named(network: NetworkSpec, data: DataSpec, loss: AsksLoss, codes: Codes) -> Named:
     """The code in a spec; `codes` has the sources of what is in files."""
-    functions, parts = [], []
+    functions, parts, by_role = [], [], codes.by_role()
     for role, name in _called(network, data, loss).items():
         # A path is a name on one machine; the code it leads to counts by its digest.
-        name, code = name.rpartition("/")[2], getattr(codes, role)
+        name, code = name.rpartition("/")[2], by_role.get(role)
         source = f"sha256 {code.digest[:12]}" if code else "of an installed package"
         functions.append(f"{role} {name} ({source})")
         parts.append([role, name, code.digest if code else None])
@@ -118,7 +133,7 @@ def require(
 
 
 def recorded(
-    facts: Mapping[str, Any], network: NetworkSpec, data: DataSpec, loss: str, where: str
+    facts: Mapping[str, Any], network: NetworkSpec, data: DataSpec, loss: AsksLoss, where: str
 ) -> Codes:
     """The code that a store or a training has kept, held to its digests. Nothing of it is run.
 
@@ -136,7 +151,7 @@ def recorded(
             f"{where}: its fingerprint is not that of the parts it lists, so it was changed; "
             "wanted what the run began with. Put the old one back, or begin a new one"
         )
-    codes: dict[str, UserCode | None] = dict.fromkeys(("network", "loss", "data"))
+    codes: dict[str, UserCode | None] = {}
     for role, name in _called(network, data, loss).items():
         file = _file(name)
         if file is None:
@@ -151,12 +166,19 @@ def recorded(
                 "one back, or begin a new one"
             )
         codes[role] = code
-    return Codes(**codes)
+    return Codes.of_roles(codes)
 
 
-def _called(network: NetworkSpec, data: DataSpec, loss: str) -> dict[str, str]:
+def _functions(loss: AsksLoss) -> dict[str, str]:
+    """The loss and the metrics that a spec names: role → name."""
+    return {"loss": loss.loss, **{f"{_METRICS}{name}": f for name, f in loss.metrics.items()}}
+
+
+def _called(network: NetworkSpec, data: DataSpec, loss: AsksLoss) -> dict[str, str]:
     """The functions that a spec names: role → name."""
-    names = {"network": network.factory, "loss": loss, "data": data.source}
+    of_loss = _functions(loss)
+    names = {"network": network.factory, "loss": of_loss.pop("loss"), "data": data.source}
+    names |= of_loss
     called = {role: name for role, name in names.items() if _file(name) is not None}
     if ":" in network.factory:
         called["network"] = network.factory

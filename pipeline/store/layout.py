@@ -38,7 +38,7 @@ def create_arrays(
             serializer=BytesCodec(),
             compressors=_PACKED,
             dimension_names=("split", "frame", "y", "x"),
-            attributes={"long_name": _LONG_NAMES[quantity], **_units(quantity, unit)},
+            attributes={"long_name": _long_name(quantity), **_units(quantity, unit)},
         )
     tiles = (grid.frames, grid.tile_rows, grid.tile_columns)
     facts: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -59,10 +59,16 @@ def create_arrays(
         )
 
 
+def _long_name(quantity: str) -> str:
+    return _LONG_NAMES.get(quantity, f"mean of {quantity} over the examples")
+
+
 def _units(quantity: str, unit: str) -> dict[str, str]:
     """The attribute `units` of a quantity; empty if it is not known."""
     if quantity == "error":
         return {"units": "1"}
+    if quantity not in _LONG_NAMES:  # of a user's own function
+        return {}
     # The store's own `unit` says per what the nats are.
     own = "nat" if unit.startswith("nats") else unit
     return {"units": own} if own else {}

@@ -19,6 +19,8 @@ from pipeline.errors import LossatlasError
 from pipeline.fingerprint import digest_of_array
 from pipeline.geometry.plane import curve_coefficients
 from pipeline.problem import state_dict
+from pipeline.problem.criterion import Criterion
+from pipeline.problem.forward import Inputs
 from pipeline.problem.layout import Layout, persistent_buffers
 from pipeline.problem.losses import LossFunction
 from pipeline.problem.trust import Codes, Named
@@ -84,7 +86,7 @@ class Prepared:
             start,
             end,
             dict(net.named_buffers()),
-            self.inputs.problem.loss_function(),
+            self.inputs.problem.criterion(),
             spec.train.weight_decay,
         )
         initial = torch.tensor(initial_bends(self)).to(device)
@@ -196,7 +198,7 @@ def objective(
     start: Tensor,
     end: Tensor,
     constants: Mapping[str, Tensor],
-    loss: LossFunction,
+    loss: LossFunction | Criterion,
     weight_decay: float,
 ) -> Objective:
     """What training minimises over the bends: at one t drawn evenly from [0, 1] a step,
@@ -210,7 +212,7 @@ def objective(
         kind: of the curve.
         start, end: (P,), on the network's device.
         constants: the network's buffers. Each step begins with them: none is trained.
-        loss: outputs, targets → one value an example (n,).
+        loss: outputs, targets → one value an example (n,); or a criterion.
         weight_decay: at least 0.
 
     Source: Garipov et al. 2018, arXiv:1802.10026, eq. 2 and §3.2; the penalty, which is of the
@@ -221,7 +223,7 @@ def objective(
     def at_random_t(
         bends: Tensor,
         _buffers: dict[str, Tensor],
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         random: np.random.Generator,
     ) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,8 @@ class Profile:
     Attributes:
         distance: from the start, Euclidean in weight space, float64 (T,).
         length: of the path, measured from point to point.
-        values: quantity → float64 (splits, T). `loss`; with cross-entropy, in nats, also `error`,
-            and `ensemble_loss` and `ensemble_error` of the averaged softmax.
+        values: quantity → float64 (splits, T). `loss`, and `error` where the loss has one; where
+            targets are classes, `ensemble_loss` and `ensemble_error` of the averaged softmax.
     """
 
     distance: Vector
@@ -116,6 +116,7 @@ class CurveReport:
         columns = [("loss", self.curve, "loss"), ("line loss", self.line, "loss")]
         if "error" in self.curve.values:
             columns += [("error", self.curve, "error"), ("line error", self.line, "error")]
+        if "ensemble_error" in self.curve.values:
             columns += [("ensemble", self.curve, "ensemble_error")]
         return columns
 

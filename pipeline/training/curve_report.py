@@ -7,7 +7,6 @@ on different examples.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +23,13 @@ from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.plain_torch import PlainTorch
 from pipeline.geometry.plane import Vector
 from pipeline.geometry.planes import Checkpoints
+from pipeline.loss_names import WITH_ERROR
 from pipeline.problem import data, network, state_dict, trust
 from pipeline.problem.checkpoint import Known
+from pipeline.problem.criterion import Criterion, criterion_of
 from pipeline.problem.layout import Layout
-from pipeline.problem.losses import LossFunction, classes_last, cross_entropy, misclassified
+from pipeline.problem.losses import LossFunction, classes_last, cross_entropy
+from pipeline.problem.means import over_examples
 from pipeline.problem.problem import Problem, Splits, problem_of
 from pipeline.spec import RenderSpec
 from pipeline.training import connect, curve
@@ -111,14 +113,15 @@ def of_render(
             "plane.frames is the curves of a film; wanted one. Give a spec with start, bend and "
             "end as plane.weights, or what lossatlas connect was given, with --frame"
         )
-    loss = spec.evaluate.loss
-    codes = trust.read_codes(spec.network, spec.data, loss)
+    codes = trust.read_codes(spec.network, spec.data, spec.evaluate)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     checkpoints = Checkpoints(spec, net)
     loaded = checkpoints.of_plane()
     flat = tuple(state_dict.weights(state, checkpoints.layout) for _, state in loaded)
-    subsamples = data.ordered(data.load(spec.data, codes.data, loss), spec.calibrating)
-    problem = problem_of(spec.network, loss, codes, subsamples)
+    subsamples = data.ordered(
+        data.load(spec.data, codes.data, spec.evaluate.loss), spec.calibrating
+    )
+    problem = problem_of(spec.network, spec.evaluate, codes, subsamples)
     known = [
         Known(name, file, state)
         for name, (file, state) in zip(("start", "bend", "end"), loaded, strict=True)
@@ -159,12 +162,12 @@ def _checked(
 
     The buffers are those of the first point.
     """
-    net, loss = problem.network(), problem.loss_function()
+    net = problem.network()
     buffers = state_dict.buffers(known[0].state, net)
     for name, buffer in net.named_buffers():
         if name in buffers:
             buffer.copy_(buffers[name])
-    measure = _Measure(net, problem.splits, loss, device)
+    measure = _Measure(net, problem.splits, problem.criterion(), device)
     plain = PlainTorch(problem, buffers, "recompute", next(iter(problem.splits)))
     crosscheck(plain, known, measure.example_bytes)
     return _report(found, measure, points, on_progress)
@@ -186,7 +189,7 @@ def along(
     network: nn.Module,
     splits: Splits,
     points: int = DEFAULT_POINTS,
-    loss: LossFunction = cross_entropy,
+    loss: LossFunction | Criterion = cross_entropy,
     device: str = "cpu",
     on_progress: OnProgress | None = None,
 ) -> CurveReport:
@@ -197,7 +200,7 @@ def along(
         network: taken over, and changed.
         splits: name → inputs (n, …) and targets (n, …); the first one calibrates batch norm.
         points: at least 2.
-        loss: outputs, targets → one value an example (n,).
+        loss: outputs, targets → one value an example (n,); or a criterion.
         device: where to compute.
         on_progress: called with the number of points done and of all.
 
@@ -236,14 +239,21 @@ def _report(
 class _Measure:
     """The quantities at given weights, and those of the ensemble with the first weights."""
 
-    def __init__(self, network: nn.Module, splits: Splits, loss: LossFunction, device: str) -> None:
-        self._classifies = loss is cross_entropy
-        quantities = ("loss", "error") if self._classifies else ("loss",)
+    def __init__(
+        self,
+        network: nn.Module,
+        splits: Splits,
+        loss: LossFunction | Criterion,
+        device: str,
+    ) -> None:
         # The evaluator gives outputs to its loss alone, in the order of splits and examples.
         self._calls: list[tuple[Tensor, Tensor]] = []
-        self._evaluator = Evaluator(
-            network, splits, quantities, self._kept_outputs(loss), device=device
-        )
+        criterion = replace(criterion_of(loss), metrics={})
+        self._classifies = criterion.has_classes
+        quantities = ("loss", "error") if criterion.name in WITH_ERROR else ("loss",)
+        if self._classifies:
+            criterion = replace(criterion, heard=lambda *call: self._calls.append(call))
+        self._evaluator = Evaluator(network, splits, quantities, criterion, device=device)
         self.splits = tuple(splits)
         self._sizes = [len(targets) for _, targets in splits.values()]
         self._first: list[Tensor] | None = None
@@ -275,22 +285,17 @@ class _Measure:
         self._first = self._first or softmaxes
         both = [(own + first) / 2 for own, first in zip(softmaxes, self._first, strict=True)]
         pairs = list(zip(both, targets, strict=True))
-        # cross_entropy takes outputs; the logarithms of a softmax are outputs with that softmax.
-        values["ensemble_loss"] = np.array(
-            [float(cross_entropy(p.log(), y).mean()) for p, y in pairs]
-        )
-        values["ensemble_error"] = np.array([float(misclassified(p, y).mean()) for p, y in pairs])
+        # The logarithms of a softmax are outputs with that softmax.
+        criterion = replace(self._evaluator.criterion, heard=None)
+        ensembles = [criterion.of_outputs(p.log(), y, ("error",)) for p, y in pairs]
+        for name in ("loss", "error"):
+            values[f"ensemble_{name}"] = np.array(
+                [
+                    float(over_examples(name, {name: each[name].at_one_point()}, criterion.mean))
+                    for each in ensembles
+                ]
+            )
         return values
-
-    def _kept_outputs(self, loss: LossFunction) -> LossFunction:
-        """`loss`, keeping its arguments."""
-
-        @functools.wraps(loss)
-        def keeping(outputs: Tensor, targets: Tensor) -> Tensor:
-            self._calls.append((outputs, targets))
-            return loss(outputs, targets)
-
-        return keeping
 
 
 class _Walk:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.problem.criterion import Criterion
+from pipeline.problem.forward import Inputs
 from pipeline.problem.losses import LossFunction
 from pipeline.problem.trust import Codes, Named
 from pipeline.training import inputs, session, sgd
@@ -39,7 +41,7 @@ class Prepared:
 
     def job(self, device: torch.device) -> Job:
         """Training all parameters from fresh ones."""
-        spec, loss = self.spec, self.inputs.problem.loss_function()
+        spec, loss = self.spec, self.inputs.problem.criterion()
         net = self.inputs.fresh_network(spec.train.seed).requires_grad_(False).to(device)
         shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
         persistent = net.state_dict()
@@ -105,14 +107,14 @@ def fit(
     return session.run(prepared, device, on_progress, checkpoint_seconds)
 
 
-def objective(network: nn.Module, loss: LossFunction, weight_decay: float) -> Objective:
+def objective(network: nn.Module, loss: LossFunction | Criterion, weight_decay: float) -> Objective:
     """What training minimises: mean loss of the batch at θ, plus weight_decay · ½‖θ‖².
 
     Batch norm is in train mode: it uses the statistics of the batch and updates its running ones.
 
     Args:
         network: any; changed to train mode. Its own weights play no part.
-        loss: outputs, targets → one value an example (n,).
+        loss: outputs, targets → one value an example (n,); or a criterion.
         weight_decay: at least 0.
     """
     network.train()
@@ -120,7 +122,7 @@ def objective(network: nn.Module, loss: LossFunction, weight_decay: float) -> Ob
     def at_weights(
         theta: Tensor,
         buffers: dict[str, Tensor],
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         _random: np.random.Generator,
     ) -> tuple[Tensor, Tensor]:

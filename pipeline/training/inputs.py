@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from pipeline.evaluation.batch_norm import check_recomputable
 from pipeline.evaluation.examples import Examples, tried
 from pipeline.evaluation.precision import arithmetic
 from pipeline.fingerprint import differences, digest_of_parts
+from pipeline.loss_parts import parts_of_loss
 from pipeline.problem import data, network, trust
 from pipeline.problem.data import Subsample
-from pipeline.problem.losses import fitted
+from pipeline.problem.forward import Arrays, first_of, forwarded, told
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes, Named
 from pipeline.spec import NormaliseSpec
@@ -51,7 +53,7 @@ class TrainingInputs:
     normalise: NormaliseSpec | None
 
     @property
-    def training(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def training(self) -> tuple[Arrays, NDArray[np.generic]]:
         """Inputs (n, …) and targets (n, …) of the split that trains."""
         return self.problem.splits[self.trains]
 
@@ -63,7 +65,7 @@ class TrainingInputs:
 
 def read_codes(spec: ConnectSpec | FitSpec) -> Codes:
     """The user's code that `spec` names; see `trust.read_codes`."""
-    return trust.read_codes(spec.network, spec.data, spec.loss)
+    return trust.read_codes(spec.network, spec.data, spec)
 
 
 def load_inputs(
@@ -83,7 +85,7 @@ def load_inputs(
     subsamples = data.ordered(data.load(spec.data, codes.data, spec.loss), trains)
     first = subsamples[0]
     _require_trainable(spec.train, first)
-    problem = problem_of(spec.network, spec.loss, codes, subsamples)
+    problem = problem_of(spec.network, spec, codes, subsamples)
     problem = _with_fitted_targets(problem, net)
     inputs = TrainingInputs(problem, trains, spec.data.normalise)
     normalise = spec.data.normalise
@@ -99,6 +101,7 @@ def load_inputs(
         "data.normalise": normalise.model_dump(mode="json") if normalise else None,
         **{f"train.{key}": value for key, value in spec.train.model_dump(mode="json").items()},
         "frames": spec.frames.model_dump(mode="json") if spec.frames else None,
+        **parts_of_loss(spec.network, spec, codes, ""),
     }
     if spec.train.optimiser == "sgd":
         del parts["train.optimiser"]  # trainings of earlier versions do not have it
@@ -129,8 +132,8 @@ def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -
         "fingerprint": digest_of_parts(parts),
         "parts": dict(parts),
         "code": {
-            name: None if code is None else dataclasses.asdict(code)
-            for name, code in vars(codes).items()
+            role: None if code is None else dataclasses.asdict(code)
+            for role, code in codes.by_role().items()
         },
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -139,7 +142,7 @@ def facts(spec: ConnectSpec | FitSpec, codes: Codes, parts: Mapping[str, Any]) -
 
 def named(spec: ConnectSpec | FitSpec, codes: Codes) -> Named:
     """The code that a training runs."""
-    return trust.named(spec.network, spec.data, spec.loss, codes)
+    return trust.named(spec.network, spec.data, spec, codes)
 
 
 def kept(
@@ -163,7 +166,7 @@ def kept(
         found, wanted = ("curve", "mode") if model is FitSpec else ("mode", "curve")
         raise TrainingError(f"{folder} holds the training of a {found}; wanted that of a {wanted}")
     spec = validate(model, facts["spec"], str(folder)).model_copy(update={"out": str(folder)})
-    codes = trust.recorded(facts, spec.network, spec.data, spec.loss, spec.out)
+    codes = trust.recorded(facts, spec.network, spec.data, spec, spec.out)
     trust.require(spec.out, named(spec, codes), given, tell)
     return spec, codes
 
@@ -193,10 +196,11 @@ def _require_trainable(recipe: TrainSpec, first: Subsample) -> None:
             f"train.batch is {recipe.batch:,} and data.splits.{first.name} has "
             f"{len(first.targets):,} examples; wanted a batch no larger. Lower train.batch"
         )
-    if recipe.augment == "crop-flip" and first.inputs.ndim != 4:
+    is_image = isinstance(first.inputs, np.ndarray) and first.inputs.ndim == 4
+    if recipe.augment == "crop-flip" and not is_image:
         raise TrainingError(
             f"train.augment is crop-flip and the inputs of data.splits.{first.name} are "
-            f"{first.inputs.shape[1:]} each; wanted images. Leave train.augment out"
+            f"{told(first.inputs)}; wanted images. Leave train.augment out"
         )
 
 
@@ -211,15 +215,13 @@ def _with_fitted_targets(problem: Problem, net: nn.Module) -> Problem:
         LossatlasError: network, data and loss do not fit together.
     """
     check_recomputable(net)
-    loss, splits = problem.loss_function(), {}
+    criterion, splits, cpu = problem.criterion(), {}, torch.device("cpu")
     for name, (inputs, targets) in problem.splits.items():
-        # The examples with the lowest and the highest class: the network has to have both.
-        rows = targets.reshape(len(targets), -1)
-        chosen = [int(rows.min(1).argmin()), int(rows.max(1).argmax())]
-        extremes = Examples.of(name, inputs[chosen], targets[chosen], torch.device("cpu"))
+        few = first_of(inputs, 2)
         with arithmetic("float32"):
-            outputs = tried(extremes, net, loss).output_shape
-        if outputs is not None:
-            targets = fitted(torch.tensor(targets), outputs, loss, name).numpy()
-        splits[name] = inputs, targets
-    return problem.with_splits(splits)
+            found, criterion = tried(
+                Examples.of(name, few, targets, cpu), net, partial(forwarded, net), criterion
+            )
+        splits[name] = inputs, found.targets.numpy()
+    problem = problem.with_splits(splits)
+    return replace(problem, output=criterion.output, is_weighed=criterion.is_weighed)

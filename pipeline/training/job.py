@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.problem.forward import Inputs, examples, mapped
 from pipeline.training.inputs import TrainingInputs
 from pipeline.training.spec import ConnectSpec, FitSpec, FramesSpec, KeepSpec, TrainSpec
 
 # What is trained, buffers, inputs, targets, random numbers → what is minimised, mean loss.
 Objective = Callable[
-    [Tensor, dict[str, Tensor], Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]
+    [Tensor, dict[str, Tensor], Inputs, Tensor, np.random.Generator], tuple[Tensor, Tensor]
 ]
 Tensors = Mapping[str, Tensor]
 
@@ -67,7 +68,7 @@ class Job:
         objective: to be minimised.
         initial: where the search begins.
         buffers: those of the network that training changes, by name.
-        inputs, targets: (n, …) of the training split.
+        inputs, targets: (n, …) of the training split; inputs may be several tensors.
         recipe: of SGD, or of Adam.
         frames: which states are kept; None for none.
         keep: which weights are kept as a trajectory; None for none.
@@ -78,7 +79,7 @@ class Job:
     objective: Objective
     initial: Tensor
     buffers: Mapping[str, Tensor]
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     recipe: TrainSpec
     frames: FramesSpec | None
@@ -88,7 +89,7 @@ class Job:
 
     @property
     def steps_an_epoch(self) -> int:
-        return -(-len(self.inputs) // self.recipe.batch)
+        return -(-examples(self.inputs) // self.recipe.batch)
 
     @property
     def steps(self) -> int:
@@ -104,7 +105,9 @@ def job_of(
     files: Files,
 ) -> Job:
     """The job of training on the split that trains, on the device of `initial`; see `Job`."""
-    x, y = (torch.tensor(a).to(initial.device) for a in inputs.training)
+    arrays, targets = inputs.training
+    x = mapped(arrays, lambda each: torch.tensor(each).to(initial.device))
+    y = torch.tensor(targets).to(initial.device)
     fill = None
     if spec.train.augment == "crop-flip":
         black, normalise = torch.zeros(x.shape[1]), inputs.normalise

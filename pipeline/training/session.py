@@ -31,6 +31,7 @@ from torch import Tensor
 from pipeline.errors import is_out_of_memory, one_line
 from pipeline.evaluation.precision import arithmetic
 from pipeline.problem import trust
+from pipeline.problem.forward import mapped
 from pipeline.problem.trust import Named
 from pipeline.training.job import Job, State
 from pipeline.training.run_folder import TrainingError, locked, write, write_tensors
@@ -168,7 +169,7 @@ def _train(
         if state.step == 0:
             keeper.keep(state, seen=0)
         for epoch in range(state.step // size, job.recipe.epochs):
-            pieces = batches(len(job.inputs), job.recipe.batch, seed, epoch)
+            pieces = batches(len(job.targets), job.recipe.batch, seed, epoch)
             for within in range(state.step % size, size):
                 _step(job, state, epoch, within, torch.from_numpy(pieces[within]))
                 keeper.after(state, seen=sum(len(piece) for piece in pieces[: within + 1]))
@@ -283,15 +284,15 @@ class _Keeper:
 def _step(job: Job, state: State, epoch: int, within: int, rows: Tensor) -> None:
     recipe, device = job.recipe, job.initial.device
     rows = rows.to(device)
-    inputs, targets = job.inputs[rows], job.targets[rows]
-    if recipe.augment == "crop-flip" and job.fill is not None:
+    inputs, targets = mapped(job.inputs, lambda each: each[rows]), job.targets[rows]
+    if job.fill is not None and isinstance(inputs, Tensor):
         inputs = crop_flip(inputs, job.fill, generator(recipe.seed, epoch, within, "augment"))
     seed_torch(int(generator(recipe.seed, epoch, within, "torch").integers(2**63)), device)
     trained = state.trained.requires_grad_(True)
     minimised, mean = job.objective(
         trained,
         state.buffers,
-        channels_last(inputs),
+        mapped(inputs, channels_last),
         targets,
         generator(recipe.seed, epoch, within, "curve"),
     )

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pipeline.problem.criterion import Criterion, criterion_of
+from pipeline.problem.forward import Inputs
 from pipeline.problem.losses import LossFunction
 from pipeline.training.spec import TrainSpec
 
@@ -95,13 +97,25 @@ def views(theta: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     }
 
 
+class _BatchLoss(nn.Module):
+    """The mean loss of a batch as a module, so that it can be called with other weights."""
+
+    def __init__(self, network: nn.Module, criterion: Criterion) -> None:
+        super().__init__()
+        self.network = network
+        self._criterion = criterion
+
+    def forward(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        return self._criterion.of_batch(self.network, inputs, targets)
+
+
 def penalised_loss(
     network: nn.Module,
     theta: Tensor,
     buffers: Mapping[str, Tensor],
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
-    loss: LossFunction,
+    loss: LossFunction | Criterion,
     weight_decay: float,
 ) -> tuple[Tensor, Tensor]:
     """Mean loss of a batch at θ plus weight_decay · ½‖θ‖², and the mean loss alone.
@@ -114,12 +128,12 @@ def penalised_loss(
         theta: (P,), in `named_parameters()` order.
         buffers: by name; a batch norm in train mode updates its own in place.
         inputs, targets: (n, …).
-        loss: outputs, targets → one value an example (n,).
+        loss: outputs, targets → one value an example (n,); or a criterion.
         weight_decay: at least 0.
     """
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
-    outputs = functional_call(network, {**views(theta, shapes), **buffers}, (inputs,))
-    mean = loss(outputs, targets).mean()
+    state = {f"network.{name}": each for name, each in {**views(theta, shapes), **buffers}.items()}
+    mean = functional_call(_BatchLoss(network, criterion_of(loss)), state, (inputs, targets))
     return mean + 0.5 * weight_decay * theta.square().sum(), mean.detach()
 
 

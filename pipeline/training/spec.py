@@ -7,7 +7,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from pipeline.spec import DataSpec, NetworkSpec, refuse_unit
+from pipeline.loss_names import Mean
+from pipeline.loss_spec import LossOptions, check_loss
+from pipeline.spec import DataSpec, NetworkSpec
 from pipeline.spec_fields import Label, RunName, SpecModel
 from pipeline.spec_file import SpecError, absolute, absolute_callable, read_yaml, validate
 from pipeline.url import is_url
@@ -108,6 +110,8 @@ class ConnectSpec(SpecModel):
     curve: CurveSpec = CurveSpec()
     data: DataSpec
     loss: str = "cross_entropy"
+    loss_options: LossOptions | None = None
+    mean: Mean | None = None
     unit: Label | None = None
     train: TrainSpec
     frames: FramesSpec = FramesSpec()
@@ -115,8 +119,13 @@ class ConnectSpec(SpecModel):
 
     @model_validator(mode="after")
     def _measured(self) -> ConnectSpec:
-        refuse_unit(self.loss, self.unit)
+        check_loss(self, self.unit)
         return self
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """None: a training measures the loss alone."""
+        return {}
 
 
 class FitSpec(SpecModel):
@@ -126,10 +135,22 @@ class FitSpec(SpecModel):
     network: NetworkSpec
     data: DataSpec
     loss: str = "cross_entropy"
+    loss_options: LossOptions | None = None
+    mean: Mean | None = None
     train: TrainSpec
     frames: FramesSpec | None = None
     keep: KeepSpec | None = None
     out: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _measured(self) -> FitSpec:
+        check_loss(self)
+        return self
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """None: a training measures the loss alone."""
+        return {}
 
 
 Spec = TypeVar("Spec", ConnectSpec, FitSpec)

@@ -315,7 +315,7 @@ def _legend(quantity: str, tone: Tone, unit: str) -> dict[str, Any]:
 def _layers(
     store: StoreReader, quantities: Sequence[str], splits: Sequence[str], frames: Sequence[int]
 ) -> list[_Layer]:
-    chosen = list(quantities) or [q for q in store.quantities if q in ("loss", "error")]
+    chosen = list(quantities) or [q for q in store.quantities if q != "loss_stderr"]
     # A render still under way may not have reached its later frames.
     shown = list(frames) or sorted(store.finished_frames()) or [0]
     layers = [

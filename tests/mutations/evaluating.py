@@ -162,11 +162,11 @@ FAULTS = (
         ),
     ),
     *of(
-        "pipeline/problem/losses.py",
+        "pipeline/problem/means.py",
         (
             "evaluator: losses summed in float32",
-            "return losses.mean(1)",
-            "return losses.float().mean(1)",
+            "return sums.mean(1)",
+            "return sums.float().mean(1)",
             EVALUATE,
         ),
         (
@@ -175,6 +175,9 @@ FAULTS = (
             "row.std(correction=0)",
             EVALUATE,
         ),
+    ),
+    *of(
+        "pipeline/problem/losses.py",
         (
             "evaluator: cross-entropy in float32",
             "_log_softmax(outputs.double().reshape",
@@ -192,8 +195,8 @@ FAULTS = (
         "pipeline/evaluation/examples.py",
         (
             "evaluator: chunks larger than allowed",
-            "count = -(-len(self.inputs) // size)",
-            "count = max(1, len(self.inputs) // size)",
+            "count = -(-len(self) // size)",
+            "count = max(1, len(self) // size)",
             EVALUATE,
         ),
         (
@@ -228,7 +231,7 @@ FAULTS = (
             "print(_reason(",
             CROSSCHECK,
         ),
-        ("crosscheck: in one batch", "chunk=-(-len(calibrating) // 2)", "chunk=None", CROSSCHECK),
+        ("crosscheck: in one batch", "chunk=-(-calibrating // 2)", "chunk=None", CROSSCHECK),
         (
             "crosscheck: the first checkpoint alone",
             "for number, known in enumerate(checkpoints):",

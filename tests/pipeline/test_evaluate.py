@@ -23,7 +23,8 @@ from pipeline.evaluation.room import NoRoomError, room_on
 from pipeline.evaluation.weights import WeightsError
 from pipeline.geometry.plane import Plane
 from pipeline.problem import network
-from pipeline.problem.losses import cross_entropy, mean_squared_error, misclassified, over_examples
+from pipeline.problem.losses import cross_entropy, mean_squared_error, misclassified
+from pipeline.problem.means import Values, over_examples
 from tests.pipeline.naive import POINTS, Arrays, reference, small_images, small_net, two_splits
 
 
@@ -179,9 +180,10 @@ def test_examples_are_summed_in_float64() -> None:
     """In float32, the small ones beside 2²⁴ would add up to nothing."""
     losses = torch.ones(2, 1001, dtype=torch.float64)
     losses[:, 0] = 2.0**24
-    found = over_examples("loss", losses, losses)
+    found = over_examples("loss", {"loss": Values(losses)})
     assert found.tolist() == [(2.0**24 + 1000) / 1001] * 2
-    spread = over_examples("loss_stderr", losses[:, 1:3] * torch.tensor([1.0, 3.0]), losses)
+    pairs = Values(losses[:, 1:3] * torch.tensor([1.0, 3.0]))
+    spread = over_examples("loss_stderr", {"loss": pairs})
     assert spread.tolist() == [1.0, 1.0]  # √2, of a sample, over √2
 
 

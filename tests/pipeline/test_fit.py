@@ -342,7 +342,7 @@ def test_frames_of_a_mode_are_its_states(tmp_path: Path) -> None:
             "are 0 to 1; wanted",
         ),
         ({"network": {"factory": "mlp", "kwargs": {"inputs": 35}}}, "does not take the data"),
-        ({"loss": "hinge"}, "hinge"),
+        ({"loss": "hinge:loss"}, "hinge"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(

@@ -13,9 +13,10 @@ from torch import nn
 
 from benchmarks.subject import plane_of
 from pipeline.evaluation.evaluator import Evaluator
-from pipeline.evaluation.grouped import group_size, losses_and_errors
+from pipeline.evaluation.grouped import group_size, values_of_points
 from pipeline.geometry.plane import Plane
 from pipeline.problem import network
+from pipeline.problem.criterion import criterion_of
 from pipeline.problem.losses import cross_entropy, mean_squared_error, misclassified
 
 POINTS = np.random.default_rng(7).uniform(-1, 1, (70, 2))
@@ -224,7 +225,7 @@ def test_memory_that_runs_out_within_a_group_costs_no_point() -> None:
 def test_the_group_follows_from_the_network_and_the_data() -> None:
     def size(examples: int = 256, classes: int = 10, **changed: Any) -> int:
         given: dict[str, Any] = {
-            "loss": cross_entropy,
+            "criterion": criterion_of(cross_entropy),
             "outputs": torch.Size((2, classes)),
             "targets": [torch.Size((examples,))],
             "chunk": 512,
@@ -237,7 +238,7 @@ def test_the_group_follows_from_the_network_and_the_data() -> None:
     assert size(targets=[torch.Size((100,)), torch.Size((513,))]) == 1
     # A ResNet-20's chunk, and few examples.
     assert size(30, chunk=32) == 1
-    assert size(loss=mean_squared_error) == 1
+    assert size(criterion=criterion_of(mean_squared_error)) == 1
     assert size(outputs=torch.Size((2, 7, 10)), targets=[torch.Size((256, 7))]) == 1
     assert size(targets=[torch.Size((256, 1))]) == 1
 
@@ -248,7 +249,8 @@ def test_rows_taken_together_are_the_rows_taken_alone(classes: int) -> None:
     outputs = torch.randn(32, 41, classes, generator=generator) * 30
     outputs[3, 5], outputs[4, 0, 0], outputs[5] = torch.nan, torch.inf, 1e38
     targets = torch.arange(41) % classes
-    losses, errors = losses_and_errors(list(outputs), targets, with_errors=True)
+    found = values_of_points(list(outputs), targets, with_errors=True)
+    losses, errors = (found[name].sums for name in ("loss", "error"))
     for of_point, loss, error in zip(outputs, losses, errors, strict=True):
         assert torch.equal(loss.nan_to_num(-1), cross_entropy(of_point, targets).nan_to_num(-1))
         assert torch.equal(error, misclassified(of_point, targets))

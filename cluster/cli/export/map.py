@@ -17,7 +17,7 @@ from cluster.terminal import print_json, print_line
 @arguments.RUN
 @click.argument("folder", type=click.Path())
 @click.option("--width", type=int, help="Of the deepest level, pixels; default: by the grid.")
-@click.option("--quantity", "quantities", multiple=True, help="Default: loss and error.")
+@click.option("--quantity", "quantities", multiple=True, help="Default: all but loss_stderr.")
 @click.option("--split", "splits", multiple=True, help="Default: all.")
 @click.option("--frame", "frames", type=int, multiple=True, help="Default: all.")
 @picture_options.TONE

@@ -40,7 +40,8 @@ def add_page_options(command: F) -> F:
         ),
         click.option(
             "--quantity",
-            help="loss, error or loss_stderr; default: loss, on a line plot loss and error.",
+            help="loss, error, loss_stderr or one of your own; default: loss, on a line plot loss "
+            "and error.",
         ),
         picture_options.SPLIT,
         click.option("--frame", type=int, default=0, show_default=True),

@@ -27,7 +27,8 @@ def trajectory(run: str, out: str, label: str | None, frame: int, as_json: bool)
       lossatlas export trajectory runs/three.zarr adam_proj_cos.h5 --group adam
     """
     with interruptible(whole_output(out)):
-        from cluster import format
+        from cluster import shell
+        from pipeline import format
         from pipeline.url import store_url
         from renders.files.trajectory import export_trajectory
 
@@ -35,4 +36,4 @@ def trajectory(run: str, out: str, label: str | None, frame: int, as_json: bool)
     if as_json:
         print_json({"out": out, "marks": count})
     else:
-        print_line(f"{format.place(out)}: {format.plural(count, 'mark')}")
+        print_line(f"{shell.place(out)}: {format.plural(count, 'mark')}")
