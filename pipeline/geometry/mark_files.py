@@ -45,12 +45,12 @@ class MarkFiles:
         """What the group is called where its spec does not say it."""
         if source != "weights":
             return source.upper()
-        stems = {files.stem_before_number(path).strip(" -_.") for path in self.paths}
         if len(self.paths) == 1:
-            stems = {stem(self.paths[0])}
-        elif len(stems) > 1 and isinstance(self.asked, str):
-            stems = {PurePath(self.asked.rstrip("/")).stem.strip(" -_.*")}  # the folder's name
-        return next(iter(stems))[:LONGEST_LABEL] or self.key if len(stems) == 1 else self.key
+            return stem(self.paths[0])[:LONGEST_LABEL]
+        stems = {files.stem_before_number(path) for path in self.paths}
+        folder = PurePath(self.asked).stem if isinstance(self.asked, str) else ""
+        same = stems.pop() if len(stems) == 1 else folder
+        return same.strip(" -_.*")[:LONGEST_LABEL] or self.key
 
 
 def paths_of(group: MarksSpec, key: str) -> MarkFiles:

@@ -80,6 +80,8 @@ def survey(
     """
     files = [paths_of(group, f"marks[{number}]") for number, group in enumerate(asked)]
     _require_few(asked, files)
+    if not asked:
+        return MarksSurvey(Marks(), np.empty((frames, 0, 3)), {}, (), ())
     projector = _Projector(planes, frames, layout)
     groups, parts, facts, remarks = [], dict[str, Any](), [], []
     for number, (group, found) in enumerate(zip(asked, files, strict=True)):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -313,6 +314,22 @@ def test_names_numbers_and_labels(tmp_path: Path) -> None:
     assert found[0]["numbers"] == list(range(12))
     assert sorted(found[3]["names"]) == ["seed-1 epoch-0", "seed-10 epoch-0", "seed-2 epoch-0"]
     assert found[4]["numbers"] == [3, 0]
+
+
+def test_files_and_store_behind_urls(bowl: MakeSpec, tmp_path: Path) -> None:
+    weights = trajectory(tmp_path, 10)
+    for number in range(10):
+        content = (tmp_path / f"epoch-{number}.safetensors").read_bytes()
+        with fsspec.open(f"memory://marks/run/epoch-{number}.safetensors", "wb") as file:
+            file.write(content)
+    where = "memory://marks/run/epoch-*.safetensors"
+    _, store = rendered(bowl(marks=[{"weights": where}], store="memory://marks/bowl.zarr"))
+    marks = StoredMarks(Store.open(store.url, writable=True))
+    assert marks.pending() == []
+    np.testing.assert_allclose(marks.values("loss")[0], np.mean(weights**2, axis=1), rtol=1e-6)
+    marks.withdraw(next(marks.blocks()))
+    assert len(marks.pending()) == 1
+    assert np.isnan(marks.values("loss")[0, :8]).all()
 
 
 def test_epochs_in_headers_go_before_numbers_in_names(tmp_path: Path) -> None:
