@@ -124,18 +124,7 @@ def mark_of(state: checkpoint.State, where: str, layout: Layout, is_frozen: bool
     Raises:
         LossatlasError: it is of another network, has several bends, or lacks running statistics.
     """
-    bends = state_dict.bends_alone(state, layout)
-    if state_dict.is_curve(state, layout):
-        points = state_dict.curve_points(state, layout, where)
-        bends, weights = len(points) - 2, points[1]
-    elif not bends:
-        state_dict.match(state, layout, where)
-        bends, weights = 1, state_dict.weights(state, layout)
-    if bends != 1:
-        raise MarksError(
-            f"{where} is of a curve with {bends} bends; wanted one set of weights, or a curve with "
-            "one bend, which is then the mark"
-        )
+    weights = state_dict.weights_or_bend(state, layout, where)
     missing = state_dict.missing_statistic(state, layout)
     if is_frozen and missing is not None:
         raise MarksError(

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from tests.pipeline.test_frames import Theta
+from tests.pipeline.test_film_planes import Theta
 from torch import nn
 
 from pipeline import opening, plan, prepare, spec
@@ -376,7 +376,7 @@ def _refusals(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
         ),
         "norms": (
             {"weights": str(folder / "norms.pt")},
-            r"marks\[0\] \(norms.pt\) .* \(first difference: norm.weight \(3\) is not in the netw",
+            r"marks\[0\] \(norms.pt\) .* \(first difference: the checkpoint has norm.weight \(3\), the netw",
         ),
         "nan": ({"weights": str(folder / "nan.pt")}, r"nan.pt: theta holds NaN or inf"),
         "text": ({"weights": str(folder / "text.pt")}, r"text.pt cannot be read as a torch check"),
@@ -546,7 +546,9 @@ def test_files_are_not_read_once_a_frame(tmp_path: Path, monkeypatch: pytest.Mon
     film = film_planes.survey(bends, ends, LAYOUT, "bezier", "common", None).film
     read: list[str] = []
     load = checkpoint.load
-    monkeypatch.setattr(checkpoint, "load", lambda path: read.append(path) or load(path))
+    monkeypatch.setattr(
+        checkpoint, "load", lambda path, *fits: read.append(path) or load(path, *fits)
+    )
     group = {"weights": str(tmp_path / "run")}
     found = surveyed(group, planes=film, frames=3)
     assert len(read) == 10 + 3
