@@ -15,7 +15,6 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from tests.pipeline.test_film_planes import Theta
 from torch import nn
 
 from pipeline import opening, plan, prepare, spec
@@ -33,6 +32,7 @@ from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 from tests.pipeline import naive, test_growth
+from tests.pipeline.test_film_planes import Theta
 
 MakeSpec = Callable[..., RenderSpec]
 SIZE = 6
@@ -376,7 +376,7 @@ def _refusals(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
         ),
         "norms": (
             {"weights": str(folder / "norms.pt")},
-            r"marks\[0\] \(norms.pt\) .* \(first difference: the checkpoint has norm.weight \(3\), the netw",
+            r"marks\[0\] \(norms.pt\) .* \(first difference: the checkpoint has norm.weight \(3\),",
         ),
         "nan": ({"weights": str(folder / "nan.pt")}, r"nan.pt: theta holds NaN or inf"),
         "text": ({"weights": str(folder / "text.pt")}, r"text.pt cannot be read as a torch check"),
