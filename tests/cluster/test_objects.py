@@ -372,7 +372,7 @@ def test_commits_in_a_bucket_are_listed_folder_by_folder(
     objects: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With rows 1 and 10, and with dates read as botocore reads them."""
-    monkeypatch.setattr("pipeline.store.reader._FOLDER_TILES", 1)
+    monkeypatch.setattr("pipeline.store.keys._FOLDER_TILES", 1)
     grid = Grid(3, 12, 1, frames=2)
     frame = FrameFacts(Extent(-1, 1, -1, 1), (Anchor("w0", 0, 0, 0),), None)
     url = f"s3://{BUCKET}/runs/listed.zarr"

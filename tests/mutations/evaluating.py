@@ -15,21 +15,24 @@ STEPS = "tests/cluster/test_step_queue.py"
 
 FAULTS = (
     *of(
+        "pipeline/geometry/directions.py",
+        (
+            "directions: filters along the wrong axis",
+            "own = np.linalg.norm(filters, axis=1, keepdims=True)",
+            "own = np.linalg.norm(filters)",
+            PLANE,
+        ),
+        ("directions: biases move", "if len(shape) < 2 and", "if len(shape) < 1 and", PLANE),
+    ),
+    *of(
         "pipeline/geometry/plane.py",
         (
             "plane: v's sign",
-            "self.origin + x * self.u + y * self.v",
-            "self.origin + x * self.u - y * self.v",
+            "return flat + y * self.v",
+            "return flat - y * self.v",
             PLANE,
         ),
         ("plane: one pass of Gram–Schmidt", "    residual -= dot(residual, u) * u\n", "", PLANE),
-        (
-            "plane: filters along the wrong axis",
-            "found = np.linalg.norm(filters, axis=1, keepdims=True)",
-            "found = np.linalg.norm(filters)",
-            PLANE,
-        ),
-        ("plane: biases move", "if len(shape) < 2:", "if len(shape) < 1:", PLANE),
         (
             "plane: one margin for both axes",
             "margin * unit[0], margin * unit[1]",

@@ -188,7 +188,7 @@ def test_curve_checkpoints_stand_for_their_bends(
         ({"weights": ["a.safetensors", "b.safetensors", "seven.safetensors"]}, r"theta \(7\)"),
         (
             {"weights": ["a.safetensors", "b.safetensors", "norms.safetensors"]},
-            "not in the network",
+            "the network not",
         ),
         ({"weights": ["a.safetensors", "b.safetensors", "nan.safetensors"]}, "NaN or inf"),
         ({"weights": ["a.safetensors", "b.safetensors", "gone.safetensors"]}, "no such file"),
