@@ -43,10 +43,13 @@ FAULTS = (
             "if False:",
             f"{MARKS}::test_a_mark_that_was_replaced_meanwhile_is_not_committed",
         ),
+    ),
+    *of(
+        "pipeline/problem/state_dict.py",
         (
             "marks: a curve is its start",
-            "bends, weights = len(points) - 2, points[1]",
-            "bends, weights = len(points) - 2, points[0]",
+            "bends, bend = len(points) - 2, points[1]",
+            "bends, bend = len(points) - 2, points[0]",
             f"{MARKS}::test_a_curve_checkpoint_is_its_bend",
         ),
     ),
