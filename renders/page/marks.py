@@ -28,9 +28,9 @@ from renders.source.marks import MarkGroup
 
 T = TypeVar("T")
 
-CROWD = 1_000
-"""From so many marks on, they are painted in pixels: as shapes they would take longer than that
-takes to compile."""
+CROWD = 2_000
+"""More marks are painted in pixels: they lie on one another, and a crowd has one outline there. As
+shapes each would be four paths in a vector file."""
 FAINTEST = 0.16
 """Opacity of a line where it is farthest off the plane."""
 _TOGETHER = 64

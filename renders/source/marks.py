@@ -228,7 +228,9 @@ def _numbers(group: Mapping[str, Any], count: int) -> FloatArray:
 def _glyph(group: Mapping[str, Any], index: int, url: str) -> str:
     glyph = group.get("glyph") or GLYPHS[index % len(GLYPHS)]
     if glyph not in GLYPHS:
-        raise MarksError(f"{url} has a glyph {glyph!r}: wanted one of {', '.join(GLYPHS)}")
+        raise MarksError(
+            f"{url} has a glyph '{naming.shown(str(glyph))}': wanted one of {', '.join(GLYPHS)}"
+        )
     return str(glyph)
 
 
@@ -242,6 +244,6 @@ def _colour(group: Mapping[str, Any], index: int, url: str) -> str:
         return to_hex(colour)
     except ValueError:
         raise MarksError(
-            f"{url} has a colour {naming.shown(str(colour))!r}: wanted #rrggbb or a name that "
+            f"{url} has a colour '{naming.shown(str(colour))}': wanted #rrggbb or a name that "
             "matplotlib knows, such as crimson"
         ) from None

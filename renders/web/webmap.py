@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from renders.source.surface import (
 )
 from renders.ticks import label, spread_ticks
 from renders.web import openseadragon
+from renders.web.marks import SCRIPT, marks_script
 
 if TYPE_CHECKING:
     from pipeline.store.reader import StoreReader
@@ -107,6 +108,7 @@ def export_map(
     theme: str = "light",
     contours: bool = True,
     light: bool = True,
+    marks: bool = True,
     title: str | None = None,
     subtitle: str | None = None,
     spread: Spread | None = None,
@@ -123,7 +125,7 @@ def export_map(
             error, all splits and all frames by default.
         tone, clip, palette: as for a poster; one tone a quantity, over all that is shown.
         theme: light or dark, at first; the page can change it, not the tiles.
-        contours, light: leave a layer out.
+        contours, light, marks: leave a layer out.
         title, subtitle: None writes them from the store.
         spread: who paints the tiles; the cores by default.
         yes: go on even when the map is absurdly large.
@@ -161,6 +163,8 @@ def export_map(
         for quantity in dict.fromkeys(layer.quantity for layer in layers)
     }
     surfaces = {x: read_surface(store, x.quantity, x.split, x.frame) for x in layers}
+    if not marks:
+        surfaces = {x: replace(surface, marks=()) for x, surface in surfaces.items()}
     library, why = _library(offline)
     with whole_folder(out, WebMapError) as folder:
         tiles = _write_layers(folder, store, surfaces, tones, style, sizes, spread)
@@ -217,15 +221,19 @@ def _write_page(
 ) -> None:
     first = next(iter(surfaces.values()))
     about = page_facts(facts, style, surfaces, tones, sizes)
+    marks = marks_script(surfaces.values(), style.theme)
+    if marks:
+        (folder / SCRIPT).write_text(marks, encoding="utf-8")
     text = json.dumps(about, ensure_ascii=False, separators=(",", ":"))
     (folder / FACTS).write_text(f"{_MARK}\nwindow.LOSSATLAS = {text};\n", encoding="utf-8")
-    for name in ("viewer.css", "viewer.js"):
+    for name in ("viewer.css", "viewer.js", "marks.js"):
         shutil.copyfile(_PAGE / name, folder / name)
     page = (_PAGE / "index.html").read_text(encoding="utf-8")
     words = {
         "@TITLE@": _escaped(title_of(facts, style)),
         "@SUBTITLE@": _escaped(subtitle_of(facts, style, [first.quantity], first.split)),
         "@THEME@": style.theme.name,
+        "@MARKS@": f'<script src="{SCRIPT}"></script>\n' if marks else "",
         "@LIBRARY@": _script_tag(library),
     }
     for mark, value in words.items():
@@ -260,7 +268,8 @@ def page_facts(
             {
                 "extent": list(surface.extent),
                 "size": list(sizes[layer.frame]),
-                "equal": map_aspect(surface.extent)[1],
+                # A patch has no distances, and so no bar of a length.
+                "equal": map_aspect(surface.extent)[1] and facts.units != "patch",
                 "anchors": [
                     {"name": a.shown, "x": a.x, "y": a.y, "off": a.off_plane}
                     for a in surface.anchors
@@ -276,6 +285,7 @@ def page_facts(
         "title": title_of(facts, style),
         "grid": {"width": first.values.shape[1], "height": first.values.shape[0]},
         "units": facts.units,
+        "axes": list(facts.axes),
         "tile": TILE,
         "overlap": OVERLAP,
         "pens": [style.theme.pen_light, style.theme.pen_dark],

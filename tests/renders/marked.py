@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.errors import ZarrUserWarning
 
 from renders.source.marks import MarkGroup
 
@@ -41,7 +43,9 @@ def with_marks(
     finished = np.ones(count, "u1") if done is None else np.asarray(done, "u1")
     group.create_array("mark_done", data=finished, chunks=(count,))
     group.attrs["marks"] = [{"count": count, **each} for each in groups]
-    zarr.consolidate_metadata(url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        zarr.consolidate_metadata(url)
     return url
 
 

@@ -28,6 +28,7 @@ from renders.web import openseadragon, webmap
 from renders.web.levels import Look, level_picture
 from renders.web.webmap import WebMapError, export_map
 from tests.renders.chromium import Chromium, found
+from tests.renders.marked import with_marks
 from tests.renders.surfaces import landscape
 
 MakeStore = Callable[..., str]
@@ -169,6 +170,25 @@ def make_store_row(make_store: MakeStore, tmp_path: Path) -> str:
     return make_store(landscape(8, 8)[:1])
 
 
+def test_the_script_of_marks_holds_their_numbers(make_store: MakeStore, tmp_path: Path) -> None:
+    url = make_store(landscape(8, 8))
+    export(url, tmp_path / "bare", width=256)
+    assert not (tmp_path / "bare" / "values" / "marks.js").exists()
+    assert "values/marks.js" not in (tmp_path / "bare" / "index.html").read_text()
+    with_marks(url, [{"label": "</script>"}], [[0.1, 0, 2], [1, 0, 1]], {"loss": [np.inf, np.nan]})
+    export(url, tmp_path / "map", width=256, quantities=["loss"], splits=["test"])
+    script = (tmp_path / "map" / "values" / "marks.js").read_text()
+    assert "</script" not in script
+    held = json.loads(script.removeprefix("window.LOSSATLAS_MARKS = ").rstrip(";\n"))
+    assert held["groups"][0]["label"] == "</script>"
+    places = np.frombuffer(base64.b64decode(held["places"]["0"]), "<f8").reshape(2, 4)
+    assert places.tolist() == [[0.1, 0, 2, 1], [1, 0, 1, 0.5]]
+    own = np.frombuffer(base64.b64decode(held["own"]["loss-test"]), "<f4")
+    np.testing.assert_array_equal(own, [np.inf, np.nan])
+    export(url, tmp_path / "without", width=256, marks=False)
+    assert not (tmp_path / "without" / "values" / "marks.js").exists()
+
+
 # In a browser
 
 
@@ -279,6 +299,58 @@ def test_the_page_in_a_real_browser(
     browser.press("t")
     assert browser.ask("document.documentElement.dataset.theme") != theme
     browser.press("t")
+    assert browser.complaints == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("phone", [False, True])
+def test_marks_in_a_real_browser(
+    browser: Chromium, make_store: MakeStore, tmp_path: Path, phone: bool
+) -> None:
+    """What is told of a mark, whether it is pointed at or touched; NaN and what is not computed."""
+    if openseadragon.cached() is None:
+        pytest.skip("needs OpenSeadragon: run `python -m renders.web.openseadragon` where npm is")
+    names = ["epoch-000", "<b>best", "epoch-020", "last"]
+    group = {"label": "SGD </script>", "line": True, "names": names, "numbers": [0, 7, 20, None]}
+    places = [[-1, -1, 0.5], [0, 0, 2], [0.5, 0.5, 0], [1.5, -1, 12.25]]
+    url = make_store(landscape(33, 44))
+    own = {"loss": [[1, 2, np.nan, 4], [5, 6, 7, 8]], "error": [0.1, 0.2, 0.3, 0.4]}
+    with_marks(url, [group], places, own, [1, 1, 1, 0])
+    export(url, tmp_path / "map")
+    browser.resize(390, 844, phone=True) if phone else browser.resize(1200, 800)
+    browser.open(f"file://{tmp_path}/map/index.html")
+    browser.until("lossatlas.viewer.world.getItemAt(0).getFullyLoaded()")
+    assert browser.ask("document.querySelector('#key').innerText") == "SGD </script>"
+    told = "[...document.querySelectorAll('#mark b, #mark small, #mark dd')].map(e => e.innerText)"
+
+    def at(x: float, y: float) -> list[str]:
+        if phone:  # numbers are read in the middle
+            browser.ask(f"lossatlas.viewer.viewport.panTo(lossatlas.toView({x}, {y}), true), 0")
+        else:
+            point_at(browser, x, y)
+        browser.until("!document.querySelector('#mark').hidden")
+        return list(browser.ask(told))
+
+    assert at(-1, -1) == ["epoch-000", "SGD </script>", "1.00", "0.100", "0.500"]
+    assert at(0, 0) == ["<b>best · epoch 7", "SGD </script>", "2.00", "0.200", "2.00"]
+    assert at(0.5, 0.5)[2] == "NaN"
+    assert at(1.5, -1)[2:] == ["not computed", "not computed", "12.25"]
+    if phone:
+        assert browser.complaints == []
+        return
+    point_at(browser, -1.8, 1.3)
+    browser.until("document.querySelector('#mark').hidden")
+    # Ink where marks are, none where they are not, none once they are hidden.
+    ink = (
+        "(() => {{ const {{viewer, toView}} = lossatlas;"
+        "const p = viewer.viewport.viewportToViewerElementCoordinates(toView({}, {}));"
+        "return document.querySelector('#marks').getContext('2d')"
+        ".getImageData(p.x, p.y, 1, 1).data[3]; }})()"
+    )
+    assert browser.ask(ink.format(0, 0)) == 255
+    assert browser.ask(ink.format(-1.8, 1.3)) == 0
+    browser.press("c")
+    assert browser.ask("document.querySelector('#marks').hidden") is True
     assert browser.complaints == []
 
 

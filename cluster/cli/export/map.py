@@ -26,6 +26,7 @@ from cluster.terminal import print_json, print_line
 @click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True)
 @picture_options.CONTOURS
 @picture_options.LIGHT
+@picture_options.MARKS
 @click.option("--title", help="Instead of the run's name.")
 @picture_options.SUBTITLE
 @picture_options.ADDRESS

@@ -156,7 +156,12 @@
     const reticle = svg("g", { class: "reticle", opacity: 0 }, overlay);
     svg("circle", { r: 6.5, fill: "none", stroke: dark, "stroke-width": 3.4, "stroke-opacity": 0.5 }, reticle);
     svg("circle", { r: 6.5, fill: "none", stroke: light, "stroke-width": 1.4 }, reticle);
-    drawn = { group, strokes, points, reticle };
+    const chosen = svg("g", { opacity: 0 }, overlay);
+    const round = marks.size + 5;
+    svg("circle", { r: round, fill: "none", stroke: dark, "stroke-width": 3.6, "stroke-opacity": 0.6 }, chosen);
+    svg("circle", { r: round, fill: "none", stroke: light, "stroke-width": 1.6 }, chosen);
+    drawn = { group, strokes, points, reticle, chosen };
+    marks.key();
     place();
   };
   const onScreen = (x, y) => viewer.viewport.viewportToViewerElementCoordinates(toView(x, y));
@@ -168,12 +173,14 @@
       return `${k ? "L" : "M"}${p.x.toFixed(1)} ${p.y.toFixed(1)}`;
     }).join("");
     for (const stroke of drawn.strokes) stroke.setAttribute("d", path);
+    marks.paint();
     // Names stand outwards, off the curve, unless the screen ends there.
     const middle = frame().anchors.reduce((sum, a) => sum + a.x, 0) / Math.max(frame().anchors.length, 1);
     for (const [anchor, g, name] of drawn.points) {
       const p = onScreen(anchor.x, anchor.y);
       const room = name.getComputedTextLength() + 24;
       const leftwards = (anchor.x < middle && p.x > room) || p.x > viewer.container.clientWidth - room;
+      for (const ring of g.querySelectorAll("circle")) ring.setAttribute("visibility", marks.on(p) ? "hidden" : "inherit");
       name.setAttribute("x", leftwards ? -15 : 15);
       name.setAttribute("text-anchor", leftwards ? "end" : "start");
       g.setAttribute("transform", `translate(${p.x.toFixed(1)} ${p.y.toFixed(1)})`);
@@ -191,6 +198,14 @@
     $("#bar span").textContent = `${length >= 1e-4 && length < 1e5 ? Number(length.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 }) : length.toExponential(0)} ${where}`;
     $("#bar i").style.width = `${length / perPixel}px`;
   };
+
+  // Marks: see marks.js
+
+  const marks = window.lossatlasMarks({
+    facts, viewer, bytes, plain,
+    layer: () => layer, shown: () => overlaid, centred: () => centred,
+    onScreen: (x, y) => onScreen(x, y), position: (value) => position(value),
+  });
 
   // Reading out
 
@@ -220,11 +235,14 @@
       em.textContent = origin; div.append(em);
     };
     for (const [name, words, , , origin] of cells) cell(name, words, false, origin);
-    cell("x", plain(plane.x), true);
-    cell("y", plain(plane.y), true);
+    cell(facts.axes[0], plain(plane.x), true);
+    cell(facts.axes[1], plain(plane.y), true);
     const mine = cells.find(([, , , l]) => l === layer);
     mark(mine && typeof mine[2] === "number" ? mine[2] : NaN);
     aim(point);
+    const chosen = marks.tell(pointer || centred ? at : null);
+    drawn?.chosen.setAttribute("opacity", chosen ? 1 : 0);
+    if (chosen) drawn?.chosen.setAttribute("transform", `translate(${chosen.x.toFixed(1)} ${chosen.y.toFixed(1)})`);
   };
   const mark = (value) => {
     const tick = $("#ramp u");
@@ -311,7 +329,7 @@
     in: () => viewer.viewport.zoomBy(1.6).applyConstraints(),
     out: () => viewer.viewport.zoomBy(1 / 1.6).applyConstraints(),
     home: () => viewer.viewport.goHome(),
-    lines: () => { overlaid = !overlaid; place(); },
+    lines: () => { overlaid = !overlaid; place(); read(); },
     theme: turn,
   };
   for (const button of document.querySelectorAll("#zoom button")) button.onclick = () => act[button.dataset.do]();
