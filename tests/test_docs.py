@@ -27,7 +27,11 @@ PAGES = [
 ]
 SHOWN = [
     ROOT / "README.md",
-    *(page for page in PAGES if page.parent.name in ("how-to", "tutorial", "mode-connectivity")),
+    *(
+        page
+        for page in PAGES
+        if page.parent.name in ("how-to", "tutorial", "mode-connectivity", "trajectory")
+    ),
 ]
 
 
