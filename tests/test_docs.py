@@ -27,7 +27,8 @@ PAGES = [
 ]
 SHOWN = [
     ROOT / "README.md",
-    *(page for page in PAGES if page.parent.name in ("how-to", "tutorial", "mode-connectivity")),
+    *(page for page in PAGES if page.parent.name in ("how-to", "tutorial")),
+    *(page for page in PAGES if page.parent.parent.name == "examples"),
 ]
 
 

@@ -19,7 +19,7 @@ from pipeline.problem import checkpoint
 from pipeline.spec_file import SpecError
 from pipeline.training import fit, session, sgd
 from pipeline.training.run_folder import TrainingError
-from pipeline.training.spec import KeepSpec, TrainSpec
+from pipeline.training.spec import KeepSpec, TrainSpec, read_fit
 from tests.pipeline.test_fit import (
     IMAGES,
     MOONS,
@@ -141,6 +141,18 @@ def test_a_kept_trajectory_has_a_best_fit_plane(tmp_path: Path) -> None:
     assert sum(prepared.facts["plane"]["explained"]) > 0.8
 
 
+def test_the_examples_can_be_trained_and_rendered() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "trajectory"
+    trained = {path.stem: read_fit(path) for path in folder.glob("fit-*.yaml")}
+    assert len(trained) == 5
+    assert all(fit.prepare(each).spec.keep is not None for each in trained.values())
+    kept = {each.out for each in trained.values()}
+    for path in folder.glob("[!f]*.yaml"):
+        plane = render_spec.read(path).plane
+        weights = (plane.weights,) if isinstance(plane.weights, str) else plane.weights
+        assert all(str(Path(each).parent) in kept for each in weights)
+
+
 # Adam
 
 
@@ -201,3 +213,85 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot be written"):
         lossatlas.keep(Net(), tmp_path / "file", 0)
+
+
+# The code that docs/how-to/keep-a-trajectory.md shows
+
+
+def _shown(heading: str) -> str:
+    """The Python of a section, up to the trainer."""
+    page = Path(__file__).parents[2] / "docs/how-to/keep-a-trajectory.md"
+    section = page.read_text(encoding="utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    assert code
+    return code.partition("\ntrainer = ")[0]
+
+
+def test_the_loop_that_is_shown_keeps_a_trajectory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = Net()
+    exec(_shown("In a loop of your own"), {"network": net, "epochs": 2, "loader": [(0, 0)]})
+    kept = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert kept == ["step-000001.safetensors", "step-000002.safetensors"]
+
+
+def test_lightnings_callback_keeps_a_trajectory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lightning = pytest.importorskip("lightning")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(_shown("In PyTorch Lightning"), names)
+
+    class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(3, 2)
+
+        def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
+            return self.net(batch).square().mean()  # type: ignore[no-any-return]
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    trainer = lightning.Trainer(
+        max_epochs=2, accelerator="cpu", callbacks=[names["Keep"]()], **quiet
+    )
+    trainer.fit(Module(), torch.utils.data.DataLoader(torch.ones(8, 3), batch_size=4))
+    paths = sorted((tmp_path / "run").iterdir())
+    assert [_facts(path) for path in paths] == [{"step": 2, "epoch": 1}, {"step": 4, "epoch": 2}]
+    assert set(checkpoint.load(str(paths[0]))) == {"net.weight", "net.bias"}
+
+
+def test_the_hugging_face_callback_keeps_a_trajectory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(_shown("In the Hugging Face trainer").replace("% 100", "% 2"), names)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"loss": (self.net(x) - labels).square().mean()}
+
+    args = transformers.TrainingArguments(
+        output_dir=str(tmp_path / "out"), max_steps=4, per_device_train_batch_size=2,
+        save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    data = [{"x": torch.ones(3), "labels": torch.zeros(2)} for _ in range(8)]
+    trainer = transformers.Trainer(
+        model=Model(), args=args, train_dataset=data, callbacks=[names["Keep"]()]
+    )
+    trainer.train()
+    paths = sorted((tmp_path / "run").iterdir())
+    assert [_facts(path)["step"] for path in paths] == [2, 4]
+    assert _facts(paths[1])["epoch"] == 1.0
