@@ -19,9 +19,10 @@ from pipeline.fingerprint import digest_of_array, digest_of_parts
 from pipeline.geometry import film_planes
 from pipeline.geometry.planes import Geometry
 from pipeline.loss_names import OF_CLASSES
-from pipeline.loss_parts import parts_of_loss
+from pipeline.loss_parts import parts_of_loss, parts_of_network
 from pipeline.problem import data, targets
 from pipeline.problem.data import Subsample
+from pipeline.problem.layout import Layout
 from pipeline.problem.norms import has_batch_norm
 from pipeline.problem.problem import Problem
 from pipeline.problem.trust import Codes
@@ -40,6 +41,7 @@ def parts_of(
     geometry: Geometry,
     subsamples: Sequence[Subsample],
     calibrates: bool,
+    precision: str,
 ) -> dict[str, Any]:
     """What decides the numbers of a render, part by part; without the tile size.
 
@@ -47,6 +49,7 @@ def parts_of(
         spec: of the render.
         inputs, codes, geometry, subsamples: that it leads to.
         calibrates: whether a split calibrates batch norms.
+        precision: what the network computes in.
     """
     buffers = [inputs.buffers[name] for name in sorted(inputs.buffers)]
     extents = [[f.extent.x0, f.extent.x1, f.extent.y0, f.extent.y1] for f in geometry.frames]
@@ -76,17 +79,20 @@ def parts_of(
         # Only where the spec asks for it: older stores do not have the key.
         **({"evaluate.compile": True} if spec.evaluate.compile else {}),
         **({"evaluate.calibrate": spec.calibrating} if calibrates else {}),
+        **parts_of_network(precision),
         **parts_of_loss(spec.network, spec.evaluate, codes, "evaluate."),
     }
 
 
 def network_facts(spec: RenderSpec, network: nn.Module) -> dict[str, Any]:
     """What the store says of the network, before its buffers are compared."""
-    asked = spec.network
+    asked, precision = spec.network, Layout.of(network).precision
     return {
         "factory": asked.factory,
         "label": caption.network_label(asked.factory, asked.label, type(network).__name__),
         "parameters": sum(p.numel() for p in network.parameters()),
+        # Older stores are float32 and do not say so.
+        **({} if precision == "float32" else {"precision": precision}),
         "batch_norm": _batch_norm(spec, network),
     }
 

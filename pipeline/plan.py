@@ -48,9 +48,9 @@ class Plan:
     Where the render is `refined`, points and seconds are the most it can take. `targets` and
     `inputs` say how they are taken (`pipeline.problem.data.Subsample`), and are empty where they
     stay as they are. What `batch_norm`, `buffers` and `own_losses` say is what the store says of
-    its network. `worker_bytes` and `driver_bytes` are the peaks of resident memory of a worker and
-    of the driver, `memory_bytes` what all of them take together: what workers have in common counts
-    once.
+    its network; `precision` is what the network computes in. `worker_bytes` and `driver_bytes` are
+    the peaks of resident memory of a worker and of the driver, `memory_bytes` what all of them take
+    together: what workers have in common counts once.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Plan:
     refined: bool = False
     targets: str = ""
     inputs: str = ""
+    precision: str = "float32"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -197,6 +198,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         refined=prepared.spec.evaluate.refine is not None,
         targets=by_split(prepared.facts["data"], "targets"),
         inputs=by_split(prepared.facts["data"], "inputs"),
+        precision=prepared.facts["network"].get("precision", prepared.spec.evaluate.precision),
     )
     _refuse_absurd(made)
     return made

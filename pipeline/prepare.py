@@ -25,6 +25,7 @@ from pipeline.geometry.plane import FrameFacts, Plane
 from pipeline.geometry.planes import Geometry, geometry_of
 from pipeline.plane_spec import CurvePlane
 from pipeline.problem import data, network, trust
+from pipeline.problem.layout import is_double
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes
 from pipeline.spec import RenderSpec, stored
@@ -103,13 +104,15 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     codes = codes or trust.read_codes(spec.network, spec.data, spec.evaluate)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = geometry_of(spec, net)
-    loaded = data.load(spec.data, codes.data, loss)
+    reals = np.float64 if is_double(net) else np.float32
+    loaded = data.load(spec.data, codes.data, loss, reals)
     subsamples = data.ordered(loaded, spec.calibrating)
     inputs = _inputs(spec, problem_of(spec.network, spec.evaluate, codes, subsamples), geometry)
     of_network = network_facts(spec, net)
     measuring = evaluator(inputs.uncompiled(), network=net)
-    _require_float32(spec, measuring)
-    parts = parts_of(spec, inputs, codes, geometry, subsamples, measuring.recomputes)
+    _require_reference(spec, measuring)
+    precision = measuring.layout.precision
+    parts = parts_of(spec, inputs, codes, geometry, subsamples, measuring.recomputes, precision)
     footprint = Footprint(inputs, measuring, begun)
     plain = PlainTorch(
         inputs.problem,
@@ -126,9 +129,16 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     return Prepared(spec, inputs, geometry.frames, parts, facts, measuring, code, footprint)
 
 
-def _require_float32(spec: RenderSpec, measuring: Evaluator) -> None:
-    """Raises PrepareError where a loss that calls the network is to be lowered or compiled."""
-    asked = spec.evaluate
+def _require_reference(spec: RenderSpec, measuring: Evaluator) -> None:
+    """Raises PrepareError where what cannot be lowered or compiled is to be."""
+    asked, precision = spec.evaluate, measuring.layout.precision
+    lowers = asked.precision != "float32"
+    if precision != "float32" and (lowers or (asked.compile and precision != "float64")):
+        raise PrepareError(
+            f"evaluate.{f'precision: {asked.precision}' if lowers else 'compile'} is given and the "
+            f"network computes in {precision}, as its parameters are; wanted it with float32 "
+            "parameters. Leave it out"
+        )
     keys = ["compile"] if asked.compile else []
     keys += ["precision: bf16"] if asked.precision == "bf16" else []
     if keys and measuring.criterion.takes_network:

@@ -21,6 +21,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "coarse": coarse(plan.height, plan.width),
         "tiles": f"{plan.tiles:,} of up to {plan.tile:,} × {plan.tile:,} points",
         "network": f"{plan.parameters:,} parameters"
+        + (f", computes in {plan.precision}" if plan.precision != "float32" else "")
         + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),
         "buffers": plan.buffers or "",
         "own losses": caption.shortened(plan.own_losses, LISTED_OWN_LOSSES),

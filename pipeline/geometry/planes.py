@@ -190,7 +190,7 @@ def _span(
             names = ["start", "bend", "end"]
             curve = plane.project_curve(the_plane, asked.curve, weights)
         case "random":
-            the_plane = plane.random_directions(weights[0], layout.parameters, asked.seed)
+            the_plane = plane.random_directions(weights[0], layout.reals, asked.seed)
             names = ["θ"]
         case "interpolation":
             the_plane = plane.along_line(*weights)

@@ -6,7 +6,6 @@ checkpoint), and those of a curve end in the numbers of its points.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 
 from pipeline.problem.checkpoint import CheckpointError, State
-from pipeline.problem.layout import Layout, persistent_buffers
+from pipeline.problem.layout import Layout, flattened, persistent_buffers, separated
 
 _WRAPPERS = ("module.", "_orig_mod.")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -77,12 +76,12 @@ def match(state: State, layout: Layout, where: str) -> None:
 
 
 def weights(state: State, layout: Layout) -> np.ndarray:
-    """The parameters as one vector, float32 (P,), in the order of the layout.
+    """The parameters as one vector (P,), in the order of the layout and in its dtype: float32.
 
     The state has to `match`.
     """
     state = _by_own_names(state, layout)
-    return _flat(_present(_of(state, layout, name)) for name in layout.parameters)
+    return _flat((_present(_of(state, layout, name)) for name in layout.parameters), layout)
 
 
 def buffers(state: State, network: nn.Module) -> dict[str, torch.Tensor]:
@@ -120,13 +119,8 @@ def missing_statistic(state: State, layout: Layout) -> str | None:
 
 
 def named(flat: np.ndarray, layout: Layout) -> dict[str, torch.Tensor]:
-    """The inverse of `weights`: float32 (P,) → name → tensor of the parameter's shape."""
-    shapes = layout.parameters
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    parts = torch.split(torch.from_numpy(np.array(flat, dtype=np.float32)), sizes)
-    return {
-        name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
-    }
+    """The inverse of `weights`: (P,) → name → tensor of the parameter's shape."""
+    return separated(torch.tensor(flat, dtype=layout.dtype), layout)
 
 
 def is_curve(state: State, layout: Layout) -> bool:
@@ -179,7 +173,7 @@ def curve_points(state: State, layout: Layout, where: str) -> list[np.ndarray]:
         found = sum(of_stem[0].numel() for of_stem in points.values())
         raise CheckpointError(_mismatch(where, found, layout, first))
     return [
-        _flat(points[stems[name]][point] for name in shapes)
+        _flat((points[stems[name]][point] for name in shapes), layout)
         for point in range(len(next(iter(points.values()))))
     ]
 
@@ -271,8 +265,12 @@ def _present(tensor: torch.Tensor | None) -> torch.Tensor:
     return tensor
 
 
-def _flat(tensors: Iterable[torch.Tensor]) -> np.ndarray:
-    return torch.cat([tensor.reshape(-1).to(torch.float32) for tensor in tensors]).numpy()
+def _flat(tensors: Iterable[torch.Tensor], layout: Layout) -> np.ndarray:
+    named = dict(zip(layout.parameters, tensors, strict=True))
+    for name, tensor in named.items():
+        if tensor.is_complex() and name not in layout.complex_:
+            raise CheckpointError(f"{name} is complex, and real in the network. {_CURE}")
+    return flattened(named, layout).numpy()
 
 
 def _differences(
