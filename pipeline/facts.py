@@ -17,7 +17,7 @@ from pipeline.evaluation.own_buffers import Findings
 from pipeline.fingerprint import digest_of_array, digest_of_parts
 from pipeline.geometry.planes import Geometry
 from pipeline.loss_names import OF_CLASSES
-from pipeline.loss_parts import parts_of_loss
+from pipeline.loss_parts import parts_of_loss, parts_of_network
 from pipeline.problem import data, state_dict, targets
 from pipeline.problem.checkpoint import Known
 from pipeline.problem.data import Subsample
@@ -40,6 +40,7 @@ def parts_of(
     geometry: Geometry,
     subsamples: Sequence[Subsample],
     calibrates: bool,
+    precision: str,
 ) -> dict[str, Any]:
     """What decides the numbers of a render, part by part; without the tile size.
 
@@ -47,6 +48,7 @@ def parts_of(
         spec: of the render.
         inputs, codes, geometry, subsamples: that it leads to.
         calibrates: whether a split calibrates batch norms.
+        precision: what the network computes in.
     """
     buffers = [inputs.buffers[name] for name in sorted(inputs.buffers)]
     extents = [[f.extent.x0, f.extent.x1, f.extent.y0, f.extent.y1] for f in geometry.frames]
@@ -77,6 +79,7 @@ def parts_of(
         # Only where the spec asks for it: older stores do not have the key.
         **({"evaluate.compile": True} if spec.evaluate.compile else {}),
         **({"evaluate.calibrate": spec.calibrating} if calibrates else {}),
+        **parts_of_network(precision),
         **parts_of_loss(spec.network, spec.evaluate, codes, "evaluate."),
     }
 
@@ -88,12 +91,14 @@ def network_facts(
 
     The buffers are those of the first of `checkpoints`.
     """
-    asked = spec.network
-    told = _checkpoints_told(checkpoints, Layout.of(network))
+    asked, layout = spec.network, Layout.of(network)
+    told, precision = _checkpoints_told(checkpoints, layout), layout.precision
     return {
         "factory": asked.factory,
         "label": caption.network_label(asked.factory, asked.label, type(network).__name__),
         "parameters": sum(p.numel() for p in network.parameters()),
+        # Older stores are float32 and do not say so.
+        **({} if precision == "float32" else {"precision": precision}),
         "batch_norm": _batch_norm(spec, network, checkpoints[0].file),
         **({"checkpoints": told} if told else {}),
     }

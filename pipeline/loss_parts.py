@@ -1,4 +1,4 @@
-"""The parts of a fingerprint that say how a loss is computed; only those that a spec asks for.
+"""The parts of a fingerprint that say how a loss is computed; only those that are not usual.
 
 Stores and trainings of earlier versions have none of them.
 """
@@ -10,6 +10,11 @@ from typing import Any
 from pipeline.loss_spec import AsksLoss, mean_of
 from pipeline.problem.trust import Codes
 from pipeline.spec import NetworkSpec
+
+
+def parts_of_network(precision: str) -> dict[str, Any]:
+    """The precision of a network that does not compute in float32; earlier versions all did."""
+    return {} if precision == "float32" else {"network.precision": precision}
 
 
 def parts_of_loss(

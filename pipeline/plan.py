@@ -51,10 +51,10 @@ class Plan:
     `mark_groups` are no points, and are in the seconds and bytes. `targets` and
     `inputs` say how they are taken (`pipeline.problem.data.Subsample`), and are empty where they
     stay as they are. `checkpoints` says how weights were found in their files, where that is not
-    plain. What `batch_norm`, `buffers` and `own_losses` say is what the store says of
-    its network. `worker_bytes` and `driver_bytes` are the peaks of resident memory of a worker and
-    of the driver, `memory_bytes` what all of them take together: what workers have in common counts
-    once.
+    plain. What `batch_norm`, `buffers` and `own_losses` say is what the store says of its network;
+    `precision` is what the network computes in. `worker_bytes` and `driver_bytes` are the peaks of
+    resident memory of a worker and of the driver, `memory_bytes` what all of them take together:
+    what workers have in common counts once.
     """
 
     name: str
@@ -85,6 +85,7 @@ class Plan:
     inputs: str = ""
     marks: int = 0
     mark_groups: tuple[str, ...] = ()
+    precision: str = "float32"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -210,6 +211,7 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         inputs=by_split(prepared.facts["data"], "inputs"),
         marks=marks,
         mark_groups=tuple(f"{each['label']} {each['count']:,}" for each in groups),
+        precision=prepared.facts["network"].get("precision", prepared.spec.evaluate.precision),
     )
     _refuse_absurd(made)
     return made

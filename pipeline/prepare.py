@@ -26,7 +26,7 @@ from pipeline.geometry.plane import FrameFacts, Plane
 from pipeline.geometry.planes import Geometry, geometry_of, with_files
 from pipeline.plane_spec import CurvePlane
 from pipeline.problem import data, network, trust
-from pipeline.problem.layout import Layout
+from pipeline.problem.layout import Layout, is_double
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes
 from pipeline.spec import RenderSpec, stored
@@ -109,14 +109,16 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
     geometry = geometry_of(spec, net)
     marks = _marks(spec, geometry, Layout.of(net))
-    loaded = data.load(spec.data, codes.data, spec.evaluate.loss)
+    reals = np.float64 if is_double(net) else np.float32
+    loaded = data.load(spec.data, codes.data, spec.evaluate.loss, reals)
     subsamples = data.ordered(loaded, spec.calibrating)
     problem = problem_of(spec.network, spec.evaluate, codes, subsamples)
     inputs = _inputs(spec, problem, geometry, marks)
     of_network = network_facts(spec, net, geometry.known)
     measuring = evaluator(inputs.uncompiled(), network=net)
-    _require_float32(spec, measuring)
-    parts = parts_of(spec, inputs, codes, geometry, subsamples, measuring.recomputes)
+    _require_reference(spec, measuring)
+    precision = measuring.layout.precision
+    parts = parts_of(spec, inputs, codes, geometry, subsamples, measuring.recomputes, precision)
     parts |= marks.parts
     footprint = Footprint(inputs, measuring, begun)
     plain = PlainTorch(
@@ -144,9 +146,16 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     )
 
 
-def _require_float32(spec: RenderSpec, measuring: Evaluator) -> None:
-    """Raises PrepareError where a loss that calls the network is to be lowered or compiled."""
-    asked = spec.evaluate
+def _require_reference(spec: RenderSpec, measuring: Evaluator) -> None:
+    """Raises PrepareError where what cannot be lowered or compiled is to be."""
+    asked, precision = spec.evaluate, measuring.layout.precision
+    lowers = asked.precision != "float32"
+    if precision != "float32" and (lowers or (asked.compile and precision != "float64")):
+        raise PrepareError(
+            f"evaluate.{f'precision: {asked.precision}' if lowers else 'compile'} is given and the "
+            f"network computes in {precision}, as its parameters are; wanted it with float32 "
+            "parameters. Leave it out"
+        )
     keys = ["compile"] if asked.compile else []
     keys += ["precision: bf16"] if asked.precision == "bf16" else []
     if keys and measuring.criterion.takes_network:

@@ -99,13 +99,34 @@ class NormaliseSpec(SpecModel):
 
 
 class DataSpec(SpecModel):
-    """Where the examples come from, and the fixed subsample that is used."""
+    """Where the examples come from, and the fixed subsample that is used.
+
+    `columns` are of parquet files: argument of forward → column, and `target` → column. `sequence`
+    and `dtype` are of files of token ids.
+    """
 
     source: str = Field(min_length=1)
     splits: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
     select: Literal["stratified", "head"] = "stratified"
     seed: int = Field(default=0, ge=0)
     normalise: NormaliseSpec | None = None
+    columns: dict[str, str] | None = None
+    sequence: int | None = Field(default=None, ge=1)
+    dtype: Literal["uint16", "uint32"] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.dtype is not None and self.sequence is None:
+            raise ValueError(
+                f"dtype is {self.dtype} without sequence; wanted it for files of token ids, with "
+                "the length of a window"
+            )
+        if self.columns is not None and not self.columns.keys() - {"target"}:
+            raise ValueError(
+                "columns names no input; wanted input: COLUMN, or a column for each argument of "
+                "forward, such as input_ids: COLUMN"
+            )
+        return self
 
     @field_validator("splits")
     @classmethod

@@ -187,7 +187,8 @@ def _quantiles(
 
 def _precision(store: Store, evaluate: Mapping[str, Any]) -> str:
     """With what the workers' checks against float32 have found, the worst of them."""
-    name = f"{evaluate['precision']}{', compiled' if evaluate.get('compile') else ''}"
+    own = (store.attrs.get("network") or {}).get("precision", evaluate["precision"])
+    name = f"{own}{', compiled' if evaluate.get('compile') else ''}"
     notes = (store.read_note_as(key, _CHECK) for key in store.notes("precision"))
     found = [note for note in notes if note is not None]
     if not found:

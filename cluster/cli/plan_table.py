@@ -24,6 +24,7 @@ def plan_lines(plan: Plan) -> list[str]:
         if plan.marks
         else "",
         "network": f"{plan.parameters:,} parameters"
+        + (f", computes in {plan.precision}" if plan.precision != "float32" else "")
         + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),
         "checkpoints": plan.checkpoints,
         "buffers": plan.buffers or "",

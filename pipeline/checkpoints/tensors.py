@@ -112,4 +112,4 @@ def _float32(tensor: Any) -> Any:
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
         return tensor
     plain = tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_nested
-    return tensor.to(torch.float32) if plain else tensor
+    return tensor.to(torch.float32) if plain and tensor.dtype != torch.float64 else tensor

@@ -128,25 +128,27 @@ def moments_of_examples(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """Per example and channel of `x` (n, C, …): mean and sum of squared deviations from it.
 
     Returns:
-        Two float32 tensors (n, C), and how many values each is over. They are per example, so
-        that they do not depend on the other examples of a chunk.
+        Two tensors (n, C), float32 (float64 where `x` is), and how many values each is over. They
+        are per example, so that they do not depend on the other examples of a chunk.
     """
     inner = tuple(range(2, x.ndim))
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     if not inner:
-        return x.float(), torch.zeros_like(x, dtype=torch.float32), 1
-    mean = x.mean(inner, keepdim=True, dtype=torch.float32)
+        return x.to(dtype), torch.zeros_like(x, dtype=dtype), 1
+    mean = x.mean(inner, keepdim=True, dtype=dtype)
     squares = (x - mean).square_().sum(inner)
     return mean.flatten(1), squares, x[0, 0].numel()
 
 
 def population(parts: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
-    """Population mean and variance, float32 (C,), over all parts' examples, in float64 sums."""
+    """Population mean and variance (C,) over all parts' examples, in float64 sums."""
+    dtype = parts[0][0].dtype
     means = torch.cat([part[0] for part in parts]).double()
     squares = torch.cat([part[1] for part in parts]).double()
     count = parts[0][2]
     mean = means.mean(0)
     variance = (squares.sum(0) / count + (means - mean).square().sum(0)) / len(means)
-    return mean.float(), variance.float()
+    return mean.to(dtype), variance.to(dtype)
 
 
 _CLASSES: dict[type[_BatchNorm], type[PopulationNorm]] = {}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline import memory
 from pipeline.evaluation.evaluator import Evaluator
@@ -28,7 +28,7 @@ from pipeline.evaluation.precision import arithmetic
 from pipeline.problem import state_dict
 from pipeline.problem.checkpoint import Known
 from pipeline.problem.forward import examples, mapped
-from pipeline.problem.layout import Layout
+from pipeline.problem.layout import Layout, flattened
 
 # How many examples of each split are compared: the first of the subsample. Plain torch takes them
 # in one batch, which has to fit into memory.
@@ -173,8 +173,9 @@ def _agree(
 def _refuse_constant(plain: PlainTorch, known: Known, found: PlainLosses) -> None:
     """Raises CrosscheckError where the outputs do not depend on the checkpoint's weights."""
     initial = plain.problem.network(in_eval=False)
-    before = nn.utils.parameters_to_vector(initial.parameters()).detach().numpy()
-    if np.array_equal(before, state_dict.weights(known.state, Layout.of(initial))):
+    layout = Layout.of(initial)
+    before = flattened(dict(initial.named_parameters()), layout).numpy()
+    if np.array_equal(before, state_dict.weights(known.state, layout)):
         return
     if _same(plain.evaluate(None).tensors, found.tensors):
         raise CrosscheckError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import LossatlasError
 from pipeline.geometry.plane import Plane, Vector
+from pipeline.problem.layout import is_double
 
 
 class WeightsError(LossatlasError):
@@ -18,32 +19,35 @@ class WeightsError(LossatlasError):
 
 
 class NetworkWeights:
-    """Puts θ(x, y) into a network whose parameters view one flat float32 buffer.
+    """Puts θ(x, y) into a network whose parameters view one flat buffer, float32 or float64.
 
     The network is stored channels-last, so the plane's vectors are brought into the buffer's
     order once, and every point is one write of that buffer.
 
     Args:
-        network: float32, on `device`; its parameters become views.
+        network: on `device`; its parameters become views.
         device: of the network.
     """
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         parameters = list(network.parameters())
+        sizes = [_reals(p) for p in parameters]
+        starts = [0, *np.cumsum(sizes)[:-1].tolist()]
+        # Complex ones first: a view of pairs has to begin at an even place.
+        order = sorted(range(len(parameters)), key=lambda k: not parameters[k].is_complex())
         self._device = device
-        self._order = torch.cat([_physical_order(p) for p in parameters] or [torch.empty(0).long()])
-        self._order += torch.repeat_interleave(
-            torch.tensor([0, *np.cumsum([p.numel() for p in parameters])[:-1]]),
-            torch.tensor([p.numel() for p in parameters]),
+        self._order = torch.cat(
+            [_physical_order(parameters[k]) + starts[k] for k in order] or [torch.empty(0).long()]
         )
-        self._flat = torch.empty(len(self._order), device=device)
+        dtype = torch.float64 if is_double(network) else torch.float32
+        self._flat = torch.empty(len(self._order), device=device, dtype=dtype)
         self._exact = torch.empty_like(self._flat, dtype=torch.float64)
         self._plane: Plane | None = None
         start = 0
-        for parameter in parameters:
-            part = self._flat[start : start + parameter.numel()]
-            start += parameter.numel()
-            parameter.data = _viewed(part, parameter.shape).copy_(parameter.data)
+        for k in order:
+            part = self._flat[start : start + sizes[k]]
+            start += sizes[k]
+            parameters[k].data = _viewed(part, parameters[k]).copy_(parameters[k].data)
 
     def load(self, plane: Plane) -> None:
         """Use `plane` from now on.
@@ -76,8 +80,15 @@ class NetworkWeights:
         return torch.zeros_like(self._flat, dtype=torch.float64)
 
 
-def _viewed(part: Tensor, shape: torch.Size) -> Tensor:
-    """`part` (numel,) as a tensor of `shape`; images' filters channels-last."""
+def _reals(parameter: Tensor) -> int:
+    return parameter.numel() * (2 if parameter.is_complex() else 1)
+
+
+def _viewed(part: Tensor, parameter: Tensor) -> Tensor:
+    """`part` (reals,) in the shape of a parameter; images' filters channels-last."""
+    shape = parameter.shape
+    if parameter.is_complex():
+        return torch.view_as_complex(part.view(*shape, 2))
     if len(shape) != 4:
         return part.view(shape)
     out, inner, height, width = shape
@@ -85,5 +96,7 @@ def _viewed(part: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _physical_order(parameter: Tensor) -> Tensor:
+    if parameter.is_complex():
+        return torch.arange(_reals(parameter))
     index = torch.arange(parameter.numel()).view(parameter.shape)
     return (index.permute(0, 2, 3, 1) if index.ndim == 4 else index).reshape(-1)

@@ -153,7 +153,7 @@ def _survey_group(
             projector.add(samples.weights(number))
         return samples, digests
     if average is not None:
-        mean = MeanMark(average.mean.astype("f4"))
+        mean = MeanMark(average.mean.astype(mark.weights.dtype))
         projector.add(mean.weights)
         return mean, digests
     return FileMarks(files.paths, tuple(digests)), digests

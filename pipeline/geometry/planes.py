@@ -346,12 +346,12 @@ def _span(
             curve = plane.project_curve(the_plane, asked.curve, weights)
         case RandomPlane():
             the_plane = random_directions(
-                weights[0], layout.parameters, asked.seed, asked.normalise, asked.ignore
+                weights[0], layout.reals, asked.seed, asked.normalise, asked.ignore
             )
             names = ["θ"]
         case DirectionsPlane():
             the_plane = given_directions(
-                weights[0], directions, layout.parameters, asked.normalise, asked.ignore
+                weights[0], directions, layout.reals, asked.normalise, asked.ignore
             )
             names = ["θ"]
         case InterpolationPlane():

@@ -1,11 +1,12 @@
-"""Splits that are arrays already: of an .npz file, or what a user's function returns."""
+"""Splits that are arrays already: of .npz and .npy files, or what a user's function returns."""
 
 from __future__ import annotations
 
 import io
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,30 +14,47 @@ import numpy as np
 from pipeline import memory
 from pipeline.errors import described
 from pipeline.problem import usercode
+from pipeline.problem.forward import Arrays
 from pipeline.problem.split import FEWER, DataError, Split
+
+Read = Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """A split whose inputs and targets are arrays."""
+class ArraySplit:
+    """A split whose inputs and targets are arrays.
+
+    `x` reads the inputs: one array, several in the order of forward's parameters, or several by
+    their names.
+    """
 
     where: str
-    x: Callable[[], np.ndarray]
-    y: Callable[[], np.ndarray]
+    x: Read | tuple[Read, ...] | Mapping[str, Read]
+    y: Read
     classes: tuple[str, ...] = ()
     decoded: bool = False
 
     def targets(self) -> np.ndarray:
         return self.y()
 
-    def inputs(self, rows: np.ndarray) -> np.ndarray:
-        x, examples = self.x(), len(self.y())
-        if x.dtype == object or not x.ndim or len(x) != examples:
-            raise DataError(
-                f"{self.where} has inputs of {x.dtype} {x.shape} and {examples:,} targets; wanted "
-                "a numeric array with as many rows"
-            )
-        return np.ascontiguousarray(x[rows])
+    def inputs(self, rows: np.ndarray) -> Arrays:
+        examples = len(self.y())
+
+        def chosen(read: Read, what: str) -> np.ndarray:
+            x = read()
+            if x.dtype == object or not x.ndim or len(x) != examples:
+                raise DataError(
+                    f"{self.where} has {what} of {x.dtype} {x.shape} and {examples:,} targets; "
+                    "wanted a numeric array with as many rows"
+                )
+            return np.ascontiguousarray(x[rows])
+
+        match self.x:
+            case Mapping():
+                return {name: chosen(read, f"inputs {name}") for name, read in self.x.items()}
+            case tuple():
+                return tuple(chosen(x, f"inputs {place}") for place, x in enumerate(self.x))
+        return chosen(self.x, "inputs")
 
 
 def of_function(make: Callable[..., Any], split: str, source: str) -> Split:
@@ -50,8 +68,29 @@ def of_function(make: Callable[..., Any], split: str, source: str) -> Split:
         ) from error
     if not isinstance(result, tuple | list) or len(result) != 2:
         raise DataError(f"{where} returned {type(result).__name__}; wanted two arrays x, y")
-    x, y = (_array(each, f"{where}: {name}") for each, name in zip(result, "xy", strict=True))
-    return Arrays(where, lambda: x, lambda: y)
+    given, y = result[0], _array(result[1], f"{where}: y")
+    x: Read | tuple[Read, ...] | Mapping[str, Read]
+    if isinstance(given, Mapping):
+        x = {str(name): _read(each, f"{where}: x[{name!r}]") for name, each in given.items()}
+        if not x:
+            raise DataError(f"{where} returned no inputs; wanted at least one array in x")
+    elif _is_several(given, y):
+        x = tuple(_read(each, f"{where}: x[{place}]") for place, each in enumerate(given))
+    else:
+        x = _read(given, f"{where}: x")
+    return ArraySplit(where, x, lambda: y)
+
+
+def _read(values: Any, what: str) -> Read:
+    array = _array(values, what)
+    return lambda: array
+
+
+def _is_several(x: Any, y: np.ndarray) -> bool:
+    """Whether a tuple holds several inputs with a row an example, rather than the rows of one."""
+    if not isinstance(x, tuple) or not y.ndim or len(x) == len(y):
+        return False
+    return all(hasattr(each, "shape") and len(each.shape) and len(each) == len(y) for each in x)
 
 
 def _array(values: Any, what: str) -> np.ndarray:
@@ -95,15 +134,7 @@ def of_npz(where: str, content: bytes, split: str, alone: bool) -> Split:
             f"{where} is not a whole .npz file ({described(error)}); wanted one with "
             "arrays x and y. Save it again with numpy.savez"
         ) from None
-    choices = [(f"{split}_x", f"{split}_y"), (f"x_{split}", f"y_{split}")]
-    choices += [("x", "y")] if alone else []
-    pair = next((pair for pair in choices if set(pair) <= set(names)), None)
-    if pair is None:
-        wanted = " or ".join(", ".join(pair) for pair in choices)
-        raise DataError(
-            f"{where} holds {', '.join(names) or 'no arrays'}; wanted {wanted} for split {split}. "
-            "Rename the arrays"
-        )
+    x, y = _names(names, split, alone, where)
 
     def member(name: str) -> np.ndarray:
         declared = {info.filename.removesuffix(".npy"): info.file_size for info in infos}
@@ -117,5 +148,38 @@ def of_npz(where: str, content: bytes, split: str, alone: bool) -> Split:
             ) from None
         return array
 
-    x, y = pair
-    return Arrays(where, lambda: member(x), lambda: member(y))
+    return ArraySplit(where, reading(x, member), lambda: member(y))
+
+
+def reading(
+    x: str | Mapping[str, str], read: Callable[[str], np.ndarray]
+) -> Read | Mapping[str, Read]:
+    """What reads the inputs: the array called `x`, or several, argument of forward → its name."""
+    if isinstance(x, str):
+        return partial(read, x)
+    return {argument: partial(read, name) for argument, name in x.items()}
+
+
+def _names(
+    names: Sequence[str], split: str, alone: bool, where: str
+) -> tuple[str | Mapping[str, str], str]:
+    """The names of a split's inputs and targets in an archive.
+
+    Raises:
+        DataError: there are none.
+    """
+    choices = [(f"{split}_x", f"{split}_y"), (f"x_{split}", f"y_{split}")]
+    choices += [("x", "y")] if alone else []
+    for x, y in choices:
+        if {x, y} <= set(names):
+            return x, y
+    for x, y in choices:
+        several = {n.removeprefix(f"{x}_"): n for n in names if n.startswith(f"{x}_")}
+        if several and y in names:
+            return several, y
+    wanted = " or ".join(", ".join(pair) for pair in choices)
+    x, y = choices[-1]
+    raise DataError(
+        f"{where} holds {', '.join(names) or 'no arrays'}; wanted {wanted} for split {split}; of "
+        f"several inputs {x}_<name>, {y}. Rename the arrays"
+    )

@@ -15,6 +15,8 @@ from pipeline.checkpoints.place import Place, require_room
 
 State = Mapping[str, torch.Tensor]
 
+_DOUBLE = (torch.float64, torch.complex128)
+
 
 class Tensors(dict[str, torch.Tensor]):
     """Name → tensor, as `load` gives it.
@@ -112,13 +114,16 @@ def _usable(tensor: torch.Tensor, name: str, path: str) -> torch.Tensor:
             "Save the network after its weights were loaded"
         )
     layout = "nested" if tensor.is_nested else tensor.layout
-    if layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
+    if layout is not torch.strided or tensor.is_quantized:
         raise CheckpointError(
-            f"{path}: {name} is {tensor.dtype}, {layout}; wanted a dense real tensor"
+            f"{path}: {name} is {tensor.dtype}, {layout}; wanted a dense tensor of plain numbers"
         )
-    if not tensor.is_floating_point():
+    if not tensor.is_floating_point() and not tensor.is_complex():
         return tensor.detach()
-    tensor = tensor.detach().to(torch.float32)
+    tensor = tensor.detach()
+    # A network whose parameters are float64 keeps all their digits.
+    kept = tensor if tensor.dtype in _DOUBLE or tensor.is_complex() else tensor.to(torch.float32)
+    tensor = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).to(torch.float32)
     # numpy's isfinite: torch's threads cost more than the work on small tensors (a film has
     # 600 × 243 of them).
     if not np.isfinite(tensor.numpy()).all():
@@ -126,4 +131,4 @@ def _usable(tensor: torch.Tensor, name: str, path: str) -> torch.Tensor:
             f"{path}: {name} holds NaN or inf; wanted finite float32 weights. Take a checkpoint "
             "from before the training diverged"
         )
-    return tensor
+    return kept

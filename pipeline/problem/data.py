@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipeline.loss_names import OF_CLASSES
+from pipeline.problem import conversion
+from pipeline.problem.forward import Arrays, leaves
 from pipeline.problem.source import opener
 from pipeline.problem.split import DataError, Split, first_few
 from pipeline.problem.usercode import UserCode
 
 if TYPE_CHECKING:
-    from pipeline.spec import DataSpec, NormaliseSpec
+    from pipeline.spec import DataSpec
 
-_CHANNELS = (1, 3, 4)
 # Losses by which images may be reproduced.
 _REPRODUCING = ("mse", "l1", "huber")
 
@@ -29,7 +30,8 @@ class Subsample:
 
     Attributes:
         name: the split.
-        inputs: (n, …) float32 images CHW, normalised, or vectors; or int64 token ids.
+        inputs: (n, …) float32 images CHW, normalised, or vectors; or int64 token ids; or several
+            such arrays, in a tuple or by name.
         targets: int64 classes (n,), or whole numbers of another shape; or float32 (n, …).
         indices: int64 (n,), rows of the source in the order drawn.
         digest: sha256 (hex) over indices, inputs before normalisation, and targets.
@@ -41,7 +43,7 @@ class Subsample:
     """
 
     name: str
-    inputs: np.ndarray
+    inputs: Arrays
     targets: np.ndarray
     indices: np.ndarray
     digest: str
@@ -52,7 +54,10 @@ class Subsample:
 
 
 def load(
-    spec: DataSpec, code: UserCode | None = None, loss: str = "cross_entropy"
+    spec: DataSpec,
+    code: UserCode | None = None,
+    loss: str = "cross_entropy",
+    reals: type[np.floating] = np.float32,
 ) -> tuple[Subsample, ...]:
     """Select and decode the examples of every split, in the order of `spec.splits`.
 
@@ -65,6 +70,7 @@ def load(
         spec: where the examples are, and how many are wanted.
         code: the source behind `file.py:callable`; the path itself is then never opened.
         loss: its name in the spec.
+        reals: what floats become: float32, or float64 for a network whose parameters are.
 
     Raises:
         DataError: no such source or split, a malformed file or image, a missing column, fewer
@@ -73,7 +79,7 @@ def load(
         UserCodeError: the user's file cannot be read or imported.
     """
     open_split = opener(spec, code)
-    return tuple(_subsample(open_split(name), name, spec, loss) for name in spec.splits)
+    return tuple(_subsample(open_split(name), name, spec, loss, reals) for name in spec.splits)
 
 
 def by_split(facts: Mapping[str, Mapping[str, Any]], key: str) -> str:
@@ -140,7 +146,8 @@ def draw(labels: np.ndarray, count: int, seed: int, split: str) -> np.ndarray:
 
 def has_classes(targets: np.ndarray) -> bool:
     """Whether targets (N, …) are one whole number an example, so that a draw can go by class."""
-    return targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
+    is_whole = np.issubdtype(targets.dtype, np.integer) or targets.dtype == np.bool_
+    return targets.ndim == 1 and is_whole
 
 
 def positions(targets: np.ndarray) -> int:
@@ -148,12 +155,14 @@ def positions(targets: np.ndarray) -> int:
     return sum(length > 1 for length in targets.shape[1:])
 
 
-def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
+def _subsample(
+    split: Split, name: str, spec: DataSpec, loss: str, reals: type[np.floating]
+) -> Subsample:
     count = spec.splits[name]
-    what = f"the targets of {split.where}"
     given = split.targets()
-    targets = _numbers(given, what)
-    total = len(targets)
+    what = f"the targets of {split.where}"
+    conversion.require_numbers(given, what)
+    total = len(given)
     if not total:
         raise DataError(f"{split.where} holds no examples; wanted {count:,}. Check data.source")
     if count > total:
@@ -161,23 +170,18 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
             f"data.splits.{name} asks for {count:,} examples and {split.where} has {total:,}; "
             f"wanted at most as many. Lower data.splits.{name}"
         )
-    select, rows = _chosen(targets, count, spec, name)
-    targets = targets[rows]
-    _check_finite(targets, rows, what)
-    raw = split.inputs(rows)
-    inputs = _prepared(raw, rows, spec, f"the inputs of {split.where}")
-    of_targets = ""
-    if given.dtype == np.uint8 and loss not in OF_CLASSES:
+    select, rows = _chosen(given, count, spec, name)
+    chosen = given[rows]
+    targets = conversion.numbers(chosen, what, reals)
+    conversion.check_finite(targets, rows, what)
+    raw, of_targets = split.inputs(rows), ""
+    if chosen.dtype == np.uint8 and loss not in OF_CLASSES:
         of_targets = f"bytes from {targets.min()} to {targets.max()}, not scaled"
-        if (
-            loss in _REPRODUCING
-            and raw.dtype == np.uint8
-            and raw.ndim > 1
-            and raw.shape == targets.shape
-        ):
-            targets = _prepared(given[rows], rows, spec, what)
+        if loss in _REPRODUCING and _are_images(raw, targets):
+            targets = conversion.prepared(chosen, rows, spec.normalise, what, reals)
             of_targets = "bytes, treated as the inputs are: scaled to [0, 1]"
             of_targets += ", normalised" if spec.normalise else ""
+    inputs = conversion.inputs(raw, rows, spec, f"the inputs of {split.where}", reals)
     classes = f"{len(split.classes)} classes: {first_few(split.classes)}" if split.classes else ""
     return Subsample(
         name=name,
@@ -188,7 +192,17 @@ def _subsample(split: Split, name: str, spec: DataSpec, loss: str) -> Subsample:
         select=select,
         bytes_of_targets=of_targets,
         classes=classes,
-        inputs_told="" if split.decoded else _layout(raw),
+        inputs_told="" if split.decoded else conversion.told(raw),
+    )
+
+
+def _are_images(raw: Arrays, targets: np.ndarray) -> bool:
+    """Whether inputs are bytes in the shape of the targets: images to be reproduced."""
+    return (
+        isinstance(raw, np.ndarray)
+        and raw.dtype == np.uint8
+        and raw.ndim > 1
+        and raw.shape == targets.shape
     )
 
 
@@ -202,90 +216,11 @@ def _chosen(
     return how, draw(targets, count, spec.seed, split)
 
 
-def _prepared(raw: np.ndarray, rows: np.ndarray, spec: DataSpec, what: str) -> np.ndarray:
-    """Inputs as a network takes them: channels first, scaled, normalised."""
-    inputs = _numbers(_channels_first(raw), what, scale=True)
-    _check_finite(inputs, rows, what)
-    if spec.normalise is not None:
-        inputs = _normalised(inputs, spec.normalise, what)
-    return np.ascontiguousarray(inputs)
-
-
-def _numbers(values: np.ndarray, what: str, scale: bool = False) -> np.ndarray:
-    """Whole numbers as int64, floats as float32; to `scale` turns bytes into [0, 1]."""
-    if scale and values.dtype == np.uint8:
-        return values.astype(np.float32) / np.float32(255)
-    if values.ndim and (values.dtype == np.bool_ or np.issubdtype(values.dtype, np.integer)):
-        return values.astype(np.int64)
-    if values.ndim and np.issubdtype(values.dtype, np.floating):
-        return values.astype(np.float32)
-    raise DataError(f"{what} are {values.dtype} {values.shape}; wanted numbers, one row an example")
-
-
-def _check_finite(values: np.ndarray, rows: np.ndarray, what: str) -> None:
-    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    if not finite.all():
-        row = rows[np.argmin(finite)]
-        raise DataError(f"{what} hold NaN or inf in row {row}; wanted finite numbers. Mend the row")
-
-
-def _channels_first(raw: np.ndarray) -> np.ndarray:
-    """(n, height, width[, channels]) → (n, channels, height, width); the rest as it is."""
-    if raw.ndim == 3 and raw.dtype == np.uint8:
-        return raw[:, None]
-    return raw.transpose(0, 3, 1, 2) if _is_channels_last(raw) else raw
-
-
-def _is_channels_last(raw: np.ndarray) -> bool:
-    """Whether (n, …) is taken for images with channels last. 1, 3 or 4 are channels."""
-    if raw.ndim != 4:
-        return False
-    first, last = raw.shape[1] in _CHANNELS, raw.shape[3] in _CHANNELS
-    return (last and not first) or (raw.dtype == np.uint8 and last >= first)
-
-
-def _layout(raw: np.ndarray) -> str:
-    """How inputs (n, …) are taken, in words; empty where they stay as they are."""
-    is_bytes, told = raw.dtype == np.uint8, []
-    if raw.ndim == 3 and is_bytes:
-        told.append("grey images")
-    elif _is_channels_last(raw):
-        told.append("channels last, moved first")
-    elif raw.ndim == 4 and is_bytes:
-        told.append("channels first")
-    if raw.ndim == 4 and raw.shape[1] in _CHANNELS and raw.shape[3] in _CHANNELS:
-        other = "first" if _is_channels_last(raw) else "last"
-        told = told or ["channels first"]
-        told[0] += f" (channels {other} would fit too)"
-    if is_bytes:
-        told.append("scaled to [0, 1]")
-    shape = ", ".join(map(str, ("n", *raw.shape[1:])))
-    return f"{'bytes' if is_bytes else raw.dtype} ({shape}): {', '.join(told)}" if told else ""
-
-
-def _normalised(inputs: np.ndarray, normalise: NormaliseSpec, what: str) -> np.ndarray:
-    """(x − mean) / std by channel: the second axis."""
-    channels, given = inputs.shape[1] if inputs.ndim > 1 else 1, len(normalise.mean)
-    if inputs.dtype == np.int64:
-        raise DataError(
-            f"data.normalise is given and {what} are whole numbers; wanted images "
-            "or vectors. Leave data.normalise out"
-        )
-    if given != channels and not (given == 1 and inputs.ndim == 2):
-        raise DataError(
-            f"data.normalise has {given} channels and {what} have {channels}; "
-            "wanted as many. Mend data.normalise"
-        )
-    shape = (given,) + (1,) * (inputs.ndim - 2)
-    mean = np.array(normalise.mean, dtype=np.float32).reshape(shape)
-    std = np.array(normalise.std, dtype=np.float32).reshape(shape)
-    normalised: np.ndarray = (inputs - mean) / std
-    return normalised
-
-
-def _digest(rows: np.ndarray, raw: np.ndarray, targets: np.ndarray) -> str:
+def _digest(rows: np.ndarray, raw: Arrays, targets: np.ndarray) -> str:
     sha256 = hashlib.sha256()
-    for array in (rows, raw, targets):
+    if isinstance(raw, Mapping):
+        sha256.update(repr(list(raw)).encode())
+    for array in (rows, *leaves(raw), targets):
         array = np.ascontiguousarray(array)
         sha256.update(f"{array.dtype.str}{array.shape}".encode())
         sha256.update(array.tobytes())

@@ -15,6 +15,7 @@ from torch import nn
 
 from pipeline.errors import LossatlasError, described
 from pipeline.problem import callables, usercode
+from pipeline.problem.layout import is_double
 from pipeline.problem.networks.preresnet import PreResNet
 from pipeline.problem.networks.resnet import ResNet
 from pipeline.problem.networks.small import CNN, MLP
@@ -42,7 +43,9 @@ def build(
     seed: int = 0,
     in_eval: bool = True,
 ) -> nn.Module:
-    """Make the network: float32, on the CPU, in eval mode.
+    """Make the network: on the CPU, in eval mode, in float32 (or complex64).
+
+    A network with a float64 or complex128 parameter is float64 (and complex128) as a whole.
 
     The initial weights are the same at every call: the factory runs under a fixed seed of
     torch's CPU generator, whose state is put back afterwards.
@@ -80,8 +83,17 @@ def build(
             "torch.nn.Module. Return the network itself"
         )
     _check_parameters(network, factory)
-    network = network.to("cpu").float()
+    network = _in_one_precision(network.to("cpu"))
     return network.eval() if in_eval else network
+
+
+def _in_one_precision(network: nn.Module) -> nn.Module:
+    if not is_double(network):
+        return network.float()
+    for parameter in network.parameters():
+        if parameter.dtype == torch.complex64:
+            parameter.data = parameter.data.to(torch.complex128)
+    return network.double()
 
 
 def maker(factory: str, code: UserCode | None) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline import memory
 from pipeline.errors import LossatlasError
+from pipeline.problem.forward import Arrays
 from pipeline.url import is_url, reached
 
 FEWER = "Check where the file is from, or give one with fewer examples"
@@ -36,7 +37,7 @@ class Split(Protocol):
 
     def targets(self) -> np.ndarray: ...
 
-    def inputs(self, rows: np.ndarray) -> np.ndarray: ...
+    def inputs(self, rows: np.ndarray) -> Arrays: ...
 
 
 def first_few(names: Sequence[str], end: str = "") -> str:

@@ -6,7 +6,6 @@ checkpoint end in the numbers of its points.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from torch import nn
 from pipeline.checkpoints import nests
 from pipeline.problem import checkpoint
 from pipeline.problem.checkpoint import CheckpointError, State
-from pipeline.problem.layout import Layout, Shape, persistent_buffers
+from pipeline.problem.layout import Layout, Shape, flattened, persistent_buffers, separated
 from pipeline.problem.renaming import (
     Renaming,
     held_under,
@@ -109,12 +108,12 @@ def match(state: State, layout: Layout, where: str, buffers: bool = True) -> Non
 
 
 def weights(state: State, layout: Layout) -> np.ndarray:
-    """The parameters as one vector, float32 (P,), in the order of the layout.
+    """The parameters as one vector (P,), in the order of the layout and in its dtype: float32.
 
     The state has to `match`.
     """
     state = _by_own_names(state, layout)
-    return _flat(_present(_of(state, layout, name)) for name in layout.parameters)
+    return _flat((_present(_of(state, layout, name)) for name in layout.parameters), layout)
 
 
 def weights_or_bend(state: State, layout: Layout, where: str) -> np.ndarray:
@@ -182,13 +181,8 @@ def missing_statistic(state: State, layout: Layout) -> str | None:
 
 
 def named(flat: np.ndarray, layout: Layout) -> dict[str, torch.Tensor]:
-    """The inverse of `weights`: float32 (P,) → name → tensor of the parameter's shape."""
-    shapes = layout.parameters
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    parts = torch.split(torch.from_numpy(np.array(flat, dtype=np.float32)), sizes)
-    return {
-        name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
-    }
+    """The inverse of `weights`: (P,) → name → tensor of the parameter's shape."""
+    return separated(torch.tensor(flat, dtype=layout.dtype), layout)
 
 
 def is_curve(state: State, layout: Layout) -> bool:
@@ -238,7 +232,7 @@ def curve_points(state: State, layout: Layout, where: str) -> list[np.ndarray]:
         found = sum(of_stem[0].numel() for of_stem in points.values())
         raise CheckpointError(_mismatch(where, found, layout, first, _CURE))
     return [
-        _flat(points[stems[name]][point] for name in shapes)
+        _flat((points[stems[name]][point] for name in shapes), layout)
         for point in range(len(next(iter(points.values()))))
     ]
 
@@ -291,8 +285,12 @@ def _present(tensor: torch.Tensor | None) -> torch.Tensor:
     return tensor
 
 
-def _flat(tensors: Iterable[torch.Tensor]) -> np.ndarray:
-    return torch.cat([tensor.reshape(-1).to(torch.float32) for tensor in tensors]).numpy()
+def _flat(tensors: Iterable[torch.Tensor], layout: Layout) -> np.ndarray:
+    named = dict(zip(layout.parameters, tensors, strict=True))
+    for name, tensor in named.items():
+        if tensor.is_complex() and name not in layout.complex_:
+            raise CheckpointError(f"{name} is complex, and real in the network. {_CURE}")
+    return flattened(named, layout).numpy()
 
 
 def _difference(state: State, layout: Layout, buffers: bool = True) -> str | None:

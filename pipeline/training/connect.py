@@ -21,7 +21,7 @@ from pipeline.geometry.plane import curve_coefficients
 from pipeline.problem import state_dict
 from pipeline.problem.criterion import Criterion
 from pipeline.problem.forward import Inputs
-from pipeline.problem.layout import Layout, persistent_buffers
+from pipeline.problem.layout import Layout, flattened, persistent_buffers
 from pipeline.problem.losses import LossFunction
 from pipeline.problem.trust import Codes, Named
 from pipeline.training import inputs, session, sgd
@@ -235,15 +235,15 @@ def objective(
 
 
 def initial_bends(prepared: Prepared) -> Weights:
-    """Where the bends begin, float32 (bends, P): on the line between the ends, or at random."""
+    """Where the bends begin, (bends, P): on the line between the ends, or at random."""
     asked = prepared.spec.curve
     if asked.init == "linear":
         share = (np.arange(1, asked.bends + 1) / (asked.bends + 1))[:, None]
         ends = (prepared.start.astype("f8"), prepared.end.astype("f8"))
-        on_line: Weights = ((1 - share) * ends[0] + share * ends[1]).astype(np.float32)
+        on_line: Weights = ((1 - share) * ends[0] + share * ends[1]).astype(prepared.start.dtype)
         return on_line
     seed = prepared.spec.train.seed
     fresh = (prepared.inputs.fresh_network(seed, which) for which in range(asked.bends))
-    flat = [nn.utils.parameters_to_vector(net.parameters()).detach() for net in fresh]
+    flat = [flattened(dict(net.named_parameters()), Layout.of(net)) for net in fresh]
     bends: Weights = torch.stack(flat).numpy()
     return bends

@@ -118,9 +118,9 @@ def of_render(
     checkpoints = Checkpoints(spec, net)
     loaded = checkpoints.of_plane()
     flat = tuple(state_dict.weights(state, checkpoints.layout) for _, state in loaded)
-    subsamples = data.ordered(
-        data.load(spec.data, codes.data, spec.evaluate.loss), spec.calibrating
-    )
+    reals = np.float64 if checkpoints.layout.is_double else np.float32
+    examples = data.load(spec.data, codes.data, spec.evaluate.loss, reals)
+    subsamples = data.ordered(examples, spec.calibrating)
     problem = problem_of(spec.network, spec.evaluate, codes, subsamples)
     known = [
         Known(name, file, state)

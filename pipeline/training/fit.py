@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.problem.criterion import Criterion
 from pipeline.problem.forward import Inputs
+from pipeline.problem.layout import Layout, flattened
 from pipeline.problem.losses import LossFunction
 from pipeline.problem.trust import Codes, Named
 from pipeline.training import inputs, session, sgd
@@ -43,17 +44,17 @@ class Prepared:
         """Training all parameters from fresh ones."""
         spec, loss = self.spec, self.inputs.problem.criterion()
         net = self.inputs.fresh_network(spec.train.seed).requires_grad_(False).to(device)
-        shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
+        parameters = dict(net.named_parameters())
         persistent = net.state_dict()
 
         def named(state: State) -> dict[str, Tensor]:
             kept = {name: b for name, b in state.buffers.items() if name in persistent}
-            return sgd.views(state.trained, shapes) | kept
+            return sgd.views(state.trained, parameters) | kept
 
         return job_of(
             self.inputs,
             objective(net, loss, spec.train.weight_decay),
-            nn.utils.parameters_to_vector(net.parameters()).detach().clone(),
+            flattened(parameters, Layout.of(net)),
             dict(net.named_buffers()),
             spec,
             Files("mode.safetensors", named, named),

@@ -20,10 +20,11 @@ from pipeline.evaluation.batch_norm import check_recomputable
 from pipeline.evaluation.examples import Examples, tried
 from pipeline.evaluation.precision import arithmetic
 from pipeline.fingerprint import differences, digest_of_parts
-from pipeline.loss_parts import parts_of_loss
+from pipeline.loss_parts import parts_of_loss, parts_of_network
 from pipeline.problem import data, network, trust
 from pipeline.problem.data import Subsample
 from pipeline.problem.forward import Arrays, first_of, forwarded, told
+from pipeline.problem.layout import Layout, is_double
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes, Named
 from pipeline.spec import NormaliseSpec
@@ -81,8 +82,15 @@ def load_inputs(
         LossatlasError: one line on whatever is missing or does not fit.
     """
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
+    if Layout.of(net).precision == "complex128":
+        raise TrainingError(
+            f"network.factory {spec.network.factory} has complex128 parameters, which the files of "
+            "a training cannot hold; wanted complex64. Train it elsewhere, and render its "
+            "checkpoints"
+        )
     trains = training_split(spec)
-    subsamples = data.ordered(data.load(spec.data, codes.data, spec.loss), trains)
+    reals = np.float64 if is_double(net) else np.float32
+    subsamples = data.ordered(data.load(spec.data, codes.data, spec.loss, reals), trains)
     first = subsamples[0]
     _require_trainable(spec.train, first)
     problem = problem_of(spec.network, spec, codes, subsamples)
@@ -101,6 +109,7 @@ def load_inputs(
         "data.normalise": normalise.model_dump(mode="json") if normalise else None,
         **{f"train.{key}": value for key, value in spec.train.model_dump(mode="json").items()},
         "frames": spec.frames.model_dump(mode="json") if spec.frames else None,
+        **parts_of_network(Layout.of(net).precision),
         **parts_of_loss(spec.network, spec, codes, ""),
     }
     if spec.train.optimiser == "sgd":

@@ -17,6 +17,7 @@ from torch.func import functional_call
 
 from pipeline.problem.criterion import Criterion, criterion_of
 from pipeline.problem.forward import Inputs
+from pipeline.problem.layout import shaped
 from pipeline.problem.losses import LossFunction
 from pipeline.training.spec import TrainSpec
 
@@ -85,15 +86,15 @@ def crop_flip(inputs: Tensor, fill: Tensor, random: np.random.Generator) -> Tens
     ]
 
 
-def views(theta: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+def views(theta: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """θ (P,) as name → tensor of the parameter's shape; differentiable.
 
     Filters of images are channels-last: convolutions are faster in that order.
     """
-    parts = torch.split(theta, [shape.numel() for shape in shapes.values()])
+    sizes = [p.numel() * (2 if p.is_complex() else 1) for p in parameters.values()]
     return {
-        name: channels_last(part.view(shape))
-        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+        name: channels_last(shaped(part, tuple(p.shape), p.is_complex()))
+        for (name, p), part in zip(parameters.items(), torch.split(theta, sizes), strict=True)
     }
 
 
@@ -131,8 +132,8 @@ def penalised_loss(
         loss: outputs, targets → one value an example (n,); or a criterion.
         weight_decay: at least 0.
     """
-    shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
-    state = {f"network.{name}": each for name, each in {**views(theta, shapes), **buffers}.items()}
+    named = {**views(theta, dict(network.named_parameters())), **buffers}
+    state = {f"network.{name}": each for name, each in named.items()}
     mean = functional_call(_BatchLoss(network, criterion_of(loss)), state, (inputs, targets))
     return mean + 0.5 * weight_decay * theta.square().sum(), mean.detach()
 

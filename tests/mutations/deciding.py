@@ -180,8 +180,8 @@ FAULTS = (
         ),
         (
             "digest: examples without rows",
-            "for array in (rows, raw, targets):",
-            "for array in (raw, targets):",
+            "for array in (rows, *leaves(raw), targets):",
+            "for array in (*leaves(raw), targets):",
             DATA,
         ),
         (
@@ -214,7 +214,10 @@ FAULTS = (
             "heapq.heappush(ready, (0, 0.0, ties[c], c))",
             DATA,
         ),
-        ("data: bytes divided by 256", "np.float32(255)", "np.float32(256)", DATA),
+    ),
+    *of(
+        "pipeline/problem/conversion.py",
+        ("data: bytes divided by 256", "reals(255)", "reals(256)", DATA),
         (
             "data: multiplied by the deviation",
             "(inputs - mean) / std",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,8 @@ def reference(net: nn.Module, data: Arrays, plane: Plane, mode: str) -> dict[str
         weights = torch.from_numpy(plane.weights(x, y)).float().double()
         nn.utils.vector_to_parameters(weights, copied.parameters())
         if mode == "recompute":
-            _calibrate(copied, torch.from_numpy(data["train"][0]).double())
+            inputs = torch.from_numpy(data["train"][0]).double()
+            calibrate(copied, lambda net, inputs=inputs: net(inputs))
         row: dict[str, list[float]] = {quantity: [] for quantity in values}
         for inputs, targets in data.values():
             with torch.no_grad():
@@ -104,7 +106,8 @@ def reference(net: nn.Module, data: Arrays, plane: Plane, mode: str) -> dict[str
     return {quantity: np.array(rows).T for quantity, rows in values.items()}
 
 
-def _calibrate(net: nn.Module, inputs: torch.Tensor) -> None:
+def calibrate(net: nn.Module, passed: Callable[[nn.Module], Any]) -> None:
+    """Give every batch norm the moments of one pass, which `passed` makes."""
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     hooks = []
     for norm in norms:
@@ -117,6 +120,6 @@ def _calibrate(net: nn.Module, inputs: torch.Tensor) -> None:
 
         hooks.append(norm.register_forward_pre_hook(measure))
     with torch.no_grad():
-        net(inputs)
+        passed(net)
     for hook in hooks:
         hook.remove()

@@ -86,10 +86,13 @@ def test_buffers_have_the_networks_names_and_dtypes(net: nn.Module) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floats_become_float32(tmp_path: Path, net: nn.Module, dtype: torch.dtype) -> None:
+    """Those of float64 do in the weights of a float32 network."""
     state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in net.state_dict().items()}
     read = checkpoint.load(saved(tmp_path, state))
-    assert {t.dtype for t in read.values()} == {torch.float32, torch.int64}
+    kept = torch.float64 if dtype == torch.float64 else torch.float32
+    assert {t.dtype for t in read.values()} == {kept, torch.int64}
     state_dict.match(read, Layout.of(net), "a")
+    assert state_dict.weights(read, Layout.of(net)).dtype == np.float32
 
 
 def test_safetensors_and_urls(tmp_path: Path, net: nn.Module) -> None:
@@ -368,8 +371,7 @@ LOOP["model"] = LOOP
         (torch.zeros(2), "holds Tensor; wanted named tensors"),
         ({"epoch": 3}, "holds no tensors under epoch; wanted a state dict"),
         ({}, "holds no tensors under no name"),
-        ({"a": torch.zeros(2, dtype=torch.complex64)}, r"a is torch.complex64, .*wanted a dense"),
-        ({"a": torch.eye(2).to_sparse()}, "torch.sparse_coo; wanted a dense real tensor"),
+        ({"a": torch.eye(2).to_sparse()}, "torch.sparse_coo; wanted a dense tensor"),
         ({"a": torch.zeros(2, device="meta")}, "a is a meta tensor, which has a shape and no val"),
         (LOOP, "holds a dict that contains itself, under model; wanted a state dict"),
         ({"net": LOOP}, "holds a dict that contains itself, under model"),

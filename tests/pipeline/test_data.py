@@ -366,7 +366,7 @@ def test_sources_and_splits_that_are_not_there(tmp_path: Path) -> None:
         b=1,
     )
     (tmp_path / "a.csv").write_text("x,y")
-    refused(r"a.csv is of no known kind; wanted .parquet or .npz", tmp_path / "a.csv")
+    refused(r"a.csv is of no known kind; wanted .parquet, .npz or .bin", tmp_path / "a.csv")
 
 
 def test_a_folder_with_one_set_is_that_of_any_single_split(tmp_path: Path) -> None:
@@ -463,7 +463,7 @@ def test_arrays_that_are_wrong(tmp_path: Path) -> None:
     bad: list[tuple[dict[str, Any], str]] = [
         (
             {"x": np.zeros((3, 2))},
-            "a.npz holds x; wanted train_x, train_y or x_train, y_train or x, y",
+            "a.npz holds x; wanted train_x, train_y or x_train, y_train or x, y for split",
         ),
         (
             {"x": np.zeros((3, 2)), "y": np.zeros(4, int)},
@@ -478,7 +478,7 @@ def test_arrays_that_are_wrong(tmp_path: Path) -> None:
             {"x": np.zeros((3, 2)), "y": np.array(["a", "b", "c"])},
             r"targets .* are <U1 \(3,\); wanted",
         ),
-        ({"x": np.zeros((3, 2), complex), "y": np.zeros(3, int)}, "inputs .* are complex128"),
+        ({"x": np.array([["a"], ["b"], ["c"]]), "y": np.zeros(3, int)}, "inputs .* are <U1"),
         ({"x": np.array([[1], [np.nan], [1]]), "y": np.zeros(3, int)}, "inputs .* inf in row 1;"),
         ({"x": np.zeros((3, 2)), "y": np.array([0, np.nan, 0])}, "targets .* inf in row 1;"),
         ({"x": np.zeros((3, 2)), "y": np.float32(1)}, r"targets .* are float32 \(\); wanted"),

@@ -173,7 +173,7 @@ def test_installed_callable() -> None:
 def test_user_network_is_built_from_its_source_alone(tmp_path: Path) -> None:
     file = tmp_path / "model.py"
     file.write_text(
-        "import torch\n\ndef build(units):\n    return torch.nn.Linear(2, units).double()\n"
+        "import torch\n\ndef build(units):\n    return torch.nn.Linear(2, units).half()\n"
     )
     factory = f"{file}:build"
     code = usercode.source_of(factory)
