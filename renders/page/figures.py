@@ -74,10 +74,11 @@ def contour_figures(
     gx, gy = np.meshgrid((np.arange(columns) + 0.5) * step, (np.arange(rows) + 0.5) * step)
     s, sx, sy = field.at(gx, gy)
     slope = np.hypot(sx, sy)
-    taken = [
+    round_them = [
         (b.x + b.width / 2 - at.x, b.y + b.height / 2 - at.y, max(b.width, b.height) / 2 + size_px)
         for b in avoid
     ]
+    taken = np.array(round_them).reshape(-1, 3)
     figures = []
     for level, heavy, colour in zip(contours.levels, contours.index, contours.colours, strict=True):
         if not heavy:
@@ -90,10 +91,10 @@ def contour_figures(
         near &= (gx > edge) & (gx < at.width - edge) & (gy > edge) & (gy < at.height - edge)
         candidates = _straight(field, gx[near], gy[near], target, half, size_px)
         for _, x, y, angle in candidates:
-            if any(math.hypot(x - a, y - b) < r + half for a, b, r in taken):
+            if (np.hypot(x - taken[:, 0], y - taken[:, 1]) < taken[:, 2] + half).any():
                 continue
             figures.append(Figure(text, kind, colour, at.x + x, at.y + y, angle))
-            taken.append((x, y, half + 1.5 * size_px))
+            taken = np.append(taken, [[x, y, half + 1.5 * size_px]], axis=0)
             break
     return tuple(figures)
 

@@ -149,7 +149,7 @@ def _draw_over(
     radius = radius_for(surface.marks, u)
     if not crowded(surface.marks):
         draw_marks(sheet, placed, surface.quantity, tone, radius, projection.at)
-    taken = boxes(placed, radius)
+    taken = boxes(placed, radius, 6 * u)
     if style.anchors:
         marked = () if crowded(surface.marks) else placed
         taken += draw_anchors(sheet, surface, projection, tone, 5.6 * u, 19 * u, taken, marked)

@@ -5,8 +5,7 @@ Few of them are shapes on the sheet. Thousands are painted in pixels, see `rende
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -44,6 +43,7 @@ LINE = 0.44
 """Width of a line, in radii of its marks."""
 _STEM, _THIN = 0.75, 0.5
 """Opacity of a stem, and its width in widths of a line."""
+_MOST_ALONG = 200
 _CASINGS = ((2.9, 0.16), (1.75, 0.72))
 """Width, in widths of the line, and opacity of what lies beneath it."""
 
@@ -242,22 +242,30 @@ def _bounds(artist: Any) -> Bbox:
     return Bbox([low, high]).transformed(artist.get_transform())
 
 
-def boxes(placed: Iterable[Placed], radius_px: float) -> list[Box]:
-    """About where marks and lines are, in pixels; one box where many lie close to each other."""
-    cells: set[tuple[int, int]] = set()
-    size = max(2.5 * radius_px, 1.0)
-    for group in placed:
-        for x, y in _along(group, size):
-            cells.add((round(x / size), round(y / size)))
-    half = round(1.3 * radius_px)
-    return [Box(round(i * size), round(j * size), 1, 1).grown(half) for i, j in sorted(cells)]
+def boxes(placed: Iterable[Placed], radius_px: float, cell_px: float) -> list[Box]:
+    """About where marks and lines are; one box for all that share a cell of the page.
+
+    Args:
+        placed: which.
+        radius_px: of a mark.
+        cell_px: side of a cell, pixels.
+    """
+    size = max(2.5 * radius_px, cell_px)
+    places = np.concatenate([_along(group, size) for group in placed] or [np.empty((0, 2))])
+    cells = np.unique(np.rint(places / size), axis=0) * size
+    half = round(max(1.3 * radius_px, size / 2))
+    return [Box(round(x), round(y), 1, 1).grown(half) for x, y in cells.tolist()]
 
 
-def _along(placed: Placed, step: float) -> Iterator[tuple[float, float]]:
-    yield from zip(placed.x[placed.seen].tolist(), placed.y[placed.seen].tolist(), strict=True)
-    for way in placed.steps:
-        for (x0, y0), (x1, y1) in itertools.pairwise(way.tolist()):
-            count = min(int(np.hypot(x1 - x0, y1 - y0) / step), 200)
-            for k in range(1, count + 1):
-                part = k / (count + 1)
-                yield x0 + part * (x1 - x0), y0 + part * (y1 - y0)
+def _along(placed: Placed, step: float) -> FloatArray:
+    """Places of marks, and on lines at least every `step` pixels, float64 (n, 2)."""
+    dots = np.stack([placed.x, placed.y], axis=1)[placed.seen]
+    starts = np.concatenate([*(way[:-1] for way in placed.steps), np.empty((0, 2))])
+    ends = np.concatenate([*(way[1:] for way in placed.steps), np.empty((0, 2))])
+    long = np.hypot(*(ends - starts).T)
+    starts, ends, long = (each[np.isfinite(long)] for each in (starts, ends, long))
+    counts = np.minimum(long / step, _MOST_ALONG).astype(np.int64)
+    index = np.repeat(np.arange(len(counts)), counts)
+    rank = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
+    part = ((rank + 1) / (counts[index] + 1))[:, None]
+    return np.concatenate([dots, starts[index] + part * (ends - starts)[index]])

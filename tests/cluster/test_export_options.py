@@ -40,6 +40,29 @@ def test_a_film_takes_its_flight_and_its_frames(
     assert "from 2 computed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["poster", "relief", "map", "film", "frames"])
+def test_every_export_can_leave_marks_out(command: str) -> None:
+    assert "--no-marks" in CliRunner().invoke(export, [command, "--help"]).output
+
+
+def test_marks_are_shown_in_one_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url, film = film_store(tmp_path), str(tmp_path / "a.mp4")
+    for asked, said in (
+        (["film", url, film, "--marks", "own"], "--marks is for films in the round"),
+        (["film", url, film, "--grow"], "no line of marks to grow"),
+        (["relief", url, str(tmp_path / "a.png"), "--marks", "own"], "shows no marks"),
+        (
+            ["relief", url, str(tmp_path / "a.png"), "--marks", "own", "--no-marks"],
+            "--marks own and --no-marks are both given",
+        ),
+    ):
+        assert main.run(["export", *asked]) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert told.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["film.zarr"]
+
+
 @pytest.mark.parametrize(
     ("command", "module", "function"),
     [
