@@ -24,6 +24,8 @@ COLOURS = ("#ffffff", "#f2cf1f", "#9fcbf2", "#ee5038", "#4ce8a3", "#c263ee")
 All read over a dark casing. They are told apart with any of the three kinds of colour blindness,
 which `tests/renders/test_marks.py` measures.
 """
+_WORDS = ("label", "line", "glyph", "colour")
+"""What a later spec of the same render may say otherwise: it changes no number."""
 IN_PLANE = 1e-6
 """Distances below this share of the plane's diagonal are rounding, and count as none."""
 
@@ -144,7 +146,7 @@ def read_marks(store: StoreReader, split: str, frame: int) -> tuple[MarkGroup, .
             does not exist.
         LossatlasError: a chunk is damaged.
     """
-    groups = store.attrs.get("marks") or []
+    groups = _groups(store)
     if not groups:
         return ()
     places, finished, own = _arrays(store, split, frame)
@@ -176,6 +178,16 @@ def read_marks(store: StoreReader, split: str, frame: int) -> tuple[MarkGroup, .
             )
         )
     return tuple(found)
+
+
+def _groups(store: StoreReader) -> list[dict[str, Any]]:
+    """What the store lists, with the words of the last spec that was rendered to it."""
+    groups = [dict(group) for group in store.attrs.get("marks") or ()]
+    later = store.words.get("marks")
+    if isinstance(later, list) and len(later) == len(groups):
+        for group, words in zip(groups, later, strict=True):
+            group.update({name: words[name] for name in _WORDS if name in words})
+    return groups
 
 
 def _arrays(

@@ -16,6 +16,7 @@ from matplotlib.patches import Circle
 from matplotlib.text import Text
 
 from pipeline.geometry.plane import Anchor
+from pipeline.store.reader import WORDS
 from pipeline.store.store import Store
 from renders.box import Box
 from renders.colour import luminance, rgb, to_linear
@@ -108,6 +109,17 @@ def test_marks_are_read_group_by_group(make_store: MakeStore) -> None:
     assert second.numbers.tolist() == [7]
     assert np.isnan(first.numbers).all()
     assert first.own_values("error") is None
+
+
+def test_a_later_spec_may_call_and_draw_marks_otherwise(make_store: MakeStore) -> None:
+    url = with_marks(make_store(landscape(8, 8)), [{"label": "a"}], [[0, 0, 0]], {"loss": [1]})
+    later = {"label": "b", "line": True, "glyph": "plus", "colour": "#00ff00"}
+    for said in ([later], [later, later], "damaged"):
+        Store.open(url, writable=True).write_note(WORDS, {"marks": said})
+        (group,) = read_marks(Store.open(url), "train", 0)
+        new = group.label, group.line, group.glyph, group.colour
+        old = "a", False, "circle", COLOURS[0]
+        assert new == (tuple(later.values()) if said == [later] else old)
 
 
 @pytest.mark.parametrize(
