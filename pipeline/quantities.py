@@ -9,10 +9,10 @@ from pydantic import AfterValidator
 
 KNOWN = ("loss", "error", "loss_stderr")
 
-# Arrays and coordinates of a store and of what `lossatlas.open` gives.
+# Arrays and coordinates of a store and of what `lossatlas.open` gives; `mark_…` are of marks.
 _TAKEN = {
     *("anchor", "anchor_index", "bound", "component", "curve", "curve_point", "done", "evaluated"),
-    *("explained", "extent", "finished", "frame", "level", "mark", "mark_loss", "predicted_error"),
+    *("explained", "extent", "finished", "frame", "level", "mark", "predicted_error"),
     *("quantity", "seconds", "split", "tile_x", "tile_y", "worker", "x", "y"),
 }
 
@@ -24,7 +24,7 @@ def quantity(name: str) -> str:
             f"{name!r} is no name of a quantity; wanted a letter, then letters, digits and _, such "
             "as top5"
         )
-    if name in _TAKEN:
+    if name in _TAKEN or name.startswith("mark_"):
         raise ValueError(f"{name} is the name of an array of every store; wanted another name")
     return name
 

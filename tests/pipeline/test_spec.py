@@ -87,6 +87,7 @@ def test_name_and_store_have_defaults(tmp_path: Path) -> None:
         ("evaluate.quantities", ["los"], "quantities has los, which loss: mse does not give"),
         ("evaluate.quantities", ["a-b"], "evaluate.quantities[0]: 'a-b' is no name of a quantity"),
         ("evaluate.quantities", ["done"], "evaluate.quantities[0]: done is the name of an array"),
+        ("evaluate.quantities", ["mark_x"], "evaluate.quantities[0]: mark_x is the name of an"),
         ("evaluate.batch_norm", "train", "evaluate.batch_norm: found 'train'"),
         ("name", "a/b", "name: found 'a/b'"),
         ("plane.labels", ["a", "b"], "plane.labels has 2 entries; kind: points wants three"),
