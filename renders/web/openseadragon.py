@@ -92,6 +92,15 @@ def fetched(folder: Path | None = None) -> Path:
     return folder
 
 
+def script_tag(library: Path | None) -> str:
+    """Loads the library beside the page, from the folder `library`; None loads it from the CDN."""
+    if library is not None:
+        return f'<script src="{SCRIPT}"></script>'
+    return (
+        f'<script src="{CDN}" integrity="sha384-{SCRIPT_SHA384}" crossorigin="anonymous"></script>'
+    )
+
+
 def _packed(npm: str, scratch: Path) -> bytes:
     command = [npm, "pack", f"openseadragon@{VERSION}", "--silent", "--ignore-scripts"]
     try:

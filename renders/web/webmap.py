@@ -234,7 +234,7 @@ def _write_page(
         "@SUBTITLE@": _escaped(subtitle_of(facts, style, [first.quantity], first.split)),
         "@THEME@": style.theme.name,
         "@MARKS@": f'<script src="{SCRIPT}"></script>\n' if marks else "",
-        "@LIBRARY@": _script_tag(library),
+        "@LIBRARY@": openseadragon.script_tag(library),
     }
     for mark, value in words.items():
         page = page.replace(mark, value)
@@ -392,15 +392,6 @@ def _library(offline: bool) -> tuple[Path | None, str]:
         return openseadragon.fetched(), ""
     except openseadragon.OpenSeadragonError as error:
         return None, str(error)
-
-
-def _script_tag(library: Path | None) -> str:
-    if library is not None:
-        return f'<script src="{openseadragon.SCRIPT}"></script>'
-    return (
-        f'<script src="{openseadragon.CDN}" integrity="sha384-{openseadragon.SCRIPT_SHA384}" '
-        'crossorigin="anonymous"></script>'
-    )
 
 
 def _escaped(text: str) -> str:
