@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline import naming
 from pipeline.errors import LossatlasError
+from pipeline.store.marks import StoredMarks
 from renders.colour import FloatArray
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ COLOURS = ("#ffffff", "#f2cf1f", "#9fcbf2", "#ee5038", "#4ce8a3", "#c263ee")
 All read over a dark casing. They are told apart with any of the three kinds of colour blindness,
 which `tests/renders/test_marks.py` measures.
 """
-_WORDS = ("label", "line", "glyph", "colour")
-"""What a later spec of the same render may say otherwise: it changes no number."""
 IN_PLANE = 1e-6
 """Distances below this share of the plane's diagonal are rounding, and count as none."""
 
@@ -142,112 +141,61 @@ def read_marks(store: StoreReader, split: str, frame: int) -> tuple[MarkGroup, .
     """The marks of a store over one split and one frame; empty where it has none.
 
     Raises:
-        MarksError: the store's own list of them does not fit its arrays, or a glyph or a colour
-            does not exist.
+        MarksError: a glyph or a colour does not exist.
         LossatlasError: a chunk is damaged.
     """
-    groups = _groups(store)
-    if not groups:
+    stored = StoredMarks(store)
+    if not stored.count:
         return ()
-    places, finished, own = _arrays(store, split, frame)
-    counts = [int(group.get("count", 0)) for group in groups]
-    if sum(counts) != len(places):
-        raise MarksError(
-            f"{store.url} lists {sum(counts):,} marks and holds {len(places):,} places: wanted as "
-            "many; render its spec again to another store"
-        )
-    fade = _fade(store, places)
+    at = store.splits.index(split)
+    places, finished = stored.places(frame), stored.finished()
+    own = {q: stored.values(q)[at].astype(np.float64) for q in store.quantities}
+    own = {quantity: np.where(finished, values, np.nan) for quantity, values in own.items()}
+    fade = _fade(store, stored, places)
     found, start = [], 0
-    for index, (group, count) in enumerate(zip(groups, counts, strict=True)):
-        part = slice(start, start + count)
-        start += count
+    for index, group in enumerate(stored.groups):
+        part = slice(start, start + group.count)
+        start += group.count
         found.append(
             MarkGroup(
-                naming.shown(str(group.get("label") or f"group {index + 1}")),
+                naming.shown(group.label),
                 places[part, 0],
                 places[part, 1],
                 places[part, 2],
                 fade[part],
                 {name: values[part] for name, values in own.items()},
                 finished[part],
-                _names(group, count),
-                _numbers(group, count),
-                bool(group.get("line")),
-                _glyph(group, index, store.url),
-                _colour(group, index, store.url),
+                tuple(map(naming.shown, group.names)),
+                np.array([math.nan if n is None else n for n in group.numbers], np.float64),
+                group.line,
+                _glyph(group.glyph, index, store.url),
+                _colour(group.colour, index, store.url),
             )
         )
     return tuple(found)
 
 
-def _groups(store: StoreReader) -> list[dict[str, Any]]:
-    """What the store lists, with the words of the last spec that was rendered to it."""
-    groups = [dict(group) for group in store.attrs.get("marks") or ()]
-    later = store.words.get("marks")
-    if isinstance(later, list) and len(later) == len(groups):
-        for group, words in zip(groups, later, strict=True):
-            group.update({name: words[name] for name in _WORDS if name in words})
-    return groups
-
-
-def _arrays(
-    store: StoreReader, split: str, frame: int
-) -> tuple[FloatArray, npt.NDArray[np.bool_], dict[str, FloatArray]]:
-    """Places (n, 3), which are evaluated (n,), and their own values of every quantity (n,)."""
-    group: Any = store.group
-    at = store.splits.index(split)
-    try:
-        places = np.asarray(group["mark"][frame], dtype=np.float64)
-        finished = np.asarray(group["mark_done"][:]) != 0
-        own = {
-            quantity: np.where(
-                finished, np.asarray(group[f"mark_{quantity}"][at], dtype=np.float64), np.nan
-            )
-            for quantity in store.quantities
-            if f"mark_{quantity}" in group
-        }
-    except (KeyError, ValueError, RuntimeError, OSError) as error:
-        raise MarksError(
-            f"{store.url}: its marks cannot be read ({' '.join(str(error).split())}); wanted what "
-            "was written with them. Run lossatlas verify, then resume"
-        ) from None
-    return places, finished, own
-
-
-def _fade(store: StoreReader, places: FloatArray) -> FloatArray:
+def _fade(store: StoreReader, stored: StoredMarks, places: FloatArray) -> FloatArray:
     """δ as a share of the greatest of all frames, (n,)."""
     extent = store.extent(0)
     diagonal = math.hypot(extent.x1 - extent.x0, extent.y1 - extent.y0)
-    group: Any = store.group
-    off = np.asarray(group["mark"][:, :, 2], dtype=np.float64)
+    off = np.concatenate([stored.places(frame)[:, 2] for frame in range(store.frames)])
     worst = float(off[np.isfinite(off)].max(initial=0.0))
     if worst <= IN_PLANE * diagonal:
         return np.zeros(len(places))
     return np.nan_to_num(places[:, 2] / worst, nan=1.0)
 
 
-def _names(group: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    names = [naming.shown(str(name)) for name in group.get("names") or ()]
-    return tuple(names[k] if k < len(names) else f"{k + 1}" for k in range(count))
-
-
-def _numbers(group: Mapping[str, Any], count: int) -> FloatArray:
-    numbers = list(group.get("numbers") or ())[:count]
-    numbers += [None] * (count - len(numbers))
-    return np.array([math.nan if n is None else float(n) for n in numbers], dtype=np.float64)
-
-
-def _glyph(group: Mapping[str, Any], index: int, url: str) -> str:
-    glyph = group.get("glyph") or GLYPHS[index % len(GLYPHS)]
+def _glyph(glyph: str | None, index: int, url: str) -> str:
+    glyph = glyph or GLYPHS[index % len(GLYPHS)]
     if glyph not in GLYPHS:
         raise MarksError(
-            f"{url} has a glyph '{naming.shown(str(glyph))}': wanted one of {', '.join(GLYPHS)}"
+            f"{url} has a glyph '{naming.shown(glyph)}': wanted one of {', '.join(GLYPHS)}"
         )
-    return str(glyph)
+    return glyph
 
 
-def _colour(group: Mapping[str, Any], index: int, url: str) -> str:
-    colour = group.get("colour")
+def _colour(colour: str | None, index: int, url: str) -> str:
     if colour is None:
         return COLOURS[index % len(COLOURS)]
     from matplotlib.colors import to_hex
@@ -256,6 +204,6 @@ def _colour(group: Mapping[str, Any], index: int, url: str) -> str:
         return to_hex(colour)
     except ValueError:
         raise MarksError(
-            f"{url} has a colour '{naming.shown(str(colour))}': wanted #rrggbb or a name that "
+            f"{url} has a colour '{naming.shown(colour)}': wanted #rrggbb or a name that "
             "matplotlib knows, such as crimson"
         ) from None

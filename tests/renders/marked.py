@@ -33,20 +33,36 @@ def with_marks(
     """
     group = zarr.open_group(url, mode="a", use_consolidated=False)
     frames, splits = group["loss"].shape[1], group["loss"].shape[0]  # type: ignore[union-attr]
+    quantities: list[str] = group.attrs["quantities"]  # type: ignore[assignment]
     at = np.asarray(places, dtype="f8")
     at = np.broadcast_to(at, (frames, *at.shape[-2:]))
     count = at.shape[1]
-    group.create_array("mark", data=np.array(at), chunks=(1, count, 3))
-    for quantity, values in own.items():
-        found = np.broadcast_to(np.asarray(values, dtype="f4"), (splits, count))
-        group.create_array(f"mark_{quantity}", data=np.array(found), chunks=(1, count))
-    finished = np.ones(count, "u1") if done is None else np.asarray(done, "u1")
-    group.create_array("mark_done", data=finished, chunks=(count,))
-    group.attrs["marks"] = [{"count": count, **each} for each in groups]
+    block = count if done is None else 1
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        group.create_array("mark", data=np.array(at), chunks=(1, count, 3))
+        for quantity in quantities:
+            values = np.asarray(own.get(quantity, np.nan), dtype="f4")
+            found = np.array(np.broadcast_to(values, (splits, count)))
+            group.create_array(f"mark_{quantity}", data=found, chunks=(splits, block))
+        commits = group.create_array(
+            "mark_done", shape=(count,), dtype="u1", chunks=(block,), fill_value=0
+        )
+    for start in range(0, count, block):  # a chunk is a commit
+        if done is None or np.asarray(done)[start]:
+            commits[start : start + block] = 1
+    group.attrs["marks"] = [_whole({"count": count, **each}) for each in groups]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ZarrUserWarning)
         zarr.consolidate_metadata(url)
     return url
+
+
+def _whole(group: dict[str, Any]) -> dict[str, Any]:
+    """A group's attribute, what it leaves out filled in."""
+    count = group["count"]
+    names, numbers = [f"epoch-{k}" for k in range(count)], [None] * count
+    plain = {"label": "marks", "line": False, "glyph": None, "colour": None}
+    return {**plain, "names": names, "numbers": numbers, **group}
 
 
 def group_of(
