@@ -14,7 +14,8 @@ from torch import nn
 from pipeline import spec
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
-from pipeline.geometry.plane import Plane, random_directions
+from pipeline.geometry.directions import random_directions
+from pipeline.geometry.plane import Plane
 from pipeline.prepare import prepare
 from pipeline.problem import checkpoint, network, state_dict, usercode
 from pipeline.problem.layout import Layout, flattened, separated

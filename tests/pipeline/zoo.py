@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.evaluation.evaluator import Evaluator
-from pipeline.geometry.plane import random_directions
+from pipeline.geometry.directions import random_directions
 from pipeline.problem.criterion import Criterion, criterion_of, named
 from pipeline.problem.forward import forwarded, leaves, mapped
 from pipeline.problem.layout import Layout, flattened, separated
