@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline import opening, plan, prepare, spec
+from pipeline.problem import checkpoint, state_dict
 from pipeline.store.store import Store
 from pipeline.task import TileRenderer
 
@@ -128,3 +129,25 @@ def test_a_compiled_curve_has_the_same_losses(shared_data: Path, tmp_path: Path,
             found.read("loss", split), expected.read("loss", split), rtol=1e-5
         )
         np.testing.assert_array_equal(found.read("error", split), expected.read("error", split))
+
+
+def test_the_best_fit_plane_of_ten_states_of_a_curve(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "checkpoints/preresnet20"
+    content = _curve(shared_data, tmp_path / "fit.zarr")
+    content["plane"] = {"kind": "fit", "weights": str(folder / "bezier-*")}
+    content["data"]["splits"] = {"train": 16}
+    prepared = prepare.prepare(spec.parse(content))
+    layout = prepared.evaluator.layout
+    bends = [
+        state_dict.weights_or_bend(checkpoint.load(path), layout, path)
+        for path in prepared.spec.plane.weights
+    ]
+    exact = np.stack(bends).astype("f8")
+    _, values, rows = np.linalg.svd(exact - exact.mean(axis=0), full_matrices=False)
+    shares = values**2 / (values**2).sum()
+    assert prepared.facts["plane"]["explained"] == pytest.approx(shares[:2].tolist(), rel=1e-6)
+    assert shares[0] == pytest.approx(0.785, abs=5e-4)
+    plane = prepared.first_plane()
+    for direction, row in ((plane.u, rows[0]), (plane.v, rows[1])):
+        assert abs(direction @ row) == pytest.approx(1, abs=1e-6)
+        assert direction @ (exact[-1] - exact[0]) > 0
