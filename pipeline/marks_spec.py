@@ -5,23 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.spec_fields import Label, SpecModel
+from pipeline.spec_fields import Files, Label, SpecModel
 
 Glyph = Literal["circle", "ring", "square", "diamond", "triangle", "cross", "plus"]
 Source = Literal["weights", "swa", "swag"]
-
-
-def _are_files(given: object) -> object:
-    """`given`, if it names files; for pydantic."""
-    files = [given] if isinstance(given, str) else given
-    if isinstance(files, list | tuple) and files and all(isinstance(f, str) and f for f in files):
-        return given
-    raise ValueError(
-        f"found {given!r}; wanted a pattern such as run/epoch-*.pt, a folder, a file, or a list of "
-        "files"
-    )
 
 
 def _a_colour(text: str) -> str:
@@ -36,7 +25,6 @@ def _a_colour(text: str) -> str:
     )
 
 
-Files = Annotated[str | tuple[str, ...], BeforeValidator(_are_files)]
 Colour = Annotated[str, AfterValidator(_a_colour)]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.spec_fields import Labels, SpecModel
+from pipeline.spec_fields import Files, Labels, SpecModel
 
 Normalise = Literal["filter", "layer", "none"]
 Ignore = Literal["bias_norm", "none"]
@@ -81,8 +81,8 @@ class FitPlane(SpecModel):
     """
 
     kind: Literal["fit"]
-    weights: str | tuple[str, ...] = ()
-    frames: str | tuple[str, ...] | None = None
+    weights: Files = ()
+    frames: Files | None = None
     last: int | None = Field(default=None, ge=3)
     centre: Literal["mean", "last"] = "mean"
     components: tuple[Component, Component] = (1, 2)

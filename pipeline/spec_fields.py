@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline import naming
 
@@ -37,9 +37,21 @@ def _lettered(text: str) -> str:
     return shown
 
 
+def _are_files(given: object) -> object:
+    """`given`, if it names files; for pydantic."""
+    files = [given] if isinstance(given, str) else given
+    if isinstance(files, list | tuple) and files and all(isinstance(f, str) and f for f in files):
+        return given
+    raise ValueError(
+        f"found {given!r}; wanted a pattern such as run/epoch-*.pt, a folder, a file, or a list of "
+        "files"
+    )
+
+
 Name = Annotated[str, Field(max_length=60), AfterValidator(_lettered)]
 LONGEST_LABEL = 24
 """Characters that a label in a picture may have."""
 Label = Annotated[str, Field(max_length=LONGEST_LABEL), AfterValidator(_lettered)]
 Labels = tuple[Label, ...]
 RunName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$"), AfterValidator(a_name)]
+Files = Annotated[str | tuple[str, ...], BeforeValidator(_are_files)]

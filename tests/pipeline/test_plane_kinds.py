@@ -172,7 +172,8 @@ def test_curve_checkpoints_stand_for_their_bends(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"weights": []}, "plane.weights is empty; kind: fit wants three"),
+        ({"weights": []}, r"plane.weights: found \[\]; wanted a pattern"),
+        ({"weights": 5}, "plane.weights: found 5; wanted a pattern"),
         ({"weights": ["a.safetensors", "b.safetensors"]}, "has 2 checkpoints; kind: fit wants 3"),
         ({"weights": "none-*.pt"}, "no checkpoint in .*none"),
         ({"weights": "epoch-[01]*"}, "2 checkpoints; kind: fit wants 3 to 4,096.*interpolation"),
