@@ -83,8 +83,8 @@ def best_fit(
     values, vectors = principal(gram, max(components))
     _require_rank(values, components)
     chosen = [component - 1 for component in components]
-    origin, directions = _directions(table, order, middle, vectors[chosen], values[chosen])
-    u, v = _orthonormal(*directions)
+    origin, (u, v) = _directions(table, order, middle, vectors[chosen], values[chosen])
+    _make_orthonormal(u, v)
     signs = [
         _sign(vectors[k][last] - vectors[k][first], direction)
         for k, direction in zip(chosen, (u, v), strict=True)
@@ -93,7 +93,9 @@ def best_fit(
     for axis, (k, sign) in enumerate(zip(chosen, signs, strict=True)):
         places[list(order), axis] = sign * math.sqrt(values[k]) * vectors[k]
     total = math.fsum(np.diag(gram))
-    plane = Plane(origin, signs[0] * u, signs[1] * v, "euclidean")
+    u *= signs[0]
+    v *= signs[1]
+    plane = Plane(origin, u, v, "euclidean")
     return BestFit(plane, places, (values[chosen[0]] / total, values[chosen[1]] / total))
 
 
@@ -120,11 +122,12 @@ def gram(rows: Matrix) -> Matrix:
     if largest == 0:
         return np.zeros((len(rows), len(rows)))
     exponent = _BITS - math.frexp(largest)[1]
-    rest, pieces = np.ldexp(rows, exponent), []
+    rest, pieces = rows * 2.0**exponent, []  # powers of two round nothing
     for _ in range(_PIECES):
         whole = np.rint(rest)
         pieces.append(whole)
-        rest = np.ldexp(rest - whole, _BITS)
+        rest -= whole
+        rest *= 2.0**_BITS
     high, middle, low = pieces
     crossed, far = high @ middle.T, high @ low.T
     small = np.ldexp(far + far.T + middle @ middle.T, -_BITS) + (crossed + crossed.T)
@@ -200,12 +203,12 @@ def _directions(
     return origin, directions
 
 
-def _orthonormal(u: Vector, v: Vector) -> tuple[Vector, Vector]:
-    """The same directions without what rounding left of one in the other."""
-    u = u / norm(u)
+def _make_orthonormal(u: Vector, v: Vector) -> None:
+    """Take out, in place, what rounding left of one direction in the other."""
+    u /= norm(u)
     for _ in range(2):
-        v = v - dot(u, v) * u
-    return u, v / norm(v)
+        v -= dot(u, v) * u
+    v /= norm(v)
 
 
 def _sign(forward: float, direction: Vector) -> float:
