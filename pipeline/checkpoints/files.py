@@ -18,6 +18,26 @@ class CheckpointFilesError(LossatlasError):
     """A folder or a pattern holds no checkpoints, or cannot be read."""
 
 
+def listed(places: str | Sequence[str], key: str) -> tuple[str, ...]:
+    """The checkpoints that a spec names, in order.
+
+    Args:
+        places: a file, a folder or a pattern; or a list of files and patterns. Those of a folder
+            and of a pattern are in the order of `matching`.
+        key: of the spec, for messages.
+
+    Raises:
+        CheckpointFilesError: a folder or a pattern holds no checkpoint.
+    """
+    if isinstance(places, str):
+        is_one = "*" not in places and Place.of(places).path.endswith(ENDINGS)
+        return (places,) if is_one else matching(places, key)
+    paths: tuple[str, ...] = ()
+    for place in places:
+        paths += matching(place, key) if "*" in place else (place,)
+    return paths
+
+
 def matching(place: str, key: str) -> tuple[str, ...]:
     """The checkpoints of a folder or a pattern, by the last numbers in their names, then by name.
 

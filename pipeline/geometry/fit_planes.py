@@ -58,10 +58,7 @@ def listing(weights: str | Sequence[str], key: str, last: int | None = None) -> 
         CheckpointFilesError: a pattern matches nothing.
         FitPlanesError: fewer than three, more than 4,096, fewer than `last`, or one named twice.
     """
-    paths: tuple[str, ...] = ()
-    for place in (weights,) if isinstance(weights, str) else weights:
-        is_one = not isinstance(weights, str) and "*" not in place
-        paths += (place,) if is_one else files.matching(place, key)
+    paths = files.listed(weights, key)
     if last is not None and last > len(paths):
         raise FitPlanesError(
             f"plane.last is {last} and {key} has {len(paths)} checkpoints; wanted no more than that"

@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 from pipeline import naming
 from pipeline.checkpoints import files
-from pipeline.checkpoints.place import ENDINGS, Place, stem
+from pipeline.checkpoints.place import stem
 from pipeline.errors import LossatlasError
 from pipeline.marks_spec import MarksSpec, Source
 from pipeline.spec_fields import LONGEST_LABEL
@@ -66,12 +66,7 @@ def paths_of(group: MarksSpec, key: str) -> MarkFiles:
         NamingError: the name of a file has characters that no name may have.
     """
     asked, key_of_files = group.files, f"{key}.{group.source}"
-    if not isinstance(asked, str):
-        paths = asked
-    elif "*" not in asked and Place.of(asked).path.endswith(ENDINGS):
-        paths = (asked,)
-    else:
-        paths = files.matching(asked, key_of_files)
+    paths = files.listed(asked, key_of_files)
     found = asked if isinstance(asked, str) else "the list"
     if len(paths) > _MOST_FILES:
         raise MarksError(
@@ -96,7 +91,7 @@ def kept(group: MarksSpec, key: str, names: Collection[str]) -> str | tuple[str,
 
     Files may have come to a folder since a render began.
     """
-    if not isinstance(group.files, str):
+    if not isinstance(group.files, str) and not any("*" in place for place in group.files):
         return group.files
     paths = paths_of(group, key).paths
     own = tuple(p for p, name in zip(paths, names_of(paths), strict=True) if name in set(names))

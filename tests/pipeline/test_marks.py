@@ -500,7 +500,7 @@ def test_files_that_came_later_are_left_out_by_resume(bowl: MakeSpec, tmp_path: 
     trajectory(tmp_path / "run")
     groups = [
         {"weights": "../run"},
-        {"swa": "../run/epoch-*"},
+        {"swa": ["../run/epoch-*"]},
         {"swag": {"weights": "../run/epoch-*", "rank": 3, "samples": 2}},
     ]
     first = prepare.prepare(bowl(marks=groups))
