@@ -19,7 +19,7 @@ class CurvatureSpec(SpecModel):
 
     Attributes:
         split: of the data; by default the one that calibrates, or the first.
-        examples: the first so many of it; by default all.
+        examples: the first so many of it; by default all of them.
         tolerance: the residual that an eigenvalue may have, as a share of the largest in size.
         steps: the most products that finding the ends of a spectrum may take.
         seed: of the vectors that they begin with, and of the trace's probes.

@@ -11,6 +11,7 @@ import torch
 
 from pipeline import caption
 from pipeline.checkpoints.place import stem
+from pipeline.curvature.evaluator import CurvatureEvaluator
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.crosscheck import crosscheck
 from pipeline.evaluation.evaluator import Evaluator
@@ -25,13 +26,13 @@ from pipeline.geometry.marks_survey import MarksSurvey
 from pipeline.geometry.plane import FrameFacts, Plane
 from pipeline.geometry.planes import Geometry, geometry_of, with_files
 from pipeline.plane_spec import CurvePlane
-from pipeline.problem import data, network, trust
+from pipeline.problem import data, network, state_dict, trust
 from pipeline.problem.layout import Layout
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes
 from pipeline.spec import RenderSpec, stored
 from pipeline.store.store import Store
-from pipeline.task import RenderInputs, evaluator
+from pipeline.task import RenderInputs, evaluator, with_curvature
 
 # How many checkpoints a remark names, the furthest off first.
 _OWN_LOSSES = 6
@@ -51,7 +52,8 @@ class Prepared:
         frames: the geometry of each frame.
         parts: what decides the numbers, for the fingerprint; without the tile size.
         facts: the attributes of the store.
-        evaluator: on the CPU, for measuring.
+        evaluator: on the CPU, for measuring; of the quantities without derivatives.
+        all_quantities: the same of all of them.
         code: the user's own code in it.
         footprint: the memory of its processes.
         mark_remarks: lines on the marks that a user should read.
@@ -63,6 +65,7 @@ class Prepared:
     parts: Mapping[str, Any]
     facts: Mapping[str, Any]
     evaluator: Evaluator
+    all_quantities: Evaluator | CurvatureEvaluator
     code: trust.Named
     footprint: Footprint
     mark_remarks: tuple[str, ...] = ()
@@ -116,6 +119,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     of_network = network_facts(spec, net, geometry.known)
     measuring = evaluator(inputs.uncompiled(), network=net)
     _require_float32(spec, measuring)
+    everything = with_curvature(inputs, measuring)
     parts = parts_of(spec, inputs, codes, geometry, subsamples, measuring.recomputes)
     parts |= marks.parts
     footprint = Footprint(inputs, measuring, begun)
@@ -127,9 +131,13 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     )
     crosscheck(plain, geometry.known, measuring.example_bytes)
     found = compare_buffers(plain, measuring, geometry.known, footprint.require_driver)
+    if isinstance(everything, CurvatureEvaluator):
+        own = state_dict.weights(geometry.known[0].state, measuring.layout)
+        footprint.differentiates(everything.steps, everything.graph_bytes(own))
     measuring.rest()
     footprint.prepared()
     facts = facts_of(spec, parts, geometry, of_network, found, subsamples, codes, problem)
+    facts |= {"curvature": spec.curvature.model_dump(mode="json")} if spec.curvature else {}
     facts |= {"marks": list(marks.facts)} if marks.facts else {}
     return Prepared(
         spec,
@@ -138,6 +146,7 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         parts,
         facts,
         measuring,
+        everything,
         _named(spec, codes),
         footprint,
         marks.remarks,
@@ -177,6 +186,7 @@ def _inputs(
         compiled=asked.compile,
         tolerance=asked.tolerance or DEFAULT_TOLERANCE,
         marks=marks.marks,
+        curvature=spec.curvature,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -13,7 +13,7 @@ CURVATURE = ("lambda_max", "lambda_min", "negative", "trace", "gradient_norm")
 """Quantities of the loss's first and second derivatives by all weights."""
 OF_ENDS = ("lambda_max", "lambda_min", "negative")
 """Those of them that follow from the two ends of the spectrum."""
-RESIDUALS = {
+RESIDUALS: Mapping[str, tuple[str, ...]] = {
     "lambda_max": ("lambda_max_residual",),
     "lambda_min": ("lambda_min_residual",),
     "negative": ("lambda_max_residual", "lambda_min_residual"),
@@ -22,8 +22,10 @@ RESIDUALS = {
 STEPS = "lanczos_steps"
 """What is stored beside them: how many products they took."""
 TRACE_ERROR = "trace_stderr"
-COMPANIONS = ("lambda_max_residual", "lambda_min_residual", STEPS, TRACE_ERROR)
+COMPANIONS: tuple[str, ...] = ("lambda_max_residual", "lambda_min_residual", STEPS, TRACE_ERROR)
 """Quantities that say how good others are. They are stored with them, and never asked for."""
+
+OF_CURVATURE = (*CURVATURE, *COMPANIONS)
 
 
 def with_companions(asked: Sequence[str]) -> tuple[str, ...]:
@@ -40,7 +42,7 @@ def with_companions(asked: Sequence[str]) -> tuple[str, ...]:
             chosen.update(("lambda_max", "lambda_min"))
         if name == "trace":
             chosen.add(TRACE_ERROR)
-    return tuple(name for name in (*CURVATURE, *COMPANIONS) if name in chosen)
+    return tuple(name for name in OF_CURVATURE if name in chosen)
 
 
 # Arrays and coordinates of a store and of what `lossatlas.open` gives.
@@ -65,7 +67,7 @@ def quantity(name: str) -> str:
 
 def own_quantity(name: str) -> str:
     """`name`, if a quantity of a user's own function may have it; for pydantic."""
-    if name in (*KNOWN, *CURVATURE, *COMPANIONS):
+    if name in (*KNOWN, *OF_CURVATURE):
         raise ValueError(f"{name} is a quantity that lossatlas computes; wanted another name")
     return quantity(name)
 

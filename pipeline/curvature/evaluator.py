@@ -100,6 +100,17 @@ class CurvatureEvaluator:
         with self._explained():
             return self._hessian.graph_bytes()
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether all eigenvalues are computed."""
+        return self._hessian.size <= EXACT and bool({*self._quantities} & {"trace", *OF_ENDS})
+
+    @property
+    def steps(self) -> int:
+        """The most Lanczos vectors that it keeps at once."""
+        lanczos_too = self._hessian.size > EXACT and bool({*self._quantities} & {*OF_ENDS})
+        return self._asked.steps if lanczos_too else 0
+
     # Inside
 
     def _at_present(self) -> dict[str, NDArray[np.float32]]:
