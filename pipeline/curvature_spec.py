@@ -43,6 +43,7 @@ def check_curvature(
     loss: str,
     unusable: Mapping[str, bool],
     splits: Mapping[str, int],
+    has_eigenvectors: bool = False,
 ) -> None:
     """See that what a spec asks of curvature can be computed.
 
@@ -52,6 +53,7 @@ def check_curvature(
         loss: as the spec names it.
         unusable: other keys of `evaluate` that go with no curvature, and whether they are given.
         splits: name → examples.
+        has_eigenvectors: whether the plane is spanned by some.
 
     Raises:
         ValueError: they do not; for pydantic.
@@ -63,23 +65,23 @@ def check_curvature(
             f"evaluate.quantities has {companions[0]}, which is stored with what it is of; wanted "
             f"some of {', '.join(CURVATURE)}. Leave it out"
         )
-    if asked is not None and not wanted:
+    if asked is not None and not wanted and not has_eigenvectors:
         raise ValueError(
             "evaluate.curvature is given and evaluate.quantities has nothing that it is for; "
             f"wanted some of {', '.join(CURVATURE)}. Add one, or leave curvature out"
         )
-    if not wanted:
+    if not wanted and not has_eigenvectors:
         return
     for key, is_given in unusable.items():
-        if is_given:
+        if is_given and wanted:
             raise ValueError(
                 f"evaluate.{key} is given with {wanted[0]}; wanted float32 without compiling, "
                 "since second derivatives need its digits. Leave it out"
             )
     if loss == "l1":
         raise ValueError(
-            f"evaluate.quantities has {wanted[0]} with loss: l1, which has no second derivative; "
-            "wanted a smooth loss, such as mse or huber"
+            f"{f'evaluate.quantities has {wanted[0]}' if wanted else 'plane.eigen is given'} with "
+            "loss: l1, which has no second derivative; wanted a smooth loss, such as mse or huber"
         )
     _check_examples(asked or CurvatureSpec(), splits)
 

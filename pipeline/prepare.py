@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import caption
+from pipeline import caption, eigenvectors
 from pipeline.checkpoints.place import stem
 from pipeline.curvature.evaluator import CurvatureEvaluator
 from pipeline.errors import LossatlasError
@@ -22,11 +23,13 @@ from pipeline.facts import facts_of, network_facts, parts_of
 from pipeline.fingerprint import differences, digest_of_parts
 from pipeline.footprint import Footprint, resident
 from pipeline.geometry import film_planes, mark_files, marks_survey
+from pipeline.geometry.eigenvectors import Eigenvectors
 from pipeline.geometry.marks_survey import MarksSurvey
 from pipeline.geometry.plane import FrameFacts, Plane
 from pipeline.geometry.planes import Geometry, geometry_of, with_files
 from pipeline.plane_spec import CurvePlane
 from pipeline.problem import data, network, state_dict, trust
+from pipeline.problem.data import Subsample
 from pipeline.problem.layout import Layout
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes
@@ -96,12 +99,15 @@ class Prepared:
         return self.inputs.planes.of_frame(0, self.evaluator.layout)
 
 
-def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
+def prepare(
+    spec: RenderSpec, codes: Codes | None = None, known: Eigenvectors | None = None
+) -> Prepared:
     """Load and check everything `spec` names.
 
     Args:
         spec: with absolute paths, as `spec.read` returns it.
         codes: the user's code, where it is known by value already; else read from its files.
+        known: the eigenvectors that span the plane, where they are known already.
 
     Raises:
         LossatlasError: one line on whatever is missing or does not fit.
@@ -110,11 +116,13 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     spec = with_files(spec)
     codes = codes or trust.read_codes(spec.network, spec.data, spec.evaluate)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
-    geometry = geometry_of(spec, net)
+    loaded = functools.cache(lambda: _loaded(spec, codes))
+    vectors = known or eigenvectors.stored_for(spec)
+    geometry = geometry_of(
+        spec, net, lambda state: vectors or eigenvectors.find(spec, loaded()[0], state)
+    )
     marks = _marks(spec, geometry, Layout.of(net))
-    loaded = data.load(spec.data, codes.data, spec.evaluate.loss)
-    subsamples = data.ordered(loaded, spec.calibrating)
-    problem = problem_of(spec.network, spec.evaluate, codes, subsamples)
+    problem, subsamples = loaded()
     inputs = _inputs(spec, problem, geometry, marks)
     of_network = network_facts(spec, net, geometry.known)
     measuring = evaluator(inputs.uncompiled(), network=net)
@@ -153,6 +161,13 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     )
 
 
+def _loaded(spec: RenderSpec, codes: Codes) -> tuple[Problem, Sequence[Subsample]]:
+    """The problem of a spec, and its data, the calibrating split first."""
+    found = data.load(spec.data, codes.data, spec.evaluate.loss)
+    subsamples = data.ordered(found, spec.calibrating)
+    return problem_of(spec.network, spec.evaluate, codes, subsamples), subsamples
+
+
 def _require_float32(spec: RenderSpec, measuring: Evaluator) -> None:
     """Raises PrepareError where a loss that calls the network is to be lowered or compiled."""
     asked = spec.evaluate
@@ -186,7 +201,7 @@ def _inputs(
         compiled=asked.compile,
         tolerance=asked.tolerance or DEFAULT_TOLERANCE,
         marks=marks.marks,
-        curvature=spec.curvature,
+        curvature=spec.curvature if asked.has_curvature else None,
     )
 
 
@@ -213,7 +228,7 @@ def prepare_resume(
         # In a store the calibrating split is the first, whatever the spec would mean now.
         calibrated = spec.evaluate.model_copy(update={"calibrate": store.splits[0]})
         spec = spec.model_copy(update={"evaluate": calibrated})
-    prepared = prepare(spec, codes)
+    prepared = prepare(spec, codes, eigenvectors.stored(store))
     changed = differences(stored_parts(store, prepared), prepared.parts)
     if changed:
         raise PrepareError(

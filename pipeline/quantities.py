@@ -47,9 +47,10 @@ def with_companions(asked: Sequence[str]) -> tuple[str, ...]:
 
 # Arrays and coordinates of a store and of what `lossatlas.open` gives.
 _TAKEN = {
-    *("anchor", "anchor_index", "bound", "component", "curve", "curve_point", "done", "evaluated"),
-    *("explained", "extent", "finished", "frame", "level", "mark", "mark_loss", "predicted_error"),
-    *("quantity", "seconds", "split", "tile_x", "tile_y", "worker", "x", "y"),
+    *("anchor", "anchor_index", "bound", "component", "curve", "curve_point", "direction"),
+    *("direction_index", "done", "evaluated", "explained", "extent", "finished", "frame", "level"),
+    *("mark", "mark_loss", "predicted_error", "quantity", "seconds", "split", "tile_x", "tile_y"),
+    *("weight", "worker", "x", "y"),
 }
 
 

@@ -284,7 +284,19 @@ class RenderSpec(SpecModel):
             f"precision: {asked.precision}": asked.precision != "float32",
             "compile": asked.compile,
         }
-        check_curvature(asked.curvature, asked.quantities, asked.loss, given, self.data.splits)
+        check_curvature(
+            asked.curvature,
+            asked.quantities,
+            asked.loss,
+            given,
+            self.data.splits,
+            self.has_eigenvectors,
+        )
+
+    @property
+    def has_eigenvectors(self) -> bool:
+        """Whether the plane is spanned by eigenvectors of the Hessian."""
+        return isinstance(self.plane, DirectionsPlane) and self.plane.eigen is not None
 
     @property
     def calibrating(self) -> str:
@@ -294,7 +306,7 @@ class RenderSpec(SpecModel):
     @property
     def curvature(self) -> CurvatureSpec | None:
         """How curvature is measured, with its split and examples; None where none is asked for."""
-        if not self.evaluate.has_curvature:
+        if not self.evaluate.has_curvature and not self.has_eigenvectors:
             return None
         asked = self.evaluate.curvature or CurvatureSpec()
         split = asked.split or self.calibrating

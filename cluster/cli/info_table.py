@@ -240,6 +240,8 @@ def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
         return f"fit of {count} around {facts['centre']}, components {shares}; {coordinates}"
     sources = (*asked["weights"], *asked.get("directions", ()), asked.get("frames"))
     files = ", ".join(each.rstrip("/").rpartition("/")[2] for each in sources if each)
+    if "eigen" in facts:
+        return f"{' and '.join(facts['names'])} at {files}; {coordinates}"
     seed = f", seed {asked['seed']}" if "seed" in asked else ""
     return f"{facts['kind']} of {files}{seed}; {coordinates}"
 

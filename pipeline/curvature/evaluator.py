@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline import format, memory
 from pipeline.curvature import lanczos
 from pipeline.curvature.hessian import Hessian
 from pipeline.curvature.trace import trace
@@ -19,6 +20,7 @@ from pipeline.evaluation.batch_norm import statistics_of
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.modes import has_modes
 from pipeline.evaluation.room import NoRoomError
+from pipeline.geometry.eigenvectors import Eigenvectors
 from pipeline.geometry.plane import Plane
 from pipeline.problem.forward import forwarded
 from pipeline.quantities import OF_ENDS
@@ -88,6 +90,49 @@ class CurvatureEvaluator:
         plain = {q: values[:, None] for q, values in self._evaluator.at(weights).items()}
         found = plain | self._at_present()
         return {q: found[q][:, 0] for q in self._quantities}
+
+    def eigenvectors(self, weights: NDArray[np.floating], which: Sequence[int]) -> Eigenvectors:
+        """Eigenvectors of the Hessian at weights (P,).
+
+        Args:
+            weights: where.
+            which: 1 for the largest eigenvalue, 2 for the second, −1 for the smallest, and so on.
+
+        Returns:
+            Unit vectors, whose largest entry in size is positive.
+
+        Raises:
+            CurvatureError: they do not converge, do not fit into memory, or torch cannot
+                differentiate the loss twice.
+        """
+        asked, size = self._asked, self._hessian.size
+        _require_room(asked.steps, size)
+        self._evaluator.at(weights)
+        self._hold()
+        with self._explained():
+            found = lanczos.extremes(
+                self._hessian.product,
+                lanczos.start(size, asked.seed).to(self._device),
+                asked.steps,
+                asked.tolerance,
+                largest=max(0, *which),
+                smallest=max(0, *(-place for place in which)),
+            )
+        chosen = [_chosen(found, place) for place in which]
+        scale = found.scale or 1.0
+        for place, (_, residual, _) in zip(which, chosen, strict=True):
+            if not residual <= asked.tolerance * found.scale:
+                raise CurvatureError(
+                    f"plane.eigen has {place}, whose residual after {found.steps:,} products is "
+                    f"{residual / scale:.1e} of the largest eigenvalue; wanted "
+                    f"{asked.tolerance:g}. Use more evaluate.curvature.steps, or a larger tolerance"
+                )
+        return Eigenvectors(
+            tuple(which),
+            tuple(value for value, _, _ in chosen),
+            tuple(residual / scale for _, residual, _ in chosen),
+            np.stack([_turned(vector) for _, _, vector in chosen]),
+        )
 
     def graph_bytes(self, weights: NDArray[np.floating]) -> int:
         """What the graph of a chunk takes, measured at weights (P,) with two examples.
@@ -232,6 +277,34 @@ def _require_fitting(evaluator: Evaluator, asked: CurvatureSpec) -> None:
             "the network has a train() or eval() of its own, which may make tensors of its weights "
             "that derivatives do not reach; wanted all of it in forward. Leave quantities of "
             "curvature out"
+        )
+
+
+def _chosen(found: lanczos.Found, place: int) -> tuple[float, float, NDArray[np.float64]]:
+    """The eigenvalue, its residual and its vector at a place; NaN where there are too few."""
+    is_largest, number = place > 0, abs(place) - 1
+    values = found.largest if is_largest else found.smallest
+    residuals = found.largest_residuals if is_largest else found.smallest_residuals
+    if number >= len(values):
+        return math.nan, math.nan, np.zeros(found.basis.shape[1])
+    vector = found.vector(number, is_largest).cpu().numpy()
+    return float(values[number]), float(residuals[number]), vector
+
+
+def _turned(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A vector or its opposite, whichever has a positive entry as its largest in size."""
+    is_turned = vector[np.abs(vector).argmax()] < 0
+    return -vector if is_turned else vector
+
+
+def _require_room(steps: int, size: int) -> None:
+    """Raises CurvatureError where Lanczos vectors do not fit into memory."""
+    wanted, free = 8 * steps * size, memory.available()
+    if wanted > free:
+        raise CurvatureError(
+            f"plane.eigen keeps up to {steps:,} vectors of {size:,} weights, "
+            f"{format.size(wanted)}, and {format.size(free)} of memory are free; wanted what fits. "
+            f"Use evaluate.curvature.steps: {int(free // (8 * size))}"
         )
 
 

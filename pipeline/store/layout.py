@@ -271,5 +271,14 @@ def create_coordinates(
                 {"long_name": "x, y and distance off the plane of each mark"},
             )
         )
+    if frames[0].directions is not None:
+        arrays.append(
+            (
+                "direction",
+                frames[0].directions,
+                ("direction_index", "weight"),
+                {"long_name": "directions of the plane, where they were computed"},
+            )
+        )
     for name, data, dimensions, attributes in arrays:
         group.create_array(name, data=data, dimension_names=dimensions, attributes=attributes)

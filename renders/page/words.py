@@ -165,6 +165,7 @@ def subtitle_of(
         "fit": "in the plane that fits a set of weights best",
         "patch": "between four sets of weights",
         "directions": "around one set of weights, along given directions",
+        "eigenvectors": "around one set of weights, along eigenvectors of its Hessian",
     }.get(facts.plane, "over a plane of its weight space")
     what = " and ".join(TITLES.get(name, name) for name in quantities)
     if split is not None:

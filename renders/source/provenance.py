@@ -61,7 +61,7 @@ def provenance(store: StoreReader, frame: int) -> Provenance:
         data=_data_line(store.attrs),
         normalisation=_normalisation(caption.batch_norm(store.attrs)),
         grid=f"{store.width:,} × {store.height:,}" + _of_frames(store.frames, frame),
-        plane=kind,
+        plane="eigenvectors" if "eigen" in plane else kind,
         units=_units(store.attrs, plane, kind),
         date=str(store.attrs.get("created") or "")[:10],
         version=_version(),
