@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# So many steps long, no end may have moved by more than the tolerance. Most eigenvalues of a
+# network's Hessian are near zero. At first the lower end is among them, with a small residual, and
+# an eigenvalue far below is found some steps later.
+_STEADY = 5
 # Below this share of the largest eigenvalue what is left of a product is rounding.
 _NOTHING = 1e-14
 
@@ -46,6 +51,13 @@ class Found:
         residuals = np.concatenate([self.largest_residuals, self.smallest_residuals])
         return bool((residuals <= tolerance * self.scale).all())
 
+    def is_near(self, other: Found, tolerance: float) -> bool:
+        """Whether no eigenvalue moved by more than `tolerance` of the largest one in size."""
+        own, others = (np.concatenate([each.largest, each.smallest]) for each in (self, other))
+        if own.shape != others.shape:
+            return False
+        return bool((np.abs(own - others) <= tolerance * self.scale).all())
+
     def vector(self, place: int, of_largest: bool = True) -> Tensor:
         """The unit eigenvector of `largest[place]`, or of `smallest[place]`, float64 (P,)."""
         parts = self.largest_parts if of_largest else self.smallest_parts
@@ -71,8 +83,10 @@ def extremes(
 ) -> Found:
     """The ends of a spectrum.
 
-    Every new vector is orthogonalised twice against all before it: without that, rounding brings
-    eigenvalues back as false copies. Of an eigenvalue that occurs several times, one is found.
+    It ends where all residuals are within the tolerance, and no eigenvalue has moved by more for
+    some steps. Every new vector is orthogonalised twice against all before it: without that,
+    rounding brings eigenvalues back as false copies. Of an eigenvalue that occurs several times,
+    one is found.
 
     Args:
         product: a vector (P,) → its product with the matrix, float64 (P,).
@@ -93,6 +107,7 @@ def extremes(
     basis[0] = first / first.norm()
     diagonal: list[float] = []
     beside: list[float] = []
+    before: deque[Found] = deque(maxlen=_STEADY)
     for number in range(most):
         rest = product(basis[number])
         diagonal.append(float(basis[number] @ rest))
@@ -105,8 +120,10 @@ def extremes(
         found = _ritz(known, diagonal, beside, left, largest, smallest)
         scale = max(map(abs, (*diagonal, *beside)))
         is_over = number + 1 == most or left <= _NOTHING * scale
-        if is_over or (number + 1 >= largest + smallest and found.is_within(tolerance)):
+        is_steady = len(before) == _STEADY and found.is_near(before[0], tolerance)
+        if is_over or (is_steady and found.is_within(tolerance)):
             return found
+        before.append(found)
         beside.append(left)
         basis[number + 1] = rest / left
     raise AssertionError("steps is positive")

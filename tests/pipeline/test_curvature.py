@@ -286,6 +286,16 @@ def test_lanczos_finds_a_known_spectrum() -> None:
     )
 
 
+def test_lanczos_is_not_content_with_the_bulk_near_zero() -> None:
+    """Its residual is small against the largest eigenvalue long before the smallest is found."""
+    generator = torch.Generator().manual_seed(0)
+    bulk = 0.01 * torch.randn(5000, generator=generator, dtype=torch.float64)
+    diagonal = torch.cat([bulk, torch.tensor([-0.7, 1.5, 4.0, 19.0]).double()])
+    found = lanczos.extremes(lambda v: diagonal * v, lanczos.start(5004, 0), 60, 1e-2)
+    assert found.smallest[0] == pytest.approx(-0.7, abs=0.19)
+    assert found.steps < 25
+
+
 @pytest.mark.parametrize("value", [0.0, 3.0])
 def test_lanczos_ends_where_nothing_is_left(value: float) -> None:
     found = lanczos.extremes(lambda v: value * v, lanczos.start(9, 0), 20, 1e-6)
