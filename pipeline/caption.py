@@ -19,6 +19,8 @@ SELECTIONS = {
     "head": "first rows",
 }
 """Ways to choose examples, as a store notes them, and their words."""
+STATISTICS = {"held": "held at each point", "through": "differentiated through"}
+"""How derivatives take the statistics of batch norms, as a spec says it, and in words."""
 MARK_WORDS = ("label", "line", "glyph", "colour")
 """What pictures want to know of a group of marks, and no number depends on."""
 
@@ -106,7 +108,31 @@ def loss_name(attrs: Mapping[str, Any]) -> str:
 def measures(loss: str, unit: str) -> dict[str, str]:
     """The unit of each quantity, or where it has none, what it is."""
     own = unit or SHOWN.get(loss, "")
-    return {"loss": own, "loss_stderr": own, "error": "fraction misclassified"}
+    of_loss = short_unit(own) or "loss"
+    squared, single = f"{of_loss} per squared distance", f"{of_loss} per distance"
+    share = "share of the largest eigenvalue"
+    return {
+        "loss": own,
+        "loss_stderr": own,
+        "error": "fraction misclassified",
+        **dict.fromkeys(("lambda_max", "lambda_min", "trace", "trace_stderr"), squared),
+        "gradient_norm": single,
+        "negative": "|smallest / largest eigenvalue|",
+        "lambda_max_residual": share,
+        "lambda_min_residual": share,
+        "lanczos_steps": "products of the Hessian",
+    }
+
+
+def curvature(attrs: Mapping[str, Any]) -> str:
+    """What curvature is measured of; empty without it."""
+    asked: Mapping[str, Any] = attrs.get("curvature") or {}
+    if not asked:
+        return ""
+    statistics = STATISTICS.get(str(asked.get("statistics")), "")
+    examples = f"{asked['examples']:,} {asked['split']} examples"
+    told = f"derivatives by all weights of the mean loss of {examples}"
+    return told + (f", batch norm {statistics}" if statistics else "")
 
 
 def short_unit(unit: str) -> str:

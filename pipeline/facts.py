@@ -79,6 +79,7 @@ def parts_of(
         # Only where the spec asks for it: older stores do not have the key.
         **({"evaluate.compile": True} if spec.evaluate.compile else {}),
         **({"evaluate.calibrate": spec.calibrating} if calibrates else {}),
+        **({"evaluate.curvature": spec.curvature.model_dump()} if spec.curvature else {}),
         **parts_of_network(precision),
         **parts_of_loss(spec.network, spec.evaluate, codes, "evaluate."),
     }

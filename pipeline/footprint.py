@@ -39,6 +39,10 @@ _WAITING, _PASSING = 7.0, 8.0
 _WEIGHT_BYTES = 56
 # Bytes a weight while a mark is read: its file, its tensors, and its vector in float32 and float64.
 _MARK_BYTES = 20
+# Vectors of all weights, in float64, that a Lanczos step or an estimate of a trace has besides.
+_VECTORS_BESIDE = 12
+# While torch differentiates the second time, it needs about as much again as the graph.
+_TIMES_GRAPH = 2
 # Libraries that the first evaluation of a process loads.
 _FIRST_BYTES = 30 << 20
 # Measuring takes seconds; a smaller estimate is not worth them.
@@ -91,6 +95,31 @@ class Footprint:
         self.split = inputs.calibrate
         self._examples = len(self._splits[self.split][1])
         self._held = 0
+        self._derivatives = 0
+
+    def differentiates(self, steps: int, graph: int) -> None:
+        """Note what quantities of curvature take besides.
+
+        Args:
+            steps: how many Lanczos vectors are kept at once.
+            graph: bytes of the largest graph of two derivatives.
+
+        Raises:
+            FootprintError: this machine has not so much memory; the line says how many steps fit.
+        """
+        a_vector = 8 * self._weights
+        self._derivatives = a_vector * (steps + _VECTORS_BESIDE) + _TIMES_GRAPH * graph
+        free = memory.available()
+        if self._derivatives <= free:
+            return
+        beside = self._derivatives - a_vector * steps
+        fit = int((free - beside) // a_vector)
+        cure = f"Use steps: {fit}" if fit > 1 else "Use a machine with more memory"
+        raise FootprintError(
+            f"evaluate.curvature keeps {steps:,} vectors of {self._weights:,} weights and a graph: "
+            f"{format.size(self._derivatives)} of memory, and {format.size(free)} are free; wanted "
+            f"what fits. {cure}, or fewer evaluate.curvature.examples"
+        )
 
     def prepared(self) -> None:
         """Note that this process now holds what it will hold while it renders.
@@ -103,7 +132,8 @@ class Footprint:
         """A worker's memory; its inputs are shared with all workers of the machine."""
         took = self._took if device == "cpu" else self._estimate(0)
         mark = _MARK_BYTES * self._weights if self._inputs.marks.groups else 0
-        return round((took.fresh or self._begun) + _RUNTIME_BYTES + self.shared + took.all_ + mark)
+        own = took.all_ + mark + self._derivatives
+        return round((took.fresh or self._begun) + _RUNTIME_BYTES + self.shared + own)
 
     @cached_property
     def shared(self) -> int:
@@ -115,7 +145,7 @@ class Footprint:
     def driver(self, device: str = "cpu", serial: bool = False) -> int:
         """This process, if it goes on to render: alone (`serial`), or with workers."""
         took = self._took if device == "cpu" else self._estimate(0)
-        then = took.all_ if serial else _RUNTIME_BYTES + self.shared
+        then = took.all_ + self._derivatives if serial else _RUNTIME_BYTES + self.shared
         return round(max(peak(), (self._held or resident()) + then))
 
     def require_driver(self) -> None:

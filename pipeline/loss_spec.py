@@ -9,7 +9,7 @@ from typing import Annotated, Protocol
 from pydantic import Field
 
 from pipeline.loss_names import BUILT_IN, OF_CLASSES, SHOWN, WITH_ERROR, Mean
-from pipeline.quantities import KNOWN
+from pipeline.quantities import CURVATURE, KNOWN, OF_CURVATURE
 from pipeline.spec_fields import SpecModel
 
 
@@ -95,9 +95,9 @@ def check_quantities(loss: str, quantities: Sequence[str], metrics: Mapping[str,
     for name, called in metrics.items():
         if not called.rpartition(":")[0].endswith(".py"):
             raise ValueError(f"metrics.{name} is {called!r}; wanted path/file.py:callable")
-    known = [*KNOWN, *metrics]
+    known = [*KNOWN, *CURVATURE, *metrics]
     for name in quantities if loss in BUILT_IN else ():
-        if name not in known:
+        if name not in (*known, *OF_CURVATURE):
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             raise ValueError(
                 f"quantities has {name}, which loss: {loss} does not give; wanted some of "

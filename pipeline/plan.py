@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from pipeline import caption, format
+from pipeline.curvature.evaluator import CurvatureEvaluator
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.room import give_back_memory
@@ -22,7 +23,7 @@ from pipeline.problem.data import by_split
 from pipeline.refinement.lattice import first_points
 from pipeline.refinement.schedule import Schedule
 from pipeline.store.layout import marks_a_block
-from pipeline.task import evaluator
+from pipeline.task import evaluator, with_curvature
 from pipeline.url import is_url
 
 # About how long a tile should take: a dead worker then loses little, and overhead is small.
@@ -50,11 +51,12 @@ class Plan:
     Where the render is `refined`, points and seconds are the most it can take. The `marks` of all
     `mark_groups` are no points, and are in the seconds and bytes. `targets` and
     `inputs` say how they are taken (`pipeline.problem.data.Subsample`), and are empty where they
-    stay as they are. `checkpoints` says how weights were found in their files, where that is not
-    plain. What `batch_norm`, `buffers` and `own_losses` say is what the store says of its network;
-    `precision` is what the network computes in. `worker_bytes` and `driver_bytes` are the peaks of
-    resident memory of a worker and of the driver, `memory_bytes` what all of them take together:
-    what workers have in common counts once.
+    stay as they are. `curvature` says of what it is measured, and what that takes. `checkpoints`
+    says how weights were found in their files, where that is not plain. What `batch_norm`,
+    `buffers` and `own_losses` say is what the store says of its network; `precision` is what the
+    network computes in. `worker_bytes` and `driver_bytes` are the peaks of resident memory of a
+    worker and of the driver, `memory_bytes` what all of them take together: what workers have in
+    common counts once.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Plan:
     marks: int = 0
     mark_groups: tuple[str, ...] = ()
     precision: str = "float32"
+    curvature: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -121,20 +124,24 @@ def measure(prepared: Prepared, device: str = "cpu") -> float:
     try:
         if device == "cpu":
             prepared.footprint.require_driver()
-            return _seconds_a_point(prepared, prepared.evaluator)
-        return _seconds_a_point(prepared, evaluator(prepared.inputs.uncompiled(), device))
+            return _seconds_a_point(prepared, prepared.evaluator, prepared.all_quantities)
+        made = evaluator(prepared.inputs.uncompiled(), device)
+        return _seconds_a_point(prepared, made, with_curvature(prepared.inputs, made))
     finally:
         torch.set_num_threads(threads)
         prepared.evaluator.rest()
         give_back_memory(torch.device(device))  # to the workers
 
 
-def _seconds_a_point(prepared: Prepared, found: Evaluator) -> float:
+def _seconds_a_point(
+    prepared: Prepared, made: Evaluator, found: Evaluator | CurvatureEvaluator
+) -> float:
     plane, extent = prepared.first_plane(), prepared.frames[0].extent
     middle = (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2
     # As many as go together in a tile: a small network's single point takes twice its time.
-    some = np.tile(middle, (found.group, 1))
-    found.evaluate(plane, some)
+    some = np.tile(middle, (made.group if found is made else 1, 1))
+    if found is made:
+        found.evaluate(plane, some)
     began, points = time.perf_counter(), 0
     while points == 0 or time.perf_counter() - began < _MEASURING_SECONDS:
         found.evaluate(plane, some)
@@ -210,11 +217,28 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         targets=by_split(prepared.facts["data"], "targets"),
         inputs=by_split(prepared.facts["data"], "inputs"),
         marks=marks,
+        curvature=_curvature(prepared),
         mark_groups=tuple(f"{each['label']} {each['count']:,}" for each in groups),
         precision=prepared.facts["network"].get("precision", prepared.spec.evaluate.precision),
     )
     _refuse_absurd(made)
     return made
+
+
+def _curvature(prepared: Prepared) -> str:
+    """Of what curvature is measured, and what its vectors take; empty without it."""
+    asked, found = prepared.inputs.curvature, prepared.all_quantities
+    if asked is None or not isinstance(found, CurvatureEvaluator):
+        return ""
+    told = f"{asked.examples:,} {asked.split} examples"
+    if asked.statistics:
+        told += f", statistics of batch norms {caption.STATISTICS[asked.statistics]}"
+    if found.is_exact:
+        return f"{told}; all eigenvalues are computed"
+    if not found.steps:
+        return told
+    bytes_ = 8 * found.steps * prepared.facts["network"]["parameters"]
+    return f"{told}; up to {found.steps:,} Lanczos vectors, {format.size(bytes_)} a worker"
 
 
 def _mark_bytes(prepared: Prepared, grid: Grid, marks: int, block: int) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.spec_fields import Files, Labels, SpecModel
 
@@ -52,15 +52,32 @@ class RandomPlane(SpecModel):
 
 
 class DirectionsPlane(SpecModel):
-    """One or two given directions around one set of weights; one of them is a line."""
+    """One or two given directions around one set of weights; one of them is a line.
+
+    They are those of files, or eigenvectors of the loss's Hessian at the weights.
+    """
 
     kind: Literal["directions"]
     weights: tuple[str, ...]
-    directions: tuple[str, ...]
+    directions: tuple[str, ...] = ()
+    eigen: tuple[int, ...] | None = None
     normalise: Normalise = "filter"
     ignore: Ignore = "bias_norm"
     extent: tuple[float, float] | tuple[float, float, float, float] | None = None
     labels: Labels | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_they_are(cls, given: Any) -> Any:
+        """Eigenvectors keep their lengths, and all of their entries."""
+        if isinstance(given, dict) and given.get("eigen") is not None:
+            return {"normalise": "none", "ignore": "none"} | given
+        return given
+
+    @property
+    def count(self) -> int:
+        """How many directions there are."""
+        return len(self.directions if self.eigen is None else self.eigen)
 
 
 class InterpolationPlane(SpecModel):
@@ -167,7 +184,7 @@ def check_plane(plane: PlaneSpec) -> None:
 def is_line(plane: PlaneSpec) -> bool:
     """Whether the plane is a line: its grid has the height 1."""
     return plane.kind == "interpolation" or (
-        isinstance(plane, DirectionsPlane) and len(plane.directions) == 1
+        isinstance(plane, DirectionsPlane) and plane.count == 1
     )
 
 
@@ -182,12 +199,27 @@ def _check_fit(plane: FitPlane) -> None:
 
 
 def _check_directions(plane: DirectionsPlane) -> None:
-    count = len(plane.directions)
-    if count not in (1, 2):
+    count = plane.count
+    if plane.eigen is not None:
+        _check_eigen(plane, plane.eigen)
+    elif count not in (1, 2):
         raise ValueError(f"plane.directions has {count} entries; wanted one or two files")
     wanted = "four numbers" if count == 2 else "two numbers, for a line along one direction"
     if plane.extent is not None and len(plane.extent) != 2 * count:
         raise ValueError(f"plane.extent has {len(plane.extent)} numbers; wanted {wanted}")
+
+
+def _check_eigen(plane: DirectionsPlane, eigen: tuple[int, ...]) -> None:
+    wanted = "one or two different ones: 1 for the largest eigenvalue, −1 for the smallest"
+    if plane.directions:
+        raise ValueError("plane has both directions and eigen; wanted one of them")
+    if len(eigen) not in (1, 2) or 0 in eigen or len(set(eigen)) != len(eigen):
+        raise ValueError(f"plane.eigen is {list(eigen)}; wanted {wanted}, and so on")
+    if (plane.normalise, plane.ignore) != ("none", "none"):
+        raise ValueError(
+            "plane.normalise or plane.ignore is given with eigen, whose directions keep their "
+            "lengths and all their entries; wanted neither. Leave them out"
+        )
 
 
 def _check_labels(plane: PlaneSpec) -> None:

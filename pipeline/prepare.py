@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import caption
+from pipeline import caption, eigenvectors
 from pipeline.checkpoints.place import stem
+from pipeline.curvature.evaluator import CurvatureEvaluator
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.crosscheck import crosscheck
 from pipeline.evaluation.evaluator import Evaluator
@@ -21,17 +23,19 @@ from pipeline.facts import facts_of, network_facts, parts_of
 from pipeline.fingerprint import differences, digest_of_parts
 from pipeline.footprint import Footprint, resident
 from pipeline.geometry import film_planes, mark_files, marks_survey
+from pipeline.geometry.eigenvectors import Eigenvectors
 from pipeline.geometry.marks_survey import MarksSurvey
 from pipeline.geometry.plane import FrameFacts, Plane
 from pipeline.geometry.planes import Geometry, geometry_of, with_files
 from pipeline.plane_spec import CurvePlane
-from pipeline.problem import data, network, trust
+from pipeline.problem import data, network, state_dict, trust
+from pipeline.problem.data import Subsample
 from pipeline.problem.layout import Layout, is_double
 from pipeline.problem.problem import Problem, problem_of
 from pipeline.problem.trust import Codes
 from pipeline.spec import RenderSpec, stored
 from pipeline.store.store import Store
-from pipeline.task import RenderInputs, evaluator
+from pipeline.task import RenderInputs, evaluator, with_curvature
 
 # How many checkpoints a remark names, the furthest off first.
 _OWN_LOSSES = 6
@@ -51,7 +55,8 @@ class Prepared:
         frames: the geometry of each frame.
         parts: what decides the numbers, for the fingerprint; without the tile size.
         facts: the attributes of the store.
-        evaluator: on the CPU, for measuring.
+        evaluator: on the CPU, for measuring; of the quantities without derivatives.
+        all_quantities: the same of all of them.
         code: the user's own code in it.
         footprint: the memory of its processes.
         mark_remarks: lines on the marks that a user should read.
@@ -63,6 +68,7 @@ class Prepared:
     parts: Mapping[str, Any]
     facts: Mapping[str, Any]
     evaluator: Evaluator
+    all_quantities: Evaluator | CurvatureEvaluator
     code: trust.Named
     footprint: Footprint
     mark_remarks: tuple[str, ...] = ()
@@ -93,12 +99,15 @@ class Prepared:
         return self.inputs.planes.of_frame(0, self.evaluator.layout)
 
 
-def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
+def prepare(
+    spec: RenderSpec, codes: Codes | None = None, known: Eigenvectors | None = None
+) -> Prepared:
     """Load and check everything `spec` names.
 
     Args:
         spec: with absolute paths, as `spec.read` returns it.
         codes: the user's code, where it is known by value already; else read from its files.
+        known: the eigenvectors that span the plane, where they are known already.
 
     Raises:
         LossatlasError: one line on whatever is missing or does not fit.
@@ -107,16 +116,19 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     spec = with_files(spec)
     codes = codes or trust.read_codes(spec.network, spec.data, spec.evaluate)
     net = network.build(spec.network.factory, spec.network.kwargs, codes.network)
-    geometry = geometry_of(spec, net)
-    marks = _marks(spec, geometry, Layout.of(net))
     reals = np.float64 if is_double(net) else np.float32
-    loaded = data.load(spec.data, codes.data, spec.evaluate.loss, reals)
-    subsamples = data.ordered(loaded, spec.calibrating)
-    problem = problem_of(spec.network, spec.evaluate, codes, subsamples)
+    loaded = functools.cache(lambda: _loaded(spec, codes, reals))
+    vectors = known or eigenvectors.stored_for(spec)
+    geometry = geometry_of(
+        spec, net, lambda state: vectors or eigenvectors.find(spec, loaded()[0], state)
+    )
+    marks = _marks(spec, geometry, Layout.of(net))
+    problem, subsamples = loaded()
     inputs = _inputs(spec, problem, geometry, marks)
     of_network = network_facts(spec, net, geometry.known)
     measuring = evaluator(inputs.uncompiled(), network=net)
     _require_reference(spec, measuring)
+    everything = with_curvature(inputs, measuring)
     precision = measuring.layout.precision
     parts = parts_of(spec, inputs, codes, geometry, subsamples, measuring.recomputes, precision)
     parts |= marks.parts
@@ -129,9 +141,13 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
     )
     crosscheck(plain, geometry.known, measuring.example_bytes)
     found = compare_buffers(plain, measuring, geometry.known, footprint.require_driver)
+    if isinstance(everything, CurvatureEvaluator):
+        own = state_dict.weights(geometry.known[0].state, measuring.layout)
+        footprint.differentiates(everything.steps, everything.graph_bytes(own))
     measuring.rest()
     footprint.prepared()
     facts = facts_of(spec, parts, geometry, of_network, found, subsamples, codes, problem)
+    facts |= {"curvature": spec.curvature.model_dump(mode="json")} if spec.curvature else {}
     facts |= {"marks": list(marks.facts)} if marks.facts else {}
     return Prepared(
         spec,
@@ -140,10 +156,20 @@ def prepare(spec: RenderSpec, codes: Codes | None = None) -> Prepared:
         parts,
         facts,
         measuring,
+        everything,
         _named(spec, codes),
         footprint,
         marks.remarks,
     )
+
+
+def _loaded(
+    spec: RenderSpec, codes: Codes, reals: type[np.floating[Any]]
+) -> tuple[Problem, Sequence[Subsample]]:
+    """The problem of a spec, and its data, the calibrating split first."""
+    found = data.load(spec.data, codes.data, spec.evaluate.loss, reals)
+    subsamples = data.ordered(found, spec.calibrating)
+    return problem_of(spec.network, spec.evaluate, codes, subsamples), subsamples
 
 
 def _require_reference(spec: RenderSpec, measuring: Evaluator) -> None:
@@ -186,6 +212,7 @@ def _inputs(
         compiled=asked.compile,
         tolerance=asked.tolerance or DEFAULT_TOLERANCE,
         marks=marks.marks,
+        curvature=spec.curvature if asked.has_curvature else None,
     )
 
 
@@ -212,7 +239,7 @@ def prepare_resume(
         # In a store the calibrating split is the first, whatever the spec would mean now.
         calibrated = spec.evaluate.model_copy(update={"calibrate": store.splits[0]})
         spec = spec.model_copy(update={"evaluate": calibrated})
-    prepared = prepare(spec, codes)
+    prepared = prepare(spec, codes, eigenvectors.stored(store))
     changed = differences(stored_parts(store, prepared), prepared.parts)
     if changed:
         raise PrepareError(

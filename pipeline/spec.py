@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.audit import least_sample
+from pipeline.curvature_spec import CurvatureSpec, check_curvature
 from pipeline.loss_names import WITH_ERROR, Mean
 from pipeline.loss_spec import LossOptions, check_loss, check_quantities
 from pipeline.marks_spec import MarksSpec
@@ -20,7 +21,13 @@ from pipeline.plane_spec import (
     check_plane,
     is_line,
 )
-from pipeline.quantities import KNOWN, OwnQuantity, Quantity
+from pipeline.quantities import (
+    KNOWN,
+    OF_CURVATURE,
+    OwnQuantity,
+    Quantity,
+    with_companions,
+)
 from pipeline.spec_fields import Label, Name, RunName, SpecModel, a_name
 from pipeline.spec_file import absolute, absolute_callable, read_yaml, validate
 
@@ -203,6 +210,7 @@ class EvaluateSpec(SpecModel):
     unit: Label | None = None
     quantities: tuple[Quantity, ...] = KNOWN
     metrics: dict[OwnQuantity, str] = Field(default_factory=dict)
+    curvature: CurvatureSpec | None = None
     batch_norm: Literal["recompute", "frozen"] = "recompute"
     calibrate: str | None = None
     precision: Literal["float32", "tf32", "bf16"] = "float32"
@@ -233,10 +241,17 @@ class EvaluateSpec(SpecModel):
     def stored(self) -> tuple[str, ...]:
         """The quantities that are stored: those asked for, and every metric.
 
-        `error` is left out where the loss has none.
+        `error` is left out where the loss has none. What says how good eigenvalues and traces are
+        is stored with them.
         """
-        asked = (q for q in self.quantities if q != "error" or self.loss in WITH_ERROR)
-        return tuple(dict.fromkeys((*asked, *self.metrics)))
+        asked = [q for q in self.quantities if q != "error" or self.loss in WITH_ERROR]
+        plain = (q for q in asked if q not in OF_CURVATURE)
+        return tuple(dict.fromkeys((*plain, *self.metrics, *with_companions(asked))))
+
+    @property
+    def has_curvature(self) -> bool:
+        """Whether quantities of curvature are among those that are stored."""
+        return any(name in OF_CURVATURE for name in self.quantities)
 
     @model_validator(mode="after")
     def _calibrated(self) -> Self:
@@ -281,12 +296,43 @@ class RenderSpec(SpecModel):
                 f"evaluate.calibrate is {self.calibrating}; wanted one of data.splits: "
                 f"{', '.join(self.data.splits)}"
             )
+        self._check_curvature()
         return self
+
+    def _check_curvature(self) -> None:
+        asked = self.evaluate
+        given = {
+            f"precision: {asked.precision}": asked.precision != "float32",
+            "compile": asked.compile,
+        }
+        check_curvature(
+            asked.curvature,
+            asked.quantities,
+            asked.loss,
+            given,
+            self.data.splits,
+            self.has_eigenvectors,
+        )
+
+    @property
+    def has_eigenvectors(self) -> bool:
+        """Whether the plane is spanned by eigenvectors of the Hessian."""
+        return isinstance(self.plane, DirectionsPlane) and self.plane.eigen is not None
 
     @property
     def calibrating(self) -> str:
         """The split that calibrates batch norm, where its statistics are recomputed."""
         return self.evaluate.calibrate or self.data.leading
+
+    @property
+    def curvature(self) -> CurvatureSpec | None:
+        """How curvature is measured, with its split and examples; None where none is asked for."""
+        if not self.evaluate.has_curvature and not self.has_eigenvectors:
+            return None
+        asked = self.evaluate.curvature or CurvatureSpec()
+        split = asked.split or self.calibrating
+        examples = asked.examples or self.data.splits[split]
+        return asked.model_copy(update={"split": split, "examples": examples})
 
 
 def read(path: str | Path) -> RenderSpec:

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.curvature.evaluator import CurvatureEvaluator
+from pipeline.curvature_spec import CurvatureSpec
 from pipeline.errors import one_line
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.examples import EvaluateError
@@ -24,6 +26,7 @@ from pipeline.geometry.grid import MarkBlock, Step, Tile
 from pipeline.geometry.marks import Marks
 from pipeline.geometry.plane import Plane
 from pipeline.problem.problem import Problem, Splits
+from pipeline.quantities import OF_CURVATURE
 from pipeline.refinement.certification import note_errors
 from pipeline.refinement.records import Points
 from pipeline.refinement.schedule import Schedule
@@ -49,6 +52,7 @@ class RenderInputs:
         precision, compiled: how the network computes.
         tolerance: how far that may move a loss, relative to float32's.
         marks: weights beside the planes, evaluated by themselves.
+        curvature: how it is measured, where quantities of it are wanted.
     """
 
     problem: Problem
@@ -61,6 +65,12 @@ class RenderInputs:
     compiled: bool = False
     tolerance: float = DEFAULT_TOLERANCE
     marks: Marks = field(default_factory=Marks)
+    curvature: CurvatureSpec | None = None
+
+    @property
+    def plain_quantities(self) -> tuple[str, ...]:
+        """Those without derivatives; at least the loss, which places weights."""
+        return tuple(q for q in self.quantities if q not in OF_CURVATURE) or ("loss",)
 
     @property
     def is_reference(self) -> bool:
@@ -111,7 +121,7 @@ def evaluator(
         return Evaluator(
             network,
             inputs.problem.splits,
-            inputs.quantities,
+            inputs.plain_quantities,
             inputs.problem.criterion(),
             inputs.batch_norm,
             device,
@@ -119,6 +129,21 @@ def evaluator(
             precision=inputs.precision,
             compiled=inputs.compiled,
         )
+
+
+def with_curvature(inputs: RenderInputs, made: Evaluator) -> Evaluator | CurvatureEvaluator:
+    """An evaluator of all of a render's quantities.
+
+    Args:
+        inputs: of the render.
+        made: their evaluator.
+
+    Raises:
+        CurvatureError: what is asked of curvature does not fit the network.
+    """
+    if inputs.curvature is None:
+        return made
+    return CurvatureEvaluator(made, inputs.quantities, inputs.curvature, inputs.calibrate)
 
 
 class FrameEvaluator:
@@ -152,6 +177,7 @@ class FrameEvaluator:
         # One frame at a time: all planes of a film may not fit into memory.
         self._plane = functools.lru_cache(maxsize=1)(self._load_plane)
         self._evaluator = evaluator(inputs, device)
+        self._all = with_curvature(inputs, self._evaluator)
         if not inputs.is_reference:
             found = self._fidelity(inputs, device)
             store.write_note(f"precision/{worker}.json", {"device": device} | found.as_dict())
@@ -160,10 +186,13 @@ class FrameEvaluator:
     def __call__(
         self, frame: int, coordinates: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float32]]:
-        """Every quantity at points (n, 2) of a frame: float32 (splits, n) each."""
+        """Every quantity at points (n, 2) of a frame: float32 (splits, n) each.
+
+        Those of curvature are of one split.
+        """
         plane = self._plane(frame)
         with _of_the_users():
-            return self._evaluator.evaluate(plane, coordinates)
+            return self._all.evaluate(plane, coordinates)
 
     def at_mark(self, number: int) -> dict[str, NDArray[np.float32]]:
         """Every quantity at a mark's own weights, with its own buffers: float32 (splits,) each.
@@ -175,7 +204,7 @@ class FrameEvaluator:
         try:
             self._evaluator.use_buffers(mark.buffers)
             with _of_the_users():
-                return self._evaluator.at(mark.weights)
+                return self._all.at(mark.weights)
         finally:
             self._evaluator.use_buffers(self._buffers)
 
@@ -272,10 +301,10 @@ class TileRenderer(StoreRenderer):
         grid = self._store.grid
         values = self._evaluate(tile.frame, grid.coordinates(tile, self._store.extent(tile.frame)))
         evaluated = time.perf_counter()
-        shape = (len(self._store.splits), *grid.shape(tile))
+        shape = grid.shape(tile)
         self._store.commit(
             tile,
-            {quantity: array.reshape(shape) for quantity, array in values.items()},
+            {quantity: array.reshape(-1, *shape) for quantity, array in values.items()},
             seconds=evaluated - began,
             worker=self._worker,
         )
@@ -330,12 +359,10 @@ class StepRenderer(StoreRenderer):
 
     def _at(self, frame: int, y: NDArray[np.intp], x: NDArray[np.intp]) -> NDArray[np.float32]:
         """Every field at points of the grid, float32 (fields, n)."""
-        shape = len(self._store.quantities), len(self._store.splits), len(y)
         if not len(y):
-            return np.empty((shape[0] * shape[1], 0), "f4")
+            return np.empty((len(self._store.fields.pairs), 0), "f4")
         found = self._evaluate(frame, self._store.grid.at(self._store.extent(frame), y, x))
-        values = np.stack([found[quantity] for quantity in self._store.quantities])
-        return values.reshape(shape[0] * shape[1], len(y))
+        return np.concatenate([found[quantity] for quantity in self._store.quantities])
 
     def _schedule_of(self, step: Step) -> Schedule:
         """The schedule, as it was when the step's pass began or later: it only grows."""

@@ -88,7 +88,6 @@ class _Records:
 
     def __init__(self, store: Store) -> None:
         self._records = Records(store)
-        self._shape = len(store.quantities), len(store.splits)
         self.steps: dict[Tile, list[Step]] = defaultdict(list)
         for step in sorted(self._records.committed()):
             self.steps[step.tile].append(step)
@@ -123,8 +122,7 @@ class _Records:
         )
         if not np.array_equal(level, predictions.level):
             raise StoreError(f"level/c/{tile} is not what its steps evaluated")
-        fields = values.reshape(*self._shape, *level.shape)
-        for quantity, own in zip(store.quantities, fields, strict=True):
+        for quantity, own in store.fields.apart(values).items():
             found = store.read_tile(quantity, tile)
             if not np.array_equal(own[:, level >= 0], found[:, level >= 0], equal_nan=True):
                 raise StoreError(f"{quantity}/c/*/{tile} is not what its steps evaluated")

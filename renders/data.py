@@ -117,6 +117,7 @@ def _write_frame(
         (split, quantity): read_surface(store, quantity, split, frame)
         for split in store.splits
         for quantity in store.quantities
+        if split in store.fields.splits_of(quantity)
     }
     with whole_file(path, DataFileError) as partial:
         match suffix:

@@ -173,12 +173,12 @@ def export_poster(
     page = layout_for(layout, wide, aspect, high)
     in_memory = line or kind in VECTOR or background == "transparent"
     check_page(page.width, page.height, dpi, kind, in_memory, yes)
-    tones = []
+    tones, splits_of = [], store.fields.splits_of
     for name in shown:
         first = name == shown[0]
         fitted = fit_tone(
             # A line plot shows every split at once, a map only one.
-            finished_values(store, name, store.splits if line else (surface.split,)),
+            finished_values(store, name, splits_of(name) if line else (surface.split,)),
             how=(tone if first else None) or ("linear" if name == "error" else None),
             # Colours may end before the values do, a line's scale may not.
             clip=(0.0, 100.0) if line and clip == CLIP else clip,
@@ -200,7 +200,7 @@ def export_poster(
 
         quantities = []
         for name, fitted in zip(shown, tones, strict=True):
-            lines = tuple(read_surface(store, name, each, frame) for each in store.splits)
+            lines = tuple(read_surface(store, name, each, frame) for each in splits_of(name))
             absent.update(tile for each in lines for tile in each.absent)
             quantities.append(Quantity(lines, fitted))
         drawn = line_page(quantities, facts, style, wide, high, dpi, clear)

@@ -19,6 +19,7 @@ from pipeline.problem.data import by_split
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.summary import sentences, tolerated
 from pipeline.spec import RefineSpec
+from pipeline.store.convergence import counts, phrases
 from pipeline.store.marks import StoredMarks
 from pipeline.store.notes import Amount, Count
 from pipeline.store.store import Store
@@ -46,6 +47,8 @@ def info_facts(store: Store) -> dict[str, Any]:
         held["marks_done"] = int(StoredMarks(store).finished().sum())
     if len(versions.used(store)) > 1:
         held["rendered_with"] = versions.used(store)
+    if "curvature" in store.attrs:
+        held["unconverged"] = counts(store)
     if not store.refined:
         return held
     summary = RefinementReader(store).read(store.committed()).summary
@@ -115,8 +118,9 @@ def _info_lines(store: Store) -> list[str]:
         ),
         "inputs": by_split(attrs["data"], "inputs"),
         "targets": by_split(attrs["data"], "targets"),
-        "quantities": f"{', '.join(store.quantities)} of {', '.join(store.splits)}; loss "
-        f"{evaluate['loss']}" + (f", {store.words['unit']}" if store.words["unit"] else ""),
+        "quantities": f"{_quantities(store)}; loss {evaluate['loss']}"
+        + (f", {store.words['unit']}" if store.words["unit"] else ""),
+        "curvature": _curvature(store),
         "precision": _precision(store, evaluate),
         "versions": ", ".join(f"{name} {number}" for name, number in attrs["versions"].items()),
         "rendered with": _rendered_with(store),
@@ -133,6 +137,20 @@ def _info_lines(store: Store) -> list[str]:
             f"{name}: {facts['entry']} ({facts['digest'][:12]}…)" for name, facts in code.items()
         )
     return format.table(spec["name"], rows)
+
+
+def _quantities(store: Store) -> str:
+    """The quantities, and which splits they are of."""
+    by_splits: dict[tuple[str, ...], list[str]] = {}
+    for name in store.quantities:
+        by_splits.setdefault(store.fields.splits_of(name), []).append(name)
+    told = (f"{', '.join(names)} of {', '.join(own)}" for own, names in by_splits.items())
+    return "; ".join(told)
+
+
+def _curvature(store: Store) -> str:
+    """Of what curvature is measured, and which eigenvalues are not as exact as asked."""
+    return "; ".join(filter(None, (caption.curvature(store.attrs), *phrases(store))))
 
 
 def _marks(store: Store) -> str:
@@ -223,6 +241,8 @@ def _plane(facts: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
         return f"fit of {count} around {facts['centre']}, components {shares}; {coordinates}"
     sources = (*asked["weights"], *asked.get("directions", ()), asked.get("frames"))
     files = ", ".join(each.rstrip("/").rpartition("/")[2] for each in sources if each)
+    if "eigen" in facts:
+        return f"{' and '.join(facts['names'])} at {files}; {coordinates}"
     seed = f", seed {asked['seed']}" if "seed" in asked else ""
     return f"{facts['kind']} of {files}{seed}; {coordinates}"
 

@@ -31,6 +31,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "own losses": caption.shortened(plan.own_losses, LISTED_OWN_LOSSES),
         "a point": f"{plan.examples:,} examples, {', '.join(plan.quantities)}, "
         f"{format.duration(plan.seconds_a_point)} on one worker",
+        "curvature": plan.curvature,
         "inputs": plan.inputs,
         "targets": plan.targets,
         "workers": f"{plan.workers:,} on {plan.device}",

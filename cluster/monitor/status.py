@@ -17,6 +17,7 @@ from cluster.scheduling.refinement_progress import RefinementProgress, Refinemen
 from cluster.scheduling.work_queue import sample, seconds_of
 from pipeline import format
 from pipeline.geometry.grid import Tile, Work
+from pipeline.store.convergence import phrases
 from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 from renders.source.missing import cure, lost
@@ -33,7 +34,8 @@ class Status:
     `seconds_per_point` is of one worker, from a sample of committed tiles (NaN if there are none).
     `marks` are counted beside the tiles; a render is done when its tiles and its marks are.
     `frames_done` counts the committed tiles of each frame. `missing` are committed tiles without a
-    chunk of the first quantity; they are looked for only if no driver runs.
+    chunk of the first quantity; they are looked for only if no driver runs. `unconverged` says of
+    which quantities some eigenvalues are not as exact as asked.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Status:
     missing: tuple[Tile, ...] = ()
     marks: int = 0
     marks_done: int = 0
+    unconverged: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -121,6 +124,7 @@ class Status:
             "points_per_second": _known(self.points_per_second) if self.driver else None,
             "seconds_per_point": _known(self.seconds_per_point),
             "eta_seconds": _known(self.eta_seconds) if self.driver else None,
+            "unconverged": list(self.unconverged),
             "job": None if self.job is None else {"id": self.job.id, "address": self.job.address},
             "report": list(self.sessions),
             "refinement": None
@@ -171,6 +175,7 @@ def read_status(
         missing=() if alive else tuple(store.absent(store.quantities[0], committed)),
         marks=marks.count,
         marks_done=sum(block.stop - block.start for block in blocks),
+        unconverged=tuple(phrases(store)),
     )
 
 
@@ -181,6 +186,7 @@ def lines(status: Status) -> list[str]:
     out += _tiles(status) if status.refinement is None else _steps(status.refinement)
     if status.marks:
         out.append(f"  marks    {status.marks_done:,}/{status.marks:,} evaluated")
+    out += [f"  eigenvalues  {phrase}" for phrase in status.unconverged]
     match status.state:
         case "running":
             out.append(

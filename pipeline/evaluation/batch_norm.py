@@ -70,6 +70,26 @@ class Statistics:
         self._here.normalise = self._kept
         self._here.step = 0
 
+    def hold(self) -> None:
+        """Make constants of the statistics that the calibration left, for derivatives.
+
+        Those of inference mode cannot be a part of a graph.
+        """
+        self._moments = [(mean.clone(), scale.clone(), eps) for mean, scale, eps in self._moments]
+
+    def calibrate_through(self) -> None:
+        """This thread's next forward pass carries all of the calibration set.
+
+        Its moments stay functions of the weights, which derivatives go through.
+        """
+        self._moments = []
+        self._here.normalise = self._through
+
+    def apply_through(self) -> None:
+        """This thread's next forward pass uses the statistics that `calibrate_through` left."""
+        self._here.normalise = self._kept_through
+        self._here.step = 0
+
     def normalise(self, x: Tensor, norm: PopulationNorm) -> Tensor:
         """`x` (n, C, …) at the next batch norm, normalised."""
         normalised: Tensor = self._here.normalise(x, norm)
@@ -93,6 +113,17 @@ class Statistics:
         )
         self._moments.append((mean, scale, norm.eps))
         return normalised
+
+    def _through(self, x: Tensor, norm: PopulationNorm) -> Tensor:
+        axes = (0, *range(2, x.ndim))
+        mean, variance = x.mean(axes), x.var(axes, correction=0)
+        self._moments.append((mean, variance, None))
+        return _normalised(x, norm, mean, variance)
+
+    def _kept_through(self, x: Tensor, norm: PopulationNorm) -> Tensor:
+        mean, variance, _ = self._moments[self._here.step]
+        self._here.step += 1
+        return _normalised(x, norm, mean, variance)
 
     def _kept(self, x: Tensor, norm: PopulationNorm) -> Tensor:
         mean, variance, eps = self._moments[self._here.step]
@@ -169,6 +200,22 @@ class PopulationNorm(_BatchNorm):
     def with_moments(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """`x` (n, C, …) normalised by mean and variance, float32 (C,)."""
         return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def _normalised(x: Tensor, norm: PopulationNorm, mean: Tensor, variance: Tensor) -> Tensor:
+    """As `with_moments`; torch's own function takes running moments for constants."""
+    shape = (1, -1, *(1 for _ in range(x.ndim - 2)))
+    scale = (variance + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    normalised = (x - mean.view(shape)) * scale.view(shape)
+    return normalised if norm.bias is None else normalised + norm.bias.view(shape)
+
+
+def statistics_of(network: nn.Module) -> Statistics | None:
+    """Where the batch norms of a network take their moments from; None if they have their own."""
+    norms = (each for each in network.modules() if isinstance(each, PopulationNorm))
+    return next((norm._statistics for norm in norms), None)
 
 
 def _population_class(kind: type[_BatchNorm]) -> type[PopulationNorm]:

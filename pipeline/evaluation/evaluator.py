@@ -28,6 +28,7 @@ from pipeline.evaluation.batch_norm import (
     register_barrier,
     use_population_statistics,
 )
+from pipeline.evaluation.chunks import chunk_size
 from pipeline.evaluation.compiled import Compiled
 from pipeline.evaluation.cuda_graph import Capture, GraphReplay, capture_on
 from pipeline.evaluation.examples import Examples, tried
@@ -46,12 +47,6 @@ from pipeline.problem.norms import has_batch_norm, running_statistics
 
 T = TypeVar("T")
 Measured = dict[str, Values]
-
-# The largest activation of one chunk, in bytes. On a CPU it has to stay in the cache: twice as much
-# costs a quarter of the speed (docs/log.md). A GPU is fastest with large chunks, and where the
-# calibrating set is one chunk (decision 019): 8,192 images of a ResNet-20, about two gigabytes.
-_CHUNK_BYTES = {"cpu": 2 << 20, "cuda": 512 << 20}
-_LARGEST_CHUNK = {"cpu": 512, "cuda": 8192}
 
 
 class Evaluator:
@@ -125,7 +120,7 @@ class Evaluator:
         if compiled:
             register_barrier()
             self._network = Compiled(network)
-        self._cut(chunk or _chunk_size(self.example_bytes, self._device.type))
+        self._cut(chunk or chunk_size(self.example_bytes, self._device.type))
 
     def evaluate(
         self, plane: Plane, coordinates: NDArray[np.float64]
@@ -176,6 +171,15 @@ class Evaluator:
         self._threads.shutdown()
         self._threads = _pool(self._chunks[self._calibrating])
         give_back_memory(self._device)
+
+    def examples(self, split: str) -> Examples:
+        """A split on the device, its targets as the loss wants them."""
+        return next(each for each in self._splits if each.name == split)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, at the weights of the point that was evaluated last."""
+        return self._module
 
     @property
     def criterion(self) -> Criterion:
@@ -381,12 +385,6 @@ def takes_moments_at_once(device: torch.device) -> bool:
 def _pool(chunks: Sequence[Examples]) -> ThreadPoolExecutor:
     """One thread for each chunk of a calibrating split; they start when they are used."""
     return ThreadPoolExecutor(max_workers=len(chunks))
-
-
-def _chunk_size(bytes_an_example: int, device: str) -> int:
-    # Independent of free memory and of speed: all workers have to choose the same size.
-    fitting = max(1, _CHUNK_BYTES[device] // max(1, bytes_an_example))
-    return min(_LARGEST_CHUNK[device], 1 << (fitting.bit_length() - 1))
 
 
 def _bytes(output: object) -> int:

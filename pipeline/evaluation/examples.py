@@ -68,10 +68,10 @@ class Examples:
         ]
         return [replace(self, inputs=inputs, targets=targets) for inputs, targets in pieces]
 
-    def first(self) -> Examples:
-        """The first two examples."""
-        inputs = first_of(self.inputs, _TRIED)
-        return replace(self, inputs=inputs, targets=self.targets[:_TRIED])
+    def first(self, count: int | None = _TRIED) -> Examples:
+        """The first examples, by default two; None for all."""
+        inputs = first_of(self.inputs, count)
+        return replace(self, inputs=inputs, targets=self.targets[:count])
 
     @property
     def example_bytes(self) -> int:

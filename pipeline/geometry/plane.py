@@ -53,12 +53,14 @@ class FrameFacts:
 
     `curve` is float64 (points, 3): x, y and distance off the plane, from start to end; or None.
     `marks` is float64 (marks, 3), the same of each mark; or None where the render has no marks.
+    `directions` is float64 (1 or 2, P), where they were computed; or None.
     """
 
     extent: Extent
     anchors: tuple[Anchor, ...]
     curve: NDArray[np.float64] | None
     marks: NDArray[np.float64] | None = None
+    directions: NDArray[np.float64] | None = None
 
 
 Units = Literal["euclidean", "filter-normalised", "layer-normalised", "directions", "patch"]

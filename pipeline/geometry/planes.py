@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.errors import LossatlasError
 from pipeline.fingerprint import digest_of_array
 from pipeline.geometry import film_planes, fit_planes, plane
 from pipeline.geometry.directions import given_directions, random_directions
+from pipeline.geometry.eigenvectors import Eigenvectors
 from pipeline.geometry.film_planes import Planes, Still, Trajectory
 from pipeline.geometry.grid import Extent
 from pipeline.geometry.plane import FrameFacts, Plane, Vector
@@ -84,12 +85,15 @@ def with_files(spec: RenderSpec) -> RenderSpec:
     return spec.model_copy(update={"plane": asked.model_copy(update=files)})
 
 
-def geometry_of(spec: RenderSpec, network: nn.Module) -> Geometry:
+def geometry_of(
+    spec: RenderSpec, network: nn.Module, eigenvectors: Callable[[State], Eigenvectors]
+) -> Geometry:
     """The planes that `spec` asks for.
 
     Args:
         spec: of a render, from `with_files`.
         network: with initial weights; it is only looked at.
+        eigenvectors: finds those that the plane asks for, at a checkpoint.
 
     Raises:
         LossatlasError: a checkpoint cannot be read, is of another network, or spans no plane.
@@ -103,7 +107,13 @@ def geometry_of(spec: RenderSpec, network: nn.Module) -> Geometry:
     loaded = checkpoints.of_plane()
     weights = [checkpoints.vector(state) for _, state in loaded]
     directions = [checkpoints.direction(*each) for each in _directions_in(asked)]
+    found = eigenvectors(loaded[0][1]) if spec.has_eigenvectors else None
+    directions += [] if found is None else list(found.vectors)
     the_plane, frame, facts = _span(asked, checkpoints.layout, weights, directions)
+    if found is not None:
+        the_plane = replace(the_plane, units="euclidean")  # unit vectors at right angles
+        frame = replace(frame, directions=found.vectors)
+        facts |= {"units": "euclidean", "names": found.names, "eigen": found.facts}
     digests = tuple(digest_of_array(w) for w in weights)
     known = tuple(
         Known(anchor.name, file, state)
@@ -385,5 +395,5 @@ def _extent(asked: PlaneSpec, anchors: Sequence[plane.Anchor], unit: tuple[float
         case (x0, x1, y0, y1):
             return Extent(x0, x1, y0, y1)
     if isinstance(asked, DirectionsPlane):
-        return Extent(-1.0, 1.0, *((-1.0, 1.0) if len(asked.directions) == 2 else (0.0, 0.0)))
+        return Extent(-1.0, 1.0, *((-1.0, 1.0) if asked.count == 2 else (0.0, 0.0)))
     return plane.extent_around(anchors, getattr(asked, "margin", None), unit)

@@ -38,8 +38,8 @@ def mapped(inputs: Any, change: Callable[[Any], Any]) -> Any:
     return change(inputs)
 
 
-def first_of(inputs: Any, count: int) -> Any:
-    """The first examples of `inputs`."""
+def first_of(inputs: Any, count: int | None) -> Any:
+    """The first examples of `inputs`; None for all."""
     return mapped(inputs, lambda each: each[:count])
 
 

@@ -74,6 +74,20 @@ def of_batch(values: Values, mean: Mean) -> Tensor:
     return (values.sums / values.weights.clamp(min=least)).sum() / counted
 
 
+def totals(values: Values, mean: Mean) -> tuple[Tensor, float]:
+    """The sum of a chunk's losses (n,), and how much it counts.
+
+    The mean over several chunks is the sum of the one over the sum of the other.
+    """
+    sums, weights = values.sums, values.weights
+    if weights is None:
+        return sums.sum(), len(sums)
+    if mean == "token":
+        return sums.sum(), float(weights.sum())
+    counted = weights > 0
+    return (sums[counted] / weights[counted]).sum(), float(counted.sum())
+
+
 def _mean(values: Values, mean: Mean) -> Tensor:
     sums, weights = values.sums, values.weights
     if weights is None:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from pipeline import audit
 from pipeline.audit import Certificate
 from pipeline.geometry.grid import Step
+from pipeline.quantities import COMPANIONS
 from pipeline.refinement import sample
 from pipeline.refinement.records import Points
 from pipeline.refinement.schedule import UNRESOLVED, Schedule
@@ -65,6 +66,7 @@ def certify(refinement: Refinement, schedule: Schedule, number: int) -> Schedule
         tolerance={
             quantity: asked.error if quantity == "error" else asked.nats or asked.share or 0.0
             for quantity in refinement.store.quantities
+            if quantity not in COMPANIONS
         },
         quantiles=_quantiles(refinement, schedule, number, errors),
         of_values=True,
@@ -126,6 +128,8 @@ def _quantiles(
     for (quantity, split), scale, own in zip(
         refinement.fields, schedule.scales(number), errors, strict=True
     ):
+        if quantity in COMPANIONS:
+            continue
         width = scale.range.width or 1.0
         relative = quantity != "error" and asked is not None and asked.nats is None
         unit = scale.tolerance / width if relative else scale.tolerance

@@ -10,8 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.quantities import COMPANIONS
+
 # `clamped`: logarithms, none below that of `floor`; only in rounds that earlier versions began.
 Space = Literal["linear", "log", "clamped"]
+
+# What only says how good other quantities are is never a reason to evaluate a point.
+_ANY = 1e30
 
 # The percentiles at the ends of a palette, by default.
 CLIP = 0.0, 99.0
@@ -144,7 +149,9 @@ def scales(
     """
     made = []
     for each in ranges:
-        if each.quantity == "error":
+        if each.quantity in COMPANIONS:
+            allowed = _ANY
+        elif each.quantity == "error":
             allowed = error
         elif nats is not None:
             allowed = nats

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pipeline.audit import Certificate
 from pipeline.geometry.grid import Grid
+from pipeline.quantities import COMPANIONS
 from pipeline.refinement.lattice import Lattice, coarsest_step
 from pipeline.refinement.scale import Range, Scale, Space, scales
 from pipeline.spec import RefineSpec, stored_refine
@@ -157,7 +158,7 @@ class Schedule:
         return tuple(
             (each.range.quantity, each.range.split)
             for each in self.scales(self.last)
-            if each.range.space == "linear" and each.range.quantity != "error"
+            if each.range.space == "linear" and each.range.quantity not in ("error", *COMPANIONS)
         )
 
     def void(self, final: bool) -> str:
@@ -270,7 +271,7 @@ class Schedule:
 
 def _space(of: Range, asked: RefineSpec, logs: Literal["clamped", "exact", "left"]) -> Space:
     """The space of a quantity in passes with these `logs`."""
-    if of.quantity == "error" or asked.space == "linear" or logs == "left":
+    if of.quantity in ("error", *COMPANIONS) or asked.space == "linear" or logs == "left":
         return "linear"
     if logs == "clamped":
         return "clamped"

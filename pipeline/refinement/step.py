@@ -74,7 +74,7 @@ class Refinement:
         self._committed = committed
         self.grid = store.grid
         self.records = Records(store)
-        self.fields = [(q, split) for q in store.quantities for split in store.splits]
+        self.fields = store.fields.pairs
         self._ranks = functools.lru_cache(maxsize=1)(self._ranks_of)
 
     # For workers
@@ -125,14 +125,19 @@ class Refinement:
     def compose(
         self, schedule: Schedule, step: Step
     ) -> tuple[dict[str, NDArray[np.float32]], Predictions]:
-        """A finished tile: quantity → float32 (split, height, width), and what is predicted."""
+        """A finished tile: quantity → float32 (its splits, height, width), and what is predicted.
+
+        A quantity has no expected error for splits that are not its own: NaN.
+        """
         region = self.region(schedule, step.number, step.frame, *self.grid.window(step.tile))
-        shape = len(self.store.quantities), len(self.store.splits), *region.level.shape
-        values = region.values.reshape(shape)
-        return (
-            dict(zip(self.store.quantities, values, strict=True)),
-            Predictions(region.level, region.error.reshape(shape)),
-        )
+        store = self.store
+        shape = len(store.quantities), len(store.splits), *region.level.shape
+        errors = np.full(shape, np.nan, "f4")
+        for own, (quantity, found) in zip(
+            errors, store.fields.apart(region.error).items(), strict=True
+        ):
+            own[store.fields.places(quantity)] = found
+        return store.fields.apart(region.values), Predictions(region.level, errors)
 
     def seconds(self, step: Step) -> float:
         """How long the earlier passes over the step's tile took together."""

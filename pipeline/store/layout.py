@@ -18,7 +18,17 @@ _LONG_NAMES = {
     "loss": "mean loss per example",
     "loss_stderr": "standard error of the mean loss over the subsample",
     "error": "fraction of examples misclassified",
+    "lambda_max": "largest eigenvalue of the Hessian of the mean loss by all weights",
+    "lambda_min": "smallest eigenvalue of the Hessian of the mean loss by all weights",
+    "negative": "size of the smallest eigenvalue of the Hessian as a share of the largest",
+    "trace": "trace of the Hessian of the mean loss by all weights",
+    "gradient_norm": "norm of the gradient of the mean loss by all weights",
+    "lambda_max_residual": "residual of lambda_max as a share of the largest eigenvalue in size",
+    "lambda_min_residual": "residual of lambda_min as a share of the largest eigenvalue in size",
+    "lanczos_steps": "products of the Hessian that its eigenvalues took; 0 where they are exact",
+    "trace_stderr": "standard error of the estimated trace; 0 where it is exact",
 }
+_WITHOUT_UNIT = ("error", "negative", "lambda_max_residual", "lambda_min_residual", "lanczos_steps")
 
 
 def create_arrays(
@@ -65,7 +75,7 @@ def _long_name(quantity: str) -> str:
 
 def _units(quantity: str, unit: str) -> dict[str, str]:
     """The attribute `units` of a quantity; empty if it is not known."""
-    if quantity == "error":
+    if quantity in _WITHOUT_UNIT:
         return {"units": "1"}
     if quantity not in _LONG_NAMES:  # of a user's own function
         return {}
@@ -81,10 +91,13 @@ PASSES = 256
 
 
 def create_refined_arrays(
-    group: zarr.Group, grid: Grid, splits: Sequence[str], quantities: Sequence[str]
+    group: zarr.Group, grid: Grid, splits: Sequence[str], quantities: Sequence[str], fields: int
 ) -> None:
-    """Create the arrays of a refined render: which points are predicted, and its records."""
-    tile, fields = grid.tile, len(splits) * len(quantities)
+    """Create the arrays of a refined render: which points are predicted, and its records.
+
+    `fields` is how many pairs of a quantity and one of its splits there are.
+    """
+    tile = grid.tile
     group.create_array(
         "level",
         shape=(grid.frames, grid.height, grid.width),
@@ -184,7 +197,7 @@ def create_mark_arrays(
             compressors=_PACKED,
             dimension_names=("split", "mark_index"),
             attributes={
-                "long_name": f"{_LONG_NAMES[quantity]}, at each mark's own weights",
+                "long_name": f"{_long_name(quantity)}, at each mark's own weights",
                 **_units(quantity, unit),
             },
         )
@@ -256,6 +269,15 @@ def create_coordinates(
                 places,
                 ("frame", "mark_index", "component"),
                 {"long_name": "x, y and distance off the plane of each mark"},
+            )
+        )
+    if frames[0].directions is not None:
+        arrays.append(
+            (
+                "direction",
+                frames[0].directions,
+                ("direction_index", "weight"),
+                {"long_name": "directions of the plane, where they were computed"},
             )
         )
     for name, data, dimensions, attributes in arrays:

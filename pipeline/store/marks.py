@@ -138,11 +138,12 @@ class StoredMarks:
 
         Args:
             block: one of `blocks`.
-            values: quantity → float32 (splits, marks of the block).
+            values: quantity → float32 (its splits, marks of the block).
         """
         at = slice(block.start, block.stop)
         for quantity in self._store.quantities:
-            self._arrays[f"mark_{quantity}"][:, at] = values[quantity]
+            splits = self._store.fields.places(quantity)
+            self._arrays[f"mark_{quantity}"][splits, at] = values[quantity]
         self._arrays["mark_done"][at] = np.ones(block.stop - block.start, "u1")
 
     def withdraw(self, block: MarkBlock) -> None:

@@ -60,6 +60,7 @@ class _Shape:
     code: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     marks: list[MarkGroup] = field(default_factory=list)
+    curvature: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
     created: str = ""
 

@@ -22,6 +22,7 @@ from pipeline.geometry.grid import Extent, Grid, Tile
 from pipeline.geometry.plane import Anchor
 from pipeline.store import keys, notes
 from pipeline.store.errors import StoreError
+from pipeline.store.fields import Fields
 from pipeline.store.metadata import FORMAT, damaged
 from pipeline.url import UnreachableError
 
@@ -61,6 +62,7 @@ class StoreReader:
         self.attrs = attributes
         self.splits: tuple[str, ...] = tuple(attributes["splits"])
         self.quantities: tuple[str, ...] = tuple(attributes["quantities"])
+        self.fields = Fields(attributes)
         self._check_names()
         self.refined = bool(attributes.get("refined"))
         self.grid = Grid(**attributes["grid"])
@@ -129,7 +131,7 @@ class StoreReader:
         frames = {tile.frame for tile in tiles}
         inside = f"{frames.pop()}/" if len(frames) == 1 else ""
         absent: set[Tile] = set()
-        for split in splits or self.splits:
+        for split in splits or self.fields.splits_of(quantity):
             path = f"{quantity}/c/{self.splits.index(split)}/"
             folders = [path + inside] if inside else keys.tile_folders(path, self.grid)
             found = self._tiles_in(path, folders)
@@ -177,14 +179,15 @@ class StoreReader:
         return cast("NDArray[np.float32]", self._of_frame("predicted_error", frame, index))
 
     def read_tile(self, quantity: str, tile: Tile) -> NDArray[np.float32]:
-        """One tile of one quantity, float32 (split, height, width).
+        """One tile of one quantity, float32 (its splits, height, width).
 
         Raises:
             StoreError: a chunk is missing or damaged; the message says which.
         """
         rows, columns = self.grid.window(tile)
-        keys = [f"{quantity}/c/{split}/{tile}" for split in range(len(self.splits))]
-        found = self.read_chunks(quantity, keys, (slice(None), tile.frame, rows, columns))
+        own = self.fields.places(quantity)
+        keys = [f"{quantity}/c/{split}/{tile}" for split in range(own.start, own.stop)]
+        found = self.read_chunks(quantity, keys, (own, tile.frame, rows, columns))
         return cast("NDArray[np.float32]", found)
 
     def read_predictions(self, tile: Tile) -> Predictions:
@@ -380,7 +383,7 @@ class StoreReader:
     def _split_index(self, quantity: str, split: str, frame: int) -> int:
         for what, found, known in (
             ("quantity", quantity, self.quantities),
-            ("split", split, self.splits),
+            ("split", split, self.fields.splits_of(quantity)),
         ):
             if found not in known:
                 raise StoreError(

@@ -35,6 +35,7 @@ from pipeline.geometry.grid import Grid, Tile
 from pipeline.geometry.plane import FrameFacts
 from pipeline.store import atomic, keys, metadata, notes
 from pipeline.store.errors import StoreError, TakenError
+from pipeline.store.fields import Fields
 from pipeline.store.layout import (
     create_arrays,
     create_coordinates,
@@ -172,7 +173,7 @@ class Store(StoreReader):
 
         Args:
             tile: which one.
-            values: quantity → float32 (split, height, width).
+            values: quantity → float32 (its splits, height, width).
             seconds: how long its evaluation took.
             worker: the id of the worker that evaluated it.
             predictions: which of its points are predicted, in a refined render.
@@ -182,7 +183,8 @@ class Store(StoreReader):
             self._array("level")[tile.frame, rows, columns] = predictions.level
             self._array("predicted_error")[:, :, tile.frame, rows, columns] = predictions.error
         for quantity in self.quantities:
-            self._array(quantity)[:, tile.frame, rows, columns] = values[quantity]
+            splits = self.fields.places(quantity)
+            self._array(quantity)[splits, tile.frame, rows, columns] = values[quantity]
         place = (tile.frame, tile.row, tile.column)
         self._array("seconds")[place] = seconds
         self._array("worker")[place] = worker
@@ -261,7 +263,8 @@ def _fill(
             marks = len(frames[0].marks)
             create_mark_arrays(group, grid, len(splits), quantities, marks, unit)
         if attributes["refined"]:
-            create_refined_arrays(group, grid, splits, quantities)
+            fields = len(Fields(attributes).pairs)
+            create_refined_arrays(group, grid, splits, quantities, fields)
         calibrate = attributes.get("parts", {}).get("evaluate.calibrate")
         create_coordinates(group, grid, splits, frames, calibrate)
         arrays = set(group.array_keys())

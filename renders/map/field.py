@@ -20,7 +20,7 @@ from scipy.interpolate import BSpline, NdBSpline, make_interp_spline
 
 from renders.box import Box
 from renders.colour import FloatArray
-from renders.map.holes import FINITE, cell_kinds, fill
+from renders.map.holes import FINITE, NAN, cell_kinds, fill
 from renders.map.tone import Tone
 from renders.source.surface import Surface
 
@@ -130,7 +130,8 @@ class Field:
         u0, du, v0, dv: grid coordinates of the centre of pixel (0, 0), and their change per pixel;
             dv is negative, because rows of the grid go up and rows of the picture go down.
         extent: x0, x1, y0, y1 of the plane at the picture's edges.
-        attrs: what the values are, see `renders.source.surface`.
+        unsure: as `kinds`: not FINITE where a value is not as exact as asked.
+        unsure: uint8, of the shape of `kinds`: not FINITE where a value is not as exact as asked.
     """
 
     width: int
@@ -142,6 +143,7 @@ class Field:
     v0: float
     dv: float
     extent: tuple[float, float, float, float]
+    unsure: npt.NDArray[np.uint8] | None = None
 
     @cached_property
     def _slopes(self) -> tuple[NdBSpline, NdBSpline]:
@@ -237,21 +239,36 @@ def field_of(surface: Surface, tone: Tone, width: int, height: int) -> Field:
     if fx > 1 or fy > 1:
         s, kinds = reduce(s, kinds, fx, fy)
     spline = spline_of(fill(s, kinds == FINITE))
-    # The spline takes an axis of one point for two equal ones; so must the kinds.
-    kinds = np.repeat(kinds, 2 if kinds.shape[0] == 1 else 1, axis=0)
-    kinds = np.repeat(kinds, 2 if kinds.shape[1] == 1 else 1, axis=1)
     du, dv = (columns - 1) / width / fx, (rows - 1) / height / fy
     return Field(
         width,
         height,
         spline,
-        np.ascontiguousarray(kinds),
+        _twice(kinds),
         0.5 * du - (fx - 1) / (2 * fx),
         du,
         (rows - 1) / fy - (fy - 1) / (2 * fy) - 0.5 * dv,
         -dv,
         surface.extent,
+        _unsure(surface, fx, fy),
     )
+
+
+def _unsure(surface: Surface, fx: int, fy: int) -> npt.NDArray[np.uint8] | None:
+    """As `kinds`: NAN where a finite value is not as exact as asked; None where all are."""
+    if surface.unsure is None or not surface.unsure.any():
+        return None
+    unsure = np.where(surface.unsure & np.isfinite(surface.values), NAN, FINITE).astype(np.uint8)
+    if fx > 1 or fy > 1:
+        _, unsure = reduce(np.zeros(unsure.shape), unsure, fx, fy)
+    return _twice(unsure)
+
+
+def _twice(kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Kinds of at least 2 × 2 cells: a spline takes an axis of one point for two equal ones."""
+    for axis in (0, 1):
+        kinds = np.repeat(kinds, 2 if kinds.shape[axis] == 1 else 1, axis=axis)
+    return np.ascontiguousarray(kinds)
 
 
 def reduce(

@@ -31,6 +31,9 @@ Bytes = npt.NDArray[np.uint8]
 _ENCODE_SIZE = 65_536
 """Steps of linear light: the nearest is at most 0.03 of a byte off."""
 
+# How dark the lines beside those of a hatch are.
+_SHADE = 0.55
+
 # Numpy's errors, not Python's: a check for division by zero keeps a loop from becoming vectors.
 _kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -41,7 +44,7 @@ class Palette:
 
     Attributes:
         field, tone: what is shown and in which colours.
-        hatch: of unfinished tiles.
+        hatch: of unfinished tiles, and its lines of values that are not as exact as asked.
         light, contours: None leaves it out.
     """
 
@@ -104,8 +107,9 @@ class Palette:
         return rgba
 
     def _cover(self, rgba: Bytes, box: Box) -> None:
-        """Paint over the cells that have no number."""
+        """Paint over the cells that have no number, and hatch those that are not exact."""
         field, tone, hatch = self.field, self.tone, self.hatch
+        self._hatch(rgba, box)
         found = cover(field.kinds, *field.grid(box), field.du, field.dv)
         if found is None:
             return
@@ -120,6 +124,21 @@ class Palette:
                 flat = flat + (rgb(hatch.line) - flat) * stripes[at][:, None]
             under = rgba[at][:, :3]
             rgba[at, :3] = np.rint(under + (flat - under) * share[at][:, None])
+
+    def _hatch(self, rgba: Bytes, box: Box) -> None:
+        """Draw the lines of the hatch over values that are not as exact as asked."""
+        field, hatch = self.field, self.hatch
+        if field.unsure is None:
+            return
+        found = cover(field.unsure, *field.grid(box), field.du, field.dv)
+        if found is None:
+            return
+        # A dark line beside each light one, so that they are seen on any colour.
+        aside = box.shifted(max(1, round(1.4 * hatch.width_px)), 0)
+        for at, colour, depth in ((aside, "#000000", _SHADE), (box, hatch.line, 1.0)):
+            share = (depth * found[0] * hatch.share(at))[..., None]
+            under = rgba[..., :3]
+            rgba[..., :3] = np.rint(under + (rgb(colour) - under) * share)
 
 
 def quantise(colours: Pixels, box: Box) -> Bytes:

@@ -12,6 +12,7 @@ from renders.source.missing import cure, lost
 
 if TYPE_CHECKING:
     from renders.map.tone import Tone
+    from renders.source.surface import Surface
 
 
 def coarse(height: int, width: int) -> str:
@@ -28,6 +29,17 @@ def clipped(tone: Tone) -> str:
         return ""
     count = format.plural(tone.clipped, "value")
     return f"{count} of 0 or less drawn as the lowest"
+
+
+def unconverged(surface: Surface, tolerance: float | None) -> str:
+    """For the small print where eigenvalues are not as exact as asked."""
+    count = 0 if surface.unsure is None else int(surface.unsure.sum())
+    if not count or tolerance is None:
+        return ""
+    return (
+        f"{format.plural(count, 'value')} of {surface.values.size:,} not converged to "
+        f"{tolerance:g} (hatched)"
+    )
 
 
 def remarks(url: str, tones: Collection[Tone], absent: Collection[Tile]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from renders.page.words import (
     INFINITE,
     NOT_A_NUMBER,
     NOT_COMPUTED,
+    NOT_CONVERGED,
     Style,
     heading_of,
     small_print,
@@ -143,7 +144,10 @@ def swatches_of(surface: Surface, tone: Tone, theme: Theme) -> list[tuple[str, s
         (INF, tone.inf, INFINITE),
         (UNFINISHED, theme.hatch_line, NOT_COMPUTED),
     ]
-    return [(colour, words) for kind, colour, words in entries if (kinds == kind).any()]
+    found = [(colour, words) for kind, colour, words in entries if (kinds == kind).any()]
+    if surface.unsure is not None and surface.unsure.any():
+        found.append((theme.hatch_line, NOT_CONVERGED))
+    return found
 
 
 def two_lines(text: str, kind: Type, room: float) -> list[str]:

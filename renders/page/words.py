@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.caption import proper
+from pipeline.quantities import OF_CURVATURE
 from renders.map.tone import Tone
 from renders.page import caveats
 from renders.page.theme import Theme
@@ -20,6 +21,7 @@ from renders.ticks import short
 _OTHER_COLOUR = 0.04
 """Of the palette's length: less is not told apart."""
 NOT_A_NUMBER, INFINITE, NOT_COMPUTED = "not a number", "infinite", "not computed yet"
+NOT_CONVERGED = "not converged"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def small_print(
         facts.normalisation,
         facts.buffers,
         facts.own_losses,
+        facts.curvature if surface.quantity in OF_CURVATURE else "",
+        caveats.unconverged(surface, facts.tolerance),
         f"grid {facts.grid}",
         caveats.coarse(*surface.values.shape),
         scale_words(surface, tone),
@@ -89,7 +93,7 @@ def marks_said(surface: Surface, tone: Tone, what: str = "plane") -> list[str]:
         worst = short(float(np.nanmax(off)))
         phrases.append(f"marks lie up to {worst} off the {what}{lines}")
     if _differ(surface, tone):
-        phrases.append(f"marks have the colours of their own {surface.quantity.split('_')[0]}")
+        phrases.append(f"marks have the colours of their own {_in_short(surface)}")
     x, y = (np.concatenate([getattr(group, k)[group.dots] for group in groups]) for k in "xy")
     x0, x1, y0, y1 = surface.extent
     # What lies on the rim but for rounding is seen.
@@ -102,6 +106,11 @@ def marks_said(surface: Surface, tone: Tone, what: str = "plane") -> list[str]:
     if pending:
         phrases.append(f"{pending:,} mark{'s' if pending > 1 else ''} not computed yet")
     return phrases
+
+
+def _in_short(surface: Surface) -> str:
+    name = surface.quantity
+    return TITLES.get(name, name) if name in OF_CURVATURE else name.split("_")[0]
 
 
 def _differ(surface: Surface, tone: Tone) -> bool:
@@ -156,6 +165,7 @@ def subtitle_of(
         "fit": "in the plane that fits a set of weights best",
         "patch": "between four sets of weights",
         "directions": "around one set of weights, along given directions",
+        "eigenvectors": "around one set of weights, along eigenvectors of its Hessian",
     }.get(facts.plane, "over a plane of its weight space")
     what = " and ".join(TITLES.get(name, name) for name in quantities)
     if split is not None:

@@ -63,6 +63,7 @@ def open_run(run: str) -> xr.Dataset:
 
     Returns:
         One variable a quantity, float32 (split, frame, y, x), with units; NaN and inf are results.
+        Quantities of curvature are of one split, and NaN in the others.
         The coordinate `finished`, bool (frame, y, x), says where a value is computed, or predicted
         for good while a refinement is under way. `x` and `y` are the plane's where all frames have
         one extent, else fractions of each frame's `extent` (frame, bound). `anchor` and `curve` lie
@@ -105,7 +106,14 @@ def _plain(value: Any) -> str | int | float:
 
 def _values(store: StoreReader, quantity: str) -> Frames:
     shape = len(store.splits), store.frames, store.height, store.width
-    return Frames(shape, "float32", lambda s, f: store.read(quantity, store.splits[s], f))
+    own = store.fields.splits_of(quantity)
+
+    def read(split: int, frame: int) -> np.typing.NDArray[Any]:
+        if store.splits[split] not in own:
+            return np.full(shape[2:], np.nan, dtype=np.float32)
+        return store.read(quantity, store.splits[split], frame)
+
+    return Frames(shape, "float32", read)
 
 
 def _lazy(frames: Frames) -> Any:

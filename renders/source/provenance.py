@@ -23,7 +23,8 @@ class Provenance:
 
     `share` is what is shown of the frame; `preview` says that predictions will still change;
     `measures` is quantity → its unit, or what its figures are; `own_losses` says where a
-    checkpoint's loss with its own buffers is another than in the picture; `axes` are the names of x
+    checkpoint's loss with its own buffers is another than in the picture; `curvature` says of what
+    it is measured, and `tolerance` how exact eigenvalues were asked for; `axes` are the names of x
     and y.
     """
 
@@ -42,6 +43,8 @@ class Provenance:
     measures: Mapping[str, str] = field(default_factory=dict)
     own_losses: str = ""
     buffers: str = ""
+    curvature: str = ""
+    tolerance: float | None = None
     axes: tuple[str, str] = ("x", "y")
 
 
@@ -58,7 +61,7 @@ def provenance(store: StoreReader, frame: int) -> Provenance:
         data=_data_line(store.attrs),
         normalisation=_normalisation(caption.batch_norm(store.attrs)),
         grid=f"{store.width:,} × {store.height:,}" + _of_frames(store.frames, frame),
-        plane=kind,
+        plane="eigenvectors" if "eigen" in plane else kind,
         units=_units(store.attrs, plane, kind),
         date=str(store.attrs.get("created") or "")[:10],
         version=_version(),
@@ -68,6 +71,8 @@ def provenance(store: StoreReader, frame: int) -> Provenance:
         measures=caption.measures(caption.loss_name(store.attrs), words["unit"]),
         own_losses=caption.shortened(caption.own_losses(store.attrs, labels)),
         buffers=caption.buffers(store.attrs),
+        curvature=caption.curvature(store.attrs),
+        tolerance=(store.attrs.get("curvature") or {}).get("tolerance"),
         axes=_axes(kind, plane),
     )
 

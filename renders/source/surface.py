@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 
 SAMPLE = 4_000_000
 """How many values a tone is fitted to at most; beyond, every n-th."""
-TITLES = {"loss": "loss", "error": "error", "loss_stderr": "standard error of the loss"}
+TITLES = {
+    "loss": "loss",
+    "error": "error",
+    "loss_stderr": "standard error of the loss",
+    "lambda_max": "largest eigenvalue of the Hessian",
+    "lambda_min": "smallest eigenvalue of the Hessian",
+    "negative": "negative curvature",
+    "trace": "trace of the Hessian",
+    "gradient_norm": "norm of the gradient",
+    "lambda_max_residual": "residual of the largest eigenvalue",
+    "lambda_min_residual": "residual of the smallest eigenvalue",
+    "lanczos_steps": "steps of Lanczos",
+    "trace_stderr": "standard error of the trace",
+}
 
 
 class SurfaceError(LossatlasError):
@@ -47,6 +60,8 @@ class Surface:
         curve: float64 (points, 3): x, y, distance off the plane; None where there is none.
         absent: committed tiles that have lost a chunk, which count as not finished.
         marks: named sets of weights beside the plane, in groups.
+        unsure: bool (height, width): where an eigenvalue is not as exact as asked; None where the
+            quantity is none.
     """
 
     data: xr.DataArray
@@ -56,6 +71,7 @@ class Surface:
     curve: npt.NDArray[np.float64] | None = None
     absent: tuple[Tile, ...] = ()
     marks: tuple[MarkGroup, ...] = ()
+    unsure: npt.NDArray[np.bool_] | None = None
 
     @property
     def values(self) -> npt.NDArray[np.float32]:
@@ -120,7 +136,9 @@ def read_surface(
     frame: int,
     finished: npt.NDArray[np.bool_] | None = None,
 ) -> Surface:
-    """One frame of a store; `split` None takes the first, the one that calibrates batch norm.
+    """One frame of a store; `split` None takes the first of the quantity's own.
+
+    The first of a store is the one that calibrates batch norm.
 
     Args:
         store, quantity, split, frame: what is read.
@@ -131,9 +149,11 @@ def read_surface(
     Raises:
         SurfaceError: no such quantity, split or frame, or no tile of the frame is finished.
     """
-    split = store.splits[0] if split is None else split
     _known("quantity", quantity, store.quantities, store.url)
-    _known("split", split, store.splits, store.url)
+    splits = store.fields.splits_of(quantity)
+    split = splits[0] if split is None else split
+    where = store.url if splits == store.splits else f"{store.url}: {quantity}"
+    _known("split", split, splits, where)
     if not 0 <= frame < store.frames:
         raise SurfaceError(
             f"{store.url} has no frame {frame}: wanted one of 0 to {store.frames - 1}"
@@ -160,7 +180,16 @@ def read_surface(
         store.curve(frame),
         tuple(absent),
         read_marks(store, split, frame),
+        _unsure(store, quantity, frame),
     )
+
+
+def _unsure(store: StoreReader, quantity: str, frame: int) -> npt.NDArray[np.bool_] | None:
+    if "curvature" not in store.attrs:
+        return None
+    from pipeline.store.convergence import unconverged
+
+    return unconverged(store, quantity, frame)
 
 
 def absent_tiles(
@@ -241,9 +270,9 @@ def _previewed(store: StoreReader) -> Preview | None:
     return store if isinstance(store, Preview) else None
 
 
-def _known(what: str, name: str, known: Sequence[str], url: str) -> None:
+def _known(what: str, name: str, known: Sequence[str], where: str) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(known)}"
-    raise SurfaceError(f"{url} has no {what} {name!r}: wanted one it was rendered with; {hint}")
+    raise SurfaceError(f"{where} has no {what} {name!r}: wanted one it was rendered with; {hint}")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import LossatlasError
+from pipeline.quantities import COMPANIONS
 from pipeline.refinement.scale import CLIP
 from renders.colour import palette_colours
 from renders.files.whole import checked_place, whole_folder
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 FACTS = "map.js"
 _MARK = "// lossatlas map"
+_BESIDE = ("loss_stderr", *COMPANIONS)  # shown only where they are asked for
 _PAGE = Path(__file__).parent / "viewer"
 _WEIGHTS: tuple[Weight, ...] = ("Light", "Regular", "Semibold", "It")
 WIDTHS = (4_096, 32_768)
@@ -151,16 +153,16 @@ def export_map(
     sizes = {f: _size(store, f, wide) for f in {layer.frame for layer in layers}}
     _refuse_absurd([sizes[layer.frame] for layer in layers], yes)
     tones = {
-        quantity: fit_tone(
-            finished_values(store, quantity, sorted({x.split for x in layers})),
-            how=tone or ("linear" if quantity == "error" else None),
+        q: fit_tone(
+            finished_values(store, q, sorted({x.split for x in layers if x.quantity == q})),
+            how=tone or ("linear" if q == "error" else None),
             clip=clip,
             palette=palette or look_theme.palette,
             nan=look_theme.nan,
             inf=look_theme.inf,
             stride=sample_stride(store),
         )
-        for quantity in dict.fromkeys(layer.quantity for layer in layers)
+        for q in dict.fromkeys(layer.quantity for layer in layers)
     }
     surfaces = {x: read_surface(store, x.quantity, x.split, x.frame) for x in layers}
     if not marks:
@@ -325,14 +327,15 @@ def _legend(quantity: str, tone: Tone, unit: str) -> dict[str, Any]:
 def _layers(
     store: StoreReader, quantities: Sequence[str], splits: Sequence[str], frames: Sequence[int]
 ) -> list[_Layer]:
-    chosen = list(quantities) or [q for q in store.quantities if q != "loss_stderr"]
+    chosen = quantities or [q for q in store.quantities if q not in _BESIDE] or store.quantities
     # A render still under way may not have reached its later frames.
     shown = list(frames) or sorted(store.finished_frames()) or [0]
     layers = [
         _Layer(q, s, f)
         for f in dict.fromkeys(shown)
-        for q in dict.fromkeys(chosen or store.quantities)
-        for s in dict.fromkeys(list(splits) or store.splits)
+        for q in dict.fromkeys(chosen)
+        for s in dict.fromkeys(splits or store.splits)
+        if s in store.fields.splits_of(q) or s not in store.splits or (quantities and splits)
     ]
     # Names and frames are checked where they are read; one frame of each name is enough.
     for layer in layers:

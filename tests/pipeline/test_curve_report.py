@@ -120,7 +120,7 @@ def test_the_ensemble_follows_the_examples_through_chunks_and_batch_norm(
     nets = [network.build("cnn", {"classes": 4, "channels": 1, "width": 4}) for _ in range(2)]
     made = _curve(nets[0], scale=0.3)
     small = curve_report.along(made, nets[0], splits, points=3)
-    monkeypatch.setattr("pipeline.evaluation.evaluator._LARGEST_CHUNK", {"cpu": 64})
+    monkeypatch.setattr("pipeline.evaluation.chunks._LARGEST_CHUNK", {"cpu": 64})
     smaller = curve_report.along(made, nets[1], splits, points=3)
     for quantity, values in small.curve.values.items():
         np.testing.assert_array_equal(smaller.curve.values[quantity], values)

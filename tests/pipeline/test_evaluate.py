@@ -17,7 +17,8 @@ from benchmarks.subject import plane_of
 from pipeline.evaluation import evaluator as evaluate
 from pipeline.evaluation.barrier import BarrierError
 from pipeline.evaluation.batch_norm import BatchNormError, population
-from pipeline.evaluation.evaluator import Evaluator, _chunk_size
+from pipeline.evaluation.chunks import chunk_size
+from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.examples import EvaluateError
 from pipeline.evaluation.room import NoRoomError, room_on
 from pipeline.evaluation.weights import WeightsError
@@ -502,10 +503,10 @@ def test_a_device_without_room_for_one_example_is_told_plainly() -> None:
 
 def test_the_chunk_follows_from_the_network_and_the_kind_of_device() -> None:
     image_of_resnet20 = 16 * 32 * 32 * 4
-    assert _chunk_size(image_of_resnet20, "cpu") == 32
-    assert _chunk_size(image_of_resnet20, "cuda") == 8192
-    assert (_chunk_size(8, "cpu"), _chunk_size(8, "cuda")) == (512, 8192)
-    assert (_chunk_size(1 << 30, "cpu"), _chunk_size(1 << 30, "cuda")) == (1, 1)
+    assert chunk_size(image_of_resnet20, "cpu") == 32
+    assert chunk_size(image_of_resnet20, "cuda") == 8192
+    assert (chunk_size(8, "cpu"), chunk_size(8, "cuda")) == (512, 8192)
+    assert (chunk_size(1 << 30, "cpu"), chunk_size(1 << 30, "cuda")) == (1, 1)
 
 
 def test_an_output_with_a_nan_anywhere_is_wrong() -> None:

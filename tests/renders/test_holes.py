@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from renders.map.holes import FINITE, INF, NAN, UNFINISHED, cell_kinds, fill
+from renders.box import Box
+from renders.map.canvas import Map
+from renders.map.field import field_of
+from renders.map.holes import FINITE, INF, NAN, UNFINISHED, Hatch, cell_kinds, fill
+from renders.map.tone import fit_tone
+from renders.page import caveats
+from renders.page.lettering import swatches_of
+from renders.page.theme import theme_named
+from renders.source.surface import Surface
+from tests.renders.surfaces import landscape, surface_of
 
 
 def test_kinds_are_told_apart() -> None:
@@ -40,3 +52,42 @@ def test_one_known_cell_is_enough_and_none_gives_zero(shape: tuple[int, int]) ->
     assert (fill(field, known) == 0).all()
     field[0, 0], known[0, 0] = 4.0, True
     assert (fill(field, known) == 4).all()
+
+
+def drawn(surface: Surface, box: Box) -> npt.NDArray[np.uint8]:
+    """The part `box` of a map of 120 × 90 pixels."""
+    tone = fit_tone([surface.values])
+    field = field_of(surface, tone, 120, 90)
+    shown = Map(Box(0, 0, 120, 90), field, tone, Hatch("#eeeeee", "#cccccc", 9.0, 1.2))
+    out = np.zeros((box.height, box.width, 3), dtype=np.uint8)
+    shown.draw(out, box)
+    return out
+
+
+def test_values_that_are_not_exact_are_hatched_and_still_seen() -> None:
+    sure = surface_of(landscape(13, 17))
+    unsure = np.zeros((13, 17), dtype=bool)
+    unsure[4:9, 6:12] = True
+    whole = Box(0, 0, 120, 90)
+    before, after = drawn(sure, whole), drawn(replace(sure, unsure=unsure), whole)
+    changed = (before != after).any(-1)
+    inside = np.zeros(changed.shape, dtype=bool)
+    inside[25:66, 40:88] = True  # half a cell more on each side
+    assert not changed[~inside].any()
+    assert 0.15 < changed[36:54, 48:76].mean() < 0.6
+    part = Box(31, 20, 70, 55)
+    np.testing.assert_array_equal(
+        drawn(replace(sure, unsure=unsure), part), after[part.rows(whole), part.columns(whole)]
+    )
+
+
+def test_a_picture_says_how_many_values_are_not_exact() -> None:
+    unsure = np.zeros((13, 17), dtype=bool)
+    unsure[0, :3] = True
+    surface = replace(surface_of(landscape(13, 17)), unsure=unsure)
+    told = caveats.unconverged(surface, 1e-3)
+    assert told == "3 values of 221 not converged to 0.001 (hatched)"
+    assert caveats.unconverged(surface_of(landscape(3, 3)), 1e-3) == ""
+    tone = fit_tone([surface.values])
+    words = [meaning for _, meaning in swatches_of(surface, tone, theme_named("light"))]
+    assert words == ["not converged"]

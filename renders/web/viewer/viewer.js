@@ -308,7 +308,9 @@
     for (const option of options) {
       const button = document.createElement("button");
       button.type = "button"; button.value = option; button.dataset.key = key; button.textContent = option.replace("_", " ");
-      button.onclick = () => show(find({ ...layer, [key]: option }));
+      // Quantities of curvature are of one split alone: the other choice then follows.
+      const beside = () => facts.layers.find((l) => l[key] === option && l.frame === layer.frame);
+      button.onclick = () => show(find({ ...layer, [key]: option }) || beside());
       choices.push(button); box.append(button);
     }
     $("#choices").append(box);
