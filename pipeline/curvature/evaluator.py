@@ -272,6 +272,11 @@ def _require_fitting(evaluator: Evaluator, asked: CurvatureSpec) -> None:
             "evaluate.curvature.statistics is through with a loss that calls the network itself; "
             "wanted a loss of outputs. Use held"
         )
+    if evaluator.layout.complex_:
+        raise CurvatureError(
+            f"the network has complex parameters ({min(evaluator.layout.complex_)}), and its "
+            "Hessian is not computed; wanted real ones. Leave quantities of curvature out"
+        )
     if has_modes(evaluator.network):
         raise CurvatureError(
             "the network has a train() or eval() of its own, which may make tensors of its weights "

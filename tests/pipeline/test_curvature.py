@@ -399,3 +399,19 @@ def test_built_in_losses_are_differentiated_twice(name: str) -> None:
     chunks = Examples("train", data.inputs, targets).chunks(4)
     found = Hessian(network, chunks, Criterion(name, BUILT_IN[name])).matrix()
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-12)
+
+
+class Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Parameter(torch.ones(3, 2, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.to(self.turn.dtype) @ self.turn).abs()
+
+
+def test_complex_parameters_are_refused() -> None:
+    splits = {"train": (np.ones((4, 3), "f4"), np.zeros(4, "i8"))}
+    evaluator = Evaluator(Complex(), splits, ("loss",))
+    with pytest.raises(CurvatureError, match=r"complex parameters \(turn\)"):
+        CurvatureEvaluator(evaluator, ("loss", "lambda_max"), CurvatureSpec(), "train")
