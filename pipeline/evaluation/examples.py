@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import itemgetter
@@ -105,23 +106,29 @@ def tried(
         OutputError: what the network returns has no part that is its output, or several.
     """
     some = split.first()
-    try:
-        if criterion.takes_network:
+    with _misfits_told(some, criterion):
+        if criterion.takes_network:  # the check at the start finds what depends on other examples
             with torch.no_grad():
                 found = criterion.of_network(network, forward, some.inputs, some.targets)
-            apart = True  # the check at the start finds what depends on other examples
-        else:
-            with torch.inference_mode():
-                returned = forward(some.inputs)
-                criterion, targets = criterion.fitted(
-                    returned, split.targets, len(some), split.name
-                )
-                outputs = criterion.outputs(returned)
-                shape = outputs.shape if criterion.is_built_in else None
-                split = replace(split, targets=targets, output_shape=shape)
-                some = split.first()
-                found = criterion.of_outputs(outputs, some.targets, names)
-                apart = _is_by_example(criterion, outputs, some.targets, found)
+            _require_rows(found, len(some), names)
+            return split, criterion
+        with torch.inference_mode():
+            returned = forward(some.inputs)
+            criterion, targets = criterion.fitted(returned, split.targets, len(some), split.name)
+            outputs = criterion.outputs(returned)
+            shape = outputs.shape if criterion.is_built_in else None
+            split = replace(split, targets=targets, output_shape=shape)
+            found = criterion.of_outputs(outputs, split.first().targets, names)
+            _require_rows(found, len(some), names)
+            _require_apart(criterion, outputs, split.first(), found)
+    return split, criterion
+
+
+@contextmanager
+def _misfits_told(some: Examples, criterion: Criterion) -> Iterator[None]:
+    """Turn what network and loss raise for some examples into one line."""
+    try:
+        yield
     except LossatlasError:
         raise
     except Exception as error:
@@ -131,19 +138,23 @@ def tried(
         if _NO_GRAPH in str(error) and not criterion.takes_network:
             cure = "A loss that needs derivatives takes (network, inputs, targets)"
         raise EvaluateError(
-            f"the network or the loss does not take the data of {split.name} "
+            f"the network or the loss does not take the data of {some.name} "
             f"(inputs {told(some.inputs)}, targets {told(some.targets)}): "
             f"{one_line(error, 300)}. {cure}"
         ) from error
-    _require_rows(found, len(some), names)
-    if not apart:
+
+
+def _require_apart(
+    criterion: Criterion, outputs: Any, some: Examples, found: Mapping[str, Values]
+) -> None:
+    """Raises EvaluateError where a user's function mixes examples."""
+    if not _is_by_example(criterion, outputs, some.targets, found):
         raise EvaluateError(
-            f"evaluate.loss or a metric gives an example of {split.name} another value alone than "
+            f"evaluate.loss or a metric gives an example of {some.name} another value alone than "
             f"beside others (outputs {_shape(outputs)}, targets {told(some.targets)}); wanted one "
             "value an example, each by itself. Check that it does not broadcast (n, 1) "
             "against (n,)"
         )
-    return split, criterion
 
 
 def _require_rows(found: Mapping[str, Values], examples: int, names: Collection[str]) -> None:

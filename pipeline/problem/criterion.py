@@ -21,8 +21,6 @@ from pipeline.problem.outputs import Key, OutputError, key_of, part, tensors_of
 Function = Callable[..., Any]
 
 _LOSS = "evaluate.loss"
-DERIVED = "loss_stderr"
-"""The quantity that is computed from the losses of all examples."""
 
 
 @dataclass(frozen=True)

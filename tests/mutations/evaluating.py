@@ -6,6 +6,8 @@ from tests.mutations.fault import of
 
 CROSSCHECK = "tests/pipeline/test_crosscheck.py"
 EVALUATE = "tests/pipeline/test_evaluate.py"
+LOSSES = "tests/pipeline/test_losses.py"
+OWN_LOSSES = "tests/pipeline/test_own_losses.py"
 GRID = "tests/pipeline/test_grid.py"
 WEIGHTS = "tests/pipeline/test_weights.py"
 PLANE = "tests/pipeline/test_plane.py"
@@ -101,6 +103,12 @@ FAULTS = (
             EVALUATE,
         ),
         (
+            "batch norm: derivatives by the statistics",
+            "moments_of_examples(x.detach() if x.requires_grad else x)",
+            "moments_of_examples(x)",
+            OWN_LOSSES,
+        ),
+        (
             "batch norm: means in float32",
             "means = torch.cat([part[0] for part in parts]).double()",
             "means = torch.cat([part[0] for part in parts])",
@@ -171,6 +179,18 @@ FAULTS = (
             "return sums.mean(1)",
             "return sums.float().mean(1)",
             EVALUATE,
+        ),
+        (
+            "means: over tokens, each example alike",
+            "return sums.sum(1) / weights.sum(1)",
+            "return (sums / weights).nanmean(1)",
+            LOSSES,
+        ),
+        (
+            "means: the standard error of a ratio, as if tokens were as many in each",
+            "(sums - centre * weights)",
+            "(sums - sums.mean(1, keepdim=True))",
+            LOSSES,
         ),
         (
             "evaluator: the spread of a population",
