@@ -135,7 +135,7 @@ class CurvatureEvaluator:
         )
 
     def graph_bytes(self, weights: NDArray[np.floating]) -> int:
-        """What the graph of a chunk takes, measured at weights (P,) with two examples.
+        """What the graph of a chunk takes, measured at weights (P,).
 
         Raises:
             CurvatureError: torch cannot differentiate the loss twice.
@@ -143,7 +143,8 @@ class CurvatureEvaluator:
         self._evaluator.at(weights)
         self._hold()
         with self._explained():
-            return self._hessian.graph_bytes()
+            # All calibrating examples are in the graph, however few others there are.
+            return self._hessian.graph_bytes(None if self._asked.statistics == "through" else 2)
 
     @property
     def is_exact(self) -> bool:

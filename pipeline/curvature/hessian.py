@@ -79,16 +79,19 @@ class Hessian:
         found = self.products(torch.eye(self.size, dtype=torch.float64))
         return (found + found.T) / 2
 
-    def graph_bytes(self) -> int:
+    def graph_bytes(self, examples: int | None = 2) -> int:
         """What torch keeps of the largest chunk between its forward pass and its last derivative.
 
-        One product is taken with two examples, and measured; the rest is in proportion.
+        One product is taken with a few examples, and measured; the rest is in proportion.
+
+        Args:
+            examples: how many; None for the whole chunk.
 
         Raises:
             RuntimeError: of torch's: the loss cannot be differentiated twice.
         """
         largest = max(self._chunks, key=len)
-        some = largest.first()
+        some = largest.first(examples)
         own = {each.untyped_storage().data_ptr() for each in self._parameters}
         kept: dict[int, Tensor] = {}
 
