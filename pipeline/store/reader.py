@@ -187,8 +187,8 @@ class StoreReader:
         rows, columns = self.grid.window(tile)
         own = self.fields.places(quantity)
         keys = [f"{quantity}/c/{split}/{tile}" for split in range(own.start, own.stop)]
-        found = self.read_chunks(quantity, keys, (own, tile.frame, rows, columns))
-        return cast("NDArray[np.float32]", found)
+        at = own, tile.frame, rows, columns
+        return cast("NDArray[np.float32]", self.read_chunks(quantity, keys, at))
 
     def read_predictions(self, tile: Tile) -> Predictions:
         """Which points of a tile of a refined render are predicted.
