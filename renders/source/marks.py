@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from pipeline import naming
 from pipeline.errors import LossatlasError
-from pipeline.store.marks import StoredMarks
 from renders.colour import FloatArray
 
 if TYPE_CHECKING:
+    from pipeline.store.marks import StoredMarks
     from pipeline.store.reader import StoreReader
 
 GLYPHS = ("circle", "square", "diamond", "triangle", "cross", "plus", "ring")
@@ -144,6 +144,8 @@ def read_marks(store: StoreReader, split: str, frame: int) -> tuple[MarkGroup, .
         MarksError: a glyph or a colour does not exist.
         LossatlasError: a chunk is damaged.
     """
+    from pipeline.store.marks import StoredMarks  # Zarr: not for those who ask for help
+
     stored = StoredMarks(store)
     if not stored.count:
         return ()

@@ -29,6 +29,7 @@ def test_posters_and_reliefs_take_the_same_page_and_tone(command: str) -> None:
     assert [option for option in (*PAGE, *TONE) if option not in words] == []
 
 
+@pytest.mark.slow
 def test_a_film_takes_its_flight_and_its_frames(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -198,7 +198,9 @@ def test_a_composed_tile_that_is_sound_and_of_another_render_is_found(tmp_path: 
 # Drivers are stopped
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_stopped_driver_says_how_to_go_on_and_nothing_is_done_twice(
     folder: Path,
     undisturbed: dict[str, bytes],

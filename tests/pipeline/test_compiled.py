@@ -46,8 +46,11 @@ def _nothing_kept() -> Iterator[None]:
 @needs_compiler
 @pytest.mark.parametrize(
     ("mode", "chunk", "at_once"),
-    [("recompute", 16, False), ("recompute", None, True), ("frozen", 40, False)],
-    ids=["with a barrier", "at once", "frozen"],
+    [
+        pytest.param("recompute", 16, False, marks=pytest.mark.slow, id="with a barrier"),
+        pytest.param("recompute", None, True, id="at once"),
+        pytest.param("frozen", 40, False, marks=pytest.mark.slow, id="frozen"),
+    ],
 )
 def test_compiled_points_agree_with_the_float64_reference(
     mode: Literal["recompute", "frozen"],
@@ -117,7 +120,8 @@ class Branching(nn.Module):
 
 
 @needs_compiler
-@pytest.mark.parametrize("at_once", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("at_once", [False, True])
 def test_each_batch_norm_keeps_its_own_statistics(
     at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_grown_film_is_the_film_that_had_all_frames_at_once(
     assert prepare.prepare_resume(grown).fingerprint == whole.attrs["fingerprint"]
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_write_leaves_a_store_that_opens_and_grows(
     bowl: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_kill_at_any_write_leaves_a_store_that_opens_and_grows(
     _same(film.render(), film.render(store=str(tmp_path / "whole.zarr")))
 
 
+@pytest.mark.slow
 def test_a_film_behind_a_url_grows_too(bowl: MakeSpec, tmp_path: Path) -> None:
     film = Film(bowl, tmp_path, 2, store="memory://films/bowl.zarr")
     film.render()
@@ -227,6 +229,7 @@ def test_frames_of_a_refined_render_and_of_one_extent_are_refused(
         film.matched(**refined)
 
 
+@pytest.mark.slow
 def test_a_list_of_frames_grows_by_its_last_ones(bowl: MakeSpec, tmp_path: Path) -> None:
     film = Film(bowl, tmp_path, 3)
     paths = [str(path) for path in sorted((tmp_path / "frames").iterdir())]

@@ -129,7 +129,7 @@ def test_a_mark_with_batch_norm_has_the_loss_of_plain_torch(tmp_path: Path, mode
     assert len(set(StoredMarks(store).values("loss")[0].tolist())) == len(nets)
 
 
-@pytest.mark.parametrize("mode", ["recompute", "frozen"])
+@pytest.mark.parametrize("mode", ["recompute", pytest.param("frozen", marks=pytest.mark.slow)])
 def test_marks_leave_the_planes_numbers_as_they_are(tmp_path: Path, mode: str) -> None:
     nets = [_norm_net(seed) for seed in range(4)]
     plain = _norm_spec(tmp_path / "a", nets, mode, [])

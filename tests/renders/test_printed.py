@@ -172,7 +172,10 @@ def sheet_of(*names: str, seed: int = 0, dpi: float = 300.0, off: float = 0.0) -
     return sheet
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in ("haloed", "turned") else n for n in ALL],
+)
 def test_boxes_of_any_size_are_cut_out_of_the_whole(name: str) -> None:
     for seed, dpi in enumerate(DPIS):
         layer = Printed(sheet_of(name, seed=seed, dpi=dpi))
