@@ -44,7 +44,7 @@ from renders.page.theme import DARK, LIGHT
 from renders.page.words import Style, marks_said, small_print
 from renders.picture import paint
 from renders.poster import export_poster
-from renders.projection import Projection
+from renders.projection import Projection, nearest_values
 from renders.source.marks import COLOURS, GLYPHS, MarkGroup, MarksError, read_marks
 from renders.source.provenance import Provenance, provenance
 from renders.source.surface import Surface, read_surface
@@ -434,6 +434,15 @@ def test_the_small_print_says_how_far_off_and_what_is_not_seen() -> None:
     ]
     printed = small_print(marked(group_of([9.0], [0])), tone, Provenance())[0]
     assert "1 mark lies outside" in printed
+
+
+def test_a_mark_may_lie_farther_away_than_integers_reach() -> None:
+    places = np.array([[0.06, 1e38, -1e300, np.nan, np.inf], [0.06, 0, 1e38, 0, 0]])
+    values = nearest_values(marked(), *places)
+    assert values[0] == marked().values[12, 16]
+    assert np.isnan(values[1:]).all()
+    page = page_of(marked(group_of(places[0, :2], places[1, :2], own=[1.0, 2], line=True)))
+    assert paint(page.picture, page.picture.box).any()
 
 
 def test_marks_can_be_left_out(make_store: MakeStore, tmp_path: Path) -> None:
