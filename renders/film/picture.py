@@ -162,7 +162,7 @@ def _draw_axes(sheet: Sheet, scene: Scene, extent: tuple[float, float, float, fl
 def _draw_groups(sheet: Sheet, scene: Scene) -> None:
     """The key of the marks, above the landscape."""
     s, u = scene.stage, scene.stage.unit
-    key = arranged(scene.groups, 17 * u, 0.75 * s.map.width, 1)
+    key = arranged([g for g in scene.groups if g.seen], 17 * u, 0.75 * s.map.width, 1)
     draw_marks_key(sheet, key, s.map.x, s.map.y - 14 * u, 0.0)
 
 

@@ -116,7 +116,7 @@ def scene_for(
         max(text_width(heading, HEADING), text_width(widest, FIGURE))
         for heading, widest in _columns(labels, quantity, groups if grows else (), read)
     )
-    stage = stage_for(size, aspect, columns, any(group.count for group in groups))
+    stage = stage_for(size, aspect, columns, any(group.count and group.seen for group in groups))
     beneath = [nearest_values(s, *np.concatenate([_stations(s), _on_curve(s)]).T) for s in samples]
     inks = inks_on(ground_at(np.concatenate(beneath), tone, style.theme), style.theme)
     sides = {}

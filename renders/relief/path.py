@@ -20,7 +20,7 @@ from renders.page.marks import Placed, step_opacities
 from renders.relief.camera import Shot
 from renders.relief.drape import BALL, hidden
 from renders.relief.terrain import Ground
-from renders.source.marks import MarkGroup
+from renders.source.marks import MarkGroup, parts_inside
 
 _COARSE = 160
 """Vertices along the longer side of the ground that hides marks: rays are followed over all."""
@@ -108,17 +108,11 @@ def _on_ground(step: MarkGroup, points: FloatArray, ground: Ground, own: bool) -
     ends = np.stack([step.x, step.y], axis=1)
     if np.isfinite(points).all() or not np.isfinite(ends).all():
         return points
-    x0, x1, y0, y1 = ground.extent
-    low, high = 0.0, 1.0
-    for (start, end), rims in zip(ends.T.tolist(), ((x0, x1), (y0, y1)), strict=True):
-        if start != end:
-            enter, leave = sorted((rim - start) / (end - start) for rim in rims)
-            low, high = max(low, enter), min(high, leave)
-        elif not rims[0] <= start <= rims[1]:
-            high = -1.0
+    low, high = (each[0] for each in parts_inside(step.x, step.y, ground.extent))
     if low >= high:
         return np.full_like(points, np.nan)
     parts = np.array([low, high])
+    x0, x1, y0, y1 = ground.extent
     # Rounding may leave an end just beside the rim.
     cut = np.clip(ends[0] + parts[:, None] * (ends[1] - ends[0]), (x0, y0), (x1, y1))
     found = ground.place(*cut.T)
