@@ -200,7 +200,8 @@ def comparison_page(
     spare = end - left - text_width(foot, small) - 24 * u
     fine, lines = fitted_lines(common, small, spare, 3)
     keys = [
-        arranged(s.marks, 9.5 * u, box.width, 2) for s, box in zip(surfaces, boxes, strict=True)
+        arranged([g for g in s.marks if g.meets(s.extent)], 9.5 * u, box.width, 2)
+        for s, box in zip(surfaces, boxes, strict=True)
     ]
     key_y = top + high + round(48 * u)
     rows = max(len(key.rows) for key in keys)

@@ -32,8 +32,9 @@ def nearest_values(surface: Surface, x: npt.ArrayLike, y: npt.ArrayLike) -> Floa
     h, w = surface.values.shape
     whole = Projection(Box(0, 0, max(w - 1, 1), max(h - 1, 1)), surface.extent)
     across, down = whole.pixels(x, y)
-    i, j = np.rint(across).astype(np.int64), np.rint(max(h - 1, 1) - down).astype(np.int64)
+    i, j = np.rint(across), np.rint(max(h - 1, 1) - down)
     inside = (i >= 0) & (i < w) & (j >= 0) & (j < h)
-    i, j = np.clip(i, 0, w - 1), np.clip(j, 0, h - 1)
+    # Places may be NaN, or farther away than integers reach.
+    i, j = (np.where(inside, k, 0).astype(np.int64) for k in (i, j))
     seen = inside & surface.finished[j, i]
     return np.where(seen, surface.values[j, i].astype(np.float64), np.nan)

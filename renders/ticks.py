@@ -29,6 +29,21 @@ def linear_ticks(low: float, high: float, count: float) -> list[float]:
     return [round(k * step, decimals) + 0.0 for k in range(first, last + 1)]
 
 
+def axis_ticks(low: float, high: float, count: float, end: float) -> list[float]:
+    """Ticks as of `linear_ticks`, and more of them until two have figures.
+
+    Args:
+        low, high, count: of the axis, as for `linear_ticks`.
+        end: ticks from here on have no figure.
+    """
+    found = linear_ticks(low, high, count)
+    for finer in (2, 4):
+        if sum(tick < end for tick in found) >= 2:
+            break
+        found = linear_ticks(low, high, finer * count)
+    return found
+
+
 def spread_ticks(
     low: float, high: float, position: Callable[[float], float], gap: float
 ) -> list[float]:

@@ -10,7 +10,7 @@ import numpy as np
 from renders.film.labels import Labels
 from renders.film.moment import Moment, figure
 from renders.source.marks import MarkGroup
-from renders.source.surface import TITLES, Surface
+from renders.source.surface import Surface, short_title
 
 MOST_READ = 3
 """Lines whose own values a film reads out."""
@@ -94,7 +94,7 @@ def path_readings(
     lines = [(g, w) for g, w in zip(groups, whole, strict=True) if w.line and w.count > 1]
     longest, all_of_it = max(lines, key=lambda pair: pair[1].count)
     readings = [_number(longest, all_of_it)]
-    title = TITLES.get(quantity, quantity).split(" ")[0].upper()
+    title = short_title(quantity).upper()
     if len(lines) == 1:
         off = longest.off_plane[longest.count - 1] if longest.count else None
         readings.append(Reading(f"OWN {title}", _own(longest, quantity, decimals), "8.88888"))

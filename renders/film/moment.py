@@ -204,19 +204,33 @@ def readings(surface: Surface, tone: Tone) -> Readings:
         None for what does not exist, lies outside the grid, or is not computed yet; inf or NaN
         where the landscape is.
     """
-    height, width = surface.values.shape
-    x0, x1, y0, y1 = surface.extent
-    if height < 2 or width < 2 or not (x1 > x0 and y1 > y0):
-        return Readings(None, None)
     bends = [(a.x, a.y) for a in surface.anchors if a.name == "bend"]
     curve = surface.curve[:, :2] if surface.curve is not None else np.empty((0, 2))
-    points = np.array([*bends, *_dense(curve)]).reshape(-1, 2)
-    u = (points[:, 0] - x0) / (x1 - x0) * (width - 1)
-    v = (points[:, 1] - y0) / (y1 - y0) * (height - 1)
-    values, seen = _sampled(surface, tone, u, v)
+    values, seen = _read(surface, tone, np.array([*bends, *_dense(curve)]).reshape(-1, 2))
     bend = float(values[0]) if bends and seen[0] else None
     along = values[len(bends) :][seen[len(bends) :]]
     return Readings(bend, float(along.max()) if len(along) else None)
+
+
+def anchor_readings(surface: Surface, tone: Tone, names: Sequence[str]) -> list[float | None]:
+    """The values at the anchors of these names, read off the grid as `readings` does."""
+    there = {anchor.name: (anchor.x, anchor.y) for anchor in surface.anchors}
+    points = np.array([there[name] for name in names]).reshape(-1, 2)
+    values, seen = _read(surface, tone, points)
+    return [
+        float(value) if here else None for value, here in zip(values.tolist(), seen, strict=True)
+    ]
+
+
+def _read(surface: Surface, tone: Tone, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Values at places (n, 2) of the plane, and whether they are inside the grid and computed."""
+    height, width = surface.values.shape
+    x0, x1, y0, y1 = surface.extent
+    if height < 2 or width < 2 or not (x1 > x0 and y1 > y0):
+        return np.full(len(points), np.nan), np.zeros(len(points), bool)
+    u = (points[:, 0] - x0) / (x1 - x0) * (width - 1)
+    v = (points[:, 1] - y0) / (y1 - y0) * (height - 1)
+    return _sampled(surface, tone, u, v)
 
 
 def _dense(curve: FloatArray) -> FloatArray:

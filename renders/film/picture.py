@@ -8,12 +8,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from renders.box import Box
 from renders.colour import hex_colour, rgb
 from renders.film.growth import path_readings, with_marks_at
-from renders.film.moment import Moment, figure, readings
+from renders.film.moment import Moment, anchor_readings, figure, readings
 from renders.film.scene import FIGURE, HEADING, Scene, reading_headings, scaled
 from renders.map.canvas import Map
 from renders.map.field import field_of
@@ -163,7 +162,7 @@ def _draw_axes(sheet: Sheet, scene: Scene, extent: tuple[float, float, float, fl
 def _draw_groups(sheet: Sheet, scene: Scene) -> None:
     """The key of the marks, above the landscape."""
     s, u = scene.stage, scene.stage.unit
-    key = arranged(scene.groups, 17 * u, 0.75 * s.map.width, 1)
+    key = arranged([g for g in scene.groups if g.seen], 17 * u, 0.75 * s.map.width, 1)
     draw_marks_key(sheet, key, s.map.x, s.map.y - 14 * u, 0.0)
 
 
@@ -190,7 +189,7 @@ def _draw_words(sheet: Sheet, scene: Scene) -> None:
     unit, italic = scene.facts.measures.get(scene.quantity, ""), Type(17 * u, "It")
     if text_width(heading, kind) + text_width(unit, italic) + 12 * u <= s.legend.width:
         sheet.text(unit, italic, s.legend.right, base, "right", theme.muted)
-    words: tuple[str, ...] = reading_headings(scene.labels, scene.quantity)
+    words = reading_headings(scene.labels, scene.quantity, scene.read)
     if scene.grows:
         read = path_readings(scene.groups, scene.groups, scene.quantity, scene.decimals)
         words = tuple(reading.heading for reading in read)
@@ -204,7 +203,7 @@ def _draw_caption(sheet: Sheet, scene: Scene, moment: Moment, whole: Sequence[Ma
     texts = _figures(scene, moment, whole)
     for text, (x, y) in zip(texts, s.readings, strict=True):
         sheet.text(text, scaled(FIGURE, u), x, y + 40 * u)
-    note = _note(scene, moment, whole)
+    note = _note(scene, moment)
     (x, y), italic = s.note, Type(17 * u, "It")
     # Beneath a landscape a long note would run into the figures of the legend.
     room = s.legend.x - 24 * u - x if s.kind == "beneath" else max(s.map.right, s.legend.right) - x
@@ -217,14 +216,17 @@ def _draw_caption(sheet: Sheet, scene: Scene, moment: Moment, whole: Sequence[Ma
 
 
 def _figures(scene: Scene, moment: Moment, whole: Sequence[MarkGroup]) -> tuple[str, ...]:
-    """What is read out at a moment: along lines that grow, else along the curve."""
+    """What is read out at a moment: along lines that grow, along the curve, else at anchors."""
     if scene.grows:
         shown = moment.surface.marks
         read = path_readings(shown, whole, scene.quantity, scene.decimals)
         return tuple(reading.figure for reading in read)
-    found = readings(moment.surface, scene.tone)
-    on_curve = (figure(v, scene.decimals) for v in (found.bend, found.highest))
-    return _frame_text(scene, moment), *on_curve
+    if scene.read:
+        values = anchor_readings(moment.surface, scene.tone, [a.name for a in scene.read])
+    else:
+        found = readings(moment.surface, scene.tone)
+        values = [found.bend, found.highest]
+    return _frame_text(scene, moment), *(figure(v, scene.decimals) for v in values)
 
 
 def _frame_text(scene: Scene, moment: Moment) -> str:
@@ -237,7 +239,7 @@ def _frame_text(scene: Scene, moment: Moment) -> str:
     return f"{at:,.{scene.labels.decimals}f}"
 
 
-def _note(scene: Scene, moment: Moment, whole: Sequence[MarkGroup]) -> str:
+def _note(scene: Scene, moment: Moment) -> str:
     notes = []
     names = scene.labels.names
     if not moment.computed:
@@ -252,7 +254,7 @@ def _note(scene: Scene, moment: Moment, whole: Sequence[MarkGroup]) -> str:
         notes.append("preview, not audited yet")
     notes += [caveats.coarse(*moment.surface.values.shape), caveats.clipped(scene.tone)]
     what = "patch" if scene.facts.units == "patch" else "plane"
-    marks = marks_said(replace(moment.surface, marks=tuple(whole)), scene.tone, what)
+    marks = marks_said(moment.surface, scene.tone, what)
     return " · ".join(words for words in (", ".join(filter(None, notes)), *marks) if words)
 
 

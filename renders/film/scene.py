@@ -27,10 +27,12 @@ from renders.page.words import Style
 from renders.projection import Projection, nearest_values
 from renders.source.marks import MarkGroup
 from renders.source.provenance import Provenance
-from renders.source.surface import TITLES, Surface
+from renders.source.surface import Surface, short_title
 
 HEADING, FIGURE = Type(16.5, "Semibold"), Type(33, "Light")
 _ROUND_ASPECT = 0.46
+_MOST_READ = 2
+"""Anchors whose values a film reads out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,7 @@ class Scene:
         flat: whether the landscape is a map; in the round it has no frame and no axes.
         grows: whether lines of marks grow from the first mark to the last over the film.
         groups: all marks of a frame, for their key and for what is read out.
+        read: anchors whose values are read out; none where the curve's are.
     """
 
     stage: Stage
@@ -69,6 +72,7 @@ class Scene:
     flat: bool = True
     grows: bool = False
     groups: tuple[MarkGroup, ...] = ()
+    read: tuple[Anchor, ...] = ()
 
     @cached_property
     def decimals(self) -> int:
@@ -107,12 +111,12 @@ def scene_for(
     if not flat:
         aspect = _ROUND_ASPECT
     quantity = samples[0].quantity
-    groups = samples[0].marks
+    groups, read = samples[0].marks, read_anchors(samples[0])
     columns = tuple(
         max(text_width(heading, HEADING), text_width(widest, FIGURE))
-        for heading, widest in _columns(labels, quantity, groups if grows else ())
+        for heading, widest in _columns(labels, quantity, groups if grows else (), read)
     )
-    stage = stage_for(size, aspect, columns, any(group.count for group in groups))
+    stage = stage_for(size, aspect, columns, any(group.count and group.seen for group in groups))
     beneath = [nearest_values(s, *np.concatenate([_stations(s), _on_curve(s)]).T) for s in samples]
     inks = inks_on(ground_at(np.concatenate(beneath), tone, style.theme), style.theme)
     sides = {}
@@ -139,6 +143,7 @@ def scene_for(
         flat,
         grows,
         groups,
+        read,
     )
 
 
@@ -146,17 +151,34 @@ def scaled(kind: Type, unit: float) -> Type:
     return Type(kind.size * unit, kind.weight)
 
 
-def reading_headings(labels: Labels, quantity: str) -> tuple[str, str, str]:
-    what = TITLES.get(quantity, quantity).split(" ")[0].upper()
+def read_anchors(surface: Surface) -> tuple[Anchor, ...]:
+    """The anchors whose values a film reads out; none where it has a curve to read."""
+    if surface.curve is not None or any(anchor.name == "bend" for anchor in surface.anchors):
+        return ()
+    return surface.anchors[:_MOST_READ]
+
+
+def reading_headings(labels: Labels, quantity: str, read: Sequence[Anchor]) -> tuple[str, ...]:
+    """The headings of what is read out of every frame; see `Scene.read`."""
+    what = short_title(quantity).upper()
+    if read:
+        names = (anchor_lettering(anchor, 1.0)[0] for anchor in read)
+        return labels.heading, *(f"{what} AT {_shortened(name)}" for name in names)
     return labels.heading, f"{what} AT THE BEND", "HIGHEST ON THE CURVE"
 
 
-def _columns(labels: Labels, quantity: str, groups: Sequence[MarkGroup]) -> list[tuple[str, str]]:
+def _shortened(name: str) -> str:
+    return name if len(name) <= 14 else f"{name[:13].rstrip()}…"
+
+
+def _columns(
+    labels: Labels, quantity: str, groups: Sequence[MarkGroup], read: Sequence[Anchor]
+) -> list[tuple[str, str]]:
     """The headings of what is read out, and the widest figure under each."""
     if groups:
         return [(r.heading, r.widest) for r in path_readings(groups, groups, quantity, 5)]
-    widest = _widest(labels), "8.88888", "8.88888"
-    return list(zip(reading_headings(labels, quantity), widest, strict=True))
+    number, *values = reading_headings(labels, quantity, read)
+    return [(number, _widest(labels)), *((value, "8.88888") for value in values)]
 
 
 def _widest(labels: Labels) -> str:

@@ -12,7 +12,7 @@ from renders.box import Box
 from renders.page.sheet import Sheet
 from renders.page.text import Type, cap_height, fitted_type, text_width
 from renders.projection import Projection
-from renders.ticks import label, linear_ticks
+from renders.ticks import axis_ticks, label
 
 _SHORT = 2.2
 """Ems of a name that stands beside its axis' figures as they do."""
@@ -36,10 +36,6 @@ def draw_axes(
     axes.set_ylim(y0, y1 if y1 > y0 else y0 + 1)
     tick, gap = round(0.45 * size_px), 0.45 * size_px
     kind, named = Type(size_px), Type(size_px, "It")
-    xs = linear_ticks(x0, x1, max(3, at.width / (9 * size_px)))
-    ys = linear_ticks(y0, y1, max(3, at.height / (9 * size_px)))
-    across, _ = projection.pixels(xs, y0)
-    _, down = projection.pixels(x0, ys)
     long = text_width(names[1], named) > _SHORT * size_px
     shown = (
         fitted_type(names[0], named, 0.7 * at.width),
@@ -48,6 +44,14 @@ def draw_axes(
     # Figures that would touch an axis' name are left out.
     end = at.right - max(2.6 * size_px, text_width(names[0], shown[0]) + 2.1 * size_px)
     top = at.y + (-1.0 if long else 2.2 * size_px)
+    xs = axis_ticks(
+        x0, x1, max(3, at.width / (9 * size_px)), x0 + (end - at.x) / at.width * (x1 - x0)
+    )
+    ys = axis_ticks(
+        y0, y1, max(3, at.height / (9 * size_px)), y0 + (at.bottom - top) / at.height * (y1 - y0)
+    )
+    across, _ = projection.pixels(xs, y0)
+    _, down = projection.pixels(x0, ys)
     below = [label(x) if px < end else "" for x, px in zip(xs, across, strict=True)]
     beside = [label(y) if py > top else "" for y, py in zip(ys, down, strict=True)]
     lettered(sheet, axes, "x", xs if x1 > x0 else [], below, kind, tick, gap, line_px)

@@ -162,7 +162,8 @@ def line_print(
     quantities: Sequence[Quantity], facts: Provenance, style: Style
 ) -> tuple[list[str], str]:
     """The small print of a line as phrases, and the signature."""
-    surface, tone = quantities[0].lines[0], quantities[0].tone
+    # A line plot draws no marks, so it says nothing of them.
+    surface, tone = replace(quantities[0].lines[0], marks=()), quantities[0].tone
     alpha = style.axis == "alpha"
     phrases, foot = small_print(surface, tone, replace(facts, units="") if alpha else facts)
     after = phrases.index(scale_words(surface, tone)) + 1

@@ -50,7 +50,8 @@ def draw_words(
     )
     draw_titles(sheet, page, title, subtitle, room, below)
     swatches = swatches_of(surface, tone, style.theme)
-    _draw_groups(sheet, page, surface.marks, bool(swatches))
+    groups = [group for group in surface.marks if group.meets(surface.extent)]
+    _draw_groups(sheet, page, groups, bool(swatches))
     taken = draw_key(sheet, page, swatches)
     draw_small_print(sheet, page, *small_print(surface, tone, facts, equal), taken)
 

@@ -87,7 +87,7 @@ def rim_of(glyph: str) -> float:
 
 
 def opacity(fade: npt.ArrayLike) -> FloatArray:
-    """Of a line whose distance off the plane is `fade` times the run's greatest."""
+    """Of a line whose distance off the plane is `fade` times the greatest in the picture."""
     return 1 - (1 - FAINTEST) * np.clip(np.asarray(fade, dtype=np.float64), 0, 1)
 
 

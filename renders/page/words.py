@@ -85,8 +85,11 @@ def marks_said(surface: Surface, tone: Tone, what: str = "plane") -> list[str]:
     groups = surface.marks
     if not sum(group.count for group in groups):
         return []
-    off = np.concatenate([group.off_plane[group.dots] for group in groups])
-    fade = np.concatenate([group.fade[group.dots] for group in groups])
+    shown = [group.inside(surface.extent) for group in groups]
+    off, fade = (
+        np.concatenate([getattr(g, k)[seen] for g, seen in zip(groups, shown, strict=True)])
+        for k in ("off_plane", "fade")
+    )
     phrases = []
     if fade.max(initial=0.0) > 0:
         lines = ", where their lines fade" if any(group.line for group in groups) else ""
@@ -94,12 +97,7 @@ def marks_said(surface: Surface, tone: Tone, what: str = "plane") -> list[str]:
         phrases.append(f"marks lie up to {worst} off the {what}{lines}")
     if _differ(surface, tone):
         phrases.append(f"marks have the colours of their own {_in_short(surface)}")
-    x, y = (np.concatenate([getattr(group, k)[group.dots] for group in groups]) for k in "xy")
-    x0, x1, y0, y1 = surface.extent
-    # What lies on the rim but for rounding is seen.
-    wide, high = 1e-9 * (x1 - x0), 1e-9 * (y1 - y0)
-    inside = (x >= x0 - wide) & (x <= x1 + wide) & (y >= y0 - high) & (y <= y1 + high)
-    outside = int((~inside).sum())
+    outside = sum(group.count - int(seen.sum()) for group, seen in zip(groups, shown, strict=True))
     pending = sum(int((~group.finished & group.dots).sum()) for group in groups)
     if outside:
         phrases.append(f"{outside:,} mark{'s lie' if outside > 1 else ' lies'} outside")

@@ -20,7 +20,7 @@ from renders.page.marks import Placed, step_opacities
 from renders.relief.camera import Shot
 from renders.relief.drape import BALL, hidden
 from renders.relief.terrain import Ground
-from renders.source.marks import MarkGroup
+from renders.source.marks import MarkGroup, parts_inside
 
 _COARSE = 160
 """Vertices along the longer side of the ground that hides marks: rays are followed over all."""
@@ -69,9 +69,9 @@ def on_model(
         steps: list[FloatArray] = []
         opacities: list[float] = []
         if group.line:
-            for ends, opaque in zip(
-                np.stack([points[:-1], points[1:]], axis=1), step_opacities(group), strict=True
-            ):
+            for k, opaque in enumerate(step_opacities(group)):
+                step = group.taken(np.array([k, k + 1]))
+                ends = _on_ground(step, points[k : k + 2], ground, own)
                 runs = _runs(_way(ends, ground, shot, own), coarse, shot)
                 steps += runs
                 opacities += [float(opaque)] * len(runs)
@@ -92,6 +92,33 @@ def _coarse(ground: Ground) -> Ground:
     up = np.linspace(-ground.half[1], ground.half[1], max(9, round(rows / step)))
     flat = np.stack(np.meshgrid(across, up), axis=-1)
     return replace(ground, points=np.concatenate([flat, ground.height_at(flat)[..., None]], axis=2))
+
+
+def _on_ground(step: MarkGroup, points: FloatArray, ground: Ground, own: bool) -> FloatArray:
+    """The ends of a line between two marks, world points (2, 3), cut where it leaves the model.
+
+    Args:
+        step: the two marks.
+        points: the marks as world points; see `world`.
+        ground, own: as for `world`.
+
+    Returns:
+        NaN where nothing of the line is on the model.
+    """
+    ends = np.stack([step.x, step.y], axis=1)
+    if np.isfinite(points).all() or not np.isfinite(ends).all():
+        return points
+    low, high = (each[0] for each in parts_inside(step.x, step.y, ground.extent))
+    if low >= high:
+        return np.full_like(points, np.nan)
+    parts = np.array([low, high])
+    x0, x1, y0, y1 = ground.extent
+    # Rounding may leave an end just beside the rim.
+    cut = np.clip(ends[0] + parts[:, None] * (ends[1] - ends[0]), (x0, y0), (x1, y1))
+    found = ground.place(*cut.T)
+    if own:
+        found[:, 2] = points[0, 2] + parts * (points[1, 2] - points[0, 2])
+    return found
 
 
 def _way(ends: FloatArray, ground: Ground, shot: Shot, straight: bool) -> FloatArray:

@@ -9,7 +9,7 @@ from renders.page.sheet import Sheet
 from renders.page.text import Type, cap_height
 from renders.relief.camera import Shot
 from renders.relief.terrain import PLINTH, Ground
-from renders.ticks import label, linear_ticks
+from renders.ticks import axis_ticks, label
 
 _GAP = 0.040
 """How far from the model's foot figures stand, world units."""
@@ -55,7 +55,8 @@ def _marks(
     wide, high = ground.half
     for axis, side in near_edges(ground, shot):
         low, high_end, half = (x0, x1, wide) if axis == "x" else (y0, y1, high)
-        values: list[float | None] = list(linear_ticks(low, high_end, max(3.0, 16 * half)))
+        end = low + (1 - 0.025 / half) * (high_end - low)
+        values: list[float | None] = list(axis_ticks(low, high_end, max(3.0, 16 * half), end))
         places = [(2 * (v - low) / (high_end - low) - 1) * half for v in values if v is not None]
         # The name stands at the end, in place of a figure that would touch it.
         keep = [k for k, place in enumerate(places) if place < half - 0.05]

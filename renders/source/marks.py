@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.store.marks import StoredMarks
     from pipeline.store.reader import StoreReader
 
+Rectangle = tuple[float, float, float, float]
 GLYPHS = ("circle", "square", "diamond", "triangle", "cross", "plus", "ring")
 COLOURS = ("#ffffff", "#f2cf1f", "#9fcbf2", "#ee5038", "#4ce8a3", "#c263ee")
 """Of groups without one of their own, in this order.
@@ -41,7 +42,8 @@ class MarkGroup:
         label: what the legend calls them; safe to show.
         x, y: places in the plane, float64 (n,).
         off_plane: distance of the weights off the plane, float64 (n,).
-        fade: that distance as a share of the run's greatest, float64 (n,) in [0, 1].
+        fade: that distance as a share of the greatest of the marks inside the picture, over all
+            frames, float64 (n,) in [0, 1].
         own: quantity → values at the marks' own weights, float64 (n,); NaN and inf are results.
         finished: whether a mark is evaluated, bool (n,).
         names: one a mark; safe to show.
@@ -49,6 +51,7 @@ class MarkGroup:
         line: whether the marks are joined in their order.
         glyph: one of `GLYPHS`.
         colour: `#rrggbb`, of line and rims.
+        seen: whether any frame of the run shows a mark of it or a part of its line.
         tip: whether the last entry is not a mark but the place to which a growing line has come.
     """
 
@@ -64,6 +67,7 @@ class MarkGroup:
     line: bool = False
     glyph: str = "circle"
     colour: str = COLOURS[0]
+    seen: bool = True
     tip: bool = False
 
     @property
@@ -77,6 +81,14 @@ class MarkGroup:
         None where the store has no such values.
         """
         return self.own.get(quantity)
+
+    def inside(self, extent: Rectangle) -> npt.NDArray[np.bool_]:
+        """Which marks lie inside x0, x1, y0, y1, bool (n,); the tip of a growing line does not."""
+        return inside(self.x, self.y, extent) & self.dots
+
+    def meets(self, extent: Rectangle) -> bool:
+        """Whether a mark, or a part of the line, lies inside x0, x1, y0, y1."""
+        return _meets(self.x, self.y, self.line, extent)
 
     @property
     def places(self) -> FloatArray:
@@ -137,6 +149,43 @@ class MarkGroup:
         )
 
 
+def inside(x: FloatArray, y: FloatArray, extent: Rectangle) -> npt.NDArray[np.bool_]:
+    """Which places lie inside x0, x1, y0, y1, bool (n,); on the rim but for rounding they do."""
+    x0, x1, y0, y1 = extent
+    wide, high = 1e-9 * (x1 - x0), 1e-9 * (y1 - y0)
+    across = (x >= x0 - wide) & (x <= x1 + wide)
+    return np.asarray(across & (y >= y0 - high) & (y <= y1 + high))
+
+
+def parts_inside(x: FloatArray, y: FloatArray, extent: Rectangle) -> tuple[FloatArray, FloatArray]:
+    """Between which parts of the way from each place to the next it lies inside x0, x1, y0, y1.
+
+    Returns:
+        Two arrays, float64 (n − 1,), in [0, 1]. The first is not below the second where nothing
+        lies inside.
+
+    Source: Liang & Barsky 1984, doi:10.1145/357332.357333.
+    """
+    low, high = np.zeros(max(len(x) - 1, 0)), np.ones(max(len(x) - 1, 0))
+    for at, rims in ((x, extent[:2]), (y, extent[2:])):
+        start, end = at[:-1], at[1:]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            enter, leave = np.sort([(rim - start) / (end - start) for rim in rims], axis=0)
+        still = start == end
+        within = (start >= rims[0]) & (start <= rims[1])
+        low = np.maximum(low, np.where(still, 0.0, enter))
+        high = np.minimum(high, np.where(still, np.where(within, 1.0, 0.0), leave))
+    nowhere = np.isnan(low) | np.isnan(high)
+    return np.where(nowhere, 0.0, low), np.where(nowhere, 0.0, high)
+
+
+def _meets(x: FloatArray, y: FloatArray, line: bool, extent: Rectangle) -> bool:
+    if inside(x, y, extent).any():
+        return True
+    low, high = parts_inside(x, y, extent)
+    return line and bool((low < high).any())
+
+
 def read_marks(store: StoreReader, split: str, frame: int) -> tuple[MarkGroup, ...]:
     """The marks of a store over one split and one frame; empty where it has none.
 
@@ -153,11 +202,16 @@ def read_marks(store: StoreReader, split: str, frame: int) -> tuple[MarkGroup, .
     places, finished = stored.places(frame), stored.finished()
     own = {q: stored.values(q)[at].astype(np.float64) for q in store.quantities}
     own = {quantity: np.where(finished, values, np.nan) for quantity, values in own.items()}
-    fade = _fade(store, stored, places)
+    frames = [stored.places(k) for k in range(store.frames)]
+    extents = [_rectangle(store, k) for k in range(store.frames)]
+    fade = _fade(places, frames, extents)
     found, start = [], 0
     for index, group in enumerate(stored.groups):
         part = slice(start, start + group.count)
         start += group.count
+        ways = (
+            (places[part].T[:2], extent) for places, extent in zip(frames, extents, strict=True)
+        )
         found.append(
             MarkGroup(
                 naming.shown(group.label),
@@ -172,20 +226,34 @@ def read_marks(store: StoreReader, split: str, frame: int) -> tuple[MarkGroup, .
                 group.line,
                 _glyph(group.glyph, index, store.url),
                 _colour(group.colour, index, store.url),
+                any(_meets(x, y, group.line, extent) for (x, y), extent in ways),
             )
         )
     return tuple(found)
 
 
-def _fade(store: StoreReader, stored: StoredMarks, places: FloatArray) -> FloatArray:
-    """δ as a share of the greatest of all frames, (n,)."""
-    extent = store.extent(0)
-    diagonal = math.hypot(extent.x1 - extent.x0, extent.y1 - extent.y0)
-    off = np.concatenate([stored.places(frame)[:, 2] for frame in range(store.frames)])
+def _rectangle(store: StoreReader, frame: int) -> Rectangle:
+    extent = store.extent(frame)
+    return extent.x0, extent.x1, extent.y0, extent.y1
+
+
+def _fade(
+    places: FloatArray, frames: Sequence[FloatArray], extents: Sequence[Rectangle]
+) -> FloatArray:
+    """δ of `places` as a share of the greatest inside the picture, over all frames, (n,).
+
+    Marks outside would else decide how what is seen fades. Without any inside, all of them count.
+    """
+    shown = [inside(at[:, 0], at[:, 1], extent) for at, extent in zip(frames, extents, strict=True)]
+    if not any(each.any() for each in shown):
+        shown = [np.ones(len(places), bool)] * len(frames)
+    off = np.concatenate([at[each, 2] for at, each in zip(frames, shown, strict=True)])
     worst = float(off[np.isfinite(off)].max(initial=0.0))
-    if worst <= IN_PLANE * diagonal:
-        return np.zeros(len(places))
-    return np.nan_to_num(places[:, 2] / worst, nan=1.0)
+    x0, x1, y0, y1 = extents[0]
+    least = IN_PLANE * math.hypot(x1 - x0, y1 - y0)
+    if worst <= least:
+        return np.where(places[:, 2] <= least, 0.0, 1.0)
+    return np.clip(np.nan_to_num(places[:, 2] / worst, nan=1.0), 0.0, 1.0)
 
 
 def _glyph(glyph: str | None, index: int, url: str) -> str:

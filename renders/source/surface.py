@@ -39,6 +39,22 @@ TITLES = {
     "lanczos_steps": "steps of Lanczos",
     "trace_stderr": "standard error of the trace",
 }
+_SHORT = {
+    "loss_stderr": "standard error",
+    "lambda_max": "largest eigenvalue",
+    "lambda_min": "smallest eigenvalue",
+    "trace": "trace",
+    "gradient_norm": "gradient norm",
+    "lambda_max_residual": "residual",
+    "lambda_min_residual": "residual",
+    "lanczos_steps": "Lanczos steps",
+    "trace_stderr": "standard error",
+}
+
+
+def short_title(quantity: str) -> str:
+    """A quantity in one to two words, for the heading of a number."""
+    return _SHORT.get(quantity) or TITLES.get(quantity, quantity)
 
 
 class SurfaceError(LossatlasError):

@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 
 from pipeline.errors import LossatlasError
+from pipeline.geometry.plane import Anchor
+from renders.film import picture
 from renders.film.encode import Pixels
 from renders.film.film import Timing, _pictures, export_film
 from renders.film.frames import export_frames
-from renders.film.growth import grown, grown_to, marks_at, path_readings
+from renders.film.growth import grown, grown_to, marks_at, path_readings, with_marks_at
 from renders.film.labels import Labels
 from renders.film.moment import Moment, surface_between
 from renders.film.reel import open_reel
+from renders.film.scene import read_anchors, reading_headings
 from renders.map.tone import fit_tone
+from renders.projection import nearest_values
 from tests.renders.films import SIZE, film_store
 from tests.renders.marked import group_of, with_marks
 from tests.renders.surfaces import landscape, surface_of
@@ -95,6 +99,33 @@ def test_what_is_read_out_is_of_the_last_mark() -> None:
         ("EPOCH", "2"), ("RUN 0: OWN LOSS", "2.00"), ("RUN 1: OWN LOSS", "4.00"),
     ]  # fmt: skip
     assert len(read(1, 1, 1, 1)) == 4
+
+
+def test_frames_without_a_curve_read_out_their_anchor(make_store: MakeStore) -> None:
+    """And the small print counts the marks that a frame shows, not those of later ones."""
+    url = make_store(landscape(12, 16), frames=3, plane={"kind": "fit", "epochs": [0, 1, 2]})
+    group: dict[str, Any] = {"line": True, "numbers": [0, 1, 2]}
+    with_marks(url, [group], [[0, 0, 0], [9, 0, 0], [9, 1, 0]], {"loss": [1.0, 2.0, 3.0]})
+    reel = open_reel(url, SIZE)
+    here = (Anchor("θ", 0, 0, 0),)
+    moments = [Moment(replace(reel.surface(k), anchors=here, curve=None), k, k) for k in range(3)]
+    scene = replace(reel.scene, read=read_anchors(moments[0].surface))
+    assert scene.read == here
+    assert reading_headings(scene.labels, "loss", scene.read) == ("EPOCH", "LOSS AT θ")
+    value = picture._figures(scene, moments[0], ())[1]
+    near = nearest_values(moments[0].surface, [-0.1, 0.1], [0.1, -0.1])
+    assert near.min() * 0.8 < float(value.replace(",", "")) < near.max() * 1.2
+    notes = [picture._note(scene, with_marks_at(scene.labels, moment)) for moment in moments]
+    assert [note.partition(" marks lie")[0][-2:] for note in notes[2:]] == [" 2"]
+    assert "outside" not in notes[0]
+    assert "1 mark lies outside" in notes[1]
+
+
+def test_headings_of_figures_name_the_quantity() -> None:
+    headings = reading_headings(Labels("EPOCH", ("0",), (0.0,)), "lambda_max", ())
+    assert headings[1] == "LARGEST EIGENVALUE AT THE BEND"
+    read = path_readings([LINE], [LINE], "lambda_min", 2)
+    assert read[1].heading == "OWN SMALLEST EIGENVALUE"
 
 
 def test_growth_is_even_and_stands_at_the_holds() -> None:

@@ -26,6 +26,7 @@ from renders.page.words import Style
 from renders.poster import export_poster
 from renders.source.provenance import provenance
 from renders.source.surface import read_surface
+from tests.renders.marked import with_marks
 from tests.renders.sheets import drawn as drawn_over
 from tests.renders.sheets import stitched
 from tests.renders.surfaces import landscape
@@ -66,6 +67,12 @@ def test_dots_are_where_values_were_computed(make_store: MakeStore) -> None:
         np.testing.assert_allclose(y, values[0], rtol=1e-6)
     assert "5 points: smooth between them by interpolation alone" in phrases
     assert any(phrase.startswith("error scale") for phrase in phrases)
+
+
+def test_a_line_says_nothing_of_marks_that_it_does_not_draw(make_store: MakeStore) -> None:
+    url = make_store(a_line(5), kind="interpolation")
+    with_marks(url, [{}], [[0.0, 0, 3], [9, 0, 1]], {"loss": [1.0, 2.0]})
+    assert not [phrase for phrase in sheet_of(url)[1] if "mark" in phrase]
 
 
 def test_between_two_points_a_line_stays_between_their_values(make_store: MakeStore) -> None:

@@ -44,7 +44,7 @@ from renders.page.theme import DARK, LIGHT
 from renders.page.words import Style, marks_said, small_print
 from renders.picture import paint
 from renders.poster import export_poster
-from renders.projection import Projection
+from renders.projection import Projection, nearest_values
 from renders.source.marks import COLOURS, GLYPHS, MarkGroup, MarksError, read_marks
 from renders.source.provenance import Provenance, provenance
 from renders.source.surface import Surface, read_surface
@@ -434,6 +434,49 @@ def test_the_small_print_says_how_far_off_and_what_is_not_seen() -> None:
     ]
     printed = small_print(marked(group_of([9.0], [0])), tone, Provenance())[0]
     assert "1 mark lies outside" in printed
+
+
+def test_a_mark_may_lie_farther_away_than_integers_reach() -> None:
+    places = np.array([[0.06, 1e38, -1e300, np.nan, np.inf], [0.06, 0, 1e38, 0, 0]])
+    values = nearest_values(marked(), *places)
+    assert values[0] == marked().values[12, 16]
+    assert np.isnan(values[1:]).all()
+    page = page_of(marked(group_of(places[0, :2], places[1, :2], own=[1.0, 2], line=True)))
+    assert paint(page.picture, page.picture.box).any()
+
+
+def test_marks_outside_decide_nothing_of_what_is_inside(make_store: MakeStore) -> None:
+    """Neither how lines fade, nor how far off the plane marks are said to lie, nor the key."""
+    groups = [{"label": "near", "line": True, "count": 3}, {"label": "beside", "count": 1}]
+    places = [[-1, 0, 1], [0, 0.5, 2], [9, 0, 5000], [0, 7, 10_000]]
+    url = with_marks(make_store(landscape(8, 8)), groups, places, {"loss": [1, 2, 3, 4]})
+    surface = read_surface(Store.open(url), "loss", "train", 0)
+    near, beside = surface.marks
+    assert near.fade.tolist() == [0.5, 1, 1]
+    assert [group.meets(surface.extent) for group in surface.marks] == [True, False]
+    assert (near.seen, beside.seen) == (True, False)
+    said = marks_said(surface, tone_of(surface))
+    assert said[0] == "marks lie up to 2 off the plane, where their lines fade"
+    assert "2 marks lie outside" in said
+    words = words_on(page_of(surface).sheet)
+    assert "near" in words
+    assert "beside" not in words
+
+
+def test_without_marks_inside_all_decide_how_lines_fade(make_store: MakeStore) -> None:
+    url = make_store(landscape(8, 8))
+    with_marks(url, [{}], [[9, 0, 2], [9, 1, 4]], {"loss": [1, 2]})
+    assert read_marks(Store.open(url), "train", 0)[0].fade.tolist() == [0.5, 1]
+
+
+def test_a_line_between_marks_outside_may_cross_the_picture() -> None:
+    square = -1.0, 1.0, -1.0, 1.0
+    ways = {((-3, 0), (3, 0)): True, ((-3, 0), (0, 3)): False, ((-3, 5), (3, 5)): False}
+    ways |= {((0.5, -9), (0.5, 9)): True, ((-3, 0), (np.nan, 0)): False}
+    for ends, crosses in ways.items():
+        group = group_of(*zip(*ends, strict=True), line=True)
+        assert group.meets(square) == crosses
+        assert not replace(group, line=False).meets(square)
 
 
 def test_marks_can_be_left_out(make_store: MakeStore, tmp_path: Path) -> None:

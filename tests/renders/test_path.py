@@ -112,6 +112,20 @@ def test_a_line_on_the_ground_follows_it() -> None:
     assert len(np.concatenate(found.steps)) > 20
 
 
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("far", [3.0, 1e38])
+def test_a_line_to_a_mark_far_away_ends_at_the_rim(far: float, own: bool) -> None:
+    ground = fence()
+    group = group_of([0.1, far], [-0.2, -0.2], own=[1.0, 2.0], line=True)
+    found = placed(group, ground, own)
+    assert found.seen.tolist() == [True, False]
+    across = np.concatenate(found.steps)[:, 0]
+    (near, rim), _, _ = seen_from_south(ground).project(np.array([[0.1, -0.2, 0], [0.5, -0.2, 0]]))
+    assert across.max() - across.min() == pytest.approx(abs(rim - near), rel=0.2)
+    beside = group_of([0.1, far], [0.7, 0.7], own=[1.0, 2.0], line=True)
+    assert placed(beside, ground, own).steps == ()
+
+
 def test_an_anchor_that_is_a_mark_has_no_ball() -> None:
     ground = ground_of(SURFACE, TONE, RISE)
     anchors = Anchor("w0", -1, 0, 0), Anchor("w1", 1, 0, 0)

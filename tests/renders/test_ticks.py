@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from renders.ticks import label, linear_ticks, round_step, short, spread_ticks
+from renders.ticks import axis_ticks, label, linear_ticks, round_step, short, spread_ticks
 
 ends = st.tuples(st.floats(-1e6, 1e6), st.floats(1e-4, 1e6))
 
@@ -27,6 +27,19 @@ def test_linear_ticks_are_multiples_of_one_round_step(pair: tuple[float, float],
     assert len(ticks) <= n + 2
     mantissa = step / 10 ** math.floor(math.log10(step) + 1e-9)
     assert min(abs(mantissa - m) for m in (1, 2, 5, 10)) < 1e-6
+
+
+@given(ends)
+@example((-0.499, 0.857))
+def test_an_axis_has_two_figures(pair: tuple[float, float]) -> None:
+    low, high = pair[0], sum(pair)
+    end = low + 0.9 * (high - low)
+    assert sum(tick < end for tick in axis_ticks(low, high, 3, end)) >= 2
+
+
+def test_an_axis_with_figures_enough_has_no_more_of_them() -> None:
+    assert len(linear_ticks(-0.499, 0.358, 3)) == 1
+    assert axis_ticks(-1.5, 1.5, 3, 9) == linear_ticks(-1.5, 1.5, 3) == [-1, 0, 1]
 
 
 @given(st.floats(1e-4, 1e2), st.floats(1.5, 1e5), st.floats(0.02, 0.4))
