@@ -191,6 +191,22 @@ def test_damaged_marks_are_named_put_back_and_mended(
     assert "6 finished tiles and 19 marks sound" in capsys.readouterr().out
 
 
+def test_damaged_places_of_marks_are_named_and_not_put_back(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chunk = store / "mark/c/0/0/0"
+    chunk.write_bytes(b"\0" + chunk.read_bytes()[1:])
+    assert main.run(["verify", str(store)]) == 1
+    out = capsys.readouterr().out
+    assert "damage in 1 place, of 6 finished tiles and 19 marks" in out
+    assert "\n  mark: mark/c/0/0/0: " in out
+    assert "\nmark cannot be computed again by a task; " in out
+    assert out.endswith("Render its spec to another store\n")
+    assert main.run(["verify", str(store), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (list(found["damaged"]), found["put_back"]) == (["mark"], False)
+
+
 def test_marks_that_always_fail_are_quarantined_named_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
