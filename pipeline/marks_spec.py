@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -85,3 +86,17 @@ class MarksSpec(SpecModel):
             changed = self.swag.model_copy(update={"weights": files})
             return self.model_copy(update={"swag": changed})
         return self.model_copy(update={self.source: files})
+
+
+def check_labels(groups: Sequence[MarksSpec]) -> None:
+    """Raises ValueError where two groups have the same label, so that neither can be meant."""
+    first: dict[str, int] = {}
+    for number, group in enumerate(groups):
+        if group.label is None:
+            continue
+        other = first.setdefault(group.label, number)
+        if other != number:
+            raise ValueError(
+                f"marks[{other}] and marks[{number}] are both called {group.label}; wanted a label "
+                "of its own for each group. Change one, or leave it out"
+            )
