@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.checkpoints import files
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import digest_of_array
+from pipeline.format import plural
 from pipeline.geometry.best_fit import BestFit, best_fit
 from pipeline.geometry.weight_table import WeightTable
 from pipeline.problem.checkpoint import State
@@ -22,6 +23,12 @@ from pipeline.problem.checkpoint import State
 Read = Callable[[str, str], tuple[State, NDArray[np.float32]]]
 
 _LEAST, _MOST = 3, 4096
+# What to do with fewer checkpoints than `_LEAST`, by their number.
+_FOR_FEW = (
+    "Name some",
+    "Use kind: random around it, or checkpoints that differ",
+    "Use kind: interpolation for two",
+)
 
 
 class FitPlanesError(LossatlasError):
@@ -61,13 +68,15 @@ def listing(weights: str | Sequence[str], key: str, last: int | None = None) -> 
     paths = files.listed(weights, key)
     if last is not None and last > len(paths):
         raise FitPlanesError(
-            f"plane.last is {last} and {key} has {len(paths)} checkpoints; wanted no more than that"
+            f"plane.last is {last:,} and {key} has {plural(len(paths), 'checkpoint')}; wanted no "
+            "more than that. Use a smaller one, or leave it out"
         )
     paths = paths[-last:] if last is not None else paths
     if not _LEAST <= len(paths) <= _MOST:
-        cure = "Use kind: interpolation for two" if len(paths) < _LEAST else "Use plane.last"
+        cure = _FOR_FEW[len(paths)] if len(paths) < _LEAST else "Use plane.last"
         raise FitPlanesError(
-            f"{key} has {len(paths):,} checkpoints; kind: fit wants {_LEAST} to {_MOST:,}. {cure}"
+            f"{key} has {plural(len(paths), 'checkpoint')}; kind: fit wants {_LEAST} to "
+            f"{_MOST:,}. {cure}"
         )
     twice = next((path for path, count in Counter(paths).items() if count > 1), None)
     if twice is not None:
@@ -111,7 +120,8 @@ def survey(
         if len(rows) < _LEAST:
             raise FitPlanesError(
                 f"the {len(paths)} checkpoints of plane.weights hold {len(rows)} different "
-                f"weights; wanted at least {_LEAST}. Use kind: interpolation for two"
+                f"{'set' if len(rows) == 1 else 'sets'} of weights; wanted at least {_LEAST}. "
+                f"{_FOR_FEW[len(rows)]}"
             )
         order = [rows[digest] for digest in sorted(rows)]
         fit = best_fit(table, order, (0, rows[digests[-1]]), centre, components)

@@ -338,6 +338,20 @@ def test_names_and_labels_are_distinct(bowl: MakeSpec, tmp_path: Path) -> None:
     assert len(spec.stored(content, "an older store").marks) == 2
 
 
+@pytest.mark.parametrize(
+    ("marks", "told"),
+    [
+        ("run/*", r"marks: found 'run/\*'; wanted a list of groups. Write marks: \[\{weights: "),
+        ([{"swag": "run/*"}], r"marks\[0\].swag: found 'run/\*'; wanted a mapping. Write swag: \{"),
+    ],
+)
+def test_marks_of_another_shape_are_refused_with_the_right_one(
+    bowl: MakeSpec, marks: Any, told: str
+) -> None:
+    with pytest.raises(SpecError, match=told):
+        bowl(marks=marks)
+
+
 @pytest.mark.parametrize("name", ["a" * 240, "new\nline"])
 def test_a_file_that_cannot_be_named_is_to_be_renamed(tmp_path: Path, name: str) -> None:
     with pytest.raises(NamingError, match=r"^marks\[0\].weights: .*; .* Rename the file$"):
@@ -462,9 +476,7 @@ def test_frozen_wants_statistics_of_every_mark(tmp_path: Path) -> None:
     with pytest.raises(LossatlasError, match=told):
         prepare.prepare(_norm_spec(tmp_path, nets, "frozen", [{"weights": "bare.pt"}]))
     prepare.prepare(_norm_spec(tmp_path, nets, "recompute", [{"weights": "bare.pt"}]))
-    with pytest.raises(
-        LossatlasError, match=r"marks\[0\] asks for swa, and evaluate.batch_norm"
-    ):
+    with pytest.raises(LossatlasError, match=r"marks\[0\] asks for swa, and evaluate.batch_norm"):
         prepare.prepare(_norm_spec(tmp_path, nets, "frozen", [{"swa": "epoch-*.pt"}]))
 
 

@@ -177,7 +177,8 @@ def test_curve_checkpoints_stand_for_their_bends(
         ({"weights": ["a.safetensors", "b.safetensors"]}, "has 2 checkpoints; kind: fit wants 3"),
         ({"weights": "none-*.pt"}, "no checkpoint in .*none"),
         ({"weights": "epoch-[01]*"}, "2 checkpoints; kind: fit wants 3 to 4,096.*interpolation"),
-        ({"last": 7}, "plane.last is 7 and plane.weights has 6"),
+        ({"weights": ["a.safetensors"]}, "has 1 checkpoint; .* Use kind: random around it"),
+        ({"last": 7}, "plane.last is 7 and plane.weights has 6 .* Use a smaller one"),
         ({"last": 2}, "greater than or equal to 3"),
         ({"components": [2, 2]}, "two different"),
         ({"components": [1, 6]}, "component 6 and the weights have 5"),
@@ -185,7 +186,10 @@ def test_curve_checkpoints_stand_for_their_bends(
             {"weights": ["a.safetensors", "b.safetensors", "a.safetensors"]},
             "names .*a.safetensors twice",
         ),
-        ({"weights": ["a.safetensors", "b.safetensors", "copy.safetensors"]}, "hold 2 different"),
+        (
+            {"weights": ["a.safetensors", "b.safetensors", "copy.safetensors"]},
+            "hold 2 different sets of weights; .* Use kind: interpolation for two",
+        ),
         ({"weights": ["a.safetensors", "b.safetensors", "seven.safetensors"]}, r"theta \(7\)"),
         (
             {"weights": ["a.safetensors", "b.safetensors", "norms.safetensors"]},
