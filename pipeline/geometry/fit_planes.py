@@ -90,6 +90,7 @@ def survey(
     size: int,
     centre: Literal["mean", "last"],
     components: tuple[int, int],
+    key: str = "plane.weights",
 ) -> FitSurvey:
     """Read every checkpoint once, and fit their plane.
 
@@ -100,6 +101,7 @@ def survey(
         read: a checkpoint.
         size: P, how many values each has.
         centre, components: as for `best_fit`.
+        key: of the spec that names them, for messages.
 
     Raises:
         FitPlanesError: they hold fewer than three different weights.
@@ -110,7 +112,7 @@ def survey(
     digests, kept = [], []
     with WeightTable(len(paths), size) as table:
         for place, path in enumerate(paths):
-            state, weights = read(path, f"plane.weights[{place}] ({Path(path).name})")
+            state, weights = read(path, f"{key}[{place}] ({Path(path).name})")
             digests.append(digest_of_array(weights))
             if digests[-1] not in rows:
                 table.write(len(rows), weights)
@@ -119,7 +121,7 @@ def survey(
                 kept.append((state, weights))
         if len(rows) < _LEAST:
             raise FitPlanesError(
-                f"the {len(paths)} checkpoints of plane.weights hold {len(rows)} different "
+                f"the {len(paths)} checkpoints of {key} hold {len(rows)} different "
                 f"{'set' if len(rows) == 1 else 'sets'} of weights; wanted at least {_LEAST}. "
                 f"{_FOR_FEW[len(rows)]}"
             )

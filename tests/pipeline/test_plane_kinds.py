@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -247,10 +248,17 @@ def test_each_frame_of_a_film_has_its_weights_in_the_middle(
         assert [(a.name, a.x, a.y, a.off_plane) for a in store.anchors(frame)] == [("θ", 0, 0, 0)]
 
 
-def test_a_film_needs_no_weights_beside_its_frames(bowl: MakeSpec, path: np.ndarray) -> None:
+def test_a_film_needs_no_weights_beside_its_frames(
+    bowl: MakeSpec, path: np.ndarray, tmp_path: Path
+) -> None:
     one = prepare.prepare(bowl(plane={"kind": "fit", "frames": "epoch-*"}))
     other = prepare.prepare(bowl(plane=_fit(frames="epoch-*")))
     assert one.fingerprint == other.fingerprint
+    folder = tmp_path / "bowl"
+    shutil.copy(folder / "epoch-1.safetensors", folder / "same-2.safetensors")
+    few = [f"{name}.safetensors" for name in ("epoch-0", "epoch-1", "same-2")]
+    with pytest.raises(LossatlasError, match=r"checkpoints of plane\.frames hold 2 different sets"):
+        prepare.prepare(bowl(plane={"kind": "fit", "frames": few}))
 
 
 def test_a_frame_that_was_replaced_is_found(path: np.ndarray, tmp_path: Path) -> None:
