@@ -52,9 +52,12 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or f'{noun}s'}"
 
 
-def work_named(work: Work, noun: str) -> str:
-    """`tile 0/1/2`, `step 0/1/2, pass 3`, `marks 8 to 15`; `noun` is that of tiles and steps."""
-    return str(work) if isinstance(work, MarkBlock) else f"{noun} {work}"
+def work_named(work: Work | str, noun: str) -> str:
+    """`tile 0/1/2`, `step 0/1/2, pass 3`, `marks 8 to 15`; `noun` is that of tiles and steps.
+
+    A text stays as it is.
+    """
+    return str(work) if isinstance(work, MarkBlock | str) else f"{noun} {work}"
 
 
 def table(title: str, rows: Mapping[str, str]) -> list[str]:

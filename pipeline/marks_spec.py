@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipeline.spec_fields import Files, Label, SpecModel
 
@@ -41,13 +42,22 @@ class SwagSpec(SpecModel):
     seed: int = Field(default=0, ge=0)
 
 
+def _has_keys(given: object) -> object:
+    """What `swag` is given, if it is a mapping; for pydantic."""
+    if given is None or isinstance(given, dict | SwagSpec):
+        return given
+    raise ValueError(
+        f"found {given!r}; wanted a mapping. Write swag: {{weights: run/epoch-*.pt, rank: 20}}"
+    )
+
+
 class MarksSpec(SpecModel):
     """A group of marks: checkpoints, the mean of some (SWA), or samples around it (SWAG)."""
 
     label: Label | None = None
     weights: Files | None = None
     swa: Files | None = None
-    swag: SwagSpec | None = None
+    swag: Annotated[SwagSpec | None, BeforeValidator(_has_keys)] = None
     line: bool = False
     glyph: Glyph | None = None
     colour: Colour | None = None
@@ -85,3 +95,29 @@ class MarksSpec(SpecModel):
             changed = self.swag.model_copy(update={"weights": files})
             return self.model_copy(update={"swag": changed})
         return self.model_copy(update={self.source: files})
+
+
+def _are_groups(given: object) -> object:
+    """What `marks` is given, if it is a list; for pydantic."""
+    if isinstance(given, list | tuple):
+        return given
+    raise ValueError(
+        f"found {given!r}; wanted a list of groups. Write marks: [{{weights: run/epoch-*.pt}}]"
+    )
+
+
+Groups = Annotated[tuple[MarksSpec, ...], BeforeValidator(_are_groups)]
+
+
+def check_labels(groups: Sequence[MarksSpec]) -> None:
+    """Raises ValueError where two groups have the same label, so that neither can be meant."""
+    first: dict[str, int] = {}
+    for number, group in enumerate(groups):
+        if group.label is None:
+            continue
+        other = first.setdefault(group.label, number)
+        if other != number:
+            raise ValueError(
+                f"marks[{other}] and marks[{number}] are both called {group.label}; wanted a label "
+                "of its own for each group. Change one, or leave it out"
+            )

@@ -13,6 +13,9 @@ from collections.abc import Iterable
 from pipeline.errors import LossatlasError
 
 _LONGEST_BYTES = 200
+_WANTED = "wanted letters, digits and punctuation, such as train or test-2"
+OF_A_FILE = "wanted a file name that can be printed and drawn, such as epoch-20.pt. Rename the file"
+"""The end of a message, where the names are those of checkpoints."""
 _UNUSUAL = re.compile(r"[^ -~]")
 _JOINERS = "\u200c\u200d"  # of Persian, of Indian scripts, and of emoji
 
@@ -41,12 +44,13 @@ def fault(name: object) -> str | None:
     return None
 
 
-def require(names: Iterable[object], what: str) -> None:
+def require(names: Iterable[object], what: str, wanted: str = _WANTED) -> None:
     """Refuse texts that cannot be names.
 
     Args:
         names: to look at.
         what: they are, with its place: `split of runs/x.zarr`.
+        wanted: the end of the message.
 
     Raises:
         NamingError: the first that is none.
@@ -54,9 +58,7 @@ def require(names: Iterable[object], what: str) -> None:
     for name in names:
         found = fault(name)
         if found is not None:
-            raise NamingError(
-                f"{what}: {found}; wanted letters, digits and marks, such as train or test-2"
-            )
+            raise NamingError(f"{what}: {found}; {wanted}")
 
 
 def shown(text: str, keep: str = "") -> str:

@@ -89,6 +89,7 @@ class Plan:
     mark_groups: tuple[str, ...] = ()
     precision: str = "float32"
     curvature: str = ""
+    mark_remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -218,7 +219,8 @@ def plan(prepared: Prepared, grid: Grid, seconds_a_point: float, workers: int, d
         inputs=by_split(prepared.facts["data"], "inputs"),
         marks=marks,
         curvature=_curvature(prepared),
-        mark_groups=tuple(f"{each['label']} {each['count']:,}" for each in groups),
+        mark_remarks=prepared.mark_remarks,
+        mark_groups=tuple(f"{each['label']} ({each['count']:,})" for each in groups),
         precision=prepared.facts["network"].get("precision", prepared.spec.evaluate.precision),
     )
     _refuse_absurd(made)

@@ -12,7 +12,7 @@ from pipeline.audit import least_sample
 from pipeline.curvature_spec import CurvatureSpec, check_curvature
 from pipeline.loss_names import WITH_ERROR, Mean
 from pipeline.loss_spec import LossOptions, check_loss, check_quantities
-from pipeline.marks_spec import MarksSpec
+from pipeline.marks_spec import Groups, check_labels
 from pipeline.plane_spec import (
     CurvePlane,
     DirectionsPlane,
@@ -281,12 +281,14 @@ class RenderSpec(SpecModel):
     grid: GridSpec
     data: DataSpec
     evaluate: EvaluateSpec = EvaluateSpec()
-    marks: tuple[MarksSpec, ...] = ()
+    marks: Groups = ()
     store: str = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self, info: ValidationInfo) -> Self:
         check_plane(self.plane)
+        if not (info.context or {}).get(_STORED):
+            check_labels(self.marks)
         if is_line(self.plane) and self.grid.height != 1:
             raise ValueError(
                 f"grid.height is {self.grid.height}; kind: {self.plane.kind} is a line and wants 1"

@@ -23,7 +23,9 @@ def a_name(name: str) -> str:
     """`name`, if it may be the name of a file; for pydantic."""
     found = naming.fault(name)
     if found is not None:
-        raise ValueError(f"{found}; wanted letters, digits and marks, such as train or test-2")
+        raise ValueError(
+            f"{found}; wanted letters, digits and punctuation, such as train or test-2"
+        )
     return name
 
 

@@ -1,17 +1,21 @@
-"""Finding damaged tiles and marks, and putting them back to pending."""
+"""Finding damaged tiles, marks and coordinates, and putting the first two back to pending."""
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
+import zarr
 
 from pipeline.geometry.grid import MarkBlock, Step, Tile
 from pipeline.refinement.records import Records
 from pipeline.refinement.schedule import Schedule
 from pipeline.store.errors import StoreError
+from pipeline.store.layout import COORDINATES
 from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 from pipeline.url import UnreachableError
@@ -19,25 +23,27 @@ from pipeline.url import UnreachableError
 
 @dataclass(frozen=True)
 class Damage:
-    """A tile, or a block of marks, that cannot be trusted, and why.
+    """A tile, a block of marks, or an array of coordinates that cannot be trusted, and why.
 
     Attributes:
+        work: an array by its name, such as `mark`; it is written when a store is made, and no
+            task can write it again.
         steps: of a render that is refined: those to render again before the tile.
     """
 
-    work: Tile | MarkBlock
+    work: Tile | MarkBlock | str
     reason: str
     steps: tuple[Step, ...] = ()
 
 
 def verify(store: Store, on_progress: Callable[[int, int], None] | None = None) -> list[Damage]:
-    """Read every chunk of all committed tiles, steps and marks, and check them.
+    """Read every chunk of the coordinates and of all committed tiles, steps and marks.
 
     Args:
         store: opened; nothing is changed.
         on_progress: called with how many tiles and blocks of marks are checked, and of how many.
     """
-    damages = []
+    damages = _damages_of_coordinates(store)
     # In this order, which is against that of a driver that may be at work.
     committed = store.committed()
     records = _Records(store) if store.refined else None
@@ -69,7 +75,7 @@ def withdraw(store: Store, damages: list[Damage]) -> None:
         for damage in damages:
             if isinstance(damage.work, MarkBlock):
                 StoredMarks(store).withdraw(damage.work)
-            else:
+            elif isinstance(damage.work, Tile):
                 store.withdraw(damage.work)
         if store.refined:
             Records(store).withdraw(step for damage in damages for step in damage.steps)
@@ -126,6 +132,31 @@ class _Records:
             found = store.read_tile(quantity, tile)
             if not np.array_equal(own[:, level >= 0], found[:, level >= 0], equal_nan=True):
                 raise StoreError(f"{quantity}/c/*/{tile} is not what its steps evaluated")
+
+
+def _damages_of_coordinates(store: Store) -> list[Damage]:
+    """The arrays beside the quantities that cannot be read: axes, names, places of marks.
+
+    Raises:
+        UnreachableError: a remote place does not answer.
+    """
+    damages = []
+    for name in filter(store.group.__contains__, COORDINATES):
+        try:
+            _read_every_chunk(store, name)
+        except StoreError as error:
+            damages.append(Damage(name, str(error)))
+    return damages
+
+
+def _read_every_chunk(store: Store, name: str) -> None:
+    """Read an array, one chunk at a time; a StoreError says which is missing or damaged."""
+    array = cast("zarr.Array[Any]", store.group[name])
+    sizes = [max(1, size) for size in array.chunks]
+    counts = [-(-length // size) for length, size in zip(array.shape, sizes, strict=True)]
+    for place in itertools.product(*map(range, counts)):
+        at = tuple(slice(n * size, (n + 1) * size) for n, size in zip(place, sizes, strict=True))
+        store.read_chunks(name, [f"{name}/c/{'/'.join(map(str, place))}"], at)
 
 
 def _damage_of_marks(marks: StoredMarks, block: MarkBlock) -> Damage | None:

@@ -158,7 +158,7 @@ def _marks(store: Store) -> str:
     marks = StoredMarks(store)
     if not marks.count:
         return ""
-    groups = ", ".join(f"{group.label} {group.count:,}" for group in marks.groups)
+    groups = ", ".join(f"{group.label} ({group.count:,})" for group in marks.groups)
     off = max(float(marks.places(frame)[:, 2].max()) for frame in range(store.frames))
     return f"{groups}; {int(marks.finished().sum()):,} evaluated; up to {off:.4g} off the plane"
 

@@ -23,6 +23,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "marks": f"{format.plural(plan.marks, 'evaluation')} more: {', '.join(plan.mark_groups)}"
         if plan.marks
         else "",
+        "remarks": "; ".join(plan.mark_remarks),
         "network": f"{plan.parameters:,} parameters"
         + (f", computes in {plan.precision}" if plan.precision != "float32" else "")
         + (f"; batch norm {plan.batch_norm}" if plan.batch_norm else ""),

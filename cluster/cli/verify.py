@@ -16,8 +16,9 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     """Read every finished tile and check it; put damaged ones back to pending.
 
     Of a render that is refined also what each step evaluated, before there are finished tiles. Of
-    marks, their own values. Exits with 1 when something is damaged, naming the tiles and what is
-    wrong with them; `lossatlas resume RUN` then renders them again.
+    marks, their own values. Axes and places were written when the store was made: damage of them is
+    named, and cannot be put back. Exits with 1 when something is damaged, naming the tiles and what
+    is wrong with them; `lossatlas resume RUN` then renders them again.
 
     \b
     Examples:
@@ -39,7 +40,8 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     marks = int(StoredMarks(store).finished().sum())
     steps = len(Records(store).committed()) if store.refined else 0
     damages = checks.verify(store, CountProgress("verify", "tiles"))
-    put_back = bool(damages) and not dry_run and not imported
+    lost = [str(damage.work) for damage in damages if isinstance(damage.work, str)]
+    put_back = len(damages) > len(lost) and not dry_run and not imported
     if put_back:
         checks.withdraw(store, damages)
     if as_json:
@@ -62,18 +64,24 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     if not damages:
         print_line(f"{place}: {what} sound")
         return 0
-    found = f"damage in {format.plural(len(damages), 'place' if marks else 'tile')}"
+    found = f"damage in {format.plural(len(damages), 'place' if marks or lost else 'tile')}"
     print_line(
         f"{place}: {found}, of {what}"
-        if store.refined or marks
+        if store.refined or marks or lost
         else f"{place}: {len(damages):,} of {what} damaged"
     )
     for damage in damages:
         print_line(f"  {format.work_named(damage.work, 'tile')}: {damage.reason}")
     if imported:
         print_line(f"nothing was changed: it was {imported}. Import that again, to another store")
-    elif dry_run:
+        return 1
+    if lost:
+        print_line(
+            f"{' and '.join(lost)} cannot be computed again by a task; wanted what was written "
+            "when the store was made. Render its spec to another store"
+        )
+    if dry_run:
         print_line("nothing was changed (--dry-run)")
-    else:
+    elif put_back:
         print_line(f"put back to pending; mend with: lossatlas resume {place}")
     return 1

@@ -122,7 +122,10 @@ def _drive(
     from pipeline.footprint import FootprintError
 
     with _machines(options) as (worker_plan, ray):
+        said = _words_at(prepared.spec.store) if resumed is None and not options.quiet else None
         store, was_there = (resumed, True) if resumed else _store_of(prepared, worker_plan)
+        if said is not None and said != store.words:
+            print_line(f"{shell.place(store.url)}: has the labels and the look of the spec now")
         queue = _work_queue(store, prepared.spec.evaluate.refine, resumed is not None, options)
         if queue.complete:
             return _nothing_to_do(store, options, print_line)
@@ -160,6 +163,11 @@ def _machines(options: Options) -> Iterator[tuple[WorkerPlan, Any]]:
         if options.executor == "serial":
             worker_plan = WorkerPlan(1, worker_plan.device, worker_plan.gpus)
         yield worker_plan, ray
+
+
+def _words_at(url: str) -> dict[str, Any] | None:
+    """What the store at `url` calls things; None where there is none."""
+    return Store.open(url).words if Store.exists(url) else None
 
 
 def _store_of(prepared: Prepared, worker_plan: WorkerPlan) -> tuple[Store, bool]:

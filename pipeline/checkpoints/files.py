@@ -13,6 +13,12 @@ from pipeline.checkpoints.place import ENDINGS, Place, stem, with_nest
 from pipeline.errors import LossatlasError, one_line
 from pipeline.url import UnreachableError, is_url, reached
 
+# What `fit` and `connect` leave in their folder: what they go on from, and the last weights, which
+# are also the last of the checkpoints that `keep` asks for.
+_OF_A_TRAINING = "training.json"
+_TO_GO_ON = ("state.safetensors", "ends.safetensors")
+_RESULTS = ("mode.safetensors", "curve.safetensors")
+
 
 class CheckpointFilesError(LossatlasError):
     """A folder or a pattern holds no checkpoints, or cannot be read."""
@@ -43,7 +49,8 @@ def matching(place: str, key: str) -> tuple[str, ...]:
 
     Args:
         place: a folder, or a pattern such as `run/bezier-*.pt`; a path or a URL. `#nest` behind it
-            names the same part of each.
+            names the same part of each. Of the folder of a `fit` with `keep` only what it kept
+            is taken.
         key: of the spec that names it, for messages.
 
     Raises:
@@ -103,11 +110,10 @@ def _checkpoints(place: str, key: str) -> list[str]:
                     f"{key}: {place} is no folder; wanted one with checkpoints"
                 )
             paths = files.glob(root) if pattern else files.ls(root, detail=False)
-            found = [
-                path
-                for path in map(str, paths)
-                if path.endswith(ENDINGS) or (pattern and files.isdir(path))
-            ]
+            paths = list(map(str, paths))
+            found = [p for p in paths if p.endswith(ENDINGS) or (pattern and files.isdir(p))]
+            if not pattern and any(_name(path) == _OF_A_TRAINING for path in paths):
+                found = _of_trajectory(found)
     except UnreachableError:
         raise
     except (OSError, ValueError, ImportError) as error:
@@ -117,6 +123,16 @@ def _checkpoints(place: str, key: str) -> list[str]:
         ) from None
     found = [files.unstrip_protocol(path) for path in found] if is_url(folder) else found
     return [with_nest(path, nest) for path in found]
+
+
+def _of_trajectory(paths: Sequence[str]) -> list[str]:
+    """The checkpoints that `keep` asked for; the result of the training where it did not."""
+    weights = [path for path in paths if _name(path) not in _TO_GO_ON]
+    return [path for path in weights if _name(path) not in _RESULTS] or weights
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _number_key(path: str) -> tuple[int, str]:

@@ -156,7 +156,7 @@ def listing(frames: str | Sequence[str]) -> tuple[str, ...]:
     paths = files.matching(frames, "plane.frames") if isinstance(frames, str) else tuple(frames)
     if not paths:
         raise FilmPlanesError("plane.frames is empty; wanted at least one checkpoint")
-    naming.require(map(stem, paths), "plane.frames")
+    naming.require(map(stem, paths), "plane.frames", naming.OF_A_FILE)
     for first, second in itertools.pairwise(paths):
         before, after = files.number(first), files.number(second)
         if before is None or after is None or after > before:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.checkpoints import files
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import digest_of_array
+from pipeline.format import plural
 from pipeline.geometry.best_fit import BestFit, best_fit
 from pipeline.geometry.weight_table import WeightTable
 from pipeline.problem.checkpoint import State
@@ -22,6 +23,12 @@ from pipeline.problem.checkpoint import State
 Read = Callable[[str, str], tuple[State, NDArray[np.float32]]]
 
 _LEAST, _MOST = 3, 4096
+# What to do with fewer checkpoints than `_LEAST`, by their number.
+_FOR_FEW = (
+    "Name some",
+    "Use kind: random around it, or checkpoints that differ",
+    "Use kind: interpolation for two",
+)
 
 
 class FitPlanesError(LossatlasError):
@@ -61,13 +68,15 @@ def listing(weights: str | Sequence[str], key: str, last: int | None = None) -> 
     paths = files.listed(weights, key)
     if last is not None and last > len(paths):
         raise FitPlanesError(
-            f"plane.last is {last} and {key} has {len(paths)} checkpoints; wanted no more than that"
+            f"plane.last is {last:,} and {key} has {plural(len(paths), 'checkpoint')}; wanted no "
+            "more than that. Use a smaller one, or leave it out"
         )
     paths = paths[-last:] if last is not None else paths
     if not _LEAST <= len(paths) <= _MOST:
-        cure = "Use kind: interpolation for two" if len(paths) < _LEAST else "Use plane.last"
+        cure = _FOR_FEW[len(paths)] if len(paths) < _LEAST else "Use plane.last"
         raise FitPlanesError(
-            f"{key} has {len(paths):,} checkpoints; kind: fit wants {_LEAST} to {_MOST:,}. {cure}"
+            f"{key} has {plural(len(paths), 'checkpoint')}; kind: fit wants {_LEAST} to "
+            f"{_MOST:,}. {cure}"
         )
     twice = next((path for path, count in Counter(paths).items() if count > 1), None)
     if twice is not None:
@@ -81,6 +90,7 @@ def survey(
     size: int,
     centre: Literal["mean", "last"],
     components: tuple[int, int],
+    key: str = "plane.weights",
 ) -> FitSurvey:
     """Read every checkpoint once, and fit their plane.
 
@@ -91,6 +101,7 @@ def survey(
         read: a checkpoint.
         size: P, how many values each has.
         centre, components: as for `best_fit`.
+        key: of the spec that names them, for messages.
 
     Raises:
         FitPlanesError: they hold fewer than three different weights.
@@ -101,7 +112,7 @@ def survey(
     digests, kept = [], []
     with WeightTable(len(paths), size) as table:
         for place, path in enumerate(paths):
-            state, weights = read(path, f"plane.weights[{place}] ({Path(path).name})")
+            state, weights = read(path, f"{key}[{place}] ({Path(path).name})")
             digests.append(digest_of_array(weights))
             if digests[-1] not in rows:
                 table.write(len(rows), weights)
@@ -110,8 +121,9 @@ def survey(
                 kept.append((state, weights))
         if len(rows) < _LEAST:
             raise FitPlanesError(
-                f"the {len(paths)} checkpoints of plane.weights hold {len(rows)} different "
-                f"weights; wanted at least {_LEAST}. Use kind: interpolation for two"
+                f"the {len(paths)} checkpoints of {key} hold {len(rows)} different "
+                f"{'set' if len(rows) == 1 else 'sets'} of weights; wanted at least {_LEAST}. "
+                f"{_FOR_FEW[len(rows)]}"
             )
         order = [rows[digest] for digest in sorted(rows)]
         fit = best_fit(table, order, (0, rows[digests[-1]]), centre, components)

@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 from pipeline import naming
 from pipeline.checkpoints import files
-from pipeline.checkpoints.place import stem
+from pipeline.checkpoints.place import Place, stem, with_nest
 from pipeline.errors import LossatlasError
 from pipeline.marks_spec import MarksSpec, Source
 from pipeline.spec_fields import LONGEST_LABEL
@@ -40,6 +40,11 @@ class MarkFiles:
         """The epochs that all files note in their headers, else the last numbers in their names."""
         epochs = files.epochs(self.paths)
         return epochs or tuple(map(files.number, self.paths))
+
+    def folder(self) -> str:
+        """The name of the folder that all files are in; empty where they are in several."""
+        folders = {PurePath(path).parent.name for path in self.paths}
+        return folders.pop() if len(folders) == 1 else ""
 
     def label(self, source: Source) -> str:
         """What the group is called where its spec does not say it."""
@@ -80,10 +85,40 @@ def paths_of(group: MarksSpec, key: str) -> MarkFiles:
             f"{'checkpoint' if len(paths) == 1 else 'checkpoints'}; wanted at least {least:,} "
             f"{wanted}"
         )
-    naming.require(names_of(paths), key_of_files)
+    naming.require(names_of(paths), key_of_files, naming.OF_A_FILE)
     if group.line and isinstance(asked, str):
         _require_order(paths, key_of_files)
     return MarkFiles(key, asked, tuple(paths))
+
+
+def labels_of(groups: Sequence[MarksSpec], files: Sequence[MarkFiles]) -> list[str]:
+    """What each group is called: its label, or one that is found, which is made distinct.
+
+    A label that is found gets its files' folder in front where several groups have the same one,
+    and a number behind it where they still do.
+    """
+    pairs = list(zip(groups, files, strict=True))
+    found = [group.label or each.label(group.source) for group, each in pairs]
+    taken = {group.label for group in groups if group.label}
+    labels = []
+    for (group, each), label in zip(pairs, found, strict=True):
+        if group.label is None:
+            if found.count(label) > 1:
+                label = f"{each.folder()} {label}".strip()[:LONGEST_LABEL]
+            label = _distinct(label, taken)
+        taken.add(label)
+        labels.append(label)
+    return labels
+
+
+def _distinct(label: str, taken: Collection[str]) -> str:
+    """`label`, with the lowest number behind it that makes it another than those that are taken."""
+    tried, number = label, 1
+    while tried in taken:
+        number += 1
+        behind = f" {number}"
+        tried = label[: LONGEST_LABEL - len(behind)] + behind
+    return tried
 
 
 def kept(group: MarksSpec, key: str, names: Collection[str]) -> str | tuple[str, ...]:
@@ -99,12 +134,21 @@ def kept(group: MarksSpec, key: str, names: Collection[str]) -> str | tuple[str,
 
 
 def names_of(paths: Sequence[str]) -> tuple[str, ...]:
-    """What files are called: without folders and ending, with the folder where names repeat."""
-    stems = Counter(map(stem, paths))
+    """What files are called: without folders and ending.
+
+    Where names repeat they have the part of the file behind them, as in `two#ema`, and the folder
+    in front of them where they still do.
+    """
+    names = [stem(path) for path in paths]
+    count = Counter(names)
+    names = [
+        with_nest(name, Place.of(path).nest) if count[name] > 1 else name
+        for path, name in zip(paths, names, strict=True)
+    ]
+    count = Counter(names)
     return tuple(
-        name if stems[name] == 1 else f"{PurePath(path).parent.name} {name}".strip()
-        for path in paths
-        for name in (stem(path),)
+        f"{PurePath(path).parent.name} {name}".strip() if count[name] > 1 else name
+        for path, name in zip(paths, names, strict=True)
     )
 
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from pipeline import memory
 from pipeline.fingerprint import digest_of_parts
+from pipeline.format import plural
 from pipeline.geometry.film_planes import Planes
-from pipeline.geometry.mark_files import MarkFiles, MarksError, names_of, paths_of
+from pipeline.geometry.mark_files import MarkFiles, MarksError, labels_of, names_of, paths_of
 from pipeline.geometry.marks import (
     FileMarks,
     Marks,
@@ -82,19 +83,21 @@ def survey(
     _require_few(asked, files)
     if not asked:
         return MarksSurvey(Marks(), np.empty((frames, 0, 3)), {}, (), ())
+    labels = labels_of(asked, files)
     projector = _Projector(planes, frames, layout)
     groups, parts, facts, remarks = [], dict[str, Any](), [], []
     for number, (group, found) in enumerate(zip(asked, files, strict=True)):
         key = f"marks[{number}]"
         if group.source != "weights" and is_frozen and layout.statistics:
             raise MarksError(
-                f"{key}: {group.source} with evaluate.batch_norm: frozen; averages of weights have "
-                "no running statistics. Use batch_norm: recompute"
+                f"{key} asks for {group.source}, and evaluate.batch_norm is frozen; wanted "
+                "recompute, because an average of weights has no running statistics. Use "
+                "batch_norm: recompute"
             )
         source, digests = _survey_group(group, found, layout, is_frozen, projector)
         groups.append(source)
         parts |= _parts(key, group, digests)
-        facts.append(_facts(group, found, source))
+        facts.append(_facts(group, labels[number], found, source))
         remarks += _remark_of_duplicates(key, found, digests)
     places = projector.places()
     return MarksSurvey(Marks(tuple(groups), is_frozen), places, parts, tuple(facts), tuple(remarks))
@@ -183,7 +186,7 @@ def _require_few(asked: Sequence[MarksSpec], files: Sequence[MarkFiles]) -> None
     ]
     if sum(counts) > _MOST_MARKS:
         raise MarksError(
-            f"marks has {sum(counts):,} in {len(counts):,} groups; wanted at most "
+            f"marks has {sum(counts):,} in {plural(len(counts), 'group')}; wanted at most "
             f"{_MOST_MARKS:,}. Use narrower patterns, or fewer samples"
         )
 
@@ -200,7 +203,7 @@ def _parts(key: str, group: MarksSpec, digests: Sequence[str]) -> dict[str, Any]
     return parts
 
 
-def _facts(group: MarksSpec, files: MarkFiles, source: MarkSource) -> dict[str, Any]:
+def _facts(group: MarksSpec, label: str, files: MarkFiles, source: MarkSource) -> dict[str, Any]:
     """What a store says of a group of marks."""
     names, numbers = list(names_of(files.paths)), list(files.numbers())
     of: dict[str, Any] = {}
@@ -212,7 +215,7 @@ def _facts(group: MarksSpec, files: MarkFiles, source: MarkSource) -> dict[str, 
             names = [f"sample {number + 1}" for number in range(source.count)]
             numbers = [None] * source.count
     return {
-        "label": group.label or files.label(group.source),
+        "label": label,
         "line": group.line,
         "glyph": group.glyph,
         "colour": group.colour,

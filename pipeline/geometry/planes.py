@@ -262,8 +262,9 @@ def _film(asked: CurvePlane, checkpoints: Checkpoints) -> Geometry:
 def _fit(asked: FitPlane, checkpoints: Checkpoints) -> Geometry:
     """The best-fit plane of many weights, or one around each of them."""
     paths = tuple(asked.weights)
+    key = "plane.frames" if asked.frames == asked.weights else "plane.weights"
     found = fit_planes.survey(
-        paths, checkpoints.one, checkpoints.layout.size, asked.centre, asked.components
+        paths, checkpoints.one, checkpoints.layout.size, asked.centre, asked.components, key
     )
     fit, names = found.fit, ("first", "last")
     ends_in = Path(paths[0]).name, Path(paths[-1]).name

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 
 from pipeline.geometry.grid import Extent, Grid, Tile
 from pipeline.geometry.plane import FrameFacts
@@ -129,6 +129,7 @@ def create_refined_arrays(
     group.create_array(
         "quantity",
         data=np.array(quantities, dtype=np.dtypes.StringDType()),
+        compressors=[ZstdCodec(), Crc32cCodec()],
         dimension_names=("quantity",),
         attributes={"long_name": "quantity that the predicted error is of"},
     )
@@ -213,6 +214,13 @@ def create_mark_arrays(
     )
 
 
+COORDINATES = (
+    *("x", "y", "frame", "split", "quantity"),
+    *("extent", "anchor", "curve", "mark", "direction"),
+)
+"""The arrays that label the quantities; a store has some of them, written when it is made."""
+
+
 def create_coordinates(
     group: zarr.Group,
     grid: Grid,
@@ -281,4 +289,10 @@ def create_coordinates(
             )
         )
     for name, data, dimensions, attributes in arrays:
-        group.create_array(name, data=data, dimension_names=dimensions, attributes=attributes)
+        group.create_array(
+            name,
+            data=data,
+            compressors=[ZstdCodec(), Crc32cCodec()],
+            dimension_names=dimensions,
+            attributes=attributes,
+        )

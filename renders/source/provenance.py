@@ -129,7 +129,7 @@ def _normalisation(said: str) -> str:
     """Batch norm in the few words of a picture; empty where the network has none."""
     return {
         "recompute": "batch norm recomputed at every point",
-        "frozen": "batch norm frozen",
+        "frozen": said.replace("frozen: running", "batch norm frozen:", 1),
     }.get(said.partition(":")[0], said and f"batch norm {said}")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 import lossatlas
@@ -191,6 +192,22 @@ def test_damaged_marks_are_named_put_back_and_mended(
     assert "6 finished tiles and 19 marks sound" in capsys.readouterr().out
 
 
+def test_damaged_places_of_marks_are_named_and_not_put_back(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chunk = store / "mark/c/0/0/0"
+    chunk.write_bytes(b"\0" + chunk.read_bytes()[1:])
+    assert main.run(["verify", str(store)]) == 1
+    out = capsys.readouterr().out
+    assert "damage in 1 place, of 6 finished tiles and 19 marks" in out
+    assert "\n  mark: mark/c/0/0/0: " in out
+    assert "\nmark cannot be computed again by a task; " in out
+    assert out.endswith("Render its spec to another store\n")
+    assert main.run(["verify", str(store), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (list(found["damaged"]), found["put_back"]) == (["mark"], False)
+
+
 def test_marks_that_always_fail_are_quarantined_named_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,11 +265,11 @@ def test_plan_info_and_open_tell_of_marks(
     plan = json.loads(capsys.readouterr().out)
     assert plan["marks"] == 19
     told = plan_lines(Plan(**plan))
-    assert "  marks    19 evaluations more: epoch 15, SWA 1, SWAG 3" in told
+    assert "  marks    19 evaluations more: epoch (15), SWA (1), SWAG (3)" in told
     assert plan["seconds"] == pytest.approx((35 + 19) * plan["seconds_a_point"] / plan["workers"])
     assert main.run(["info", store]) == 0
     out = capsys.readouterr().out
-    assert "epoch 15, SWA 1, SWAG 3; 19 evaluated; up to " in out
+    assert "epoch (15), SWA (1), SWAG (3); 19 evaluated; up to " in out
     assert main.run(["info", store, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert [group["count"] for group in facts["marks"]] == [15, 1, 3]
@@ -270,6 +287,32 @@ def test_plan_info_and_open_tell_of_marks(
 
 
 # Refined renders
+
+
+def test_a_finished_render_says_that_it_took_a_new_look(
+    rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(rendered, tmp_path / "bowl")
+    spec = folder / "bowl.yaml"
+    content = yaml.safe_load(spec.read_text())
+    content["marks"][0] |= {"label": "SGD"}
+    spec.write_text(yaml.safe_dump(content))
+    assert main.run(["render", str(spec), *SERIAL]) == 0
+    out = capsys.readouterr().out
+    assert "bowl.zarr: has the labels and the look of the spec now\n" in out
+    assert "nothing to do" in out
+    assert main.run(["render", str(spec), *SERIAL]) == 0
+    assert "the look" not in capsys.readouterr().out
+
+
+def test_plan_tells_of_marks_with_the_same_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = lay_out(tmp_path / "bowl")
+    run_folder = tmp_path / "bowl/run"
+    shutil.copy(run_folder / "epoch-1.safetensors", run_folder / "epoch-2.safetensors")
+    assert main.run(["plan", str(spec)]) == 0
+    assert "  remarks  marks[0]: epoch-1 and epoch-2 have the same" in capsys.readouterr().out
 
 
 def test_a_refined_render_has_marks_too(

@@ -15,6 +15,7 @@ from torch import nn
 import lossatlas
 from pipeline import prepare
 from pipeline import spec as render_spec
+from pipeline.checkpoints import files
 from pipeline.problem import checkpoint
 from pipeline.spec_file import SpecError
 from pipeline.training import fit, session, sgd
@@ -139,6 +140,24 @@ def test_a_kept_trajectory_has_a_best_fit_plane(tmp_path: Path) -> None:
     }
     prepared = prepare.prepare(render_spec.parse(content))
     assert sum(prepared.facts["plane"]["explained"]) > 0.8
+    # The folder itself is the same: `state.safetensors` and `mode.safetensors` in it are left out.
+    plane = {"kind": "fit", "weights": asked.out}
+    again = prepare.prepare(
+        render_spec.parse(content | {"plane": plane, "marks": [{"weights": asked.out}]})
+    )
+    assert again.facts["plane"] == prepared.facts["plane"]
+    (group,) = again.facts["marks"]
+    assert group["names"] == [f"epoch-00{n}" for n in range(6)]
+
+
+def test_the_folder_of_a_training_that_kept_nothing_is_its_mode(tmp_path: Path) -> None:
+    for name in ("mode.safetensors", "state.safetensors", "training.json"):
+        (tmp_path / name).touch()
+    assert files.listed(str(tmp_path), "weights") == (str(tmp_path / "mode.safetensors"),)
+    (tmp_path / "epoch-000.safetensors").touch()
+    assert files.listed(str(tmp_path), "weights") == (str(tmp_path / "epoch-000.safetensors"),)
+    (tmp_path / "training.json").unlink()  # a folder of somebody else's
+    assert len(files.listed(str(tmp_path), "weights")) == 3
 
 
 def test_the_examples_can_be_trained_and_rendered() -> None:

@@ -21,13 +21,16 @@ from pipeline import opening, plan, prepare, spec
 from pipeline.errors import InputsChangedError, LossatlasError
 from pipeline.geometry import film_planes, marks_survey, plane
 from pipeline.geometry.film_planes import Still
+from pipeline.geometry.mark_files import names_of
 from pipeline.geometry.marks_survey import MarksSurvey
 from pipeline.geometry.weight_averages import Gaussian, RunningGaussian, RunningMean
 from pipeline.marks_spec import MarksSpec, SwagSpec
+from pipeline.naming import NamingError
 from pipeline.prepare import Prepared
 from pipeline.problem import checkpoint, network
 from pipeline.problem.layout import Layout
 from pipeline.spec import RenderSpec
+from pipeline.spec_file import SpecError
 from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 from pipeline.task import TileRenderer
@@ -309,11 +312,50 @@ def test_names_numbers_and_labels(tmp_path: Path) -> None:
         {"weights": seeds},
         {"weights": [one, str(run / "epoch-0.safetensors")], "label": "two"},
     ).facts
-    assert [group["label"] for group in found] == ["epoch", "epoch", "epoch-3", "epoch", "two"]
+    assert [group["label"] for group in found] == [
+        *("run epoch", "run epoch 2", "epoch-3", "epoch", "two"),
+    ]
     assert found[0]["names"] == [f"epoch-{number}" for number in range(12)]
     assert found[0]["numbers"] == list(range(12))
     assert sorted(found[3]["names"]) == ["seed-1 epoch-0", "seed-10 epoch-0", "seed-2 epoch-0"]
     assert found[4]["numbers"] == [3, 0]
+
+
+def test_names_and_labels_are_distinct(bowl: MakeSpec, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    trajectory(run, 3)
+    trajectory(other, 3)
+    files = [f"{run}/two.ckpt#model", f"{run}/two.ckpt#ema", f"{other}/one.pt", f"{run}/one.pt"]
+    assert names_of(files) == ("two#model", "two#ema", "other one", "run one")
+    assert names_of([files[0], f"{other}/two.ckpt#model"]) == ("run two#model", "other two#model")
+    each = [{"swa": f"{folder}/epoch-*"} for folder in (run, other, run)]
+    labels = [group["label"] for group in surveyed(*each, {"weights": str(run)}).facts]
+    assert labels == ["run SWA", "other SWA", "run SWA 2", "epoch"]
+    twice = [{"weights": str(run), "label": "one"}, {"weights": str(other), "label": "one"}]
+    with pytest.raises(SpecError, match=r"marks\[0\] and marks\[1\] are both called one; wanted"):
+        bowl(marks=twice)
+    content = bowl().model_dump(mode="json") | {"marks": twice}
+    assert len(spec.stored(content, "an older store").marks) == 2
+
+
+@pytest.mark.parametrize(
+    ("marks", "told"),
+    [
+        ("run/*", r"marks: found 'run/\*'; wanted a list of groups. Write marks: \[\{weights: "),
+        ([{"swag": "run/*"}], r"marks\[0\].swag: found 'run/\*'; wanted a mapping. Write swag: \{"),
+    ],
+)
+def test_marks_of_another_shape_are_refused_with_the_right_one(
+    bowl: MakeSpec, marks: Any, told: str
+) -> None:
+    with pytest.raises(SpecError, match=told):
+        bowl(marks=marks)
+
+
+@pytest.mark.parametrize("name", ["a" * 240, "new\nline"])
+def test_a_file_that_cannot_be_named_is_to_be_renamed(tmp_path: Path, name: str) -> None:
+    with pytest.raises(NamingError, match=r"^marks\[0\].weights: .*; .* Rename the file$"):
+        surveyed({"weights": [str(tmp_path / f"{name}.pt")]})
 
 
 def test_files_and_store_behind_urls(bowl: MakeSpec, tmp_path: Path) -> None:
@@ -389,7 +431,7 @@ def _refusals(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
         "control": ({"weights": str(folder / "odd")}, r"has a control character in it"),
         "samples": (
             {"swag": {"weights": pattern, "rank": 2, "samples": 10_001}},
-            r"marks has 10,001 in 1 groups; wanted at most 10,000. Use",
+            r"marks has 10,001 in 1 group; wanted at most 10,000. Use",
         ),
     }
 
@@ -434,7 +476,7 @@ def test_frozen_wants_statistics_of_every_mark(tmp_path: Path) -> None:
     with pytest.raises(LossatlasError, match=told):
         prepare.prepare(_norm_spec(tmp_path, nets, "frozen", [{"weights": "bare.pt"}]))
     prepare.prepare(_norm_spec(tmp_path, nets, "recompute", [{"weights": "bare.pt"}]))
-    with pytest.raises(LossatlasError, match=r"marks\[0\]: swa with evaluate.batch_norm: frozen"):
+    with pytest.raises(LossatlasError, match=r"marks\[0\] asks for swa, and evaluate.batch_norm"):
         prepare.prepare(_norm_spec(tmp_path, nets, "frozen", [{"swa": "epoch-*.pt"}]))
 
 

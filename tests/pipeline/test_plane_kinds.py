@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,8 @@ def test_curve_checkpoints_stand_for_their_bends(
         ({"weights": ["a.safetensors", "b.safetensors"]}, "has 2 checkpoints; kind: fit wants 3"),
         ({"weights": "none-*.pt"}, "no checkpoint in .*none"),
         ({"weights": "epoch-[01]*"}, "2 checkpoints; kind: fit wants 3 to 4,096.*interpolation"),
-        ({"last": 7}, "plane.last is 7 and plane.weights has 6"),
+        ({"weights": ["a.safetensors"]}, "has 1 checkpoint; .* Use kind: random around it"),
+        ({"last": 7}, "plane.last is 7 and plane.weights has 6 .* Use a smaller one"),
         ({"last": 2}, "greater than or equal to 3"),
         ({"components": [2, 2]}, "two different"),
         ({"components": [1, 6]}, "component 6 and the weights have 5"),
@@ -185,7 +187,10 @@ def test_curve_checkpoints_stand_for_their_bends(
             {"weights": ["a.safetensors", "b.safetensors", "a.safetensors"]},
             "names .*a.safetensors twice",
         ),
-        ({"weights": ["a.safetensors", "b.safetensors", "copy.safetensors"]}, "hold 2 different"),
+        (
+            {"weights": ["a.safetensors", "b.safetensors", "copy.safetensors"]},
+            "hold 2 different sets of weights; .* Use kind: interpolation for two",
+        ),
         ({"weights": ["a.safetensors", "b.safetensors", "seven.safetensors"]}, r"theta \(7\)"),
         (
             {"weights": ["a.safetensors", "b.safetensors", "norms.safetensors"]},
@@ -243,10 +248,17 @@ def test_each_frame_of_a_film_has_its_weights_in_the_middle(
         assert [(a.name, a.x, a.y, a.off_plane) for a in store.anchors(frame)] == [("θ", 0, 0, 0)]
 
 
-def test_a_film_needs_no_weights_beside_its_frames(bowl: MakeSpec, path: np.ndarray) -> None:
+def test_a_film_needs_no_weights_beside_its_frames(
+    bowl: MakeSpec, path: np.ndarray, tmp_path: Path
+) -> None:
     one = prepare.prepare(bowl(plane={"kind": "fit", "frames": "epoch-*"}))
     other = prepare.prepare(bowl(plane=_fit(frames="epoch-*")))
     assert one.fingerprint == other.fingerprint
+    folder = tmp_path / "bowl"
+    shutil.copy(folder / "epoch-1.safetensors", folder / "same-2.safetensors")
+    few = [f"{name}.safetensors" for name in ("epoch-0", "epoch-1", "same-2")]
+    with pytest.raises(LossatlasError, match=r"checkpoints of plane\.frames hold 2 different sets"):
+        prepare.prepare(bowl(plane={"kind": "fit", "frames": few}))
 
 
 def test_a_frame_that_was_replaced_is_found(path: np.ndarray, tmp_path: Path) -> None:

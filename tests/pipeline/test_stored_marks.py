@@ -16,6 +16,7 @@ from pipeline.geometry.plane import Anchor, FrameFacts
 from pipeline.store.errors import StoreError
 from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
+from pipeline.verify import verify, withdraw
 from tests.deaths import Killed, dying
 
 GRID = Grid(width=10, height=7, tile=4, frames=2)
@@ -158,3 +159,23 @@ def test_groups_that_do_not_fit_the_arrays_are_damage(tmp_path: Path) -> None:
         made.group.attrs["marks"] = wrong
         with pytest.raises(LossatlasError, match="mark"):
             Store.open(made.url)
+
+
+def test_damage_of_coordinates_is_found(store: Store) -> None:
+    """A flipped bit of a place would be another place, so those arrays have checksums too."""
+    assert verify(store) == []
+    for name in ("mark", "anchor", "extent", "x", "y", "split", "frame"):
+        path = next(path for path in Path(store.url, name, "c").rglob("*") if path.is_file())
+        content = path.read_bytes()
+        for place in range(0, len(content), 16):
+            changed = bytearray(content)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            (damage,) = verify(store)
+            assert (damage.work, damage.reason.partition("/c/")[0]) == (name, name)
+        path.unlink()
+        (damage,) = verify(store)
+        assert damage.reason == f"{path.relative_to(store.url)} is missing"
+        withdraw(store, [damage])
+        path.write_bytes(content)
+    assert verify(store) == []

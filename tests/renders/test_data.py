@@ -151,3 +151,12 @@ def test_what_the_run_does_not_have(make_store: MakeStore, tmp_path: Path) -> No
     with pytest.raises(SurfaceError, match="has no frame 3"):
         export_data(url, tmp_path / "a.npz", frame=3)
     assert not list(tmp_path.glob("*.npz"))
+
+
+def test_frozen_statistics_are_said_with_their_file(make_store: MakeStore) -> None:
+    from renders.source.provenance import provenance
+
+    store = Store.open(make_store(landscape(4, 4)))
+    frozen = {"batch_norm": "frozen: running statistics of last.pt"}
+    store.attrs["network"] = store.attrs.get("network", {}) | frozen
+    assert provenance(store, 0).normalisation == "batch norm frozen: statistics of last.pt"

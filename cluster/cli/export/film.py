@@ -115,10 +115,11 @@ def film(run: str, out: str, quiet: bool, as_json: bool, **how: Any) -> None:
     if quiet:
         return
     between = f" and {facts.interpolated:,} interpolated" if facts.interpolated else ""
+    noun = "picture" if facts.computed == 1 and not between else "pictures"
     print_line(
         f"{shell.place(out)}: {facts.width:,} × {facts.height:,} pixels, "
         f"{facts.duration:.1f} s at {facts.fps:g} a second from {facts.computed:,} computed"
-        f"{between} pictures{film_options.unfinished_text(facts)}, "
+        f"{between} {noun}{film_options.unfinished_text(facts)}, "
         f"{format.size(facts.bytes)}, in {format.duration(facts.seconds)}"
     )
     still = how["flight"] is None and not how["grow"] and not facts.interpolated
