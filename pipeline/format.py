@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pipeline.geometry.grid import MarkBlock, Work
-
 _MANY_DAYS = 1000
 
 
@@ -50,14 +48,6 @@ def size(bytes_: float) -> str:
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """`1 tile`, `2,000 tiles`; `nouns` is the plural where an s is not enough."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or f'{noun}s'}"
-
-
-def work_named(work: Work | str, noun: str) -> str:
-    """`tile 0/1/2`, `step 0/1/2, pass 3`, `marks 8 to 15`; `noun` is that of tiles and steps.
-
-    A text stays as it is.
-    """
-    return str(work) if isinstance(work, MarkBlock | str) else f"{noun} {work}"
 
 
 def table(title: str, rows: Mapping[str, str]) -> list[str]:

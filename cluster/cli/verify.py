@@ -29,6 +29,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     from cluster.monitor.progress import CountProgress
     from pipeline import caption, format
     from pipeline import verify as checks
+    from pipeline.geometry.grid import work_named
     from pipeline.refinement.records import Records
     from pipeline.store.marks import StoredMarks
     from pipeline.store.store import Store
@@ -71,7 +72,7 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
         else f"{place}: {len(damages):,} of {what} damaged"
     )
     for damage in damages:
-        print_line(f"  {format.work_named(damage.work, 'tile')}: {damage.reason}")
+        print_line(f"  {work_named(damage.work, 'tile')}: {damage.reason}")
     if imported:
         print_line(f"nothing was changed: it was {imported}. Import that again, to another store")
         return 1

@@ -30,7 +30,7 @@ from cluster.workers.interrupts import Interrupts
 from cluster.workers.serial import SerialWorkers
 from cluster.workers.workers import RayWorkers
 from pipeline import format, versions
-from pipeline.geometry.grid import MarkBlock, Work
+from pipeline.geometry.grid import MarkBlock, Work, work_named
 from pipeline.store.store import Store
 
 _RELISTINGS = 3
@@ -238,7 +238,7 @@ class Session:
         self._view.quarantined(work, reasons)
         self._notes.submit(
             functools.partial(quarantine.put, self._store, work, reasons),
-            f"the quarantine of {format.work_named(work, self._queue.noun)} could not be noted",
+            f"the quarantine of {work_named(work, self._queue.noun)} could not be noted",
         )
 
     def warn(self, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cluster.monitor.log import RenderLog
 from pipeline import format
-from pipeline.geometry.grid import Step, Work
+from pipeline.geometry.grid import Step, Work, work_named
 from pipeline.naming import shown
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class ProgressView:
     def quarantined(self, work: Work, reasons: tuple[str, ...]) -> None:
         self._quarantined += 1
         noun = "step" if isinstance(work, Step) else "tile"
-        text = f"{format.work_named(work, noun)} given up after {len(reasons)} tries: {reasons[-1]}"
+        text = f"{work_named(work, noun)} given up after {len(reasons)} tries: {reasons[-1]}"
         self._warn(text, "quarantined", {"tile": str(work), "reasons": list(reasons)})
 
     def total(self, tiles: int) -> None:

@@ -16,7 +16,7 @@ from cluster.scheduling import quarantine
 from cluster.scheduling.refinement_progress import RefinementProgress, RefinementReader
 from cluster.scheduling.work_queue import sample, seconds_of
 from pipeline import format
-from pipeline.geometry.grid import Tile, Work
+from pipeline.geometry.grid import Tile, Work, work_named
 from pipeline.store.convergence import phrases
 from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
@@ -219,7 +219,7 @@ def lines(status: Status) -> list[str]:
     if status.quarantined:
         out.append(f"  quarantined {len(status.quarantined):,}; the next resume tries them again")
         out += [
-            f"    {format.work_named(work, 'tile')}: {why[-1] if why else 'no reason noted'}"
+            f"    {work_named(work, 'tile')}: {why[-1] if why else 'no reason noted'}"
             for work, why in sorted(status.quarantined.items())
         ]
     return out

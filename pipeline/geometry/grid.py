@@ -55,6 +55,14 @@ class MarkBlock(NamedTuple):
 Work = Tile | Step | MarkBlock
 
 
+def work_named(work: Work | str, noun: str) -> str:
+    """`tile 0/1/2`, `step 0/1/2, pass 3`, `marks 8 to 15`; `noun` is that of tiles and steps.
+
+    A text stays as it is.
+    """
+    return str(work) if isinstance(work, MarkBlock | str) else f"{noun} {work}"
+
+
 @dataclass(frozen=True)
 class Extent:
     """The rectangle of plane coordinates that a grid covers, end points included."""

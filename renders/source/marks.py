@@ -15,7 +15,6 @@ from pipeline.errors import LossatlasError
 from renders.colour import FloatArray
 
 if TYPE_CHECKING:
-    from pipeline.store.marks import StoredMarks
     from pipeline.store.reader import StoreReader
 
 Rectangle = tuple[float, float, float, float]
