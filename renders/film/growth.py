@@ -92,6 +92,7 @@ def path_readings(
         decimals: of a value.
     """
     lines = [(g, w) for g, w in zip(groups, whole, strict=True) if w.line and w.count > 1]
+    lines = [pair for pair in lines if pair[1].seen] or lines
     longest, all_of_it = max(lines, key=lambda pair: pair[1].count)
     readings = [_number(longest, all_of_it)]
     title = short_title(quantity).upper()

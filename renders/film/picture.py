@@ -25,7 +25,14 @@ from renders.page.key import arranged, draw_marks_key
 from renders.page.legend import draw_scale, draw_swatches, ramp
 from renders.page.lettering import swatches_of, two_lines
 from renders.page.marks import Placed, crowded, draw_marks, on_map, radius_for
-from renders.page.overlay import anchor_lettering, draw_curve, draw_ring, unmarked
+from renders.page.overlay import (
+    anchor_lettering,
+    around,
+    draw_curve,
+    draw_ring,
+    inks_beneath,
+    unmarked,
+)
 from renders.page.printed import Kept, Printed
 from renders.page.sheet import Sheet, house
 from renders.page.text import Type, cap_height, fitted_type, text_width
@@ -141,14 +148,19 @@ def _draw_anchors(
         if Box(round(px), round(py), 1, 1).meet(at.grown(1)).empty:
             continue
         if alone:
-            draw_ring(sheet, px, py, radius, scene.inks)
+            about = around(px, py, radius)
+            inks = inks_beneath(surface, projection, about, scene.tone, sheet.theme)
+            draw_ring(sheet, px, py, radius, inks)
         if size < 7:
             continue
         words, kind = anchor_lettering(anchor, size)
         dx, dy = scene.sides[anchor.name]
         cx = px + dx * (1.5 * radius + 0.3 * size + text_width(words, kind) / 2)
         base = py + cap_height(kind) / 2 + dy * (1.5 * radius + 0.35 * size + cap_height(kind) / 2)
-        sheet.haloed(words, kind, cx, base, scene.inks, "centre", floating=True)
+        wide, cap = text_width(words, kind), cap_height(kind)
+        place = Box(round(cx - wide / 2), round(base - cap), round(wide), round(cap))
+        inks = inks_beneath(surface, projection, place, scene.tone, sheet.theme)
+        sheet.haloed(words, kind, cx, base, inks, "centre", floating=True)
 
 
 def _draw_axes(sheet: Sheet, scene: Scene, extent: tuple[float, float, float, float]) -> None:

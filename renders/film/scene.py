@@ -1,8 +1,8 @@
 """Scenes: all that a film's frames have in common, on a stage where only the landscape moves.
 
-Whatever could jump from frame to frame is decided once for the whole film: the tone, the inks, the
-sides on which names stand, how many decimals a reading has. Figures on contours are left out,
-because each frame would put them elsewhere.
+Whatever could jump from frame to frame is decided once for the whole film: the tone, the inks of
+the curve, the sides on which names stand, how many decimals a reading has. Figures on contours are
+left out, because each frame would put them elsewhere.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Scene:
         span: first and last frame of the film, for the line of progress.
         stops: frames that are computed, for the line of progress.
         sides: per anchor, where its name stands: right, left, above or below as (x, y) steps.
-        inks: of the curve and all anchors.
+        inks: of the curve.
         extent: of all frames; None where each has its own.
         split, quantity: what is shown.
         blends: whether the film has moments in between.

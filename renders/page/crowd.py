@@ -12,7 +12,7 @@ from renders.colour import rgb
 from renders.map.points import SUB, Dots, Lines, Stamp
 from renders.map.tone import Tone
 from renders.page.glyph import outline
-from renders.page.marks import CASING, LINE, Placed, casing_of, fills, rim_of
+from renders.page.marks import CASING, LINE, Placed, casing_of, fills, rim_of, stacked
 from renders.page.theme import Theme
 from renders.picture import Layer
 
@@ -25,7 +25,7 @@ def crowd_layers(
 ) -> tuple[Layer, ...]:
     """Lines first, and the marks over all of them; see `renders.page.marks.draw_marks`."""
     lines = [layer for group in placed for layer in _lines(group, theme, radius_px, clip)]
-    dots = [_dots(group, quantity, tone, theme, radius_px, clip) for group in placed]
+    dots = [_dots(group, quantity, tone, theme, radius_px, clip) for group in stacked(placed)]
     return *lines, *dots
 
 

@@ -37,14 +37,18 @@ def inks_on(ground: FloatArray, theme: Theme) -> Inks:
 
 
 def ground_at(values: npt.ArrayLike, tone: Tone, theme: Theme) -> FloatArray:
-    """The mean palette colour, encoded (3,), under finite values; without any, the hatch's."""
-    finite = np.asarray(values, dtype=np.float64)
-    finite = finite[np.isfinite(finite)]
-    if not finite.size:
+    """The mean colour, encoded (3,), under values that are not NaN; without any, the hatch's."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known) | np.isposinf(known)]
+    if not known.size:
         return rgb(theme.hatch_ground)
-    colours = np.stack([rgb(c) for c in tone.palette])
-    at = np.rint(tone.position(finite) * (len(colours) - 1)).astype(np.int64)
-    return np.asarray(colours[at].mean(axis=0))
+    palette = np.stack([rgb(c) for c in tone.palette])
+    finite = np.isfinite(known)
+    colours = np.empty((known.size, 3))
+    colours[~finite] = rgb(tone.inf)
+    at = np.rint(tone.position(known[finite]) * (len(palette) - 1)).astype(np.int64)
+    colours[finite] = palette[at]
+    return np.asarray(colours.mean(axis=0))
 
 
 def isolines(

@@ -162,7 +162,7 @@ def draw_marks(
 
     Args:
         sheet: where.
-        placed: what; later marks lie over earlier ones.
+        placed: what; later marks lie over earlier ones, see `stacked`.
         quantity, tone: whose own values colour the marks, and how.
         radius_px: of a mark.
         clip: nothing of a line is seen outside.
@@ -172,9 +172,14 @@ def draw_marks(
         _draw_line(sheet, stems, _THIN * LINE * radius_px, clip)
     for group in placed:
         _draw_line(sheet, group, LINE * radius_px, clip)
-    for group in placed:
+    for group in stacked(placed):
         inside = fills(group.group, quantity, tone, sheet.theme)
         _draw_glyphs(sheet, group, inside, radius_px)
+
+
+def stacked(placed: Iterable[Placed]) -> list[Placed]:
+    """The lowest first: a mark that is alone in its group lies over the marks of larger groups."""
+    return sorted(placed, key=lambda each: each.group.count == 1 and not each.group.line)
 
 
 def draw_group(sheet: Sheet, placed: Placed, inside: FloatArray, radius_px: float) -> None:

@@ -16,11 +16,14 @@ from renders.page.inks import Inks, ground_at, inks_on
 from renders.page.marks import Placed
 from renders.page.sheet import Sheet
 from renders.page.text import Type, cap_height, text_width
+from renders.page.theme import Theme
 from renders.projection import Projection, nearest_values
 from renders.source.surface import Surface
 from renders.ticks import label
 
 WORDS = {"euclidean": "in weight space", "filter-normalised": "filter-normalised"}
+_BENEATH = 7
+"""Places along each side of a name whose ground decides its ink."""
 _SLANT = 0.75
 _SIDES = (
     *((1, 0), (-1, 0)),
@@ -49,6 +52,20 @@ def draw_curve(
         sheet.mark(x, y, clip=projection.at, color=colour, lw=width, alpha=opacity)
 
 
+def inks_beneath(
+    surface: Surface, projection: Projection, box: Box, tone: Tone, theme: Theme
+) -> Inks:
+    """The inks that read on what lies beneath `box`, in pixels."""
+    x0, x1, y0, y1 = surface.extent
+    at = projection.at
+    across = np.linspace(box.x, box.right, _BENEATH)
+    down = np.linspace(box.y, box.bottom, _BENEATH)
+    x, y = np.meshgrid(
+        x0 + (across - at.x) / at.width * (x1 - x0), y0 + (at.bottom - down) / at.height * (y1 - y0)
+    )
+    return inks_on(ground_at(nearest_values(surface, x, y), tone, theme), theme)
+
+
 def draw_anchors(
     sheet: Sheet,
     surface: Surface,
@@ -73,7 +90,7 @@ def draw_anchors(
         Where they are, in pixels.
     """
     x, y = projection.pixels([a.x for a in surface.anchors], [a.y for a in surface.anchors])
-    rings = [_around(a, b, radius_px) for a, b in zip(x, y, strict=True)]
+    rings = [around(a, b, radius_px) for a, b in zip(x, y, strict=True)]
     occupied = [*rings, *occupied]
     bare = unmarked(x, y, marked, radius_px)
     if surface.curve is not None:
@@ -86,13 +103,13 @@ def draw_anchors(
         # An anchor on the rim itself still belongs to the map.
         if Box(round(px), round(py), 1, 1).meet(projection.at.grown(1)).empty:
             continue
-        ground = ground_at(nearest_values(surface, anchor.x, anchor.y), tone, sheet.theme)
-        inks = inks_on(ground, sheet.theme)
         if alone:
+            inks = inks_beneath(surface, projection, about, tone, sheet.theme)
             draw_ring(sheet, px, py, radius_px, inks)
         words, kind = anchor_lettering(anchor, size_px)
         place = name_place(words, kind, (px, py), radius_px, projection.at, occupied)
         occupied.append(place)
+        inks = inks_beneath(surface, projection, place, tone, sheet.theme)
         names.append((words, kind, place, inks))
         taken += [about.grown(round(0.6 * radius_px)), place.grown(round(0.3 * size_px))]
     for words, kind, place, inks in names:
@@ -161,7 +178,8 @@ def name_place(
     return best[1]
 
 
-def _around(x: float, y: float, radius: float) -> Box:
+def around(x: float, y: float, radius: float) -> Box:
+    """The square about a disc, in whole pixels."""
     return Box(round(x - radius), round(y - radius), round(2 * radius), round(2 * radius))
 
 

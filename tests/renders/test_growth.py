@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.errors import LossatlasError
 from pipeline.geometry.plane import Anchor
+from renders.colour import rgb
 from renders.film import picture
 from renders.film.encode import Pixels
 from renders.film.film import Timing, _pictures, export_film
@@ -23,7 +24,10 @@ from renders.film.moment import Moment, surface_between
 from renders.film.reel import open_reel
 from renders.film.scene import read_anchors, reading_headings
 from renders.map.tone import fit_tone
-from renders.projection import nearest_values
+from renders.page.inks import ground_at, inks_on
+from renders.page.sheet import Sheet, house
+from renders.page.theme import LIGHT
+from renders.projection import Projection, nearest_values
 from tests.renders.films import SIZE, film_store
 from tests.renders.marked import group_of, with_marks
 from tests.renders.surfaces import landscape, surface_of
@@ -99,6 +103,8 @@ def test_what_is_read_out_is_of_the_last_mark() -> None:
         ("EPOCH", "2"), ("RUN 0: OWN LOSS", "2.00"), ("RUN 1: OWN LOSS", "4.00"),
     ]  # fmt: skip
     assert len(read(1, 1, 1, 1)) == 4
+    outside = [LINE, replace(LINE, seen=False)]
+    assert len(path_readings(outside, outside, "loss", 2)) == 3  # of one line
 
 
 def test_frames_without_a_curve_read_out_their_anchor(make_store: MakeStore) -> None:
@@ -126,6 +132,27 @@ def test_headings_of_figures_name_the_quantity() -> None:
     assert headings[1] == "LARGEST EIGENVALUE AT THE BEND"
     read = path_readings([LINE], [LINE], "lambda_min", 2)
     assert read[1].heading == "OWN SMALLEST EIGENVALUE"
+
+
+def test_names_in_a_film_read_on_their_own_ground(make_store: MakeStore) -> None:
+    """`w₀` is on dark blue, `w₁` on pale yellow: one ink for both could not be read."""
+    values = np.where(np.arange(16) < 8, 0.1, 30.0) * np.ones((12, 1))
+    reel = open_reel(make_store(values, kind="fit"), (800, 450))
+    surface, scene = reel.surface(0), reel.scene
+    with house(scene.style.theme):
+        sheet = Sheet.blank(800, 450, 72.0, scene.style.theme)
+        projection = Projection(scene.stage.map, surface.extent)
+        picture._draw_anchors(sheet, scene, surface, projection, ())
+    theme = scene.style.theme
+    inks = {text.get_text(): text.get_color() for text in sheet.figure.texts}
+    assert inks == {"w₀": theme.pen_light, "w₁": theme.pen_dark}
+
+
+def test_ink_reads_on_infinite_values() -> None:
+    tone = fit_tone([landscape(8, 8)], nan=LIGHT.nan, inf=LIGHT.inf)
+    ground = ground_at([np.inf, np.nan], tone, LIGHT)
+    assert inks_on(ground, LIGHT).pen.tolist() == rgb(LIGHT.pen_light).tolist()
+    np.testing.assert_allclose(ground, rgb(LIGHT.inf))
 
 
 def test_growth_is_even_and_stands_at_the_holds() -> None:

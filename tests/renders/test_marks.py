@@ -35,6 +35,7 @@ from renders.page.marks import (
     on_map,
     opacity,
     radius_for,
+    stacked,
     step_opacities,
 )
 from renders.page.page import Page
@@ -477,6 +478,17 @@ def test_a_line_between_marks_outside_may_cross_the_picture() -> None:
         group = group_of(*zip(*ends, strict=True), line=True)
         assert group.meets(square) == crosses
         assert not replace(group, line=False).meets(square)
+
+
+def test_a_mark_alone_lies_over_a_larger_group() -> None:
+    """It is one pixel among many else, such as the mean of weights beneath its samples."""
+    alone = group_of([0.0], [0.0], colour="#ff0000")
+    many = group_of([0.0, 1], [0.0, 1], colour="#0000ff")
+    line = group_of([0.0], [0.0], line=True)
+    placed = on_map([alone, many, line], PLANE)
+    assert [each.group for each in stacked(placed)] == [many, line, alone]
+    over = [inked_sheet(*groups)[1] for groups in ((alone, many), (many, alone))]
+    np.testing.assert_array_equal(*over)
 
 
 def test_marks_can_be_left_out(make_store: MakeStore, tmp_path: Path) -> None:
