@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pipeline.checkpoints import files
 from pipeline.errors import LossatlasError
 from pipeline.fingerprint import digest_of_array
-from pipeline.format import plural
 from pipeline.geometry.best_fit import BestFit, best_fit
 from pipeline.geometry.weight_table import WeightTable
 from pipeline.problem.checkpoint import State
@@ -68,16 +67,14 @@ def listing(weights: str | Sequence[str], key: str, last: int | None = None) -> 
     paths = files.listed(weights, key)
     if last is not None and last > len(paths):
         raise FitPlanesError(
-            f"plane.last is {last:,} and {key} has {plural(len(paths), 'checkpoint')}; wanted no "
-            "more than that. Use a smaller one, or leave it out"
+            f"plane.last is {last:,} and {key} has {len(paths):,} checkpoints; wanted no more than "
+            "that. Use a smaller one, or leave it out"
         )
     paths = paths[-last:] if last is not None else paths
     if not _LEAST <= len(paths) <= _MOST:
+        found = f"{len(paths):,} {'checkpoint' if len(paths) == 1 else 'checkpoints'}"
         cure = _FOR_FEW[len(paths)] if len(paths) < _LEAST else "Use plane.last"
-        raise FitPlanesError(
-            f"{key} has {plural(len(paths), 'checkpoint')}; kind: fit wants {_LEAST} to "
-            f"{_MOST:,}. {cure}"
-        )
+        raise FitPlanesError(f"{key} has {found}; kind: fit wants {_LEAST} to {_MOST:,}. {cure}")
     twice = next((path for path, count in Counter(paths).items() if count > 1), None)
     if twice is not None:
         raise FitPlanesError(f"{key} names {twice} twice; wanted each once. Leave one out")

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pipeline import memory
 from pipeline.fingerprint import digest_of_parts
-from pipeline.format import plural
 from pipeline.geometry.film_planes import Planes
 from pipeline.geometry.mark_files import MarkFiles, MarksError, labels_of, names_of, paths_of
 from pipeline.geometry.marks import (
@@ -186,7 +185,8 @@ def _require_few(asked: Sequence[MarksSpec], files: Sequence[MarkFiles]) -> None
     ]
     if sum(counts) > _MOST_MARKS:
         raise MarksError(
-            f"marks has {sum(counts):,} in {plural(len(counts), 'group')}; wanted at most "
+            f"marks has {sum(counts):,} in "
+            f"{len(counts):,} {'group' if len(counts) == 1 else 'groups'}; wanted at most "
             f"{_MOST_MARKS:,}. Use narrower patterns, or fewer samples"
         )
 
