@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from cluster.cli import arguments
@@ -73,16 +75,31 @@ def verify(run: str, dry_run: bool, as_json: bool) -> int:
     )
     for damage in damages:
         print_line(f"  {work_named(damage.work, 'tile')}: {damage.reason}")
+    for line in _cures(place, lost, put_back, dry_run, imported):
+        print_line(line)
+    return 1
+
+
+def _cures(
+    place: str, lost: list[str], put_back: bool, dry_run: bool, imported: str
+) -> Iterator[str]:
+    """What was changed, and what to do next.
+
+    Args:
+        place: of the store.
+        lost: the damaged arrays that no task can write again.
+        put_back, dry_run: whether anything was put back, and whether it was asked for.
+        imported: what the store was made of by `import`; empty for a render.
+    """
     if imported:
-        print_line(f"nothing was changed: it was {imported}. Import that again, to another store")
-        return 1
+        yield f"nothing was changed: it was {imported}. Import that again, to another store"
+        return
     if lost:
-        print_line(
+        yield (
             f"{' and '.join(lost)} cannot be computed again by a task; wanted what was written "
             "when the store was made. Render its spec to another store"
         )
     if dry_run:
-        print_line("nothing was changed (--dry-run)")
+        yield "nothing was changed (--dry-run)"
     elif put_back:
-        print_line(f"put back to pending; mend with: lossatlas resume {place}")
-    return 1
+        yield f"put back to pending; mend with: lossatlas resume {place}"
