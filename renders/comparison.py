@@ -213,7 +213,7 @@ def comparison_page(
     with house(theme):
         sheet = Sheet.blank(width, height, dpi, theme, transparent)
         for surface, each, box, (kind, words) in zip(surfaces, facts, boxes, below, strict=True):
-            scaled = map_aspect(surface.extent)[1] and each.units != "patch"
+            scaled = map_aspect(surface.extent)[1] and each.has_lengths
             shown = replace(style, scale_bar=scaled)
             unit = 0.62 * u if count == 2 else 0.5 * u
             painted.append(draw_map(sheet, surface, tone, each, shown, box, unit, vector_contours))

@@ -68,8 +68,8 @@ def landscape_page(
     u, theme = page.unit, style.theme
     with house(theme):
         sheet = Sheet.blank(page.width, page.height, dpi, theme, transparent)
-        # A patch has no distances, so no length can be shown.
-        bar = style.scale_bar and equal and page.kind != "bare" and facts.units != "patch"
+        # A bar suggests a distance.
+        bar = style.scale_bar and equal and page.kind != "bare" and facts.has_lengths
         landscape = draw_map(
             sheet, surface, tone, facts, replace(style, scale_bar=bar), page.map, u, vector_contours
         )

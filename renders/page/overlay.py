@@ -21,7 +21,11 @@ from renders.projection import Projection, nearest_values
 from renders.source.surface import Surface
 from renders.ticks import label
 
-WORDS = {"euclidean": "in weight space", "filter-normalised": "filter-normalised"}
+WORDS = {
+    "euclidean": "in weight space",
+    "filter-normalised": "filter-normalised",
+    "layer-normalised": "layer-normalised",
+}
 _BENEATH = 7
 """Places along each side of a name whose ground decides its ink."""
 _SLANT = 0.75
@@ -209,7 +213,7 @@ def draw_scale_bar(
         surface: what the map shows; the ink follows the ground under the bar.
         projection: where the map is and what it spans; both axes to one scale.
         tone: of the map.
-        units: euclidean or filter-normalised.
+        units: euclidean, filter-normalised or layer-normalised.
         size_px: the em of the lettering.
         avoid: boxes, in pixels of the page, to stay clear of.
 

@@ -66,11 +66,7 @@ def small_print(
         caveats.coarse(*surface.values.shape),
         scale_words(surface, tone),
         caveats.clipped(tone),
-        {
-            "euclidean": "axes: distance in weight space",
-            "filter-normalised": "axes: filter-normalised, dimensionless",
-            "patch": "axes: shares of four sets of weights, no distances",
-        }.get(facts.units, ""),
+        _axes_words(facts, len(surface.values) > 1),
         "" if equal or facts.units == "patch" else "axes not to one scale",
         *marks_said(surface, tone, "patch" if facts.units == "patch" else "plane"),
         facts.refinement,
@@ -78,6 +74,22 @@ def small_print(
     ]
     signature = " · ".join(p for p in (f"lossatlas {facts.version}", facts.date) if p)
     return [p for p in phrases if p], signature
+
+
+def _axes_words(facts: Provenance, two: bool) -> str:
+    """What a step along the axes is; empty where that is not known."""
+    said = {
+        "euclidean": "axes: distance in weight space",
+        "filter-normalised": "axes: filter-normalised, dimensionless",
+        "layer-normalised": "axes: layer-normalised, dimensionless",
+        "directions": "axes: shares of the given directions, no distances",
+        "patch": "axes: shares of four sets of weights, no distances",
+    }.get(facts.units, "")
+    if facts.plane != "directions" or not said:
+        return said
+    left_out = ", without biases and norms" if facts.ignore == "bias_norm" else ""
+    # The store does not know the angle.
+    return said + left_out + (", not always at right angles" if two else "")
 
 
 def marks_said(surface: Surface, tone: Tone, what: str = "plane") -> list[str]:

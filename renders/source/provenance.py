@@ -25,7 +25,7 @@ class Provenance:
     `measures` is quantity → its unit, or what its figures are; `own_losses` says where a
     checkpoint's loss with its own buffers is another than in the picture; `curvature` says of what
     it is measured, and `tolerance` how exact eigenvalues were asked for; `axes` are the names of x
-    and y.
+    and y; `ignore` says what of given directions is left out.
     """
 
     name: str = ""
@@ -46,6 +46,12 @@ class Provenance:
     curvature: str = ""
     tolerance: float | None = None
     axes: tuple[str, str] = ("x", "y")
+    ignore: str = ""
+
+    @property
+    def has_lengths(self) -> bool:
+        """Whether one length in the picture means the same along all ways."""
+        return self.units not in ("patch", "directions")
 
 
 def provenance(store: StoreReader, frame: int) -> Provenance:
@@ -74,6 +80,7 @@ def provenance(store: StoreReader, frame: int) -> Provenance:
         curvature=caption.curvature(store.attrs),
         tolerance=(store.attrs.get("curvature") or {}).get("tolerance"),
         axes=_axes(kind, plane),
+        ignore=str((spec.get("plane") or {}).get("ignore") or ""),
     )
 
 

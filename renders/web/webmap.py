@@ -271,7 +271,7 @@ def page_facts(
                 "extent": list(surface.extent),
                 "size": list(sizes[layer.frame]),
                 # A patch has no distances, and so no bar of a length.
-                "equal": map_aspect(surface.extent)[1] and facts.units != "patch",
+                "equal": map_aspect(surface.extent)[1] and facts.has_lengths,
                 "anchors": [
                     {"name": a.shown, "x": a.x, "y": a.y, "off": a.off_plane}
                     for a in surface.anchors

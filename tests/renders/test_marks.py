@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -481,7 +482,7 @@ def test_a_line_between_marks_outside_may_cross_the_picture() -> None:
 
 
 def test_a_mark_alone_lies_over_a_larger_group() -> None:
-    """It is one pixel among many else, such as the mean of weights beneath its samples."""
+    """Such as the mean of weights over the samples around it."""
     alone = group_of([0.0], [0.0], colour="#ff0000")
     many = group_of([0.0, 1], [0.0, 1], colour="#0000ff")
     line = group_of([0.0], [0.0], line=True)
@@ -489,6 +490,29 @@ def test_a_mark_alone_lies_over_a_larger_group() -> None:
     assert [each.group for each in stacked(placed)] == [many, line, alone]
     over = [inked_sheet(*groups)[1] for groups in ((alone, many), (many, alone))]
     np.testing.assert_array_equal(*over)
+
+
+@pytest.mark.parametrize(
+    ("units", "ignore", "said"),
+    [
+        ("directions", "none", "shares of the given directions, no distances"),
+        ("filter-normalised", "bias_norm", "filter-normalised, dimensionless, without biases and"),
+        ("layer-normalised", "none", "layer-normalised, dimensionless, not always at right"),
+    ],
+)
+def test_a_picture_of_given_directions_says_what_its_axes_are(
+    make_store: MakeStore, units: str, ignore: str, said: str
+) -> None:
+    plane = {"kind": "directions", "units": units, "names": ["a", "b"]}
+    spec = {"name": "d", "plane": {"kind": "directions", "ignore": ignore}}
+    store = Store.open(make_store(landscape(24, 32), spec=spec, plane=plane))
+    surface, facts = read_surface(store, "loss", None, 0), provenance(store, 0)
+    (words,) = (p for p in small_print(surface, tone_of(surface), facts)[0] if "axes: " in p)
+    assert words.startswith(f"axes: {said}")
+    assert words.endswith(", not always at right angles")
+    page = landscape_page(surface, tone_of(surface), facts, Style(LIGHT, light=False), 900)
+    bars = [word for word in words_on(page.sheet) if re.match(r"0?\.?5\b", word)]
+    assert bool(bars) == (units != "directions")
 
 
 def test_marks_can_be_left_out(make_store: MakeStore, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@
     const longest = 150 * perPixel;
     const power = 10 ** Math.floor(Math.log10(longest));
     const length = power * (longest >= 5 * power ? 5 : longest >= 2 * power ? 2 : 1);
-    const where = { euclidean: "in weight space", "filter-normalised": "filter-normalised" }[facts.units] || "";
+    const where = { euclidean: "in weight space", "filter-normalised": "filter-normalised", "layer-normalised": "layer-normalised" }[facts.units] || "";
     $("#bar").hidden = !frame().equal;
     $("#bar span").textContent = `${length >= 1e-4 && length < 1e5 ? Number(length.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 }) : length.toExponential(0)} ${where}`;
     $("#bar i").style.width = `${length / perPixel}px`;
