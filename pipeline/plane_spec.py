@@ -47,6 +47,7 @@ class RandomPlane(SpecModel):
     seed: int = Field(default=0, ge=0)
     normalise: Normalise = "filter"
     ignore: Ignore = "bias_norm"
+    heads: dict[str, Annotated[int, Field(ge=1)]] | None = None
     extent: tuple[float, float, float, float] = (-1.0, 1.0, -1.0, 1.0)
     labels: Labels | None = None
 
@@ -63,6 +64,7 @@ class DirectionsPlane(SpecModel):
     eigen: tuple[int, ...] | None = None
     normalise: Normalise = "filter"
     ignore: Ignore = "bias_norm"
+    heads: dict[str, Annotated[int, Field(ge=1)]] | None = None
     extent: tuple[float, float] | tuple[float, float, float, float] | None = None
     labels: Labels | None = None
 
@@ -155,6 +157,11 @@ def check_plane(plane: PlaneSpec) -> None:
     Raises:
         ValueError: they do not; for pydantic.
     """
+    if getattr(plane, "heads", None) and getattr(plane, "normalise", "") != "filter":
+        raise ValueError(
+            "plane.heads is given without normalise: filter, which alone has filters; wanted both. "
+            "Leave one out"
+        )
     is_film = isinstance(plane, CurvePlane) and plane.frames is not None
     counts, wanted = _FILM_WANTED if is_film else WEIGHTS_WANTED[plane.kind]
     if isinstance(plane, FitPlane):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,8 @@ from pipeline.geometry.plane import Plane, PlaneError, Units, Vector, dot, norm
 Normalise = Literal["filter", "layer", "none"]
 Ignore = Literal["bias_norm", "none"]
 Shapes = Mapping[str, tuple[int, ...]]
+# A pattern of parameters' names → how many attention heads their first axis holds.
+Heads = Mapping[str, int]
 
 _UNITS: Mapping[Normalise, Units] = {
     "filter": "filter-normalised",
@@ -28,6 +31,7 @@ def random_directions(
     seed: int,
     normalise: Normalise = "filter",
     ignore: Ignore = "bias_norm",
+    heads: Heads | None = None,
 ) -> Plane:
     """Two random Gaussian directions around `origin`, by default filter-normalised.
 
@@ -35,13 +39,16 @@ def random_directions(
         origin: trained weights θ, float64 (P,).
         shapes: the shape of each parameter, in the order of the flat vector.
         seed: of numpy's PCG64; the same plane on every machine.
-        normalise, ignore: as for `normalised`.
+        normalise, ignore, heads: as for `normalised`.
+
+    Raises:
+        PlaneError: `heads` do not fit the network.
 
     Source: Li et al. 2018, arXiv:1712.09913, §4.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     u, v = (
-        normalised(generator.standard_normal(origin.size), origin, shapes, normalise, ignore)
+        normalised(generator.standard_normal(origin.size), origin, shapes, normalise, ignore, heads)
         for _ in range(2)
     )
     return Plane(origin, u, v, _UNITS[normalise])
@@ -53,6 +60,7 @@ def given_directions(
     shapes: Shapes,
     normalise: Normalise = "filter",
     ignore: Ignore = "bias_norm",
+    heads: Heads | None = None,
 ) -> Plane:
     """The plane along two given directions, or the line along one.
 
@@ -60,12 +68,12 @@ def given_directions(
         origin: trained weights θ, float64 (P,).
         directions: one or two, float64 (P,) each.
         shapes: the shape of each parameter, in the order of the flat vectors.
-        normalise, ignore: as for `normalised`.
+        normalise, ignore, heads: as for `normalised`.
 
     Raises:
-        PlaneError: a direction is zero, or both are parallel.
+        PlaneError: a direction is zero, both are parallel, or `heads` do not fit the network.
     """
-    u, *rest = (normalised(each, origin, shapes, normalise, ignore) for each in directions)
+    u, *rest = (normalised(each, origin, shapes, normalise, ignore, heads) for each in directions)
     for place, each in enumerate((u, *rest)):
         if norm(each) == 0:
             where = f"plane.directions[{place}]"
@@ -81,7 +89,12 @@ def given_directions(
 
 
 def normalised(
-    direction: Vector, origin: Vector, shapes: Shapes, normalise: Normalise, ignore: Ignore
+    direction: Vector,
+    origin: Vector,
+    shapes: Shapes,
+    normalise: Normalise,
+    ignore: Ignore,
+    heads: Heads | None = None,
 ) -> Vector:
     """`direction` with the norms of `origin`.
 
@@ -94,12 +107,14 @@ def normalised(
             gets the norm of the origin's. `none`: lengths stay.
         ignore: `bias_norm`: tensors of fewer than two axes (biases, norm scales) become zero, so
             that the plane never moves them.
+        heads: with `filter`, parameters whose first axis holds so many heads of equal size, one
+            after the other: each head counts as one filter.
 
     Returns:
         A new vector, float64 (P,). Where the direction is zero, it stays zero.
 
     Raises:
-        PlaneError: the shapes do not add up to the vectors' length.
+        PlaneError: the shapes do not add up to the vectors' length, or `heads` do not fit them.
     """
     sizes = [int(np.prod(shape)) for shape in shapes.values()]
     if sum(sizes) != origin.size or direction.size != origin.size:
@@ -107,9 +122,10 @@ def normalised(
             f"the direction has {direction.size:,} values and the weights {origin.size:,}; wanted "
             f"{sum(sizes):,}, as the network has"
         )
+    of_heads = _heads_of(shapes, heads or {})
     found = np.zeros_like(origin)
     start = 0
-    for shape, size in zip(shapes.values(), sizes, strict=True):
+    for (name, shape), size in zip(shapes.items(), sizes, strict=True):
         part = slice(start, start + size)
         start += size
         if len(shape) < 2 and ignore == "bias_norm":
@@ -118,10 +134,35 @@ def normalised(
             found[part] = direction[part]
             continue
         rows = shape[0] if normalise == "filter" and len(shape) > 1 else 1
+        rows = of_heads.get(name, rows)
         filters = direction[part].reshape(rows, -1)
         wanted = np.linalg.norm(origin[part].reshape(rows, -1), axis=1, keepdims=True)
         own = np.linalg.norm(filters, axis=1, keepdims=True)
         found[part] = (filters * (wanted / np.where(own > 0, own, 1))).ravel()
+    return found
+
+
+def _heads_of(shapes: Shapes, heads: Heads) -> dict[str, int]:
+    """How many heads each parameter has that a pattern names.
+
+    Raises:
+        PlaneError: a pattern names none, or one whose first axis is not of so many heads.
+    """
+    found: dict[str, int] = {}
+    for pattern, count in heads.items():
+        names = [name for name in shapes if fnmatchcase(name, pattern)]
+        if not names:
+            raise PlaneError(
+                f"plane.heads: no parameter is called {pattern}; wanted names such as "
+                f"{next(iter(shapes), 'none')}. Use * for any part of a name"
+            )
+        for name in names:
+            if shapes[name][:1] == () or shapes[name][0] % count:
+                raise PlaneError(
+                    f"plane.heads: {name} {shapes[name]} does not divide into {count} heads along "
+                    f"its first axis; wanted a divisor of {shapes[name][0] if shapes[name] else 0}"
+                )
+        found |= dict.fromkeys(names, count)
     return found
 
 

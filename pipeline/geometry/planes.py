@@ -337,9 +337,10 @@ def _normalising(asked: PlaneSpec) -> dict[str, Any]:
     if not isinstance(asked, DirectionsPlane | RandomPlane):
         return {}
     found = {"plane.normalise": asked.normalise, "plane.ignore": asked.ignore}
+    of_heads = {"plane.heads": dict(asked.heads)} if asked.heads else {}
     if isinstance(asked, RandomPlane) and list(found.values()) == ["filter", "bias_norm"]:
-        return {}
-    return found
+        return of_heads
+    return found | of_heads
 
 
 def _span(
@@ -357,12 +358,12 @@ def _span(
             curve = plane.project_curve(the_plane, asked.curve, weights)
         case RandomPlane():
             the_plane = random_directions(
-                weights[0], layout.reals, asked.seed, asked.normalise, asked.ignore
+                weights[0], layout.reals, asked.seed, asked.normalise, asked.ignore, asked.heads
             )
             names = ["θ"]
         case DirectionsPlane():
             the_plane = given_directions(
-                weights[0], directions, layout.reals, asked.normalise, asked.ignore
+                weights[0], directions, layout.reals, asked.normalise, asked.ignore, asked.heads
             )
             names = ["θ"]
         case InterpolationPlane():

@@ -439,3 +439,43 @@ def test_random_planes_may_be_normalised_otherwise(bowl: MakeSpec) -> None:
     random = np.random.Generator(np.random.PCG64(0))
     np.testing.assert_array_equal(other.first_plane().u, random.standard_normal(6))
     assert other.parts["plane.normalise"] == "none"
+
+
+# Attention heads
+
+
+def test_a_head_counts_as_one_filter() -> None:
+    """Two heads of three rows each have the norms of the origin's, and rows keep their shares."""
+    generator = np.random.default_rng(0)
+    origin, direction = generator.standard_normal((2, 6 * 4 + 2 * 2))
+    shapes = {"attn.qkv.weight": (6, 4), "head.weight": (2, 2)}
+    found = normalised(direction, origin, shapes, "filter", "bias_norm", {"attn.*": 2})
+    for head in range(2):
+        part = slice(12 * head, 12 * (head + 1))
+        scale = np.linalg.norm(origin[part]) / np.linalg.norm(direction[part])
+        np.testing.assert_allclose(found[part], scale * direction[part], rtol=1e-14)
+    plain = normalised(direction, origin, shapes, "filter", "bias_norm")
+    np.testing.assert_array_equal(found[24:], plain[24:])
+    assert not np.allclose(found[:24], plain[:24])
+
+
+@pytest.mark.parametrize(
+    ("heads", "told"),
+    [
+        ({"attn.*": 4}, r"attn.weight \(6, 4\) does not divide into 4 heads"),
+        ({"x": 2}, "no parameter"),
+    ],
+)
+def test_heads_that_do_not_fit_are_one_line(heads: dict[str, int], told: str) -> None:
+    with pytest.raises(PlaneError, match=told):
+        random_directions(np.ones(24), {"attn.weight": (6, 4)}, 0, heads=heads)
+
+
+def test_heads_want_filters_and_are_in_the_fingerprint(bowl: MakeSpec) -> None:
+    plane = {"kind": "random", "weights": ["a.safetensors"]}
+    plain = prepare.prepare(bowl(plane=plane))
+    with_heads = prepare.prepare(bowl(plane=plane | {"heads": {"theta": 2}, "ignore": "none"}))
+    assert with_heads.parts["plane.heads"] == {"theta": 2}
+    assert "plane.heads" not in plain.parts
+    with pytest.raises(LossatlasError, match="plane.heads is given without normalise: filter"):
+        bowl(plane=plane | {"heads": {"theta": 2}, "normalise": "layer"})
