@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from benchmarks import host
 from pipeline.geometry.grid import Grid
+from pipeline.refine_spec import RefineSpec
 from pipeline.refinement import prediction
 from pipeline.refinement.lattice import Lattice, coarsest_step
 from pipeline.refinement.scale import Range, Space, scales
 from pipeline.refinement.schedule import Schedule
-from pipeline.spec import RefineSpec
 
 _EVERY = (2, 4, 8, 16)
 # What a render may keep, and has to predict.

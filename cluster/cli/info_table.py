@@ -16,9 +16,9 @@ from pipeline import caption, format, versions
 from pipeline.errors import described
 from pipeline.geometry.grid import Extent
 from pipeline.problem.data import by_split
+from pipeline.refine_spec import RefineSpec
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.summary import sentences, tolerated
-from pipeline.spec import RefineSpec
 from pipeline.store.convergence import counts, phrases
 from pipeline.store.marks import StoredMarks
 from pipeline.store.notes import Amount, Count

@@ -29,8 +29,9 @@ from cluster.workers.devices import WorkerPlan
 from cluster.workers.interrupts import EXIT_CODE, Interrupts
 from pipeline import versions
 from pipeline.errors import InputsChangedError
+from pipeline.refine_spec import RefineSpec
 from pipeline.refinement.step import Refinement
-from pipeline.spec import RefineSpec, RenderSpec
+from pipeline.spec import RenderSpec
 from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from cluster.errors import ClusterError
 from cluster.scheduling.refinement_progress import RefinementProgress
 from pipeline.geometry.grid import Tile
+from pipeline.refine_spec import RefineSpec, stored_refine
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.summary import tolerated
-from pipeline.spec import RefineSpec, stored_refine
 from pipeline.store.layout import PASSES
 from pipeline.store.store import Store
 

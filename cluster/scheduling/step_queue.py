@@ -26,11 +26,11 @@ from cluster.scheduling.refinement_progress import RefinementReader, phase
 from cluster.scheduling.selection import Selection
 from cluster.scheduling.work_queue import patiently
 from pipeline.geometry.grid import Step, Tile, Work
+from pipeline.refine_spec import RefineSpec
 from pipeline.refinement import sample
 from pipeline.refinement.certification import certify
 from pipeline.refinement.records import Points, StepFacts
 from pipeline.refinement.schedule import Schedule
-from pipeline.spec import RefineSpec
 from pipeline.store.errors import StoreError
 from pipeline.store.marks import StoredMarks
 from pipeline.store.store import Store

@@ -18,9 +18,9 @@ from typing import Any, Literal
 from pipeline.audit import Certificate
 from pipeline.geometry.grid import Grid
 from pipeline.quantities import COMPANIONS
+from pipeline.refine_spec import RefineSpec, stored_refine
 from pipeline.refinement.lattice import Lattice, coarsest_step
 from pipeline.refinement.scale import Range, Scale, Space, scales
-from pipeline.spec import RefineSpec, stored_refine
 from pipeline.store.reader import StoreReader
 from pipeline.store.store import Store
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.audit import Certificate
 from pipeline.caption import amount
+from pipeline.refine_spec import RefineSpec
 from pipeline.refinement.schedule import Schedule
-from pipeline.spec import RefineSpec
 
 
 @dataclass(frozen=True)

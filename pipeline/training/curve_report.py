@@ -22,7 +22,7 @@ from pipeline.evaluation.crosscheck import crosscheck
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.plain_torch import PlainTorch
 from pipeline.geometry.plane import Vector
-from pipeline.geometry.planes import Checkpoints
+from pipeline.geometry.plane_checkpoints import Checkpoints
 from pipeline.loss_names import WITH_ERROR
 from pipeline.problem import data, network, state_dict, trust
 from pipeline.problem.checkpoint import Known

@@ -17,9 +17,9 @@ from cluster.scheduling.step_queue import StepQueue
 from cluster.scheduling.successors import Ready
 from pipeline.geometry.grid import Extent, Grid, Step, Work
 from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.refine_spec import RefineSpec
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.step import Refinement
-from pipeline.spec import RefineSpec
 from pipeline.store.store import Store
 from pipeline.task import StepRenderer
 from tests.cluster.test_event_loop import SimulatedWorkers

@@ -21,8 +21,8 @@ from cluster.scheduling.refinement_progress import RefinementReader
 from cluster.scheduling.scheduler import Scheduler
 from pipeline.audit import Certificate
 from pipeline.geometry.grid import Grid, Step, Tile
+from pipeline.refine_spec import RefineSpec
 from pipeline.refinement.schedule import Schedule
-from pipeline.spec import RefineSpec
 from pipeline.store.store import Store
 from tests.refining import GRID, forget_schedule, refined_in, spec_in
 

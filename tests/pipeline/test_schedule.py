@@ -12,10 +12,10 @@ import pytest
 from pipeline.audit import Certificate
 from pipeline.geometry.grid import Extent, Grid
 from pipeline.geometry.plane import Anchor, FrameFacts
+from pipeline.refine_spec import RefineSpec, stored_refine
 from pipeline.refinement.scale import Range
 from pipeline.refinement.schedule import Schedule
 from pipeline.refinement.summary import Summary
-from pipeline.spec import RefineSpec, stored_refine
 from pipeline.store.store import Store
 
 GRID = Grid(width=70, height=66, tile=16)

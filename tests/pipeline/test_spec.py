@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from pipeline import spec
+from pipeline.refine_spec import stored_refine
 from pipeline.spec import RenderSpec
 from pipeline.spec_file import SpecError
 from tests.bowl import write_bowl
@@ -52,7 +53,7 @@ def test_an_audit_that_can_never_pass_is_refused(bowl: Callable[..., RenderSpec]
     content["evaluate"]["refine"]["audit"] = 300
     with pytest.raises(SpecError):
         spec.parse(content)
-    assert spec.stored(content, "a.zarr").evaluate.refine == spec.stored_refine({"audit": 300})
+    assert spec.stored(content, "a.zarr").evaluate.refine == stored_refine({"audit": 300})
 
 
 def test_name_and_store_have_defaults(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.audit import Certificate, quantiles
 from pipeline.geometry.grid import Grid
+from pipeline.refine_spec import RefineSpec
 from pipeline.refinement.schedule import Pass, Schedule
 from pipeline.refinement.summary import Summary, at_most, percent, sentences
-from pipeline.spec import RefineSpec
 
 
 def certificate(beyond: int = 0, bound: float = 0.000998, error: bool = False) -> Certificate:
