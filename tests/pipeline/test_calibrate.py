@@ -18,7 +18,7 @@ from pipeline import opening, plan, prepare, spec
 from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.fingerprint import digest_of_parts
-from pipeline.geometry.planes import PlanesError
+from pipeline.geometry.plane_checkpoints import PlanesError
 from pipeline.prepare import PrepareError
 from pipeline.problem import checkpoint, state_dict
 from pipeline.problem.layout import Layout

@@ -19,7 +19,7 @@ from pipeline.errors import LossatlasError
 from pipeline.evaluation.evaluator import Evaluator
 from pipeline.evaluation.examples import EvaluateError
 from pipeline.geometry.grid import Grid
-from pipeline.geometry.planes import PlanesError
+from pipeline.geometry.plane_checkpoints import PlanesError
 from pipeline.plan import PlanError
 from pipeline.prepare import PrepareError
 from pipeline.problem import network
