@@ -9,12 +9,13 @@ first frame which has one; its bend then has y = 0.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import naming
 from pipeline.checkpoints import files
@@ -80,13 +81,11 @@ class Film:
         """
         basis = self.bases[frame]
         path = self.paths[basis.frame]
-        state = state_dict.load(path, layout)
-        try:
-            _, bend, _ = _points(state, path, layout, self.start, self.end)
-        except LossatlasError as error:
-            raise _replaced(basis.frame, path, str(error)) from None
-        if digest_of_array(bend) != self.digests[basis.frame]:
-            raise _replaced(basis.frame, path, "its weights differ")
+
+        def bend_in(state: checkpoint.State) -> NDArray[Any]:
+            return _points(state, path, layout, self.start, self.end)[1]
+
+        bend = _unchanged(basis.frame, path, self.digests[basis.frame], layout, bend_in)
         return _flipped(plane.through_points(self.start, self.end, bend), basis.sign)
 
 
@@ -113,13 +112,11 @@ class Trajectory:
             LossatlasError: it cannot be read.
         """
         path = self.paths[frame]
-        state = state_dict.load(path, layout)
-        try:
-            weights = state_dict.weights_or_bend(state, layout, Path(path).name)
-        except LossatlasError as error:
-            raise _replaced(frame, path, str(error)) from None
-        if digest_of_array(weights) != self.digests[frame]:
-            raise _replaced(frame, path, "its weights differ")
+
+        def weights_in(state: checkpoint.State) -> NDArray[Any]:
+            return state_dict.weights_or_bend(state, layout, Path(path).name)
+
+        weights = _unchanged(frame, path, self.digests[frame], layout, weights_in)
         return Plane(weights.astype("f8"), self.u, self.v, "euclidean")
 
 
@@ -279,6 +276,29 @@ def _points(
         )
     state_dict.match(state, layout, where)
     return start, state_dict.weights(state, layout).astype("f8"), end
+
+
+def _unchanged(
+    frame: int,
+    path: str,
+    digest: str,
+    layout: Layout,
+    weights_in: Callable[[checkpoint.State], NDArray[Any]],
+) -> NDArray[Any]:
+    """The weights in a frame's checkpoint, which have to be those that the survey found.
+
+    Raises:
+        InputsChangedError: they are not.
+        LossatlasError: the checkpoint cannot be read.
+    """
+    state = state_dict.load(path, layout)
+    try:
+        weights = weights_in(state)
+    except LossatlasError as error:
+        raise _replaced(frame, path, str(error)) from None
+    if digest_of_array(weights) != digest:
+        raise _replaced(frame, path, "its weights differ")
+    return weights
 
 
 def _replaced(frame: int, path: str, what: str) -> InputsChangedError:

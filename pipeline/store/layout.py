@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import zarr
@@ -259,26 +259,13 @@ def create_coordinates(
             {"long_name": "x, y and distance off the plane of each anchor"},
         ),
     ]
-    if frames[0].curve is not None:
-        curves = np.array([cast("NDArray[np.float64]", f.curve) for f in frames])
-        arrays.append(
-            (
-                "curve",
-                curves,
-                ("frame", "curve_point", "component"),
-                {"long_name": "x, y and distance off the plane along the curve"},
-            )
-        )
-    if frames[0].marks is not None:
-        places = np.array([cast("NDArray[np.float64]", f.marks) for f in frames])
-        arrays.append(
-            (
-                "mark",
-                places,
-                ("frame", "mark_index", "component"),
-                {"long_name": "x, y and distance off the plane of each mark"},
-            )
-        )
+    for name, index, places, of in (
+        ("curve", "curve_point", [f.curve for f in frames], "along the curve"),
+        ("mark", "mark_index", [f.marks for f in frames], "of each mark"),
+    ):
+        if places[0] is not None:
+            told = {"long_name": f"x, y and distance off the plane {of}"}
+            arrays.append((name, np.array(places), ("frame", index, "component"), told))
     if frames[0].directions is not None:
         arrays.append(
             (
